@@ -175,15 +175,20 @@ def convert(
 
 # %% ../nbs/00_anatomy.ipynb #c028
 def get_anatomy(
-    path=None, # YAML file; None is the lumbar spine
+    source=None, # YAML file, or what such a file holds as a dict; None is the lumbar spine
 )->Anatomy:
-    "Read an anatomy; raises `InputError` that names file and field"
-    if path in (None,''): return LUMBAR
-    try: d = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
-    except (OSError, yaml.YAMLError) as e: raise InputError(f"{path}: cannot be read as an anatomy: {str(e).splitlines()[0]}") from e
-    if not isinstance(d, dict): raise InputError(f"{path}: an anatomy is a YAML mapping with name, image, structures, top_down")
+    "An anatomy from a file; raises `InputError` that names file and field"
+    if source in (None,''): return LUMBAR
+    d,path = (source,'anatomy') if isinstance(source, dict) else (_read_yaml(source),source)
     if lack := [k for k in ('name','image','structures','top_down') if k not in d]: raise InputError(f"{path}: field(s) {', '.join(lack)} missing")
     try: structures = tuple(Structure(**({'id':i}|s)) for i,s in enumerate(d['structures'], 1))
     except TypeError as e: raise InputError(f"{path}: structures: each needs name and kind, and may have id, region, color ({e})") from e
     schemes = d.get('schemes') or {'joint': {s.name:s.id for s in structures}}
     return Anatomy(d['name'], d['image'], structures, tuple(d['top_down']), {n:Scheme(n, dict(v)) for n,v in schemes.items()})
+
+def _read_yaml(path)->dict:
+    "The mapping in a YAML file"
+    try: d = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
+    except (OSError, yaml.YAMLError) as e: raise InputError(f"{path}: cannot be read as an anatomy: {str(e).splitlines()[0]}") from e
+    if not isinstance(d, dict): raise InputError(f"{path}: an anatomy is a YAML mapping with name, image, structures, top_down")
+    return d

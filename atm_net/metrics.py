@@ -85,9 +85,8 @@ def _plane_distances(
 )->list: # (HD95, ASSD) in px, one per slice where the truth has the structure; None where the prediction misses it
     "Distances in the plane, slice by slice"
     x,y = surface(a, flat=True),surface(b, flat=True)
-    pts = lambda m: np.argwhere(m)
     def one(k):
-        d = _nearest(pts(x[k]), pts(y[k]), (1,1))
+        d = _nearest(np.argwhere(x[k]), np.argwhere(y[k]), (1,1))
         return hd95(*d), assd(*d)
     return [one(k) if a[k].any() else None for k in np.flatnonzero(b.any((1,2)))]
 
@@ -113,7 +112,7 @@ def structure_scores(
         if found: rec[k+'_found'] = float(np.mean([p[i] for p in found]))
     return rec
 
-# %% ../nbs/11_metrics.ipynb #c037
+# %% ../nbs/11_metrics.ipynb #c036
 def _check(pred, truth):
     if pred.shape!=truth.shape: raise InputError(f'prediction {pred.shape} and truth {truth.shape} differ in shape: score both on one grid')
     if truth.ndim!=3: raise InputError(f'a label volume has axes (s, h, w), this one has {truth.ndim}')
@@ -132,7 +131,7 @@ def exclude(
         out = out | ((truth>0)&~drawn) | ~drawn.any((1,2))[:,None,None]
     return np.where(out, 0, pred), np.where(out, 0, truth)
 
-# %% ../nbs/11_metrics.ipynb #c040
+# %% ../nbs/11_metrics.ipynb #c039
 def _boxes(labels, n):
     "Bounding box of each channel 1..n, None where absent"
     return (ndimage.find_objects(labels, max_label=n)+[None]*n)[:n]
@@ -158,7 +157,7 @@ def volume_scores(
         else: out[name] = structure_scores(*np.zeros((2,1,1,1),bool), spacing) | dict(status='ignored', present=None, predicted=None)
     return out
 
-# %% ../nbs/11_metrics.ipynb #c045
+# %% ../nbs/11_metrics.ipynb #c044
 POLICIES = ('penalised','paper')
 
 def policy_values(
@@ -180,7 +179,7 @@ def mean_of(
     v = [x for x in values if x is not None and np.isfinite(x)]
     return float(np.mean(v)) if v else None
 
-# %% ../nbs/11_metrics.ipynb #c047
+# %% ../nbs/11_metrics.ipynb #c046
 def summarise(
     volumes:dict,            # volume id -> {structure -> record}
     policy:str='penalised',  # or 'paper'
@@ -197,7 +196,7 @@ def summarise(
     for k in ('present','missed','false_positive'): head[k] = sum(r[k] for r in rows.values())
     return dict(policy=policy, volumes=len(volumes), structures=rows, headline=head)
 
-# %% ../nbs/11_metrics.ipynb #c054
+# %% ../nbs/11_metrics.ipynb #c052
 def _groups(scheme, anatomy):
     "Channels that may be taken for one another: the bodies, the discs"
     kind = lambda c: anatomy[scheme.names[c-1]].kind
@@ -221,7 +220,7 @@ def match_levels(
         out.update({scheme.names[cs[i]-1]:scheme.names[cs[j]-1] for i,j in zip(*linear_sum_assignment(-m)) if m[i,j]})
     return out
 
-# %% ../nbs/11_metrics.ipynb #c057
+# %% ../nbs/11_metrics.ipynb #c055
 def relabel_matched(
     pred:np.ndarray, truth:np.ndarray, # (s, h, w) channels
     scheme, annotated=None, anatomy=LUMBAR,
@@ -237,7 +236,7 @@ def relabel_matched(
         elif (pred==c).any(): extra.append(name)
     return table[pred], tuple(extra)
 
-# %% ../nbs/11_metrics.ipynb #c060
+# %% ../nbs/11_metrics.ipynb #c058
 def level_shift(
     pred:np.ndarray, truth:np.ndarray, # (s, h, w) channels
     scheme, annotated=None, anatomy=LUMBAR,
@@ -248,7 +247,7 @@ def level_shift(
     off = sum(s!=0 for s in steps)
     return dict(matched=len(steps), off=off, shift=float(np.median(steps)) if steps else None, shifted=off>len(steps)/2 if steps else None)
 
-# %% ../nbs/11_metrics.ipynb #c063
+# %% ../nbs/11_metrics.ipynb #c061
 def any_vertebra(
     pred:np.ndarray, truth:np.ndarray, # (s, h, w) channels
     scheme, annotated=None, anatomy=LUMBAR,
@@ -262,7 +261,7 @@ def any_vertebra(
         a &= (np.maximum.accumulate(rows,1) & np.maximum.accumulate(rows[:,::-1],1)[:,::-1])[:,:,None]
     return dice(a, b)
 
-# %% ../nbs/11_metrics.ipynb #c066
+# %% ../nbs/11_metrics.ipynb #c064
 def by_patient(
     volumes:dict,             # volume id -> {structure -> record}
     patients:dict=None,       # volume id -> patient; None: each volume is its own patient
@@ -287,7 +286,7 @@ def _headline(total, count):
     m = np.divide(total, count, out=np.full(total.shape,np.nan), where=count>0); n = np.isfinite(m).sum(-1)
     return np.divide(np.nansum(m,-1), n, out=np.full(n.shape,np.nan), where=n>0)
 
-# %% ../nbs/11_metrics.ipynb #c068
+# %% ../nbs/11_metrics.ipynb #c066
 def _draws(p, n, seed):
     "(n, p) how often each patient is drawn"
     return np.random.default_rng(seed).multinomial(p, np.full(p,1/p), size=n)
@@ -306,7 +305,7 @@ def bootstrap_ci(
     low,high = np.nanquantile(h, [(1-level)/2,(1+level)/2])
     return out | dict(low=float(low), high=float(high))
 
-# %% ../nbs/11_metrics.ipynb #c074
+# %% ../nbs/11_metrics.ipynb #c072
 def paired_test(
     a:dict,                 # patient -> values of method a, as for `bootstrap_ci`
     b:dict,                 # patient -> values of method b

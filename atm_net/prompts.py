@@ -10,7 +10,7 @@ __all__ = ['SOURCES', 'POSITIONS', 'MIN_PIXELS', 'FINDINGS', 'Prompt', 'phrase',
            'guess_scheme', 'atm_prompt']
 
 # %% ../nbs/05_prompts.ipynb #c004
-import csv, functools, re, sys
+import csv, re, sys
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -129,7 +129,7 @@ def atpg(
     "The holistic prompt of one labelled slice (Sec. 3.2)"
     return holistic(present_structures(labels, scheme, min_pixels), option, slice_position(k, n), complete, anatomy, source)
 
-# %% ../nbs/05_prompts.ipynb #c031
+# %% ../nbs/05_prompts.ipynb #c032
 @dataclass(frozen=True)
 class Mention:
     "A place in a text that names one level or a range of levels"
@@ -138,12 +138,11 @@ class Mention:
     names:tuple # structure names; empty: looks like a level, but the anatomy has none such
     raw:str     # as written
 
-# %% ../nbs/05_prompts.ipynb #c032
+# %% ../nbs/05_prompts.ipynb #c033
 _dis = r'dis[ck]s?'
 _level = r'(?:th|[a-z])\d{1,2}'
 _sequence = re.compile(r't[12]\*?$', re.I)
 
-@functools.lru_cache(maxsize=8)
 def _aliases(anatomy):
     "Lower-case spellings of single structures -> names, and the chain of bodies from top to bottom"
     out = {n.lower():n for n in anatomy.names if '/' not in n and len(n)>1}
@@ -155,16 +154,6 @@ def _aliases(anatomy):
     chain = tuple(n for n in anatomy.top_down if anatomy[n].kind in ('vertebra','sacrum'))
     return out, chain
 
-_aliases_of = lambda anatomy: _aliases(_Key(anatomy))
-
-class _Key:
-    "An anatomy as a cache key (its fields hold dicts, which have no hash)"
-    def __init__(self, anatomy): self.a = anatomy
-    def __hash__(self): return hash((self.a.name, self.a.names))
-    def __eq__(self, o): return self.a==o.a
-    def __getattr__(self, k): return getattr(self.a, k)
-    def __getitem__(self, k): return self.a[k]
-
 def _span(top, bottom, seq):
     "The part of `seq` from `top` to `bottom`, in either order"
     i,j = sorted((seq.index(top), seq.index(bottom)))
@@ -174,10 +163,10 @@ def _disc(a, b, anatomy):
     "Name of the disc between the bodies `a` and `b`, or None"
     return next((n for n in (f'{a}/{b}', f'{b}/{a}') if n in anatomy.names), None)
 
-# %% ../nbs/05_prompts.ipynb #c034
+# %% ../nbs/05_prompts.ipynb #c035
 def _pair(a, sep, b, anatomy):
     "Names for 'a sep b' as written: a disc, a range, or () if unknown"
-    one,chain = _aliases_of(anatomy)
+    one,chain = _aliases(anatomy)
     up = one.get(a.lower())
     if b.isdigit(): # 'L4/5', and 'L5/1' which leaves its region
         letters = re.match(r'[a-z]+', a, re.I)[0]
@@ -190,9 +179,9 @@ def _pair(a, sep, b, anatomy):
 
 def _places(text, anatomy):
     "Single levels, pairs and named structures, in text order"
-    one,chain = _aliases_of(anatomy)
-    words = '|'.join(re.escape(w).replace(r'\ ', r'\s+') for w in sorted(one, key=len, reverse=True))
-    rx = re.compile(rf'(?<![\w/])(?:(?P<a>{_level})\s*(?P<sep>[/\-\u2013\u2014])\s*(?P<b>{_level}|\d{{1,2}}|s\b)|(?P<w>{words}|{_level}))(?![\w/])', re.I)
+    one,chain = _aliases(anatomy)
+    words = '|'.join([re.escape(w).replace(r'\ ', r'\s+') for w in sorted(one, key=len, reverse=True)]+[_level])
+    rx = re.compile(rf'(?<![\w/])(?:(?P<a>{_level})\s*(?P<sep>[/\-\u2013\u2014])\s*(?P<b>{_level}|\d{{1,2}}|s\b)|(?P<w>{words}))(?![\w/])', re.I)
     for m in rx.finditer(text):
         if m['a']:
             if all(_sequence.match(x) and x.lower() not in one for x in (m['a'], m['b'] if m['b'][0].isalpha() else m['a'])): continue
@@ -204,16 +193,16 @@ def _places(text, anatomy):
     for n in anatomy.names: # names without a digit that are too short for the rule above: 'S'
         if len(n)==1: yield from (Mention(m.start(), m.end(), (n,), n) for m in re.finditer(rf'(?<![\w/\-]){n}(?![\w/\-])', text))
 
-# %% ../nbs/05_prompts.ipynb #c036
+# %% ../nbs/05_prompts.ipynb #c037
 def _discs_between(bodies, anatomy):
     "The discs between successive `bodies` that are neighbours"
-    bodies = [b for b in _aliases_of(anatomy)[1] if b in bodies]
+    bodies = [b for b in _aliases(anatomy)[1] if b in bodies]
     return tuple(d for a,b in zip(bodies, bodies[1:]) if (d := _disc(a, b, anatomy)))
 
 def _join(a, b, text, anatomy):
     "One mention for a range or a gap that `a` and `b` form together, or None"
     if len(a.names)!=1 or len(b.names)!=1: return None
-    chain = _aliases_of(anatomy)[1]; discs = tuple(n for n in anatomy.top_down if anatomy[n].kind=='disc')
+    chain = _aliases(anatomy)[1]; discs = tuple(n for n in anatomy.top_down if anatomy[n].kind=='disc')
     x,y = a.names[0],b.names[0]; gap,before = text[a.end:b.start],text[max(0,a.start-40):a.start]
     new = None
     if re.fullmatch(r'\s+(?:and|&)\s+(?:the\s+)?(?:\w+\s+){0,2}', gap, re.I) and re.search(r'\bbetween\s+(?:the\s+)?(?:\w+\s+){0,2}$', before, re.I):
@@ -225,7 +214,7 @@ def _join(a, b, text, anatomy):
         elif x in discs and y in discs: new = _span(x, y, discs)
     return new and Mention(a.start, b.end, new, text[a.start:b.end])
 
-# %% ../nbs/05_prompts.ipynb #c037
+# %% ../nbs/05_prompts.ipynb #c038
 def find_levels(
     text:str, anatomy=LUMBAR,
 )->list: # of `Mention`, in text order
@@ -237,7 +226,7 @@ def find_levels(
         else: out.append(m)
     return out
 
-# %% ../nbs/05_prompts.ipynb #c040
+# %% ../nbs/05_prompts.ipynb #c041
 _verbs = r'(?:shows?|shown|contains?|includes?|is|are|has|have|there|it|seen|visible)'
 _clause_end = re.compile(rf'[;:!?\n]|\.(?!\d)|\b(?:but|however|although|though|while|whereas|yet)\b|,\s*(?=(?:and\s+)?(?:[a-z]+\s+){{0,4}}?{_verbs}\b)|,\s*(?=(?:and\s+)?(?:mild|moderate|severe|small|large|slight|marked|broad|diffuse|minimal|grade)\b)', re.I)
 _after = re.compile(r"\b(?:no|without|neither|nor|never|except(?:\s+for)?|excluding|excludes?|lacks?|lacking|absence\s+of|free\s+of|apart\s+from|none\s+of)\b|\b(?:not|cannot)\b(?!\s+(?:only|fully|completely|entirely|just)\b)|n't\b", re.I)
@@ -248,7 +237,7 @@ def _clauses(text):
     cuts = [0]+[p for m in _clause_end.finditer(text) for p in (m.start(),m.end())]+[len(text)]
     return [(a,b) for a,b in zip(cuts[::2], cuts[1::2]) if text[a:b].strip()]
 
-# %% ../nbs/05_prompts.ipynb #c041
+# %% ../nbs/05_prompts.ipynb #c042
 def negated_spans(
     text:str,
 )->list: # of (start, end)
@@ -261,10 +250,10 @@ def negated_spans(
 
 def _is_in(pos, spans): return any(a<=pos<b for a,b in spans)
 
-# %% ../nbs/05_prompts.ipynb #c044
+# %% ../nbs/05_prompts.ipynb #c045
 _between_them = re.compile(rf'\b{_dis}\s+(?:in\s+)?between\b(?!\s+(?:\w+\s+){{0,3}}\w*\d)|\bintervening\s+{_dis}|\bwith\s+(?:their|the|all)\s+{_dis}(?!\s+\w*\d)', re.I)
 
-# %% ../nbs/05_prompts.ipynb #c045
+# %% ../nbs/05_prompts.ipynb #c046
 def parse_prompt(
     text:str, anatomy=LUMBAR, source:str='user',
 )->Prompt:
@@ -283,7 +272,7 @@ def parse_prompt(
     vague = re.search(r'\bat\s+least\b|\bamong\s+others?\b|\bsuch\s+as\b|\be\.g\.', text, re.I)
     return Prompt(names, option, position, bool(none or (names and not vague)), text, source)
 
-# %% ../nbs/05_prompts.ipynb #c050
+# %% ../nbs/05_prompts.ipynb #c051
 _vocabulary = 'sacrum sacral canal spinal vertebra vertebrae vertebral vertebras intervertebral disc disk discs disks lumbar thoracic canals'.split()
 _other_words = set('dis discus disco banal number numbers lumber final'.split())
 
@@ -293,14 +282,14 @@ def _misspelt(text):
         if w in _vocabulary or w in _other_words: continue
         if close := get_close_matches(w, _vocabulary, n=1, cutoff=.8): yield w,close[0]
 
-# %% ../nbs/05_prompts.ipynb #c051
+# %% ../nbs/05_prompts.ipynb #c052
 def _nearest(raw, anatomy):
     "The structure name that looks most like `raw`"
     raw = re.sub(r'\s*[-\u2013\u2014]\s*', '/', raw.upper())
     same = [n for n in anatomy.names if ('/' in n)==('/' in raw)]
     return (get_close_matches(raw, same, n=1, cutoff=.3) or ['nothing known'])[0]
 
-# %% ../nbs/05_prompts.ipynb #c052
+# %% ../nbs/05_prompts.ipynb #c053
 def check_prompt(
     text:str, anatomy=LUMBAR,
 )->str: # the same text
@@ -317,7 +306,7 @@ def user_prompt(
     "A typed prompt, checked and read; its text stays as typed"
     return parse_prompt(check_prompt(text, anatomy).strip(), anatomy, 'user')
 
-# %% ../nbs/05_prompts.ipynb #c055
+# %% ../nbs/05_prompts.ipynb #c056
 def _rows(labels, channels):
     "(s, channels) pixel counts and (s, channels) median rows of each channel in each slice"
     s,h,w = labels.shape
@@ -334,7 +323,7 @@ def _chain(rows, area):
         best.append((prev[0]+a, prev[1]+[i]))
     return max(best, default=(0,[]))[1]
 
-# %% ../nbs/05_prompts.ipynb #c057
+# %% ../nbs/05_prompts.ipynb #c058
 def support(
     labels:np.ndarray,  # (s, h, w) channels of `scheme`
     scheme, min_pixels:int=MIN_PIXELS,
@@ -350,7 +339,7 @@ def support(
         keep = _chain(r[c], a[c])
         for i in keep: votes[seen[i]] += a[c[i]] >= share*np.median(a[c][keep])
     top = max([votes[n] for n in bodies], default=0) or max(votes.values(), default=0) or 1
-    return {n:v/top for n,v in votes.items()}
+    return {n:float(v/top) for n,v in votes.items()}
 
 def best_run(
     gains, # one number per level, top-down
@@ -363,7 +352,7 @@ def best_run(
         if total>best: best,out = total,(start,i)
     return out
 
-# %% ../nbs/05_prompts.ipynb #c059
+# %% ../nbs/05_prompts.ipynb #c060
 def vote_levels(
     labels:np.ndarray,     # (s, h, w) channels of `scheme`
     scheme, threshold:float=.25, # support below this counts against a level (ours)
@@ -379,7 +368,7 @@ def vote_levels(
     rest = [s.name for s in anatomy.structures if s.kind not in ('vertebra','disc','sacrum')]
     return anatomy.order(names | {n for n in (*ends,*rest) if n and sup.get(n,0)>=threshold})
 
-# %% ../nbs/05_prompts.ipynb #c064
+# %% ../nbs/05_prompts.ipynb #c065
 def volume_prompts(
     labels:np.ndarray,      # (s, h, w) channels of `scheme`
     scheme, option:int=3,
@@ -394,7 +383,7 @@ def volume_prompts(
     near = [set().union(*seen[max(0,k-1):k+2]) for k in range(n)]
     return [holistic(s, option, slice_position(k, n), False, anatomy, source) for k,s in enumerate(near)]
 
-# %% ../nbs/05_prompts.ipynb #c067
+# %% ../nbs/05_prompts.ipynb #c068
 def shift_levels(
     names,   # structure names
     by:int,  # +1 one level down, -1 one level up
@@ -425,7 +414,7 @@ def _part(names, rng):
     n = len(names); m = int(rng.integers((n+1)//2, n)); i = int(rng.integers(0, n-m+1))
     return names[i:i+m]
 
-# %% ../nbs/05_prompts.ipynb #c070
+# %% ../nbs/05_prompts.ipynb #c071
 FINDINGS = { # finding -> (where it sits, pattern); earlier ones win where two overlap (ours)
     'annular tear':       ('disc', r'annul\w*\s+(?:tear|fissure)\w*'),
     'foraminal stenosis': ('disc', r'(?:neuro|neural\s+)?foraminal\s+(?:stenos[ie]s|narrowing)|narrow\w*\s+of\s+the\s+(?:neural\s+)?foram\w*'),
@@ -451,7 +440,7 @@ class Finding:
     level:str|None    # structure name, None if the text gives none
     negated:bool=False
 
-# %% ../nbs/05_prompts.ipynb #c071
+# %% ../nbs/05_prompts.ipynb #c072
 def _hits(text):
     "(start, end, finding) in text order, without overlaps"
     out = []
@@ -482,7 +471,7 @@ def _sited(names, finding, anatomy):
     if FINDINGS[finding][0]=='disc' and len(names)>1 and all(anatomy[n].kind in ('vertebra','sacrum') for n in names): return _discs_between(names, anatomy) or names
     return names
 
-# %% ../nbs/05_prompts.ipynb #c072
+# %% ../nbs/05_prompts.ipynb #c073
 def read_report(
     text:str, anatomy=LUMBAR,
 )->list: # of `Finding`
@@ -498,7 +487,7 @@ def read_report(
             if groups and re.match(r'\W*(?:at\s+|level\s+)?$', s[:groups[0][0]], re.I): head = groups[0][2]   # a line that opens with its level
     return list(dict.fromkeys(out))
 
-# %% ../nbs/05_prompts.ipynb #c076
+# %% ../nbs/05_prompts.ipynb #c077
 def report_levels(
     text:str, findings=(), anatomy=LUMBAR,
 )->tuple: # names top-down
@@ -522,7 +511,7 @@ def report_prompt(
     if not names: raise InputError('report: names no level of the '+anatomy.name+': nothing to say about the image')
     return holistic(names, option, position, False, anatomy, 'report')
 
-# %% ../nbs/05_prompts.ipynb #c079
+# %% ../nbs/05_prompts.ipynb #c080
 _GRADES = {'Modic':'Modic changes', 'UP endplate':'upper endplate changes', 'LOW endplate':'lower endplate changes', 'Spondylolisthesis':'spondylolisthesis',
            'Disc herniation':'disc herniation', 'Disc narrowing':'disc narrowing', 'Disc bulging':'disc bulging', 'Pfirrman grade':'Pfirrmann'} # column as spelt in the release -> finding
 
@@ -553,7 +542,7 @@ def _grades(row, discs, path):
         if col=='Pfirrman grade': yield Finding(f'Pfirrmann grade {g}', discs[int(i)-1])
         else: yield Finding(f'Modic type {g}' if col=='Modic' and g else name, discs[int(i)-1], g==0)
 
-# %% ../nbs/05_prompts.ipynb #c082
+# %% ../nbs/05_prompts.ipynb #c083
 def guess_scheme(
     values,         # integers found in a label file
     anatomy=LUMBAR,
@@ -565,7 +554,7 @@ def guess_scheme(
     fits = [n for n in fits if (n=='spider')==any(v>=100 for v in values)] or fits
     return min(fits, key=lambda n: anatomy.schemes[n].channels)
 
-# %% ../nbs/05_prompts.ipynb #c084
+# %% ../nbs/05_prompts.ipynb #c085
 def _read_text(path):
     "A report file; raises `InputError`"
     try: text = Path(path).read_text(encoding='utf-8-sig')
@@ -593,7 +582,7 @@ def _from_mask(path, scheme, k, option, classwise, anatomy):
     if classwise: out['classwise'] = dict(zip(('background',*scheme.names), class_prompts(names, scheme, anatomy)))
     return out
 
-# %% ../nbs/05_prompts.ipynb #c085
+# %% ../nbs/05_prompts.ipynb #c086
 def _from_report(path, patient, option, classwise, labels, anatomy):
     "What `atm_prompt` says about a report or a grading table, as a dict"
     if str(path).lower().endswith('.csv'):
@@ -607,7 +596,7 @@ def _from_report(path, patient, option, classwise, labels, anatomy):
     if classwise: out['classwise'] = dict(zip(('background',*(s := anatomy.scheme(labels or next(iter(anatomy.schemes)))).names), class_prompts(names, s, anatomy)))
     return out
 
-# %% ../nbs/05_prompts.ipynb #c086
+# %% ../nbs/05_prompts.ipynb #c087
 def _print_prompts(out):
     "The dict of `atm_prompt` for a person to read"
     for s in out.get('slices', ()): print(f"slice {s['slice']} ({s['position']} third): {s['sentence']}")
@@ -615,7 +604,7 @@ def _print_prompts(out):
     for f in out['findings']: print(f"{'no ' if f['negated'] else ''}{f['finding']}"+(f" at {f['level']}" if f['level'] else ''))
     for c in out.get('classwise', {}).values(): print(c)
 
-# %% ../nbs/05_prompts.ipynb #c087
+# %% ../nbs/05_prompts.ipynb #c088
 @command
 def atm_prompt(
     mask:Param('Label volume (.mha, .nii, .nii.gz); without it, --report', str, opt=False, nargs='?', default='')='',

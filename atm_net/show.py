@@ -21,7 +21,9 @@ def atomic_path(
     path, # where the file shall appear
 ):
     "Yield a temporary path with the same suffix; rename it to `path` on success, remove it on failure"
-    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path)
+    try: path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e: raise InputError(f'{path.parent}: cannot be made ({e.strerror}): choose another folder') from e
     suffix = ''.join(path.suffixes[-2:]) if path.name.endswith('.nii.gz') else path.suffix
     tmp = path.with_name(f'.{path.name}.{os.getpid()}.{os.urandom(3).hex()}{suffix}')
     try:

@@ -10,7 +10,7 @@ __all__ = ['Geometry', 'to_canonical', 'to_source', 'new_geometry', 'Volume', 'n
 # %% ../nbs/02_volumes.ipynb #c004
 import os
 os.environ.setdefault('ITK_NIFTI_SFORM_PERMISSIVE', '1') # a header rounded to float32 is not an error; real shear is caught below
-import gzip, re, tempfile, zlib
+import gzip, re, tempfile, threading, zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -155,10 +155,12 @@ def list_volumes(folder)->list: # of Path
     except OSError as e: raise InputError(f"{folder}: cannot read the folder ({e.strerror}): check the path and its permissions") from e
 
 # %% ../nbs/02_volumes.ipynb #c023
+_lock = threading.RLock() # the file descriptor belongs to the whole process: two threads must not swap it at once
+
 @contextmanager
 def _quiet():
     "Hide what C libraries print to stderr"
-    with tempfile.TemporaryFile() as f:
+    with _lock,tempfile.TemporaryFile() as f:
         old = os.dup(2)
         try: os.dup2(f.fileno(), 2); yield
         finally: os.dup2(old, 2); os.close(old)
@@ -250,9 +252,7 @@ def write_volume(
     if not Path(path).name.lower().endswith(_ends): raise InputError(f"{path}: cannot write this format: use .mha, .nii or .nii.gz")
     im = sitk.GetImageFromArray(g.to_source(data).T)
     im.SetSpacing(g.spacing); im.SetOrigin(g.origin); im.SetDirection(g.direction)
-    try:
-        with atomic_path(path) as tmp: _write_image(im, tmp, path)
-    except OSError as e: raise InputError(f"{path}: cannot be written ({e.strerror}): choose another folder") from e
+    with atomic_path(path) as tmp: _write_image(im, tmp, path)
 
 def write_labels(
     labels:np.ndarray, # (s, h, w) file values, whole numbers

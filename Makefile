@@ -1,0 +1,47 @@
+# Every target sets up what it needs in .venv, once; PYTHON=python3.12 make ... picks another interpreter
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 2
+.PHONY: setup demo test test-slow lab bench export notebooks readme lock clean
+
+setup: .venv/.ready
+
+.venv/.ready: requirements.lock settings.ini setup.py
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3,11) and 'Python 3.11 or newer is needed: PYTHON=/path/to/python3.11 make ...')"
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q `grep '^torch==' requirements.lock`
+	$(BIN)/pip install -q -r requirements.lock
+	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: setup          ## the main job on the embedded default -> runs/demo/report.html
+	$(BIN)/atm_demo
+
+test: setup          ## what CI checks
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 MPLBACKEND=agg PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 2 --do_print
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests -m "not slow"
+
+test-slow: setup     ## the long cells and tests
+	OMP_NUM_THREADS=2 HF_HUB_OFFLINE=1 MPLBACKEND=agg PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 1 --flags slow --do_print
+	HF_HUB_OFFLINE=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests -m slow
+
+lab: setup           ## JupyterLab at the walkthroughs
+	$(BIN)/jupyter lab nbs/walkthroughs/00_tour.ipynb
+
+bench: setup         ## ratios against named peers, in one run
+	$(BIN)/python benchmarks/run.py
+
+export: setup        ## notebooks -> modules, then clean the notebooks
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_export && PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_clean
+
+notebooks: export    ## run every notebook and keep its outputs
+	OMP_NUM_THREADS=1 $(BIN)/python tests/run_notebooks.py
+
+readme: setup        ## README.md from nbs/index.ipynb
+	$(BIN)/python tests/make_readme.py
+
+lock: setup          ## exact versions of what is installed now
+	$(BIN)/pip freeze --exclude-editable --all | grep -viE '^(pip|atm_net)[ =]' > requirements.lock
+
+clean:
+	rm -rf .venv build dist *.egg-info
