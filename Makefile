@@ -41,7 +41,7 @@ readme: setup        ## README.md from nbs/index.ipynb
 	$(BIN)/python tests/make_readme.py
 
 lock: setup          ## exact versions of what is installed now
-	$(BIN)/pip freeze --exclude-editable --all | grep -viE '^(pip|atm_net)[ =]' > requirements.lock
+	$(BIN)/pip freeze --exclude-editable --all | grep -viE '^(pip|atm_net)[ =]' | sed 's/+cpu//' > requirements.lock
 
 clean:
 	rm -rf .venv build dist *.egg-info

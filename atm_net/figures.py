@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FRAMES', 'class_errors', 'edge_errors', 'window_sums', 'best_window', 'zoom_boxes', 'qualitative', 'class_features',
-           'cluster_scores', 'embed', 'tsne', 'word_shares', 'word_attention', 'choose_words', 'word_maps',
+           'cluster_scores', 'embed', 'tsne', 'word_shares', 'word_attention', 'choose_words', 'tint', 'word_maps',
            'level_confusion', 'neighbour_share', 'show_confusion', 'protocol_bars', 'dice_by_structure',
            'training_curves', 'pick_cases', 'fullest_slice', 'spread_slices', 'grid_prediction', 'draw_figures',
            'atm_figures']
@@ -85,6 +85,11 @@ def _zoom(ax, box, kind, spacing):
     ax.set(xlim=(j*dw,(j+b)*dw), ylim=((i+a)*dh,i*dh))
     for s in ax.spines.values(): s.set(edgecolor=color, linestyle=dash, linewidth=2)
 
+def _side_legend(fig, scheme, names, ax, anatomy):
+    "The legend of structures to the right of the whole figure"
+    own = legend(scheme, names, ax, anatomy); handles = own.legend_handles; own.remove()
+    fig.legend(handles, [h.get_label() for h in handles], loc='outside right upper', fontsize=7, frameon=False)
+
 def _notes(fig, texts, width=None):
     "Lines of text below a figure: 'self: This image shows ...'"
     width = width or int(fig.get_figwidth()*16)
@@ -113,7 +118,7 @@ def qualitative(
         for k in rows: _frame(axs[0,j], boxes[k], k, spacing)
     for i,k in enumerate(rows,1): axs[i,0].set_ylabel(FRAMES[k][2], color=FRAMES[k][0], fontsize=8)
     seen = set().union(*(np.unique(l) for l in cols.values() if l is not None))
-    legend(scheme, [n for c,n in enumerate(scheme.names,1) if c in seen], axs[0,-1], anatomy)
+    _side_legend(fig, scheme, [n for c,n in enumerate(scheme.names,1) if c in seen], axs[0,-1], anatomy)
     if title: fig.suptitle(title, fontsize=10)
     if texts: _notes(fig, texts)
     return fig
@@ -194,7 +199,8 @@ def tsne(
     for c in np.unique(y):
         n = scheme.names[c-1]; at = z[y==c]
         ax.scatter(*at.T, s=16, color=rgb[c], marker=_marks.get(anatomy[n].kind,'^'), ec='k', lw=.25, rasterized=True)
-        ax.text(*np.median(at,0), n, fontsize=7, ha='center', va='center', bbox=dict(boxstyle='round,pad=.15', fc='w', ec='none', alpha=.75))
+        ax.annotate(n, np.median(at,0), (0,9), textcoords='offset points', fontsize=7, ha='center', bbox=dict(boxstyle='round,pad=.1', fc='w', ec='none', alpha=.6))
+    _side_legend(fig, scheme, [scheme.names[c-1] for c in np.unique(y)], ax, anatomy)
     purity = '–' if scores['purity'] is None else f"{scores['purity']:.2f} (chance {scores['chance']:.2f})"
     ax.set(xticks=[], yticks=[], xlabel=f"t-SNE of {len(y)} points, perplexity {perplexity:g}, seed {seed}"); ax.set_title(f"{title}\nsilhouette {scores['silhouette']:.2f}, purity {purity}".strip(), fontsize=9)
     return fig, scores|dict(perplexity=perplexity, seed=seed)
@@ -233,6 +239,18 @@ def choose_words(
     first = {words[i]:i for i in reversed(named)}                                    # a name that occurs twice is shown once
     return sorted(sorted(first.values(), key=lambda i: -vary[i])[:n])
 
+def tint(
+    image:np.ndarray, # (h, w) slice
+    ratio:np.ndarray, # (h', w') share over its mean, in cells
+    cell:tuple,       # (rows, columns) px of a cell
+    lim:float,        # |log2(ratio)| of the darkest colour
+)->np.ndarray: # (h, w, 3) 0..1
+    "The slice, coloured by `ratio`: orange below the mean, purple above, plain grey at the mean"
+    import matplotlib.pyplot as plt
+    h,w = image.shape; lo,hi = np.percentile(image,(1,99)); light = .15+.85*np.clip((image-lo)/max(hi-lo,1e-6),0,1)
+    big = np.repeat(np.repeat(ratio, cell[0], 0), cell[1], 1)[:h,:w]
+    return plt.get_cmap('PuOr')(.5+np.log2(big.clip(1e-6))/(2*lim))[...,:3]*light[...,None]
+
 def word_maps(
     image:np.ndarray,  # (h, w) slice on the grid
     words,             # in text order, of `word_attention`
@@ -244,13 +262,12 @@ def word_maps(
     import matplotlib.pyplot as plt
     at = [_word_at(c, words) for c in chosen] if chosen is not None else choose_words(words, shares, n, anatomy)
     h,w = image.shape; H,W = h+-h%32,w+-w%32; own = shares[:,:max(1,-(-h*shares.shape[1]//H)),:max(1,-(-w*shares.shape[2]//W))]   # without the padding
-    mean = own.mean((1,2)); logs = [np.log2(shares[i].clip(1e-12)/mean[i].clip(1e-12)) for i in at]
-    lim = max(.1, max(float(np.abs(np.log2(own[i].clip(1e-12)/mean[i].clip(1e-12))).max()) for i in at))
+    mean = own.mean((1,2)); ratio = [own[i]/mean[i].clip(1e-12) for i in at]; lim = max(.1, *(float(np.abs(np.log2(r.clip(1e-6))).max()) for r in ratio))
     fig,axs = plt.subplots(1, len(at)+1, figsize=(1.6*len(at)+2.4, 1.7*h/w+.6), layout='constrained'); show_slice(image, axs[0], title='slice', ticks=False)
-    for i,m,ax in zip(at, logs, axs[1:]):
-        show_slice(image, ax, ticks=False, title=f'{words[i]}\n{mean[i]:.1%}')
-        im = ax.imshow(m, cmap='PuOr', vmin=-lim, vmax=lim, alpha=.6, extent=(0,W,H,0), interpolation='nearest'); ax.set(xlim=(0,w), ylim=(h,0))
-    bar = fig.colorbar(im, ax=axs, shrink=.8, pad=.01); t = np.linspace(-lim,lim,5); bar.set_ticks(t, labels=[f'{2**v:.2g}' for v in t]); bar.set_label('share / its mean', fontsize=8)
+    for i,r,ax in zip(at, ratio, axs[1:]):
+        ax.imshow(tint(image, r, (H//shares.shape[1],W//shares.shape[2]), lim)); ax.set(xticks=[], yticks=[]); ax.set_title(f'{words[i]}\n{mean[i]:.1%}', fontsize=9)
+    from matplotlib.cm import ScalarMappable
+    bar = fig.colorbar(ScalarMappable(plt.Normalize(-lim,lim),'PuOr'), ax=axs, shrink=.8, pad=.01); bar.set_ticks([-lim,0,lim], labels=[f'{2**v:.2g}' for v in (-lim,0,lim)]); bar.set_label('share / its mean', fontsize=8)
     if title: fig.suptitle('\n'.join(textwrap.wrap(title, int(fig.get_figwidth()*15))), fontsize=8)
     return fig
 
@@ -291,7 +308,7 @@ def show_confusion(
     for i,j in np.argwhere(np.nan_to_num(p)>=.05): ax.text(j, i, f'{100*p[i,j]:.0f}', ha='center', va='center', fontsize=6, color='w' if p[i,j]>.6 else 'k')
     ax.set(xticks=range(len(c)), yticks=range(len(c)), xlabel='predicted', ylabel='true'); ax.set_xticklabels(names, rotation=90, fontsize=7); ax.set_yticklabels(names, fontsize=7)
     s = neighbour_share(m, scheme, anatomy); ax.set_title((title+'\n')*bool(title)+('' if s is None else f'{s:.1%} of the body pixels are called the neighbour'), fontsize=9)
-    fig.colorbar(im, shrink=.8).set_label('share of the true pixels (%% in the cells)' % ()); return fig
+    fig.colorbar(im, shrink=.8).set_label('share of the true pixels (% in the cells)'); return fig
 
 # %% ../nbs/16_figures.ipynb #c044
 _hues = ('#0072B2','#E69F00','#009E73','#CC79A7','#D55E00','#56B4E9','#7A7A7A','#4B2E83')
@@ -328,8 +345,9 @@ def dice_by_structure(
         v = [np.nan if s.get(n) is None else s[n] for n in names]
         ax.plot(range(len(names)), v, 'osD^vPX*'[i%8]+'-', ms=5, lw=1, color=_hues[i%len(_hues)], label=e)
     for i,n in enumerate(names): ax.plot(i, -.06, 's', ms=8, color=anatomy[n].color, mec='k', mew=.3, clip_on=False)
-    ax.set(xticks=range(len(names)), ylabel=label, ylim=(-.02,1.02), xlim=(-.6,len(names)-.4)); ax.set_xticklabels(names, rotation=90, fontsize=8); ax.tick_params(axis='x', length=0, pad=9); ax.grid(alpha=.3)
-    ax.legend(fontsize=7, loc='upper left', bbox_to_anchor=(1,1), frameon=False); return fig
+    ax.set(xticks=range(len(names)), ylabel=label, ylim=(-.02,1.02), xlim=(-.6,len(names)-.4)); ax.set_xticklabels(names, rotation=90, fontsize=8); ax.tick_params(axis='x', length=0, pad=15); ax.grid(alpha=.3)
+    ax.legend(fontsize=7, loc='upper left', bbox_to_anchor=(1,1), frameon=False)
+    return fig
 
 # %% ../nbs/16_figures.ipynb #c050
 def training_curves(

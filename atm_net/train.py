@@ -453,6 +453,6 @@ def atm_train(
     if cfg.preset=='tiny': cfg = replace(cfg, warmup=min(cfg.warmup, cfg.steps//10))
     train(cache, run, cfg, resume, init, device, workers); print(f'{run}: done')
 
-# %% ../nbs/14_train.ipynb #c035
+# %% ../nbs/14_train.ipynb #c043
 #| eval: false
 if __name__=='__main__': atm_train()
