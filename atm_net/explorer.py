@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
 import ipywidgets as widgets
+from fastcore.basics import patch
 from matplotlib.figure import Figure
 from .anatomy import IGNORE, LUMBAR, InputError, convert
 from .show import colors, legend, overlay, show_slice, table_html
@@ -164,12 +165,12 @@ def slice_figure(
 )->Figure:
     "Image, truth and prediction side by side with one legend"
     maps = [('truth',truth)]*(truth is not None)+[(title,labels)]*(labels is not None); n = 1+len(maps)
-    fig = Figure(figsize=(3.05*n+1,3.7)); axs = fig.subplots(1, n, squeeze=False, sharey=True)[0]
+    fig = Figure(figsize=(3.05*n+1,3.8)); axs = fig.subplots(1, n, squeeze=False, sharey=True)[0]
     fig.subplots_adjust(.06, .13, 1-1/(3.05*n+1), .92, .06)
     show_slice(img, axs[0], spacing, 'image')
     for ax,(name,m) in zip(axs[1:], maps): overlay(img, m, scheme, ax, spacing, alpha, name, anatomy=anatomy); ax.set_ylabel('')
     found = {s for _,m in maps for s in present_structures(m, scheme, 1)}
-    if found: legend(scheme, found, axs[-1], anatomy, fontsize=8)
+    if found: legend(scheme, found, axs[-1], anatomy, fontsize=8, labelspacing=.35)
     return fig
 
 def word_figure(
@@ -261,7 +262,8 @@ class Explorer(widgets.VBox):
         if not self.predictor.has_text: raise InputError('this network reads no text: look at its masks with SliceBrowser')
         self.scans = as_scans(demo_cases() if scans is None else scans)
         self.anatomy,self.scheme = self.predictor.anatomy,self.predictor.scheme
-        self._busy,self._voted,self.last,self.before = False,{},None,None
+        self._busy,self._voted,self._at,self._chosen,self._origin = False,{},0,None,'generic'
+        self.last = self.before = None
         self._controls(option or self.predictor.option); super().__init__(self._arrange())
         self._connect(); self._take_case()
 
@@ -288,115 +290,148 @@ class Explorer(widgets.VBox):
                 widgets.HBox([self.table, widgets.VBox([widgets.HBox([self.word, self.stage]), self.words])], layout=wrap|dict(align_items='flex-start'))]
 
 # %% ../nbs/19_explorer.ipynb #c047
-class Explorer(Explorer):
-    __doc__ = Explorer.__doc__
-    def _connect(self):
-        "Which control does what"
-        on = lambda ws,f: [w.observe(self._unless_busy(f), 'value') for w in ws]
-        on([self.case], self._take_case); on([self.slice], self._take_slice); on([self.source], self._write_sentence); on([self.option], self._take_option)
-        on([*self.ticks.values(), self.complete], self._take_ticks); on([self.text], self._take_text); on([self.word, self.stage], self.draw_word)
-        self.go.on_click(lambda _: self.run())
+@patch
+def _connect(self:Explorer):
+    "Which control does what"
+    on = lambda ws,f: [w.observe(self._unless_busy(f), 'value') for w in ws]
+    on([self.case], self._take_case); on([self.slice], self._take_slice); on([self.source], self._write_sentence); on([self.option], self._take_option)
+    on([*self.ticks.values(), self.complete], self._take_ticks); on([self.text], self._take_text); on([self.word], self._take_word); on([self.stage], self.draw_word)
+    self.go.on_click(lambda _: self.run())
 
-    def _unless_busy(self, f): return lambda _: None if self._busy else f()
-    @contextmanager
-    def _quietly(self):
-        was,self._busy = self._busy,True
-        try: yield
-        finally: self._busy = was
+@patch
+def _unless_busy(self:Explorer, f):
+    "A reaction to a person, not to ourselves; bad input becomes one line"
+    def react(_):
+        if self._busy: return
+        try: f()
+        except InputError as e: self.say(str(e), bad=True)
+    return react
 
-    def say(self, text:str='', bad=False):
-        "One line below the sentence; errors in red"
-        mark = 'b style="color:#b00020"' if bad else 'span'
-        self.note.value = f'<{mark}>{html.escape(text)}</{mark[:4].split()[0]}>' if text else ''
-        self.go.button_style = 'success' if self.stale else ''
+@patch
+@contextmanager
+def _quietly(self:Explorer):
+    was,self._busy = self._busy,True
+    try: yield
+    finally: self._busy = was
 
-    @property
-    def stale(self)->bool: return self.last is None or self.last['text']!=self.text.value
+@patch
+def say(self:Explorer, text:str='', bad=False):
+    "One line below the sentence; errors in red"
+    color = '#b00020' if bad else 'inherit'
+    self.note.value = f'<span style="color:{color}">{html.escape(text)}</span>' if text else ''
+    self.go.button_style = 'success' if self.stale else ''
 
-    def _take_case(self):
-        "Another scan: its middle slice, and only the sources that it allows"
-        self.scan = self.scans[self.case.value]; self.ready = make_ready(self.predictor, self.scan); n = len(self.ready.images)
-        with self._quietly():
-            now = self.source.value; self.source.options = ['generic','self']+['oracle']*(self.ready.truth is not None)+['user']
-            self.source.value = now if now in self.source.options else 'generic'
-            self.slice.max = n-1; self.slice.value = n//2
-        self._take_slice()
+@patch(as_prop=True)
+def stale(self:Explorer)->bool: return self.last is None or self.last['text']!=self.text.value
 
-    def _take_slice(self):
-        "Another slice: nothing to compare with; run what the source says, or what the person wrote"
-        self.last = self.before = None
-        self._write_sentence(); self.run()
+@patch
+def _take_case(self:Explorer):
+    "Another scan: its middle slice, and only the sources that it allows"
+    try: self.ready = make_ready(self.predictor, self.scans[self.case.value])
+    except InputError:
+        with self._quietly(): self.case.value = self._at # stay with the case that works
+        raise
+    self._at = self.case.value; self.scan,n = self.scans[self._at],len(self.ready.images)
+    with self._quietly():
+        now = self.source.value; self.source.options = ['generic','self']+['oracle']*(self.ready.truth is not None)+['user']
+        self.source.value = now if now in self.source.options else 'generic'
+        self.slice.max = n-1; self.slice.value = n//2
+    self._take_slice()
+
+@patch
+def _take_slice(self:Explorer):
+    "Another slice: nothing to compare with; run what the source says, or what the person wrote"
+    self.last = self.before = None
+    self._write_sentence(); self.run()
+    if self.last is None: self.draw() # the person's sentence cannot be run: show the slice without a mask
 
 # %% ../nbs/19_explorer.ipynb #c049
-class Explorer(Explorer):
-    __doc__ = Explorer.__doc__
-    def _self_prompts(self):
-        "Prompts of the whole volume, made once for each case"
-        if self.case.value not in self._voted:
-            self.say('first pass over the whole volume ...'); self._voted[self.case.value] = self_prompts(self.predictor, self.ready.images)[0]
-        return self._voted[self.case.value]
+@patch
+def _self_prompts(self:Explorer):
+    "Prompts of the whole volume, made once for each case"
+    if self.case.value not in self._voted:
+        self.say('first pass over the whole volume ...'); self._voted[self.case.value] = self_prompts(self.predictor, self.ready.images)[0]
+    return self._voted[self.case.value]
 
-    def _write_sentence(self):
-        "Let the source write; `user` keeps what is there"
-        if self.source.value!='user': self._put(source_prompt(self.predictor, self.ready, self.source.value, self.slice.value, self.option.value, self._self_prompts() if self.source.value=='self' else None))
+@patch
+def _write_sentence(self:Explorer):
+    "Let the source write; `user` keeps what is there"
+    if self.source.value=='user': return
+    self._origin = self.source.value; self._put(source_prompt(self.predictor, self.ready, self.source.value, self.slice.value, self.option.value, self._self_prompts() if self.source.value=='self' else None))
 
-    def _put(self, p, ticks=True, text=True):
-        "Show a prompt in the controls"
-        with self._quietly():
-            if text: self.text.value = str(p)
-            if ticks:
-                for n,t in self.ticks.items(): t.value = n in p.structures
-                self.complete.value = p.complete if p.structures else True
-        self.say('press Run' if self.stale else '')
+@patch
+def _put(self:Explorer, p, ticks=True, text=True):
+    "Show a prompt in the controls"
+    with self._quietly():
+        if text: self.text.value = str(p)
+        if ticks:
+            for n,t in self.ticks.items(): t.value = n in p.structures
+            self.complete.value = p.complete if p.structures else True
+    self.say('press Run' if self.stale else '')
 
-    def ticked(self)->tuple: return tuple(n for n,t in self.ticks.items() if t.value)
+@patch
+def ticked(self:Explorer)->tuple: return tuple(n for n,t in self.ticks.items() if t.value)
 
-    def _take_ticks(self):
-        "A structure went in or out: the sentence follows, and now it is the user's"
-        with self._quietly():
-            self.source.value = 'user'
-            if self.option.value==1: self.option.value = 3 # Option 1 lists nothing
-        self._from_ticks()
+@patch
+def _take_ticks(self:Explorer):
+    "A structure went in or out: the sentence follows, and now it is the user's"
+    with self._quietly():
+        self.source.value = 'user'
+        if self.option.value==1: self.option.value = 3 # Option 1 lists nothing
+    self._from_ticks()
 
-    def _from_ticks(self):
-        o = self.option.value; at = slice_position(self.slice.value, len(self.ready.images)) if o==3 else None
-        self._put(holistic(self.ticked(), o, at, self.complete.value, self.anatomy), ticks=False)
+@patch
+def _from_ticks(self:Explorer):
+    o = self.option.value; at = slice_position(self.slice.value, len(self.ready.images)) if o==3 else None
+    self._put(holistic(self.ticked(), o, at, self.complete.value, self.anatomy), ticks=False)
 
-    def _take_option(self): self._from_ticks() if self.source.value=='user' else self._write_sentence()
+@patch
+def _take_option(self:Explorer): self._from_ticks() if self.source.value=='user' else self._write_sentence()
 
-    def _take_text(self):
-        "Someone typed: check it, and let the ticks follow"
-        with self._quietly(): self.source.value = 'user'
-        try: self._put(user_prompt(self.text.value, self.anatomy), text=False)
-        except InputError as e: self.say(str(e), bad=True)
+@patch
+def _take_text(self:Explorer):
+    "Someone typed: check it, and let the ticks follow"
+    with self._quietly(): self.source.value = 'user'
+    self._put(user_prompt(self.text.value, self.anatomy), text=False)
+
+@patch
+def words_from(self:Explorer)->str:
+    "The source by its honest name: an edited oracle is no person's knowledge"
+    return 'user, edited oracle' if (self.source.value,self._origin)==('user','oracle') else self.source.value
 
 # %% ../nbs/19_explorer.ipynb #c051
-class Explorer(Explorer):
-    __doc__ = Explorer.__doc__
-    def run(self):
-        "Segment the slice with the sentence in the box"
-        v,k,text = self.scan.volume,self.slice.value,self.text.value
-        try: labels,shares = run_slice(self.predictor, self.ready.images[k], check_prompt(text, self.anatomy), v.shape[1:], v.spacing[1:], self.ready.box)
-        except InputError as e: return self.say(str(e), bad=True)
-        score = None if self.ready.truth is None else slice_dice(labels, self.ready.truth[k], self.scheme, self.ready.known)
-        if self.last is not None and self.last['text']!=text: self.before = self.last
-        self.last = dict(text=text, source=self.source.value, labels=labels, shares=shares, dice=score)
-        self.say(); self.draw()
+@patch
+def run(self:Explorer):
+    "Segment the slice with the sentence in the box"
+    v,k,text = self.scan.volume,self.slice.value,self.text.value
+    try: labels,shares = run_slice(self.predictor, self.ready.images[k], check_prompt(text, self.anatomy), v.shape[1:], v.spacing[1:], self.ready.box)
+    except InputError as e: self.say(str(e), bad=True); return
+    score = None if self.ready.truth is None else slice_dice(labels, self.ready.truth[k], self.scheme, self.ready.known)
+    if self.last is not None and self.last['text']!=text: self.before = self.last
+    self.last = dict(text=text, source=self.words_from(), labels=labels, shares=shares, dice=score)
+    self.say(); self.draw()
 
-    def draw(self):
-        "Picture, table and words of the last run"
-        r,v,k = self.last,self.scan.volume,self.slice.value; truth = None if self.ready.truth is None else self.ready.truth[k]
-        self.picture.value = figure_png(slice_figure(v.data[k], r['labels'], truth, self.scheme, v.spacing[1:], title=f"prediction, words: {r['source']}", anatomy=self.anatomy))
-        self.table.value = '<i>no truth, no Dice</i>' if truth is None else change_html(dice_change(r['dice'], self.before and self.before['dice'], self.anatomy))
-        choices = word_choices(self.predictor.encoder, r['text'].strip()); old = self.word.label
-        with self._quietly():
-            self.word.options = choices; labels = [l for l,_ in choices]
-            self.word.index = labels.index(old if old in labels else first_level(choices, self.anatomy)) if choices else None
-        self.draw_word()
+@patch
+def draw(self:Explorer):
+    "Picture, table and words of the last run; without one, the slice alone"
+    r,v,k = self.last or {},self.scan.volume,self.slice.value; truth = None if self.ready.truth is None else self.ready.truth[k]
+    self.picture.value = figure_png(slice_figure(v.data[k], r.get('labels'), truth, self.scheme, v.spacing[1:], title=f"prediction, words: {r.get('source')}", anatomy=self.anatomy))
+    self.table.value = '' if not r else '<i>no truth, no Dice</i>' if truth is None else change_html(dice_change(r['dice'], self.before and self.before['dice'], self.anatomy))
+    choices = word_choices(self.predictor.encoder, r['text']) if r else []; labels = [l for l,_ in choices]
+    with self._quietly():
+        self.word.options = choices
+        self.word.index = labels.index(self._chosen if self._chosen in labels else first_level(choices, self.anatomy)) if labels else None
+    self.draw_word()
 
-    def draw_word(self):
-        "The attention map of the chosen word at the chosen stage"
-        if self.word.value is None: self.words.value = b''; return
-        img = self.ready.images[self.slice.value]; s = self.last['shares']; use = s if self.stage.value is None else [s[self.stage.value]]
-        m = np.mean([word_map(x, self.word.value, img.shape) for x in use], 0); even = len(self.word.value)/int((s[0].amax((1,2))>0).sum())
-        self.words.value = figure_png(word_figure(img, m, self.word.label, self.ready.pixel, even))
+@patch
+def _take_word(self:Explorer):
+    "A person's word stays chosen for the next runs, where the sentence has it"
+    self._chosen = self.word.label; self.draw_word()
+
+@patch
+def draw_word(self:Explorer):
+    "The attention map of the chosen word at the chosen stage"
+    if self.last is None or self.word.value is None: self.words.value = b''; return
+    img = self.ready.images[self.slice.value]; s = self.last['shares']; use = s if self.stage.value is None else [s[self.stage.value]]
+    m = np.mean([word_map(x, self.word.value, img.shape) for x in use], 0); even = len(self.word.value)/int((s[0].amax((1,2))>0).sum())
+    self.words.value = figure_png(word_figure(img, m, self.word.label, self.ready.pixel, even))

@@ -18,7 +18,8 @@ from scipy import ndimage
 from .anatomy import IGNORE, LUMBAR, InputError, convert
 from .show import colors, command, legend, overlay, progress, read_rows, save_figure, show_slice, write_json
 from .data import Cache
-from .evaluate import check_run, parse_protocols, run_names, run_protocols, shuffled_partner
+from .metrics import exclude
+from .evaluate import Entry, check_run, parse_protocols, run_names, run_protocols, shuffled_partner
 
 # %% ../nbs/16_figures.ipynb #c008
 def class_errors(
@@ -247,7 +248,7 @@ def tint(
 )->np.ndarray: # (h, w, 3) 0..1
     "The slice, coloured by `ratio`: orange below the mean, purple above, plain grey at the mean"
     import matplotlib.pyplot as plt
-    h,w = image.shape; lo,hi = np.percentile(image,(1,99)); light = .15+.85*np.clip((image-lo)/max(hi-lo,1e-6),0,1)
+    h,w = image.shape; lo,hi = np.percentile(image,(1,99)); light = .4+.6*np.clip((image-lo)/max(hi-lo,1e-6),0,1)
     big = np.repeat(np.repeat(ratio, cell[0], 0), cell[1], 1)[:h,:w]
     return plt.get_cmap('PuOr')(.5+np.log2(big.clip(1e-6))/(2*lim))[...,:3]*light[...,None]
 
@@ -415,6 +416,10 @@ def grid_prediction(
     else: prompts = oracle(protocol,case) if protocol.startswith('oracle') else words(protocol, len(x))
     return convert(p.grid_labels(x, prompts), p.scheme, cache.scheme)[0], prompts
 
+def _file(method)->str: # 'run: self (oracle crop)' -> 'run-self-oracle-crop'
+    "A method's name as a part of a file name"
+    return method.replace(': ','-').replace(' (','-').replace(')','').replace(' ','-')
+
 def _write(fig, stem, done):
     "PNG and SVG of a figure; prints both"
     import matplotlib.pyplot as plt
@@ -429,7 +434,7 @@ def _score_cases(cache, cases, methods):
     for c in progress(cases, 'predict'):
         truth = np.asarray(cache.labels(c))
         for i,(m,(p,q)) in enumerate(methods.items()):
-            labels,_ = grid_prediction(p, cache, c, q, shuffled_partner(cache,c,cases) if q=='shuffled' else None); conf[m] += level_confusion(labels, truth, cache.scheme)
+            labels,_ = grid_prediction(p, cache, c, q, shuffled_partner(cache,c,cases) if q=='shuffled' else None); conf[m] += level_confusion(*exclude(labels, truth, cache.scheme, cache.row(c)['annotated']), cache.scheme)
             if not i: dice[c] = cache_dice(labels, truth, cache.annotated(c))
     return {c:v for c,v in dice.items() if np.isfinite(v)},conf
 
@@ -437,13 +442,13 @@ def _panel(cache, case, cases, methods, word, out, done, info):
     "Qualitative panel of a case, and the word maps of each method that reads"
     found = {m:grid_prediction(p, cache, case, q, shuffled_partner(cache,case,cases) if q=='shuffled' else None) for m,(p,q) in methods.items()}
     truth = np.asarray(cache.labels(case)); k = fullest_slice(truth); img = np.asarray(cache.image(case)[k],np.float32); mm = tuple(cache.meta(case)['grid_spacing'][1:])
-    texts = {m:str(f[1][k]) for m,f in found.items() if f[1]}; info[case] |= dict(slice=k, prompts=texts, boxes=zoom_boxes(truth[k], [f[0][k] for f in found.values()]))
-    tag = '-oracle' if any(q.startswith('oracle') or q=='shuffled' for _,q in methods.values()) else ''
-    _write(qualitative(img, truth[k], {m:f[0][k] for m,f in found.items()}, cache.scheme, mm, texts=texts, title=f'{case} ({word}), slice {k+1} of {len(truth)}', anatomy=cache.anatomy), out/f'qualitative-{word.split()[0]}-{case}{tag}', done)
+    texts = {m:str(f[1][k]) for m,f in found.items() if f[1]}; info[case] |= dict(slice=k, prompts=texts, boxes=zoom_boxes(truth[k], [exclude(f[0], truth, cache.scheme, cache.row(case)['annotated'])[0][k] for f in found.values()]))
+    tag = '-oracle' if cache.crop=='oracle' or any(q.startswith('oracle') or q=='shuffled' for _,q in methods.values()) else ''
+    _write(qualitative(img, truth[k], {m:f[0][k] for m,f in found.items()}, cache.scheme, mm, boxes=info[case]['boxes'], texts=texts, title=f'{case} ({word}), slice {k+1} of {len(truth)}', anatomy=cache.anatomy), out/f'qualitative-{word.split()[0]}-{case}{tag}', done)
     for m,(p,q) in methods.items():
         if not p.has_text: continue
         words,stages = word_attention(p, img, found[m][1][k])
-        _write(word_maps(img, words, stages[3], title=f'{m}, stage 4 of 5: {found[m][1][k]}', anatomy=cache.anatomy), out/f"words-{m.replace(': ','-')}-{case}", done)
+        _write(word_maps(img, words, stages[3], title=f'{m}, stage 4 of 5: {found[m][1][k]}', anatomy=cache.anatomy), out/f"words-{_file(m)}-{case}", done)
 
 def _clouds(cache, cases, methods, slices, perplexity, seed, out, done):
     "t-SNE per method, on the same slices -> method -> scores"
@@ -456,7 +461,7 @@ def _clouds(cache, cases, methods, slices, perplexity, seed, out, done):
             f = class_features(p.model, np.asarray(cache.image(c)[ks],np.float32), np.asarray(cache.labels(c)[ks]), p.features([prompts[k] for k in ks]) if prompts else None, device=p.device)
             if len(f[1]): x.append(f[0]); y.append(f[1]); g += [cache.row(c)['patient']]*len(f[1])
         x,y = (np.concatenate(v) for v in (x,y)) if x else (np.zeros((0,1)),np.zeros(0,int))
-        fig,scores[m] = tsne(x, y, cache.scheme, groups=np.array(g), perplexity=perplexity, seed=seed, title=m, anatomy=cache.anatomy); _write(fig, out/f"tsne-{m.replace(': ','-')}", done)
+        fig,scores[m] = tsne(x, y, cache.scheme, groups=np.array(g), perplexity=perplexity, seed=seed, title=m, anatomy=cache.anatomy); _write(fig, out/f"tsne-{_file(m)}", done)
     return scores
 
 # %% ../nbs/16_figures.ipynb #c058
@@ -473,12 +478,12 @@ def draw_figures(
     if cases<1: raise InputError(f'--cases {cases}: at least 1')
     for name,p in predictors.items():
         check_run(name, p, cache, 'cache'); qs,note = run_protocols(name, p.has_text, protocols); notes += [note] if note else []
-        methods |= {f'{name}: {q}':(p,q) for q in qs}
+        methods |= {Entry(name, q, cache.crop).name:(p,q) for q in qs}
     dice,conf = _score_cases(cache, ids, methods)
     if not dice: raise InputError(f"{cache.path}: part '{split}' has no labelled structure to show")
     chosen = pick_cases(dice, cases); info = {c:dict(rank=w, dice=dice[c]) for c,w in chosen.items()}
     for c,w in progress(chosen.items(), 'panels', len(chosen)): _panel(cache, c, ids, methods, w, out, done, info)
-    for m,a in conf.items(): _write(show_confusion(a, cache.scheme, m, cache.anatomy), out/f"confusion-{m.replace(': ','-')}", done)
+    for m,a in conf.items(): _write(show_confusion(a, cache.scheme, m, cache.anatomy), out/f"confusion-{_file(m)}", done)
     first = {m:v for m,v in methods.items() if m==next(k for k in methods if k.startswith(m.rsplit(': ',1)[0]+': '))}    # one protocol of each run
     clouds = _clouds(cache, ids, first, slices, perplexity, seed, out, done)
     for n,f in (logs or {}).items(): _write(training_curves(f, n), out/f'curves-{n}', done)

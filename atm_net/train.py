@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'hp', 'Config', 'sources', 'stage_border', 'learning_rate', 'step_samples', 'Words', 'present_classes',
-           'step_loss', 'hard_dice', 'save_checkpoint', 'load_checkpoint', 'World', 'join_world', 'leave_world',
-           'cache_dice', 'validate', 'network_kwargs', 'read_anatomy', 'run_meta', 'Log', 'Trainer', 'fit', 'curves',
-           'provenance', 'open_run', 'cache_hash', 'start_from', 'train', 'atm_train']
+           'logits_and_contrast', 'step_loss', 'hard_dice', 'save_checkpoint', 'load_checkpoint', 'World', 'join_world',
+           'leave_world', 'lead_first', 'cache_dice', 'validate', 'network_kwargs', 'read_anatomy', 'run_meta', 'Log',
+           'Trainer', 'fit', 'curves', 'provenance', 'open_run', 'cache_hash', 'start_from', 'train', 'atm_train']
 
 # %% ../nbs/14_train.ipynb #c004
 import csv, json, math, os, signal, sys, time
@@ -64,7 +64,7 @@ class Config:
 PRESETS = dict(
     paper=Config(),
     tiny=Config(preset='tiny', encoder='spine_bert_tiny', feature_size=12, length=128, attention='pooled', alpha=0., gain=0., steps=400,
-                lr=1e-3, lr_min=1e-5, warmup=20, plain=.5, windows=(128,128,160,192)))
+                lr=1e-3, lr_min=1e-5, warmup=20, plain=.5, windows=(96,96,96,128,160), val_cases=4))
 
 def sources(cfg:Config)->dict: # field -> 'paper', 'assumed' or 'ours'
     "Where each value comes from; a value that departs from the paper's is ours"
@@ -128,6 +128,15 @@ def present_classes(
     return torch.stack([torch.bincount(l[l!=IGNORE].flatten().long(), minlength=k)[:k]>0 for l in label])
 
 # %% ../nbs/14_train.ipynb #c015
+def logits_and_contrast(
+    net, x,       # (b, 1, h, w)
+    g,            # [features, mask] of the prompts, or [] without text
+    classes=None, # (features, present, known) for CCAE, or None
+)->tuple: # (b, k, h, w) logits; contrast () or None
+    "All that carries gradient in one call, as DDP asks (parameters used behind its back would be counted as unused)"
+    logits = net(x, *g) if g or getattr(net,'hasf',None) is None else net(x, text=False)
+    return logits, None if classes is None else net.ccae(logits.softmax(1), *classes)
+
 def step_loss(
     model, cfg:Config, batch:list, words:Words, # batch: items of `SliceDataset`
     text:bool, device='cpu',                    # text: second stage, HASF and CCAE act
@@ -135,16 +144,13 @@ def step_loss(
     "Eq. 8 for a batch"
     import torch
     from atm_net.losses import dice_focal, total_loss
-    net = getattr(model,'module',model)
     x = torch.stack([i['image'] for i in batch]).to(device); y = torch.stack([i['label'] for i in batch]).to(device)
     known = torch.stack([i['annotated'] for i in batch]).to(device); every = bool(known.all())
-    if cfg.network!='atm_net': logits = model(x)
-    elif text and cfg.hasf: logits = model(x, *(t.to(device) for t in words.holistic(batch)))
-    else: logits = model(x, text=False)
-    seg = dice_focal(logits, y, cfg.focal, None if every else known); con = None
-    if text and getattr(net,'ccae',None) is not None:
-        present = present_classes(y.cpu(), logits.shape[1]).to(device)
-        con = net.ccae(logits.softmax(1), words.class_features(present.cpu()).to(device), present&known, known)
+    g = [t.to(device) for t in words.holistic(batch)] if text and cfg.hasf else []; classes = None
+    if text and cfg.ccae and words is not None:
+        present = present_classes(y.cpu(), known.shape[1]); classes = (words.class_features(present).to(device), present.to(device)&known, known)
+    both = model if hasattr(model,'module') else lambda *a: logits_and_contrast(model, *a)
+    logits,con = both(x, g, classes); seg = dice_focal(logits, y, cfg.focal, None if every else known)
     return dict(loss=total_loss(seg, con, cfg.lambda_1, cfg.lambda_2), seg=seg.detach(), contrast=con.detach() if con is not None else None, dice=hard_dice(logits, y))
 
 def hard_dice(logits, y)->float:
@@ -202,15 +208,32 @@ def join_world(device:str)->World:
     dist.init_process_group('nccl' if device!='cpu' else 'gloo', timeout=timedelta(minutes=20))
     return World(dist.get_rank(), size, device)
 
-def leave_world(world:World):
+def leave_world(world:World, wait=True): # wait: not after an error, when the others may be elsewhere
     "Wait for the others, then leave"
     import torch.distributed as dist
-    if world.size>1: dist.barrier(); dist.destroy_process_group()
+    if world.size==1: return
+    if wait: dist.barrier()
+    dist.destroy_process_group()
 
-def _wrap(model, world):
+def lead_first(world:World, f):
+    "Run `f` in the lead process while the others wait; if it refuses, all refuse"
+    import torch.distributed as dist
+    said = [None]
+    if world.lead:
+        try: f()
+        except InputError as e: said = [str(e)]
+    if world.size>1: dist.broadcast_object_list(said)
+    if said[0]: raise InputError(said[0])
+
+def _wrap(net, world):
+    "The network itself, or its forward pass with the gradient averaged over the processes"
+    import torch
     from torch.nn.parallel import DistributedDataParallel
-    if world.size==1: return model
-    return DistributedDataParallel(model, device_ids=[world.device] if world.device!='cpu' else None, find_unused_parameters=True) # the plain stage leaves HASF unused
+    if world.size==1: return net
+    class Both(torch.nn.Module):
+        def __init__(self): super().__init__(); self.net = net
+        def forward(self, *args, **kwargs): return logits_and_contrast(self.net, *args, **kwargs)
+    return DistributedDataParallel(Both(), device_ids=[world.device] if world.device!='cpu' else None, find_unused_parameters=True) # the plain stage leaves HASF unused
 
 # %% ../nbs/14_train.ipynb #c024
 def cache_dice(pred:np.ndarray, truth:np.ndarray, known)->float:
@@ -335,8 +358,18 @@ def fit(
 ):
     "Run from the current step to the end; SIGTERM and Ctrl-C save a checkpoint and leave"
     cfg,lead = t.cfg,t.world.lead; val_every = val_every or max(1,min(500,(cfg.steps-stage_border(cfg)+3)//4))
-    log = Log(t.run/'log.csv', t.step) if lead else None; began,recent = time.time(),[]
-    _on_signal(t); bar = _bar(cfg.steps, t.step, lead)
+    log = Log(t.run/'log.csv', t.step) if lead else None
+    bar,before = _bar(cfg.steps, t.step, lead),_on_signal(t)
+    try: _loop(t, log, bar, every, val_every, save_every)
+    finally:
+        bar.close()
+        for sig,handler in before.items(): signal.signal(sig, handler)
+    t.checkpoint()
+    if t.stop: raise InputError(f'stopped at step {t.step}; a checkpoint is saved: go on with --resume')
+
+def _loop(t, log, bar, every, val_every, save_every):
+    "The steps of `fit`"
+    cfg,lead = t.cfg,t.world.lead; began,recent = time.time(),[]
     for batch in t.batches():
         recent.append(t.update(batch)); bar.update()
         bar.set_postfix_str(f"loss {recent[-1]['loss']:.3f} dice {recent[-1]['dice']:.2f}", refresh=False)
@@ -347,8 +380,6 @@ def fit(
             if lead: s = t.validate(log); began = time.time(); bar.write(f"step {t.step}: validation Dice "+', '.join(f'{k} {v:.3f}' for k,v in s.items()), file=sys.stderr); curves(t.run)
         if _agree(t) : break
         if t.step%save_every==0 and not done: t.checkpoint()
-    bar.close(); t.checkpoint()
-    if t.stop: raise InputError(f'stopped at step {t.step}; a checkpoint is saved: go on with --resume')
 
 def _bar(total, initial, lead):
     from tqdm.auto import tqdm
@@ -359,12 +390,12 @@ def _means(rows)->dict:
     keep = {k:[r[k] for r in rows if r[k] is not None and r[k]==r[k]] for k in rows[0]}
     return {k:float(np.mean(v)) for k,v in keep.items() if v}
 
-def _on_signal(t):
+def _on_signal(t)->dict: # signal -> handler before
     "SIGTERM and Ctrl-C ask the loop to stop after this step"
     import threading
-    if threading.current_thread() is not threading.main_thread(): return
+    if threading.current_thread() is not threading.main_thread(): return {}
     def ask(*_): t.stop = True
-    signal.signal(signal.SIGTERM, ask); signal.signal(signal.SIGINT, ask)
+    return {s:signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
 
 def _agree(t)->bool:
     "Stop if any process was asked to"
@@ -411,12 +442,13 @@ def train(
     "Train a configuration on a cache into a run folder"
     cache = cache if isinstance(cache, Cache) else Cache(cache); run = Path(run); world = join_world(device)
     try:
-        open_run(run, cfg, cache, world, resume); t = Trainer(cache, run, cfg, world, workers)
+        lead_first(world, lambda: open_run(run, cfg, cache, world, resume)); t = Trainer(cache, run, cfg, world, workers)
         if init: note = start_from(t, init); world.lead and print(note, file=sys.stderr)
         if resume and (state := load_checkpoint(run, t.net, t.opt)): t.step,t.best = state['step'],state['best']; world.lead and print(f'{run}: going on from step {t.step}', file=sys.stderr)
         if t.step>=cfg.steps: world.lead and print(f'{run}: finished already ({t.step} steps)', file=sys.stderr)
         else: fit(t, **kwargs)
-    finally: leave_world(world)
+    except BaseException: leave_world(world, wait=False); raise
+    leave_world(world)
     return run
 
 # %% ../nbs/14_train.ipynb #c034

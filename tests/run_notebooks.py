@@ -12,7 +12,7 @@ def run(path: Path):
     skip = [c for c in nb.cells if c.cell_type == 'code' and re.search(r'^#\|\s*(slow|gpu|eval:\s*false)', c.source, re.M)]
     kept = [(c, c.source, c.outputs) for c in skip]
     for c in skip: c.source = ''
-    NotebookClient(nb, timeout=1200, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}).execute()
+    NotebookClient(nb, store_widget_state=False, timeout=1200, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}).execute()
     for c, source, outputs in kept: c.source, c.outputs = source, outputs
     nbformat.write(nb, path)
     subprocess.run([sys.executable, '-m', 'nbdev.clean', '--fname', str(path)], check=False)
