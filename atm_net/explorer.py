@@ -169,6 +169,7 @@ def slice_figure(
     fig.subplots_adjust(.06, .13, 1-1/(3.05*n+1), .92, .06)
     show_slice(img, axs[0], spacing, 'image')
     for ax,(name,m) in zip(axs[1:], maps): overlay(img, m, scheme, ax, spacing, alpha, name, anatomy=anatomy); ax.set_ylabel('')
+    for ax in axs: ax.locator_params(axis='x', nbins=4, prune='upper') # so that numbers of neighbours do not touch
     found = {s for _,m in maps for s in present_structures(m, scheme, 1)}
     if found: legend(scheme, found, axs[-1], anatomy, fontsize=8, labelspacing=.35)
     return fig
@@ -180,7 +181,7 @@ def word_figure(
     even:float=None,  # share of a token if all were equal
 )->Figure:
     "The attention map of a word over the slice, in percent"
-    fig = Figure(figsize=(4.3,3.7)); ax = fig.subplots(); fig.subplots_adjust(.16, .13, .95, .92)
+    fig = Figure(figsize=(4.6,3.7), layout='constrained'); ax = fig.subplots()
     show_slice(img, ax, spacing, f"'{word}': mean {m.mean():.2%}"+(f', even share {even:.2%}' if even else ''))
     heat = ax.imshow(100*m, cmap='magma', alpha=.65, extent=ax.images[0].get_extent())
     fig.colorbar(heat, ax=ax, label='share of the attention (%)', shrink=.9)

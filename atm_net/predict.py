@@ -72,7 +72,8 @@ def load_predictor(
 )->'Predictor':
     "Load weights with all that they need"
     from atm_net.model import load_network
-    model,meta = load_network(weights_file(path))
+    path = weights_file(path); model,meta = load_network(path)
+    if len(meta['values'])+1!=meta['out_channels']: raise InputError(f"{path}: names {len(meta['values'])} structures for {meta['out_channels']} channels: these weights were not written by atm_train")
     return Predictor(model, meta, device, encoder)
 
 # %% ../nbs/12_predict.ipynb #c010
@@ -276,16 +277,18 @@ def atm_predict(
     if prompt: user_prompt(prompt, p.anatomy)
     for path,mask_file,png in progress(jobs, 'predict'):
         vol = read_volume(path); check_image(vol)
-        pr = p.predict(vol, protocol, prompt, report=_report(_companion(report, path, 'report')), truth=_truth(_companion(mask, path, 'mask'), vol, p))
+        pr = p.predict(vol, protocol, prompt, report=_report(_companion(report, path, 'report'), p.anatomy), truth=_truth(_companion(mask, path, 'mask'), vol, p))
         out_labels,lost = convert(pr.labels, p.scheme, dst)
         write_labels(dst.decode(out_labels), vol, mask_file); save_figure(prediction_figure(vol, pr, p.anatomy), png)
         voted = f"; found {', '.join(pr.trace[-1])}" if pr.trace and pr.trace[-1] else ''
         print(f"{mask_file}: protocol {pr.protocol}, labels {dst.name}{voted}" + (f"; {', '.join(lost)} not in {dst.name}, dropped" if lost else ''))
 
-def _report(path):
+def _report(path, anatomy):
     if path is None: return None
-    try: return Path(path).read_text(encoding='utf-8')
+    try: text = Path(path).read_text(encoding='utf-8-sig'); report_prompt(text, anatomy=anatomy)
     except (OSError,UnicodeDecodeError) as e: raise InputError(f'{path}: cannot be read as text ({e})') from e
+    except InputError as e: raise InputError(f'{path}: {e}') from e
+    return text
 
 def _truth(path, volume, predictor):
     "Channels of a true mask in the predictor's scheme; the file's scheme is guessed from its values"

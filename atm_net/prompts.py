@@ -550,7 +550,8 @@ def guess_scheme(
     "The label scheme that fits `values`: SPIDER's if there is a value from 100, else the smallest that knows them all; raises `InputError`"
     values = {int(v) for v in values}-{0}
     fits = [n for n,s in anatomy.schemes.items() if values<=set(s.values.values())]
-    if not fits: raise InputError(f"label value(s) {', '.join(map(str,sorted(values)[:8]))} fit no scheme of the {anatomy.name}: say which with --labels")
+    odd = min((sorted(values-set(s.values.values())) for s in anatomy.schemes.values()), key=len)
+    if not fits: raise InputError(f"label value(s) {', '.join(map(str,odd[:8]))} fit no scheme of the {anatomy.name}: say which with --labels")
     fits = [n for n in fits if (n=='spider')==any(v>=100 for v in values)] or fits
     return min(fits, key=lambda n: anatomy.schemes[n].channels)
 
@@ -567,7 +568,8 @@ def _from_mask(path, scheme, k, option, classwise, anatomy):
     "What `atm_prompt` says about a label volume, as a dict"
     from atm_net.volumes import read_labels
     vol = read_labels(path)
-    name = scheme or guess_scheme(np.unique(vol.data), anatomy)
+    try: name = scheme or guess_scheme(np.unique(vol.data), anatomy)
+    except InputError as e: raise InputError(f'{path}: {e}') from e
     if not scheme: print(f"{path}: read as scheme '{name}' (choose another with --labels)", file=sys.stderr)
     scheme = anatomy.scheme(name)
     try: labels = scheme.encode(vol.data)

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['STUDIES', 'TITLES', 'HEADER', 'Row', 'study_names', 'essential', 'study_config', 'Run', 'run_name', 'grid', 'Scores',
            'load_scores', 'headlines', 'compare', 'study_rows', 'cell_text', 'study_table', 'long_rows', 'study_figure',
-           'finished', 'is_stop', 'keep_signals', 'train_run', 'score_run', 'study_protocols', 'study_tables',
-           'reads_words', 'check_out', 'split_sizes', 'study_markdown', 'write_study', 'run_study', 'atm_study']
+           'finished', 'is_stop', 'train_run', 'score_run', 'study_protocols', 'study_tables', 'reads_words',
+           'check_out', 'split_sizes', 'study_markdown', 'write_study', 'run_study', 'atm_study']
 
 # %% ../nbs/17_study.ipynb #c005
-import hashlib, json, os, signal, sys, threading, time
+import hashlib, json, os, sys, time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -212,6 +212,7 @@ def study_figure(
 ):
     "Mean, interval over patients (line) and each seed (circle), one panel for each table -> `Figure`"
     import matplotlib.pyplot as plt
+    name,_,unit = metric.partition('_'); label = (name.upper() if name!='jaccard' else 'Jaccard')+(f' ({unit})' if unit else '')
     rows = max(len(r) for r in tables.values()); fig,axs = plt.subplots(1, len(tables), figsize=(3.2*len(tables)+1.2, .38*rows+1.1), squeeze=False, sharey=False, layout='constrained')
     for (title,rs),ax in zip(tables.items(), axs.flat):
         y = np.arange(len(rs))[::-1]
@@ -221,7 +222,7 @@ def study_figure(
             if c['low'] is not None: ax.plot([c['low'],c['high']], [i,i], color='#0072B2', lw=2)
             v = [x for x in c['values'] if x is not None]
             ax.plot(v, [i]*len(v), 'o', mfc='w', mec='#7A7A7A', ms=4, zorder=3); ax.plot(c['mean'], i, 'D', color='#0072B2', ms=6, zorder=4)
-        ax.set(yticks=y, yticklabels=[r['method']+(' (none)' if r['words']=='none' else '') for r in rs], ylim=(-.6,len(rs)-.4), xlabel=f"{metric.replace('_',', ')}, {policy}"); ax.set_title(title, fontsize=9); ax.grid(axis='x', alpha=.3)
+        ax.set(yticks=y, yticklabels=[r['method']+(' (none)' if r['words']=='none' else '') for r in rs], ylim=(-.6,len(rs)-.4), xlabel=f'{label}, {policy}'); ax.set_title(title, fontsize=9); ax.grid(axis='x', alpha=.3)
     return fig
 
 # %% ../nbs/17_study.ipynb #c032
@@ -238,15 +239,6 @@ def is_stop(e:Exception)->bool:
     "Was the run stopped by a person (Ctrl-C, SIGTERM), not by a fault?"
     return isinstance(e, InputError) and str(e).startswith('stopped at step')
 
-@contextmanager
-def keep_signals():
-    "Training takes over Ctrl-C and SIGTERM; give them back afterwards"
-    main = threading.current_thread() is threading.main_thread(); old = {s:signal.getsignal(s) for s in (signal.SIGINT,signal.SIGTERM)}
-    try: yield
-    finally:
-        if main:
-            for s,h in old.items(): signal.signal(s,h)
-
 def _sha(path)->str: return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
 
 @contextmanager
@@ -261,10 +253,10 @@ def train_run(
 )->bool: # was there anything to do?
     "Train a run to its end; raises `InputError`"
     if finished(folder, run.config): return False
-    with keep_signals(), _timed(folder,'train'): train(cache, folder, run.config, resume=True, device=device, workers=workers)
+    with _timed(folder,'train'): train(cache, folder, run.config, resume=True, device=device, workers=workers)
     return True
 
-# %% ../nbs/17_study.ipynb #c039
+# %% ../nbs/17_study.ipynb #c037
 def score_run(
     run:Run, folder, cache:Cache, protocols,
     split:str='test', on:str='source', # on: 'source' or 'cache', the grid of the scores
@@ -281,7 +273,7 @@ def score_run(
             for e in entries: write_json(files[e.protocol], scores_dict(e.scored, cache.scheme, **more, protocol=e.protocol, crop=e.crop))
     return {q:load_scores(f) for q,f in files.items()}
 
-# %% ../nbs/17_study.ipynb #c042
+# %% ../nbs/17_study.ipynb #c040
 _protocols = dict(protocols='self,generic,oracle-levels,oracle,shuffled') # else self, generic and oracle
 
 def study_protocols(names, text:str=None)->list:
@@ -319,7 +311,7 @@ def check_out(out, names, runs, cache):
     for r in runs:
         if (folder := Path(out)/'runs'/r.name).joinpath('config.json').exists(): open_run(folder, r.config, cache, World(), resume=True)
 
-# %% ../nbs/17_study.ipynb #c046
+# %% ../nbs/17_study.ipynb #c044
 def split_sizes(cache:Cache)->dict: # part -> cases, patients, slices
     "How many cases, patients and slices each part holds"
     return {p:dict(cases=len(ids), patients=len({cache.row(i)['patient'] for i in ids}), slices=len(cache.slices(p))) for p in ('train','val','test') for ids in [cache.cases(p)]}
@@ -370,9 +362,10 @@ def run_study(
 )->dict: # what study.json holds
     "Train and score all runs of studies and write the tables; raises `InputError`"
     names = study_names(study); asked = study_protocols(names, protocols); cache = cache if isinstance(cache,Cache) else Cache(cache); out = Path(out)
+    if int(os.environ.get('WORLD_SIZE',1))>1: raise InputError('a study is one process: start it without torchrun (several studies may run in several folders)')
+    device = join_world(device).device # 'auto' becomes cpu or cuda
     if on not in ('source','cache'): raise InputError(f"--grid '{on}' is unknown: use source or cache")
     if not cache.cases(split): raise InputError(f"{cache.path}: part '{split}' is empty")
-    if int(os.environ.get('WORLD_SIZE',1))>1: raise InputError('a study is one process: start it without torchrun (several studies may run in several folders)')
     runs = grid(names, preset, seeds, **over); check_out(out, names, runs, cache); results,info,failed = {},{},{}
     for i,r in enumerate(runs, 1):
         folder = out/'runs'/r.name; print(f'run {i} of {len(runs)}: {r.name}', file=sys.stderr)
@@ -384,7 +377,7 @@ def run_study(
     write_study(d, out)
     return d
 
-# %% ../nbs/17_study.ipynb #c055
+# %% ../nbs/17_study.ipynb #c053
 @command
 def atm_study(
     name:str,              # table2, table4, table5 or protocols; several with commas share runs
@@ -404,6 +397,6 @@ def atm_study(
     "Run the grid behind a table of the paper, resumable, and write the table with intervals"
     import matplotlib; matplotlib.use('Agg')
     given = {k:v for k,v in dict(steps=steps, batch=batch, encoder=encoder).items() if v is not None}
-    d = run_study(name, cache, out, preset, seeds, protocols, split, grid, join_world(device).device, workers, **given)
+    d = run_study(name, cache, out, preset, seeds, protocols, split, grid, device, workers, **given)
     print((Path(out)/'study.md').read_text(encoding='utf-8'), end=''); print(f'\ntables: {out}/study.md')
     if d['failed']: n,why = next(iter(d['failed'].items())); raise InputError(f"{len(d['failed'])} of {len(d['runs'])} runs failed; the first: {n}: {why}; the tables hold the others, the same command tries again")

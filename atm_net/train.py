@@ -6,7 +6,8 @@
 __all__ = ['PRESETS', 'hp', 'Config', 'sources', 'stage_border', 'learning_rate', 'step_samples', 'Words', 'present_classes',
            'logits_and_contrast', 'step_loss', 'hard_dice', 'save_checkpoint', 'load_checkpoint', 'World', 'join_world',
            'leave_world', 'lead_first', 'cache_dice', 'validate', 'network_kwargs', 'read_anatomy', 'run_meta', 'Log',
-           'Trainer', 'fit', 'curves', 'provenance', 'open_run', 'cache_hash', 'start_from', 'train', 'atm_train']
+           'Trainer', 'fit', 'curves', 'provenance', 'open_run', 'start_run', 'cache_hash', 'start_from', 'train',
+           'atm_train', 'pack']
 
 # %% ../nbs/14_train.ipynb #c004
 import csv, json, math, os, signal, sys, time
@@ -146,7 +147,7 @@ def step_loss(
     from atm_net.losses import dice_focal, total_loss
     x = torch.stack([i['image'] for i in batch]).to(device); y = torch.stack([i['label'] for i in batch]).to(device)
     known = torch.stack([i['annotated'] for i in batch]).to(device); every = bool(known.all())
-    g = [t.to(device) for t in words.holistic(batch)] if text and cfg.hasf else []; classes = None
+    g = [t.to(device) for t in words.holistic(batch)] if text and cfg.hasf and words is not None else []; classes = None
     if text and cfg.ccae and words is not None:
         present = present_classes(y.cpu(), known.shape[1]); classes = (words.class_features(present).to(device), present.to(device)&known, known)
     both = model if hasattr(model,'module') else lambda *a: logits_and_contrast(model, *a)
@@ -412,7 +413,7 @@ def curves(run:Path):
 def provenance(cfg:Config)->dict: return {k:dict(value=v, source=sources(cfg)[k]) for k,v in asdict(cfg).items()}
 
 def open_run(run:Path, cfg:Config, cache:Cache, world:World, resume:bool):
-    "Make the run folder, or check that a resumed one was started with the same configuration"
+    "May this run start here? A resumed one must have been started with the same configuration; raises `InputError`"
     f = run/'config.json'
     if f.exists() and not resume: raise InputError(f'{run}: holds a run already: go on with --resume, or choose another folder')
     if f.exists():
@@ -420,7 +421,11 @@ def open_run(run:Path, cfg:Config, cache:Cache, world:World, resume:bool):
         diff = [k for k in new if old.get(k)!=new[k]]
         if diff: raise InputError(f"{f}: was started with {diff[0]} {old.get(diff[0])}, not {new[diff[0]]}: repeat the options of the start, or choose another folder")
         if read_json(f)['cache'].get('hash')!=cache_hash(cache): raise InputError(f'{run}: was started on another cache ({read_json(f)["cache"]["path"]})')
-    elif world.lead: write_json(f, dict(config=provenance(cfg), versions=_versions(), cache=dict(path=str(cache.path), hash=cache_hash(cache), split={p:len(cache.cases(p)) for p in ('train','val','test')}), processes=world.size))
+
+def start_run(run:Path, cfg:Config, cache:Cache, world:World):
+    "Make the run folder with config.json, unless it is there"
+    f = run/'config.json'
+    if not f.exists(): write_json(f, dict(config=provenance(cfg), versions=_versions(), cache=dict(path=str(cache.path), hash=cache_hash(cache), split={p:len(cache.cases(p)) for p in ('train','val','test')}), processes=world.size))
 
 def cache_hash(cache:Cache)->str:
     "A short hash of the manifest: cases, split, grid"
@@ -444,6 +449,7 @@ def train(
     try:
         lead_first(world, lambda: open_run(run, cfg, cache, world, resume)); t = Trainer(cache, run, cfg, world, workers)
         if init: note = start_from(t, init); world.lead and print(note, file=sys.stderr)
+        lead_first(world, lambda: start_run(run, cfg, cache, world))
         if resume and (state := load_checkpoint(run, t.net, t.opt)): t.step,t.best = state['step'],state['best']; world.lead and print(f'{run}: going on from step {t.step}', file=sys.stderr)
         if t.step>=cfg.steps: world.lead and print(f'{run}: finished already ({t.step} steps)', file=sys.stderr)
         else: fit(t, **kwargs)
@@ -481,10 +487,21 @@ def atm_train(
     given = dict(hasf=hasf, ccae=ccae, option=option, network=model, encoder=encoder, decoder=decoder, contrast=contrast, focal=focal, tokens=tokens, attention=attention, steps=steps, batch=batch, lr=lr, seed=seed)
     cfg = replace(PRESETS[preset], **{k:v for k,v in given.items() if v is not None})
     if cfg.steps<1 or cfg.batch<1: raise InputError(f'--steps {cfg.steps} and --batch {cfg.batch} must be positive')
+    if cfg.focal not in ('softmax','sigmoid'): raise InputError(f"--focal '{cfg.focal}' is unknown: use softmax or sigmoid")
     if cfg.option not in (1,2,3): raise InputError(f'--option {cfg.option} is unknown: use 1, 2 or 3')
     if cfg.preset=='tiny': cfg = replace(cfg, warmup=min(cfg.warmup, cfg.steps//10))
     train(cache, run, cfg, resume, init, device, workers); print(f'{run}: done')
 
 # %% ../nbs/14_train.ipynb #c043
+def pack(
+    run, out,                  # run folder or weights; file to write
+    write_scheme='mrspineseg', # scheme in which `atm_predict` writes masks unless asked otherwise
+):
+    "Weights of a run as the package ships them: float16"
+    from atm_net.model import load_network, save_weights
+    from atm_net.predict import weights_file
+    model,meta = load_network(weights_file(run)); save_weights(out, model, meta|dict(write_scheme=write_scheme), half=True)
+
+# %% ../nbs/14_train.ipynb #c046
 #| eval: false
 if __name__=='__main__': atm_train()

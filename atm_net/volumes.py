@@ -180,6 +180,10 @@ def _check_nifti(path):
     if n<need: raise InputError(f"{path}: truncated: {n} of {need} bytes: copy or export it again")
     a = im.affine[:3,:3]; a = a/np.maximum(np.linalg.norm(a, axis=0), 1e-12)
     if np.abs(a.T@a-np.eye(3)).max()>1e-3: raise InputError(f"{path}: field affine: axes are not at right angles (gantry tilt or shear): resample the volume first")
+def _check_finite(path):
+    "Refuse a NIfTI file with NaN or infinity, which ITK would turn into 0 without a word"
+    d = nibabel.load(path).dataobj
+    if np.dtype(d.dtype).kind=='f' and (n := int((~np.isfinite(d.get_unscaled())).sum())): raise InputError(f"{path}: {n} voxels are NaN or infinite: export the image again or replace them")
 
 # %% ../nbs/02_volumes.ipynb #c024
 def _read_dicom(folder)->sitk.Image:
@@ -198,7 +202,7 @@ def _read_image(path)->sitk.Image:
     p = Path(path)
     if not p.exists(): raise InputError(f"{path}: no such file: check the path")
     if p.is_dir() and not is_dicom_folder(p): raise InputError(f"{path}: a folder without .dcm files: give an image file or the folder of one DICOM series")
-    if p.name.lower().endswith(('.nii','.nii.gz')): _check_nifti(path)
+    if p.name.lower().endswith(('.nii','.nii.gz')): _check_nifti(path); _check_finite(path)
     try:
         with _quiet(): return _read_dicom(p) if p.is_dir() else sitk.ReadImage(str(p))
     except RuntimeError as e:

@@ -115,7 +115,7 @@ def main():
     rows = []
     for f in (networks, text, metrics, phantoms): print(f.__doc__, file=sys.stderr); rows += f(args)
     print(f"Medians of {args.repeats} repeats after one to warm up, rivals taking turns; {torch.get_num_threads()} threads; {platform.machine()}, {os.cpu_count()} cores; atm_net {atm_net.__version__}, torch {torch.__version__}, MONAI {monai.__version__}.\nRatio: time of ours over time of the peer, below 1 is faster.\n")
-    head = ['what', 'peer', 'ours', 'peer', 'ratio']
+    head = ['what', 'against', 'ours', 'peer', 'ratio']
     for r in (head, ['---']*len(head), *rows): print('| '+' | '.join(r)+' |')
 
 

@@ -1,0 +1,71 @@
+"Several processes do what one does; a killed run goes on as if nothing had happened"
+import json, signal, subprocess, sys, time
+from dataclasses import replace
+from pathlib import Path
+import pytest, torch
+from safetensors.torch import load_file
+from conftest import BIN, call, done
+
+HERE = Path(__file__).parent
+
+def torchrun(*args, n=2, timeout=180):
+    "torchrun on this machine, under a hard limit; a run that hangs is killed with its children"
+    cmd = [sys.executable,'-m','torch.distributed.run','--standalone','--nproc-per-node',n,*args]
+    p = subprocess.Popen([str(c) for c in cmd], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try: out,err = p.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        import os
+        os.killpg(p.pid, signal.SIGKILL); out,err = p.communicate(); pytest.fail(f'torchrun hung for {timeout} s\n{err[-3000:]}')
+    return subprocess.CompletedProcess(cmd, p.returncode, out, err)
+
+def far(a, b)->tuple: # name, largest difference
+    "Where two weight files differ most"
+    assert a.keys()==b.keys()
+    return max(((k,(a[k].double()-b[k].double()).abs().max().item()) for k in a), key=lambda x: x[1])
+
+def test_two_processes_equal_one_in_float64(cache, tmp_path):
+    "Four steps over both stages (text and contrast from step 2), global batch 4: the same weights up to rounding. In float32 AdamW blows rounding up to the learning rate wherever a gradient is nearly 0, so the sharp comparison is in float64"
+    done(torchrun(HERE/'double_run.py', cache, tmp_path/'two', 4, 4))
+    r = subprocess.run([sys.executable, str(HERE/'double_run.py'), str(cache), str(tmp_path/'one'), '4', '4'], capture_output=True, text=True, timeout=120); assert r.returncode==0, r.stderr
+    a,b = (load_file(tmp_path/n/'last.safetensors') for n in ('one','two')); name,gap = far(a,b); assert a['out.conv.conv.weight'].dtype==torch.float64
+    assert gap<1e-6, f'{name} differs by {gap:.2g}'
+    assert json.loads((tmp_path/'two'/'config.json').read_text())['processes']==2 and json.loads((tmp_path/'one'/'config.json').read_text())['processes']==1
+
+def test_torchrun_command(cache, tmp_path):
+    "The command itself under torchrun, in float32: one run folder, written once, and weights that lie close to one process's"
+    done(torchrun('-m','atm_net.train',cache,tmp_path/'two','--steps',2,'--batch',4)); done(call('atm_train', cache, tmp_path/'one', '--steps', 2, '--batch', 4))
+    done(call('atm_train', cache, tmp_path/'start', '--steps', 2, '--batch', 4, '--lr', 1e-12))
+    one,two,start = (load_file(tmp_path/n/'last.safetensors') for n in ('one','two','start')); norm = lambda x,y: sum(((x[k]-y[k])**2).sum().item() for k in x if x[k].is_floating_point())**.5
+    assert norm(one,start)>1e-3 and norm(one,two)<.1*norm(one,start), (norm(one,two), norm(one,start))
+    assert json.loads((tmp_path/'two'/'config.json').read_text())['processes']==2
+    assert {p.name for p in (tmp_path/'two').iterdir()}=={p.name for p in (tmp_path/'one').iterdir()} and len((tmp_path/'two'/'log.csv').read_text().splitlines())==len((tmp_path/'one'/'log.csv').read_text().splitlines())
+
+def test_torchrun_refuses_a_batch_that_does_not_divide(cache, tmp_path):
+    r = torchrun('-m','atm_net.train',cache,tmp_path/'r','--steps',2,'--batch',3, timeout=90)
+    assert r.returncode!=0 and 'exitcode  : 2' in r.stderr and '--batch 3 is not divisible by 2 processes' in r.stderr and not (tmp_path/'r').exists()
+    assert 'InputError' not in r.stderr
+
+KILLED = '''
+import sys
+from dataclasses import replace
+from atm_net.train import PRESETS, train
+if __name__=='__main__': train(sys.argv[1], sys.argv[2], replace(PRESETS['tiny'], steps=8, batch=2, warmup=0), device='cpu', save_every=2, val_every=8)
+'''
+
+def test_kill_and_resume_is_bitwise(cache, tmp_path):
+    "kill -9 after the first checkpoint, in the plain stage; resumed over the border it ends with the very same weights"
+    from atm_net.train import PRESETS, train
+    cfg = replace(PRESETS['tiny'], steps=8, batch=2, warmup=0); (tmp_path/'go.py').write_text(KILLED)
+    p = subprocess.Popen([sys.executable, str(tmp_path/'go.py'), str(cache), str(tmp_path/'broken')], stderr=subprocess.PIPE, text=True); limit = time.time()+120; points = tmp_path/'broken'/'checkpoints'
+    try:
+        while not list(points.glob('step-*.safetensors')):
+            assert p.poll() is None, f'ended before its first checkpoint: {p.stderr.read()}'
+            assert time.time()<limit, 'no checkpoint within 120 s'
+            time.sleep(.02)
+    finally: p.kill(); p.wait(timeout=30); p.stderr.close()
+    assert p.returncode==-signal.SIGKILL and max(points.glob('step-*.safetensors')).name<'step-0000008'
+    handlers = [signal.getsignal(s) for s in (signal.SIGINT,signal.SIGTERM)]
+    train(cache, tmp_path/'broken', cfg, resume=True, device='cpu', save_every=2, val_every=8); train(cache, tmp_path/'whole', cfg, device='cpu', save_every=2, val_every=8)
+    a,b = (load_file(tmp_path/n/'last.safetensors') for n in ('whole','broken')); assert all(torch.equal(a[k],b[k]) for k in a) and a.keys()==b.keys(), far(a,b)
+    assert [signal.getsignal(s) for s in (signal.SIGINT,signal.SIGTERM)]==handlers, 'training keeps Ctrl-C for itself'
+    steps = lambda n: [l.split(',')[0] for l in (tmp_path/n/'log.csv').read_text().splitlines()]; assert steps('broken')==steps('whole')
