@@ -169,7 +169,7 @@ def slice_figure(
     fig.subplots_adjust(.06, .13, 1-1/(3.05*n+1), .92, .06)
     show_slice(img, axs[0], spacing, 'image')
     for ax,(name,m) in zip(axs[1:], maps): overlay(img, m, scheme, ax, spacing, alpha, name, anatomy=anatomy); ax.set_ylabel('')
-    for ax in axs: ax.locator_params(axis='x', nbins=4, prune='upper') # so that numbers of neighbours do not touch
+    for ax in axs: w = ax.get_xlim()[1]; ax.set_xticks([t for t in ax.get_xticks() if 0<=t<.9*w]) # numbers of neighbours must not touch
     found = {s for _,m in maps for s in present_structures(m, scheme, 1)}
     if found: legend(scheme, found, axs[-1], anatomy, fontsize=8, labelspacing=.35)
     return fig
@@ -250,7 +250,7 @@ def source_prompt(
 
 # %% ../nbs/19_explorer.ipynb #c045
 def _tick(name, color):
-    return widgets.Checkbox(False, description=name, indent=False, style=dict(background=color+'66'), layout=dict(width='5.2em', margin='1px'))
+    return widgets.Checkbox(False, description=name, indent=False, style=dict(background=color+'66'), layout=dict(width='6.6em', margin='1px'))
 
 class Explorer(widgets.VBox):
     "Choose a slice, change the sentence, run, compare"
@@ -273,7 +273,7 @@ class Explorer(widgets.VBox):
         self.case = widgets.Dropdown(options=[(s.name,i) for i,s in enumerate(self.scans)], description='case')
         self.slice = widgets.IntSlider(0, 0, 0, description='slice', continuous_update=False, layout=dict(width='24em'))
         self.source = widgets.Dropdown(options=['generic','self','user'], description='words from', layout=short)
-        self.option = widgets.ToggleButtons(options=[(f'Option {i}',i) for i in (1,2,3)], value=option, style=dict(button_width='5.5em'))
+        self.option = widgets.ToggleButtons(options=[(f'Option {i}',i) for i in (1,2,3)], value=option, style=dict(button_width='7em'))
         self.complete = widgets.Checkbox(True, description='the list is complete', indent=False, layout=short)
         self.ticks = {n:_tick(n, rgb[n]) for n in self.anatomy.order(self.scheme.names)}
         self.text = widgets.Textarea('', rows=4, continuous_update=False, layout=dict(width='min(100%, 62em)'))

@@ -133,7 +133,7 @@ def save_weights(
     from safetensors.torch import save_file
     if lack := [k for k in ('network','out_channels','feature_size','kwargs') if k not in meta]: raise ValueError(f'meta lacks {lack}')
     state = {k:(v.half() if half and v.is_floating_point() else v).detach().cpu().contiguous().clone() for k,v in model.state_dict().items()}
-    with atomic_path(path) as t: save_file(state, t, metadata=dict(atm_net=json.dumps(meta)))
+    with atomic_path(path) as t: save_file(state, t, metadata=dict(atm_net=json.dumps(meta))); t.chmod(0o644) # safetensors writes for the owner alone
 
 def read_weights(path)->tuple[dict,dict]: # state dict in float32, meta
     "Read weights and meta; raises `InputError` for anything but our safetensors"

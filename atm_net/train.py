@@ -378,7 +378,7 @@ def _loop(t, log, bar, every, val_every, save_every):
         if lead and (t.step%every==0 or done):
             log.add(step=t.step, lr=learning_rate(cfg,t.step-1), seconds=round((time.time()-began)/len(recent),3), **_means(recent)); began,recent = time.time(),[]
         if t.step%val_every==0 or done:
-            if lead: s = t.validate(log); began = time.time(); bar.write(f"step {t.step}: validation Dice "+', '.join(f'{k} {v:.3f}' for k,v in s.items()), file=sys.stderr); curves(t.run)
+            if lead: pause = time.time(); s = t.validate(log); began += time.time()-pause; bar.write(f"step {t.step}: validation Dice "+', '.join(f'{k} {v:.3f}' for k,v in s.items()), file=sys.stderr); curves(t.run)
         if _agree(t) : break
         if t.step%save_every==0 and not done: t.checkpoint()
 

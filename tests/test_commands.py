@@ -4,6 +4,7 @@ import numpy as np, pytest, SimpleITK as sitk
 from conftest import call, console_scripts, done, function_of, has_module, shell, tree
 from atm_net.anatomy import LUMBAR
 from atm_net.data import Cache
+from atm_net.prompts import MIN_PIXELS
 from atm_net.volumes import read_labels, read_volume
 
 def needs(module):
@@ -231,7 +232,10 @@ def test_prompt(scan, tmp_path):
     present = set(np.unique(read_labels(scan.mask).data).tolist())-{0}
     assert {s.values[n] for n in d['structures']}==present and d['structures'][-1]=='SC' and d['structures']==list(LUMBAR.order(d['structures'])) and LUMBAR['L4'].phrase in d['sentence']
     r = done(call('atm_prompt', scan.mask, '--slice', 0, '--option', 1, '--labels', 'joint')); assert LUMBAR['L4'].phrase not in r.out
-    r = done(call('atm_prompt', scan.mask, '--slice', 5, '--classwise', '--labels', 'joint')); assert 'does not contain' in r.out
+    r = done(call('atm_prompt', scan.mask, '--slice', 0, '--classwise', '--labels', 'joint'))
+    said = {n:re.search(rf'It (contains|does not contain) (the )?{re.escape(LUMBAR[n].phrase)}\.', r.out) for n in s.names}; area = np.bincount(read_labels(scan.mask).data[0].ravel(), minlength=21)
+    assert not all(area[v]>=MIN_PIXELS for v in present), 'the outermost slice was meant to lack a structure'
+    for n,m in said.items(): assert m and (m[1]=='contains')==(area[s.values[n]]>=MIN_PIXELS), f'{n}: {m}'
 
 def test_prompt_of_a_report(tmp_path):
     f = tmp_path/'r.txt'; f.write_text('Disc herniation at L4/L5. No fracture of L1. Vertebrae L1 to L5 are seen.\n')
