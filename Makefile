@@ -18,7 +18,7 @@ demo: setup          ## the main job on the embedded default -> runs/demo/report
 	$(BIN)/atm_demo
 
 test: setup          ## what CI checks
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 MPLBACKEND=agg PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 2 --do_print
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 MPLBACKEND=agg PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 1 --do_print
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests -m "not slow"
 
 test-slow: setup     ## the long cells and tests
