@@ -67,7 +67,7 @@ def figures(p:Predictor, cache:Cache, entries, run:Path)->list: # of (title, cap
             ('Where each word looks', 'Attention of the last but one stage on words of the self-made prompt: brighter than usual where a pixel reads that word more than others.', word_maps(s['image'], words, shares[-2], title=f'stage {len(shares)-1} of {len(shares)}')),
             ('How much a prompt is worth', "Dice of the shipped model by protocol. 'oracle' reads words made from the true mask, 'shuffled' those of another patient: neither is available for a new scan.", protocol_bars(rows)),
             ('Do structures separate?', f"t-SNE of decoder features, one dot per structure and slice. Silhouette {info['silhouette']:.2f}; a map of this kind shows neighbourhoods, not distances.", fig),
-            ('Training works', 'A network of the same kind, trained here from scratch for a short while; text joins at the dashed step. It is not the shipped one, which saw many more phantoms.', training_curves(run/'log.csv'))]
+            ('Training works', 'A network of the same kind, trained here from scratch for a short while; text and contrast join halfway. It is not the shipped one, which saw many more phantoms.', training_curves(run/'log.csv'))]
 
 # %% ../nbs/20_demo.ipynb #c011
 def stages(out:Path, patients:int, steps:int, seed:int):

@@ -168,11 +168,11 @@ def _hub_answers(seconds=5)->bool:
     from urllib.error import HTTPError
     ok = []
     def knock():
-        try: urlopen(Request(os.environ.get('HF_ENDPOINT','https://huggingface.co'), method='HEAD'), timeout=seconds); ok.append(1)
-        except HTTPError: ok.append(1)   # an answer, whatever it says
-        except OSError: pass             # no answer is the answer
+        try: urlopen(Request(os.environ.get('HF_ENDPOINT','https://huggingface.co'), method='HEAD'), timeout=seconds); ok.append(True)
+        except HTTPError: ok.append(True) # an answer, whatever it says
+        except OSError: ok.append(False)  # no connection: `load_encoder` says so
     t = threading.Thread(target=knock, daemon=True); t.start(); t.join(seconds)
-    return bool(ok)
+    return ok==[True]                 # [] is a hub that did not answer in time
 
 @contextlib.contextmanager
 def _quiet():
