@@ -25,8 +25,8 @@ test-slow: setup     ## the long cells and tests
 	OMP_NUM_THREADS=2 HF_HUB_OFFLINE=1 MPLBACKEND=agg PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 1 --flags slow --do_print
 	HF_HUB_OFFLINE=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests -m slow
 
-lab: setup           ## JupyterLab at the walkthroughs
-	$(BIN)/jupyter lab nbs/walkthroughs/00_tour.ipynb
+lab: setup           ## JupyterLab at the walkthroughs, the explorer first
+	$(BIN)/jupyter lab nbs/walkthroughs/01_explorer.ipynb
 
 bench: setup         ## ratios against named peers, in one run
 	$(BIN)/python benchmarks/run.py

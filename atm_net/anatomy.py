@@ -7,6 +7,8 @@ __all__ = ['IGNORE', 'LUMBAR', 'InputError', 'suggest', 'Structure', 'Scheme', '
            'above', 'below', 'convert', 'get_anatomy']
 
 # %% ../nbs/00_anatomy.ipynb #c004
+import re
+from collections import Counter
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -43,11 +45,28 @@ class Structure:
         return ' '.join(w for w in (self.region, _nouns.get(self.kind, self.kind), self.name) if w)
 
 # %% ../nbs/00_anatomy.ipynb #c012
+def _number(v)->bool:
+    "Can `v` be a label value: a whole number from 1 to 65535?"
+    return isinstance(v, (int,np.integer)) and not isinstance(v, bool) and 0<v<2**16
+
+def _twice(items)->list:
+    "What occurs more than once"
+    return [i for i,n in Counter(items).items() if n>1]
+
+def _count(items, what:str):
+    "Refuse more structures than there are channels; raises `InputError`"
+    if len(items)>=IGNORE: raise InputError(f"{what}: {len(items)} structures, at most {IGNORE-1} have room beside background and {IGNORE}, the ignored pixel: leave some out")
+
 @dataclass(frozen=True)
 class Scheme:
-    "The structures that a dataset labels, with the values that its files hold"
+    "The structures that a dataset labels, with the values that its files hold; raises `InputError`"
     name:str     # 'joint', 'mrspineseg', 'spider', ...
-    values:dict  # structure name -> value in files, in channel order
+    values:dict  # structure name -> value in files (1..65535, each once), in channel order
+
+    def __post_init__(self):
+        me = f"label scheme '{self.name}'"; _count(self.values, me)
+        if bad := [n for n,v in self.values.items() if not _number(v)]: raise InputError(f"{me}: '{bad[0]}' has the value {self.values[bad[0]]!r}: use a whole number from 1 to 65535")
+        if two := _twice(self.values.values()): raise InputError(f"{me}: value {two[0]} stands for two structures: give each its own")
 
     @property
     def names(self)->tuple: return tuple(self.values)
@@ -58,14 +77,25 @@ class Scheme:
         if name not in self.values: raise InputError(f"label scheme '{self.name}' has no structure '{name}'{suggest(name, self.values)}")
         return self.names.index(name)+1
 
-# %% ../nbs/00_anatomy.ipynb #c013
+# %% ../nbs/00_anatomy.ipynb #c014
 def _table(pairs, fill=-1):
     "Look-up array with `fill` where no pair is given"
     pairs = dict(pairs); t = np.full(max(pairs)+1, fill, np.int32)
     for k,v in pairs.items(): t[k] = v
     return t
 
-# %% ../nbs/00_anatomy.ipynb #c014
+def _channels(
+    labels,        # (...) numbers
+    scheme:Scheme,
+)->np.ndarray: # (...) uint8, fit for a look-up
+    "`labels` as channels; raises `InputError` unless each is a channel of the scheme or `IGNORE`"
+    a = np.asarray(labels); odd = np.ones(256, bool); odd[[*range(scheme.channels),IGNORE]] = False
+    with np.errstate(invalid='ignore'): small = a.astype(np.uint8, copy=False)
+    bad = odd[small] if small is a else odd[small]|(small!=a)
+    if bad.any(): raise InputError(f"channel(s) {', '.join(f'{v}' for v in np.unique(a[bad])[:5])} do not exist in scheme '{scheme.name}' ({scheme.channels} channels): is this a mask of another scheme, or one of file values?")
+    return small
+
+# %% ../nbs/00_anatomy.ipynb #c015
 def encode(
     scheme:Scheme,
     mask:np.ndarray, # (...) integer file values
@@ -82,18 +112,26 @@ def decode(
     scheme:Scheme,
     labels:np.ndarray, # (...) channels
 )->np.ndarray: # (...) uint8 or uint16 file values, `IGNORE` becomes 0
-    "Channels -> file values"
+    "Channels -> file values; raises `InputError` on a channel that the scheme does not have"
     t = _table({IGNORE:0, 0:0} | {c:v for c,v in enumerate(scheme.values.values(), 1)})
-    out = t[np.asarray(labels).astype(np.int64)]
-    if (out<0).any(): raise InputError(f"channel(s) {sorted(set(np.asarray(labels)[out<0].tolist()))} do not exist in scheme '{scheme.name}' ({scheme.channels} channels)")
-    return out.astype(np.uint8 if t.max()<256 else np.uint16)
+    return t.astype(np.uint8 if t.max()<256 else np.uint16)[_channels(labels, scheme)]
 
 Scheme.encode,Scheme.decode = encode,decode
 
-# %% ../nbs/00_anatomy.ipynb #c017
+# %% ../nbs/00_anatomy.ipynb #c018
+def _check_structures(structures):
+    "Refuse structures that cannot be told apart, numbered or coloured; raises `InputError`"
+    _count(structures, 'structures')
+    for s in structures:
+        if not all(isinstance(w, str) for w in (s.name,s.kind,s.region)) or not s.name: raise InputError(f"structures: '{s.name}': name, kind and region must be text: put numbers, yes and no into quotes")
+        if not _number(s.id): raise InputError(f"structures: '{s.name}': id {s.id!r} must be a whole number from 1 to 65535")
+        if not (isinstance(s.color, str) and re.fullmatch('#[0-9a-fA-F]{6}', s.color)): raise InputError(f"structures: '{s.name}': color {s.color!r} must look like '#0072B2', in quotes")
+    for k in ('name','id'):
+        if two := _twice(getattr(s, k) for s in structures): raise InputError(f"structures: {k} '{two[0]}' occurs twice: give each structure its own")
+
 @dataclass(frozen=True)
 class Anatomy:
-    "Structures in joint order, their order from head to feet, and the label schemes"
+    "Structures in joint order, their order from head to feet, and the label schemes; raises `InputError`"
     name:str
     image:str          # what such an image is called, 'sagittal MRI of the lumbar spine'
     structures:tuple   # of `Structure`, by id
@@ -102,10 +140,10 @@ class Anatomy:
     _by:dict = field(default=None, repr=False, compare=False)
 
     def __post_init__(self):
-        object.__setattr__(self, '_by', {s.name:s for s in self.structures})
-        if set(self.top_down)!=set(self._by): raise InputError(f"anatomy '{self.name}': top_down must list every structure once")
+        _check_structures(self.structures); object.__setattr__(self, '_by', {s.name:s for s in self.structures})
+        if bad := [n for n in (*self.top_down,*self.names) if n not in self.names or self.top_down.count(n)!=1]: raise InputError(f"top_down: must list every structure once, see '{bad[0]}'")
         for sch in self.schemes.values():
-            for n in sch.values: self[n]
+            if bad := [n for n in sch.values if n not in self._by]: raise InputError(f"schemes: {sch.name}: unknown structure '{bad[0]}'{suggest(str(bad[0]), self._by)}")
 
     def __getitem__(self, name:str)->Structure:
         if name not in self._by: raise InputError(f"unknown structure '{name}'{suggest(name, self._by)}")
@@ -117,7 +155,7 @@ class Anatomy:
         if name not in self.schemes: raise InputError(f"unknown label scheme '{name}': use one of {', '.join(self.schemes)}")
         return self.schemes[name]
 
-# %% ../nbs/00_anatomy.ipynb #c018
+# %% ../nbs/00_anatomy.ipynb #c019
 def order(self:Anatomy, names)->tuple: # the same names from superior to inferior
     "Sort `names` top-down"
     for n in names: self[n]
@@ -141,7 +179,7 @@ def below(self:Anatomy, name:str, kind:str=None)->str|None: # None at the bottom
 
 Anatomy.order,Anatomy.run,Anatomy.above,Anatomy.below = order,run,above,below
 
-# %% ../nbs/00_anatomy.ipynb #c020
+# %% ../nbs/00_anatomy.ipynb #c021
 _bodies = ('S','L5','L4','L3','L2','L1','T12','T11','T10','T9')
 _palette = ('#7A7A7A','#E69F00','#0072B2','#F0E442','#009E73','#CC79A7','#56B4E9','#D55E00','#4B2E83','#94C973')
 
@@ -163,32 +201,41 @@ def _lumbar()->Anatomy:
 
 LUMBAR = _lumbar() # the default anatomy
 
-# %% ../nbs/00_anatomy.ipynb #c025
+# %% ../nbs/00_anatomy.ipynb #c026
 def convert(
     labels:np.ndarray, # (...) channels of `src`
     src:Scheme, dst:Scheme,
 )->tuple[np.ndarray,tuple]: # (...) channels of `dst`; names present in `labels` that `dst` lacks
-    "Channels of one scheme as channels of another"
-    t = _table({0:0, IGNORE:IGNORE} | {src.channel(n):dst.channel(n) if n in dst.values else 0 for n in src.names})
+    "Channels of one scheme as channels of another; raises `InputError` on a channel that `src` does not have"
+    labels = _channels(labels, src); t = _table({0:0, IGNORE:IGNORE} | {src.channel(n):dst.channel(n) if n in dst.values else 0 for n in src.names})
     lost = tuple(n for n in src.names if n not in dst.values and (labels==src.channel(n)).any())
-    return t[np.asarray(labels).astype(np.int64)].astype(np.uint8), lost
+    return t.astype(np.uint8)[labels], lost
 
-# %% ../nbs/00_anatomy.ipynb #c028
+# %% ../nbs/00_anatomy.ipynb #c029
 def get_anatomy(
     source=None, # YAML file, or what such a file holds as a dict; None is the lumbar spine
 )->Anatomy:
     "An anatomy from a file; raises `InputError` that names file and field"
     if source in (None,''): return LUMBAR
     d,path = (source,'anatomy') if isinstance(source, dict) else (_read_yaml(source),source)
-    if lack := [k for k in ('name','image','structures','top_down') if k not in d]: raise InputError(f"{path}: field(s) {', '.join(lack)} missing")
+    try: return _anatomy(d)
+    except InputError as e: raise InputError(f"{path}: {e}") from e
+
+_fields = dict(name=(str,'text'), image=(str,'text'), structures=((list,tuple),'a list'), top_down=((list,tuple),'a list of names')) # what must be there, and of which type
+
+def _anatomy(d:dict)->Anatomy:
+    "An anatomy from what a file holds; raises `InputError` that names the field"
+    if lack := [k for k in _fields if k not in d]: raise InputError(f"field(s) {', '.join(lack)} missing")
+    if bad := [k for k,(t,_) in _fields.items() if not isinstance(d[k], t)]: raise InputError(f"{bad[0]}: must be {_fields[bad[0]][1]}")
     try: structures = tuple(Structure(**({'id':i}|s)) for i,s in enumerate(d['structures'], 1))
-    except TypeError as e: raise InputError(f"{path}: structures: each needs name and kind, and may have id, region, color ({e})") from e
-    schemes = d.get('schemes') or {'joint': {s.name:s.id for s in structures}}
+    except TypeError as e: raise InputError(f"structures: each needs name and kind, and may have id, region, color ({e})") from e
+    _check_structures(structures); schemes = d.get('schemes') or {'joint': {s.name:s.id for s in structures}}
+    if not isinstance(schemes, dict) or not all(isinstance(n, str) and isinstance(v, dict) for n,v in schemes.items()): raise InputError("schemes: must hold 'scheme: {structure: value}'")
     return Anatomy(d['name'], d['image'], structures, tuple(d['top_down']), {n:Scheme(n, dict(v)) for n,v in schemes.items()})
 
 def _read_yaml(path)->dict:
     "The mapping in a YAML file"
     try: d = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
-    except (OSError, yaml.YAMLError) as e: raise InputError(f"{path}: cannot be read as an anatomy: {str(e).splitlines()[0]}") from e
+    except (OSError, ValueError, yaml.YAMLError) as e: raise InputError(f"{path}: cannot be read as an anatomy: {str(e).splitlines()[0]}") from e
     if not isinstance(d, dict): raise InputError(f"{path}: an anatomy is a YAML mapping with name, image, structures, top_down")
     return d

@@ -87,36 +87,40 @@ _layouts = dict(                       # images, masks, key of a mask's stem, pa
 
 def guess_layout(root)->str:
     "Layout of a dataset folder by what is in it; raises `InputError`"
-    root = Path(root)
+    root = Path(root); plain = (root/'images').is_dir()
+    if plain and (root/'labels.yaml').exists(): return 'folder' # it says itself what its masks mean
     if (root/'train'/'MR').is_dir(): return 'mrspineseg'
-    if not (root/'images').is_dir(): raise InputError(f"{root}: not a dataset folder: it needs images/ and masks/ (SPIDER, or a plain folder) or train/MR/ and train/Mask/ (MRSpineSeg)")
-    if (root/'labels.yaml').exists(): return 'folder'
+    if not plain: raise InputError(f"{root}: not a dataset folder: it needs images/ and masks/ (SPIDER, or a plain folder) or train/MR/ and train/Mask/ (MRSpineSeg)")
     stems = [volume_stem(p) for p in list_volumes(root/'images')]
-    return 'spider' if (root/'overview.csv').exists() or any(_series.match(s) for s in stems) else 'folder'
+    return 'spider' if (root/'overview.csv').exists() or stems and all(map(_series.match, stems)) else 'folder' # one name like SPIDER's may be chance
 
 # %% ../nbs/04_data.ipynb #c014
 def _folder_scheme(path, anatomy)->Scheme:
     "`labels.yaml` as a scheme; raises `InputError`"
     try: d = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as e: raise InputError(f"{path}: cannot be read as YAML: {str(e).splitlines()[0]}: write one 'value: name' a line") from e
-    if not isinstance(d, dict) or not d or not all(isinstance(k, int) and k>=0 for k in d): raise InputError(f"{path}: must hold lines 'value: name' with whole numbers as values")
+    if not isinstance(d, dict) or not d or not all(type(k) is int and 0<=k<2**16 for k in d): raise InputError(f"{path}: must hold lines 'value: name' with whole numbers from 0 to 65535 as values")
     try: values = {str(n):k for k,n in d.items() if k and str(anatomy[str(n)].name)}
     except InputError as e: raise InputError(f"{path}: {e}") from e
     if len(values)!=sum(k>0 for k in d): raise InputError(f"{path}: a name occurs twice: one value for each name")
     return Scheme('folder', {n:values[n] for n in anatomy.names if n in values})
 
+def _own_scheme(root, layout, anatomy)->Scheme:
+    "A dataset layout's own values; a phantom cohort says which it was drawn with"
+    mark = Path(root)/'phantom.json'; d = read_json(mark) if mark.exists() else {}
+    return anatomy.scheme(d.get('labels', layout) if isinstance(d, dict) else layout)
+
 def find_schemes(
     root, layout:str, # of `_layouts`
-    labels:str|None,  # scheme asked for
+    labels:str|None,  # scheme asked for the cache; in a folder without labels.yaml it is the files', too
     anatomy,
 )->tuple[Scheme,Scheme]: # of the files; of the cache
     "Schemes of the mask files and of the labels made from them; raises `InputError`"
-    own = dict(spider='spider', mrspineseg='mrspineseg').get(layout); table = Path(root)/'labels.yaml'
-    asked = anatomy.scheme(labels) if labels else None
-    if layout!='folder' or not table.exists():
-        if not (asked or own): raise InputError(f"{root}: labels.yaml missing: add one with lines 'value: name', or name the scheme with --labels ({', '.join(anatomy.schemes)})")
-        s = asked or anatomy.scheme(own)
-        return s,s
+    table,asked = Path(root)/'labels.yaml',anatomy.scheme(labels) if labels else None
+    if layout!='folder' and layout in anatomy.schemes: files = _own_scheme(root, layout, anatomy); return files, asked or files
+    if not table.exists():
+        if not asked: raise InputError(f"{root}: labels.yaml missing: add one with lines 'value: name', or name the scheme with --labels ({', '.join(anatomy.schemes)})")
+        return asked,asked
     files = _folder_scheme(table, anatomy)
     fits = sorted((s for s in anatomy.schemes.values() if set(files.names)<=set(s.names)), key=lambda s: (s.values!=files.values, s.channels))
     if not (asked or fits): raise InputError(f"{table}: no label scheme holds all its names: choose one with --labels ({', '.join(anatomy.schemes)})")
@@ -133,10 +137,17 @@ def _patients(root, layout, ids, of)->tuple[dict,dict,list]: # case -> patient, 
     elif layout=='spider': notes.append('overview.csv is absent: the official subsets are unknown')
     return patient,subset,notes
 
+def _by_name(files, key)->dict: # key -> path
+    "Files by the key of their stem, which pairs images with masks; raises `InputError` when two have the same"
+    out = {}
+    for p in files:
+        if (twin := out.setdefault(key(volume_stem(p)), p))!=p: raise InputError(f"{p}: has the same name as {twin.name} but for case, ending or 'mask_': rename or remove one of them")
+    return out
+
 def open_cohort(
     root,            # dataset folder
     layout='auto',   # spider, mrspineseg, folder or auto
-    labels=None,     # label scheme; None: the layout's own
+    labels=None,     # label scheme of the cache to come; None: that of the files
     annotated=None,  # CSV (case, labels): what each case annotates
     anatomy=None,    # `Anatomy`; None is the lumbar spine
 )->Cohort:
@@ -146,16 +157,17 @@ def open_cohort(
     layout = guess_layout(root) if layout in (None,'auto') else layout
     if layout not in _layouts: raise InputError(f"layout '{layout}' is unknown: use one of {', '.join(_layouts)}, auto")
     images,masks,key,of = _layouts[layout]; files,scheme = find_schemes(root, layout, labels, anatomy)
-    found = {volume_stem(p):p for p in list_volumes(root/images)}
+    found = {volume_stem(p):p for p in _by_name(list_volumes(root/images), _same).values()}
     if not found: raise InputError(f"{root/images}: holds no volume (.mha, .nii, .nii.gz or folders of .dcm): check the path")
-    mask = {key(volume_stem(p)):p for p in list_volumes(root/masks)} if (root/masks).is_dir() else {}
+    mask = _by_name(list_volumes(root/masks), key) if (root/masks).is_dir() else {}
     patient,subset,notes = _patients(root, layout, found, of)
     if not mask: notes.append(f'{masks}/ is absent or empty')
     if lone := sorted(set(mask)-{i.lower() for i in found}): notes.append(f"{len(lone)} mask(s) without an image, such as {mask[lone[0]].name}")
     given = read_annotated(annotated, files) if annotated else {}
     if strange := sorted(set(given)-set(found)): notes.append(f"{annotated}: case '{strange[0]}' is not in the folder")
     if annotated and (rest := len(set(found)-set(given))): notes.append(f'{rest} case(s) are not in {annotated}: taken as fully annotated')
-    part = tuple(n for n in scheme.names if n in files.names); part = None if files.name!='folder' or len(part)==len(scheme.names) else part
+    lack = [n for n in scheme.names if n not in files.values]; part = tuple(n for n in scheme.names if n in files.values) if lack else None
+    if lack: notes.append(f"the files (scheme '{files.name}') never hold {', '.join(lack)}: counted as not annotated")
     cases = tuple(Case(i, patient[i], str(p), str(mask[i.lower()]) if i.lower() in mask else None, given.get(i, part), subset.get(i,'')) for i,p in found.items())
     return Cohort(str(root), layout, files, scheme, anatomy, cases, tuple(notes))
 
@@ -187,10 +199,10 @@ def case_labels(
     "Check a mask and bring it into channels; raises `InputError`"
     check_pair(vol, mask); to = to or scheme; ignore,alias = spider_values(scheme, mask.data)
     try: labels = scheme.encode(mask.data, ignore, alias)
-    except InputError as e: raise InputError(f"{case.mask}: {e}") from e
+    except InputError as e: raise InputError(f"{case.mask}: {str(e).split(': ')[0]}: correct the mask, or keep masks of other values as a plain folder with labels.yaml") from e
     if to.values!=scheme.values: labels = convert(labels, scheme, to)[0]
     labels = keep_annotated(labels, to, None if case.annotated is None else [n for n in case.annotated if n in to.values])
-    if not ((labels>0)&(labels!=IGNORE)).any(): raise InputError(f"{case.mask}: holds no structure of scheme '{to.name}'{' that the case annotates' if case.annotated else ''}: is it empty, or of another scheme (--labels)?")
+    if not ((labels>0)&(labels!=IGNORE)).any(): raise InputError(f"{case.mask}: holds no structure of scheme '{to.name}'{' that the case annotates' if case.annotated else ''}: is it empty, or of other values?")
     return labels
 
 def load_case(
@@ -239,7 +251,8 @@ class Grid:
 
     def __post_init__(self):
         if (self.spacing is None)==(self.size is None): raise InputError('grid: give either a spacing in mm or a size in pixels')
-        if (self.spacing or self.size)<=0: raise InputError(f'grid: {self.spacing or self.size} must be positive')
+        n = self.size if self.spacing is None else self.spacing
+        if n<=0: raise InputError(f'grid: {n} must be positive')
 
     def content(self, shape, spacing)->tuple: # (h, w) px
         "Pixels that a field of `shape` px of `spacing` mm takes up"
@@ -420,11 +433,11 @@ def _parts_of(rows, anatomy, seed, splits)->tuple[dict,list]:
     return part | dict.fromkeys(held, 'test'),strata+[('official validation', 0, 0, len(held))]
 
 # %% ../nbs/04_data.ipynb #c050
-def _config(cohort, grid, crop, seed, splits)->dict:
+def _config(cohort, grid, crop, seed, splits, localiser=None)->dict:
     "What a cache is made for; goes into `cache.json`, and is compared when a run is taken up"
     plain = cohort.anatomy==LUMBAR
     return dict(version=VERSION, root=str(Path(cohort.root).resolve()), layout=cohort.layout, scheme=cohort.scheme.name, values=dict(cohort.scheme.values), file_scheme=cohort.file_scheme.name,
-        file_values=dict(cohort.file_scheme.values), anatomy=None if plain else 'anatomy.yaml', grid=asdict(grid), crop=crop, seed=seed, split=splits)
+        file_values=dict(cohort.file_scheme.values), anatomy=None if plain else 'anatomy.yaml', grid=asdict(grid), crop=crop, seed=seed, split=splits) | (dict(localiser=localiser) if crop=='self' else {})
 
 def _row(meta, part=None)->dict:
     "A case in the manifest"
@@ -448,12 +461,13 @@ def prepare(
     strict=False,      # raise at the first bad case instead of listing it
     localise=None,     # Volume -> (top, left, bottom, right) px, for crop 'self'
     splits='random',   # 'random' 8:1:1, or 'official': SPIDER's own validation patients become the test part
+    localiser=None,    # what `localise` looks with, as JSON: a cache is not taken up with another
 )->dict: # the manifest
     "Volumes to a slice cache; raises `InputError`"
     if crop not in ('fov','self','oracle'): raise InputError(f"crop '{crop}' is unknown: use fov, self or oracle")
     if splits not in ('random','official'): raise InputError(f"split '{splits}' is unknown: use random or official")
     if crop=='self' and localise is None: raise InputError("crop 'self' needs a model that finds the spine: use atm_prepare")
-    cache,config,rows,skipped = Path(cache),_config(cohort, grid, crop, seed, splits),[],[]
+    cache,config,rows,skipped = Path(cache),_config(cohort, grid, crop, seed, splits, localiser),[],[]
     _start(cache, config)
     if config['anatomy']: write_text(cache/'anatomy.yaml', yaml.safe_dump(_anatomy_dict(cohort.anatomy), sort_keys=False))
     for case in progress(cohort.cases, 'prepare'):
@@ -541,7 +555,7 @@ def source(self:Cache, case:str)->tuple[Volume,np.ndarray]: # image; (s, h, w) c
 
 Cache.use,Cache.slices,Cache.annotated,Cache.source = use,slices,annotated,source
 
-# %% ../nbs/04_data.ipynb #c065
+# %% ../nbs/04_data.ipynb #c067
 def _size(size, shape)->tuple: # (h, w)
     return tuple(shape) if size is None else (size,size) if isinstance(size, int) else tuple(size)
 
@@ -562,7 +576,7 @@ def random_window(
     a[dst],b[dst] = img[src],lab[src]
     return a,b
 
-# %% ../nbs/04_data.ipynb #c067
+# %% ../nbs/04_data.ipynb #c069
 @lru_cache(64)
 def _spread(n:int, knots:int)->np.ndarray: # (n, knots) float32, rows sum to 1
     "Smooth weights (cubic B-spline) that spread `knots` values over `n` pixels"
@@ -597,7 +611,7 @@ def _intensities():
             m.RandGaussianSmooth(prob=.2, sigma_x=(.3,1.), sigma_y=(.3,1.)), m.RandSimulateLowResolution(prob=.2, zoom_range=(.4,1.), upsample_mode='bilinear'), m.RandGaussianNoise(prob=.5, std=.06)])
     return _monai
 
-# %% ../nbs/04_data.ipynb #c069
+# %% ../nbs/04_data.ipynb #c071
 def augment(
     img:np.ndarray, # (h, w) float, 0..1
     lab:np.ndarray, # (h, w) uint8
@@ -614,7 +628,7 @@ def augment(
     for f in pipe.transforms: f.set_random_state(state=state)
     return np.clip(np.asarray(pipe(x))[0], 0, 1),y.numpy().astype(np.uint8)
 
-# %% ../nbs/04_data.ipynb #c077
+# %% ../nbs/04_data.ipynb #c079
 class SliceDataset:
     "Slices of a part of a cache; keys are `index` or `(index, epoch, window)`"
     def __init__(self, cache:Cache, split:str,
@@ -637,7 +651,7 @@ class SliceDataset:
         elif window is not None: img,lab = random_window(img, lab, window, np.random.default_rng(key))
         return dict(image=torch.from_numpy(img)[None], label=torch.from_numpy(lab.astype(np.int64)), case=case, k=k, n=len(images), index=int(i), epoch=int(epoch), annotated=torch.from_numpy(self.cache.annotated(case)))
 
-# %% ../nbs/04_data.ipynb #c080
+# %% ../nbs/04_data.ipynb #c082
 def audit_case(case:Case, cohort:Cohort)->dict:
     "What one case holds, and the first problem that it has"
     r = dict(id=case.id, patient=case.patient, subset=case.subset, problem=None)
@@ -665,7 +679,7 @@ def _twins(rows)->list: # of lists of case ids
         if 'same' in r: groups.setdefault(r['same'], []).append(r['id'])
     return [g for g in groups.values() if len(g)>1]
 
-# %% ../nbs/04_data.ipynb #c082
+# %% ../nbs/04_data.ipynb #c084
 def audit(root, layout='auto', labels=None, annotated=None, anatomy=None)->dict: # JSON-able; arguments as in `open_cohort`
     "What is in a dataset folder, what is wrong with it, and what would be skipped; raises `InputError` only when the folder itself cannot be read"
     layout = guess_layout(root) if layout in (None,'auto') and Path(root).is_dir() else layout
@@ -690,7 +704,7 @@ def _expectations(c, rows)->list:
     got = dict(series=len(rows), patients=len({r['patient'] for r in rows}))
     return [f"SPIDER's release is said to hold {want} {k}, here are {got[k]}" for k,want in dict(series=447, patients=218).items() if got[k]!=want]
 
-# %% ../nbs/04_data.ipynb #c084
+# %% ../nbs/04_data.ipynb #c086
 def audit_text(a:dict)->str:
     "An audit as text"
     out = [f"{a['root']}: layout {a['layout']}, labels {a['scheme']}", f"{a['cases']} volumes of {a['patients']} patients, {a['slices']} slices; {a['usable']} usable"]
@@ -708,7 +722,7 @@ def audit_text(a:dict)->str:
 def atm_audit(
     root:str,            # dataset folder
     layout:str='auto',   # spider, mrspineseg, folder or auto
-    labels:str=None,     # label scheme: joint, mrspineseg or spider; default: the layout's own
+    labels:str=None,     # label scheme of the cache to come: joint, mrspineseg or spider; default: the layout's own
     annotated:str=None,  # CSV (case, labels): which structures each case annotates
     anatomy:str=None,    # YAML of another anatomy
     json:str=None,       # write the audit to this file, too

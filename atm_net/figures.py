@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['FRAMES', 'class_errors', 'edge_errors', 'window_sums', 'best_window', 'zoom_boxes', 'qualitative', 'class_features',
            'cluster_scores', 'embed', 'tsne', 'word_shares', 'word_attention', 'choose_words', 'tint', 'word_maps',
-           'level_confusion', 'neighbour_share', 'show_confusion', 'protocol_bars', 'dice_by_structure',
-           'training_curves', 'pick_cases', 'fullest_slice', 'spread_slices', 'grid_prediction', 'draw_figures',
-           'atm_figures']
+           'level_confusion', 'neighbour_share', 'show_confusion', 'protocol_bars', 'dice_by_structure', 'pick_cases',
+           'fullest_slice', 'spread_slices', 'grid_prediction', 'draw_figures', 'atm_figures']
 
 # %% ../nbs/16_figures.ipynb #c003
 import textwrap
@@ -16,9 +15,10 @@ import numpy as np
 from fastcore.script import Param
 from scipy import ndimage
 from .anatomy import IGNORE, LUMBAR, InputError, convert
-from .show import colors, command, legend, overlay, progress, read_rows, save_figure, show_slice, write_json
+from .show import HUES, colors, command, legend, overlay, progress, save_figure, show_slice, write_json
 from .data import Cache
 from .metrics import exclude
+from .train import cache_dice, training_curves
 from .evaluate import Entry, check_run, parse_protocols, run_names, run_protocols, shuffled_partner
 
 # %% ../nbs/16_figures.ipynb #c008
@@ -312,8 +312,6 @@ def show_confusion(
     fig.colorbar(im, shrink=.8).set_label('share of the true pixels (% in the cells)'); return fig
 
 # %% ../nbs/16_figures.ipynb #c044
-_hues = ('#0072B2','#E69F00','#009E73','#CC79A7','#D55E00','#56B4E9','#7A7A7A','#4B2E83')
-
 def protocol_bars(
     rows,                       # dicts with run, protocol, reads_mask and `key`, `key`_low, `key`_high
     key:str='penalised_dsc', label:str='Dice, 95 % interval over patients',
@@ -324,7 +322,7 @@ def protocol_bars(
     runs = list(dict.fromkeys(r['run'] for r in rows)); y = np.arange(len(rows))[::-1]
     fig,ax = plt.subplots(figsize=(7,.42*len(rows)+1.2), layout='constrained')
     for r,i in zip(rows,y):
-        v,lo,hi = (r.get(k) for k in (key,key+'_low',key+'_high')); told = r.get('reads_mask','no')!='no'; color = _hues[runs.index(r['run'])%len(_hues)]
+        v,lo,hi = (r.get(k) for k in (key,key+'_low',key+'_high')); told = r.get('reads_mask','no')!='no'; color = HUES[runs.index(r['run'])%len(HUES)]
         if v is None: ax.text(.01, i, 'undefined', va='center', fontsize=8); continue
         ax.barh(i, v, .7, color=color, alpha=.45 if told else .9, hatch='///' if told else None, ec='w' if not told else color)
         if lo is not None and hi is not None: ax.errorbar(v, i, xerr=[[max(0,v-lo)],[max(0,hi-v)]], fmt='none', ecolor='k', capsize=3, lw=1)
@@ -344,32 +342,13 @@ def dice_by_structure(
     names = anatomy.order({n for s in scores.values() for n,v in s.items() if v is not None}); fig,ax = plt.subplots(figsize=(8,3), layout='constrained')
     for i,(e,s) in enumerate(scores.items()):
         v = [np.nan if s.get(n) is None else s[n] for n in names]
-        ax.plot(range(len(names)), v, 'osD^vPX*'[i%8]+'-', ms=5, lw=1, color=_hues[i%len(_hues)], label=e)
+        ax.plot(range(len(names)), v, 'osD^vPX*'[i%8]+'-', ms=5, lw=1, color=HUES[i%len(HUES)], label=e)
     for i,n in enumerate(names): ax.plot(i, -.06, 's', ms=8, color=anatomy[n].color, mec='k', mew=.3, clip_on=False)
     ax.set(xticks=range(len(names)), ylabel=label, ylim=(-.02,1.02), xlim=(-.6,len(names)-.4)); ax.set_xticklabels(names, rotation=90, fontsize=8); ax.tick_params(axis='x', length=0, pad=15); ax.grid(alpha=.3)
     ax.legend(fontsize=7, loc='upper left', bbox_to_anchor=(1,1), frameon=False)
     return fig
 
 # %% ../nbs/16_figures.ipynb #c050
-def training_curves(
-    rows, # list of dicts with 'step', or the path of a log.csv
-    title:str='',
-): # -> Figure
-    "Losses, training Dice and validation Dice against steps; raises `InputError` if nothing was logged"
-    import matplotlib.pyplot as plt
-    rows = read_rows(rows) if isinstance(rows,(str,Path)) else list(rows)
-    panels = [('loss',('loss','seg','contrast')), ('Dice, training batches',('dice',)), ('Dice, validation volumes',('val_self','val_generic','val_none'))]
-    has = lambda k: [(r['step'],r[k]) for r in rows if isinstance(r.get(k),(int,float)) and np.isfinite(r[k])]
-    panels = [(t,{k:has(k) for k in ks if has(k)}) for t,ks in panels]; panels = [p for p in panels if p[1]]
-    if not panels: raise InputError('the log has no losses and no scores yet: train for some more steps')
-    fig,axs = plt.subplots(1, len(panels), figsize=(2.9*len(panels),2.5), squeeze=False, layout='constrained')
-    for (name,lines),ax in zip(panels, axs.flat):
-        for i,(k,pts) in enumerate(lines.items()): ax.plot(*zip(*pts), color=_hues[i], marker='.' if len(pts)<30 else None, lw=1.3, label=k.removeprefix('val_'))
-        ax.set(xlabel='step', title=name); ax.title.set_size(9); ax.grid(alpha=.3); ax.legend(fontsize=7, frameon=False) if len(lines)>1 else None
-    if title: fig.suptitle(title, fontsize=10)
-    return fig
-
-# %% ../nbs/16_figures.ipynb #c053
 def pick_cases(
     scores:dict, # case -> Dice
     n:int=2,
@@ -398,7 +377,7 @@ def spread_slices(
         out += [(c,i) for i in range(lo, min(len(l),lo+each))]
     return out
 
-# %% ../nbs/16_figures.ipynb #c056
+# %% ../nbs/16_figures.ipynb #c053
 def grid_prediction(
     predictor, cache:Cache, case:str,
     protocol:str,    # none, self, generic, oracle, oracle-levels or shuffled
@@ -426,10 +405,9 @@ def _write(fig, stem, done):
     with plt.rc_context({'svg.fonttype':'none','svg.hashsalt':'atm_net'}):
         for end,dpi in (('.png',110),('.svg',110)): save_figure(fig, f'{stem}{end}', dpi); print(f'{stem}{end}'); done.append(f'{Path(stem).name}{end}')
 
-# %% ../nbs/16_figures.ipynb #c057
+# %% ../nbs/16_figures.ipynb #c054
 def _score_cases(cache, cases, methods):
     "Dice of the first method per case; confusion of each method"
-    from atm_net.train import cache_dice
     dice,conf = {},{m:np.zeros((cache.scheme.channels,)*2,np.int64) for m in methods}
     for c in progress(cases, 'predict'):
         truth = np.asarray(cache.labels(c))
@@ -464,7 +442,7 @@ def _clouds(cache, cases, methods, slices, perplexity, seed, out, done):
         fig,scores[m] = tsne(x, y, cache.scheme, groups=np.array(g), perplexity=perplexity, seed=seed, title=m, anatomy=cache.anatomy); _write(fig, out/f"tsne-{_file(m)}", done)
     return scores
 
-# %% ../nbs/16_figures.ipynb #c058
+# %% ../nbs/16_figures.ipynb #c055
 def draw_figures(
     cache:Cache, predictors:dict, # name -> `Predictor`
     out, protocols=('self','generic'), split:str='test', cases:int=2,

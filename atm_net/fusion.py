@@ -31,7 +31,7 @@ def code_2d(
     r,q = code_1d(h, c//2),code_1d(w, c//2)
     return torch.cat([r[:,None].expand(h,w,-1), q[None].expand(h,w,-1)], -1).flatten(0,1)
 
-# %% ../nbs/07_fusion.ipynb #c012
+# %% ../nbs/07_fusion.ipynb #c014
 class Attention(nn.Module):
     "Multi-head attention with its own projections; weights only on request"
     def __init__(self,
@@ -60,7 +60,7 @@ class Attention(nn.Module):
         s = q@k.transpose(-1,-2)/math.sqrt(q.shape[-1])
         return (s if m is None else s.masked_fill(~m, -math.inf)).softmax(-1).mean(1)
 
-# %% ../nbs/07_fusion.ipynb #c015
+# %% ../nbs/07_fusion.ipynb #c017
 class SelfEnhance(nn.Module):
     "`f_v' = f_v + Norm(SA(PE(f_v), PE(f_v), f_v))` (Eq. 1)"
     def __init__(self,
@@ -88,7 +88,7 @@ class SelfEnhance(nn.Module):
         size = [min(s,self.pool) for s in hw]
         return F.adaptive_avg_pool2d(x.transpose(1,2).unflatten(-1,hw), size).flatten(2).transpose(1,2)
 
-# %% ../nbs/07_fusion.ipynb #c018
+# %% ../nbs/07_fusion.ipynb #c020
 class TextProjection(nn.Module):
     "Token states (b, l, d) as m text tokens of the stage's width (Sec. 3.3)"
     def __init__(self,
@@ -122,7 +122,7 @@ class TextProjection(nn.Module):
         share = self.mix.weight[...,0].abs()[None]*mask[:,None]              # (b, m, l)
         return weights@(share/share.sum(-1,keepdim=True).clamp_min(1e-12))
 
-# %% ../nbs/07_fusion.ipynb #c021
+# %% ../nbs/07_fusion.ipynb #c023
 class TextFusion(nn.Module):
     "`f_m = f_v + alpha * Norm(CA(PE(f_v), PE(f_t), f_t))` (Eq. 2)"
     def __init__(self,
@@ -144,7 +144,7 @@ class TextFusion(nn.Module):
         y,w = self.att(f_v+code_2d(*hw,c).to(f_v), f_t+code_1d(f_t.shape[1],c).to(f_t), f_t, mask, need_weights)
         return f_v+self.alpha*self.norm(y), w
 
-# %% ../nbs/07_fusion.ipynb #c024
+# %% ../nbs/07_fusion.ipynb #c026
 class HASFStage(nn.Module):
     "Project the text, enhance the image, fuse (Sec. 3.3) for one stage"
     def __init__(self, dim:int, text_dim:int, length:int, n_tokens:int=32, heads:int=4,

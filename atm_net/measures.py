@@ -103,8 +103,9 @@ class Frame:
 
 # %% ../nbs/13_measures.ipynb #c018
 def _profile(view):
-    "u of the columns that matter, top and bottom row of each (mm from the centre), and the span at half height"
+    "u of the columns that matter, top and bottom row of each (mm from the centre), and the span at half height; None for an empty view"
     rows = np.flatnonzero(view.any(1)); q = len(rows)//4
+    if not len(rows): return None
     r = view[rows[q]:rows[-1-q]+1]; r = r[r.any(1)]
     first,last = r.argmax(1), r.shape[1]-1-r[:,::-1].argmax(1)
     half = (view.shape[1]-1)/2; span = ((np.median(first)-half-.5)*STEP, (np.median(last)-half+.5)*STEP)
@@ -116,29 +117,35 @@ def _profile(view):
 def _between(u, span, lo, hi):
     x = (u-span[0])/(span[1]-span[0]); return (x>=lo)&(x<=hi)
 
+_windows = ((.05,.2),(.4,.6),(.8,.95)) # front, middle, back: shares of the depth in which a height is read (ours)
+
 def fit_frame(
     mask:np.ndarray,   # (h, w) bool, one piece
     spacing,           # (2,) mm
     expect:float=0.,   # degrees, guess of the tilt
     name:str='', slice:int=0,
-)->Frame|None: # None if fewer than 12 pixels, or if no two endplates can be told
+)->Frame|None: # None if fewer than 12 pixels, or if two endplates and three heights cannot be told
     "Measure one structure in one slice"
     if mask.sum()<12: return None
     centre = np.argwhere(mask).mean(0)*spacing; p = pixel_corners(mask, spacing)
     half = np.linalg.norm(p-centre, axis=1).max()+2; tilt = rectangle_tilt(mask, spacing, expect)
     for _ in range(3):
-        u,top,bottom,span = _profile(straighten(mask, spacing, centre, tilt, half))
-        mid = _between(u, span, .15, .85)
+        seen = _profile(straighten(mask, spacing, centre, tilt, half))
+        if seen is None: return None
+        u,top,bottom,span = seen; mid = _between(u, span, .15, .85)
+        if mid.sum()<3: return None
         sup,inf = (np.polyfit(u[mid], x[mid], 1)[::-1] for x in (top,bottom))
         turn = np.degrees(np.arctan(sup[1])+np.arctan(inf[1]))/2
         if abs(turn)<.05: break
         tilt += turn
-    if abs(tilt-expect)>60: return None
-    h = [float((bottom-top)[_between(u,span,*w)].mean()) for w in ((.05,.2),(.4,.6),(.8,.95))]
+    at = [_between(u, span, *w) for w in _windows]
+    if abs(tilt-expect)>60 or not all(w.any() for w in at): return None
+    h = [float((bottom-top)[w].mean()) for w in at]
+    if not np.isfinite([tilt,*sup,*inf,*span,*h]).all(): return None
     cut = mask[[0,-1]].any() or mask[:,[0,-1]].any()
     return Frame(name, slice, tuple(map(float,centre)), float(tilt), tuple(map(float,sup)), tuple(map(float,inf)), tuple(map(float,span)), tuple(h), 'cut by the edge of the image' if cut else '')
 
-# %% ../nbs/13_measures.ipynb #c025
+# %% ../nbs/13_measures.ipynb #c026
 def facing_tilt(
     mask:np.ndarray,  # (h, w) bool, the sacrum
     spacing,          # (2,) mm
@@ -152,13 +159,13 @@ def facing_tilt(
         view = straighten(mask, spacing, centre, tilt, half)
         cols = np.flatnonzero(view.any(0)); u = (cols-(view.shape[1]-1)/2)*STEP
         near = np.abs(u)<=.35*above.depth
-        if near.sum()*STEP<.3*above.depth: return None
+        if near.sum()<max(3, .3*above.depth/STEP): return None
         turn = np.degrees(np.arctan(np.polyfit(u[near], view[:,cols[near]].argmax(0)*STEP, 1)[0]))
         tilt += turn
         if abs(turn)<.05: break
     return float(tilt)
 
-# %% ../nbs/13_measures.ipynb #c028
+# %% ../nbs/13_measures.ipynb #c029
 def _piece(labels, c):
     "Mid-sagittal slice and the piece to measure of channel `c`; None where absent"
     m = labels==c
@@ -194,9 +201,9 @@ def canal_width(
     view = straighten(canal, spacing, frame.centre, frame.tilt, half)
     v = (np.arange(len(view))-(len(view)-1)/2)*STEP; lo,hi = frame.sup[0],frame.inf[0]
     n = view[(v>=lo+(hi-lo)/4)&(v<=hi-(hi-lo)/4)][:,v>0].sum(1)*STEP
-    return float(n[n>0].mean()) if (n>0).mean()>.5 else None
+    return float(n[n>0].mean()) if 2*(n>0).sum()>len(n) else None
 
-# %% ../nbs/13_measures.ipynb #c032
+# %% ../nbs/13_measures.ipynb #c033
 COLUMNS = ('structure','kind','slice','height_anterior_mm','height_middle_mm','height_posterior_mm','depth_mm','tilt_deg','angle_deg','canal_mm','note')
 
 def _row(structure, kind, **values):
@@ -233,22 +240,23 @@ def measure(
         rows.append(_row(n, 'sacrum', slice=k if ok else None, tilt_deg=tilts[n,'sup'], note='superior endplate only' if ok else 'its superior endplate needs the body above it'))
     return rows+([lordosis(tilts)] if 'L1' in scheme.names else [])
 
-# %% ../nbs/13_measures.ipynb #c039
+# %% ../nbs/13_measures.ipynb #c040
 def rows_csv(
     rows,            # list of dicts with equal keys
+    header=(),       # the keys, for the case that there is no row
 )->str:
-    "Rows as CSV text, None as an empty field"
-    f = io.StringIO(); w = csv.DictWriter(f, list(rows[0]), lineterminator='\n'); w.writeheader(); w.writerows(rows)
+    "Rows as CSV text, None as an empty field; without rows the header alone"
+    f = io.StringIO(); w = csv.DictWriter(f, list(rows[0] if rows else header), lineterminator='\n'); w.writeheader(); w.writerows(rows)
     return f.getvalue()
 
 def write_table(
-    rows, # list of dicts with equal keys
+    rows, # rows of `measure`, may be none
     path, # .csv or .json
 ):
-    "Write rows by suffix, atomically; raises `InputError` for another suffix"
+    "Write rows by suffix, atomically; without rows the header `COLUMNS` or an empty list; raises `InputError` for another suffix"
     suffix = Path(path).suffix.lower()
     if suffix=='.json': write_json(path, rows)
-    elif suffix=='.csv': write_text(path, rows_csv(rows))
+    elif suffix=='.csv': write_text(path, rows_csv(rows, COLUMNS))
     else: raise InputError(f'{path}: cannot write this format: use .csv or .json')
 
 @command
@@ -265,4 +273,5 @@ def atm_measure(
     if not lab.any(): raise InputError(f'{mask}: holds no structure (every voxel is background): nothing to measure')
     rows = measure(lab, v.spacing, scheme, an)
     if out: write_table(rows, out)
+    if not labels: print(f'labels {scheme.name}\n')
     print(table_md([[r[k] for k in COLUMNS] for r in rows], COLUMNS), end='')

@@ -76,7 +76,7 @@ def assd(
     "Average symmetric surface distance over the points of both surfaces"
     return float((d_ab.sum()+d_ba.sum())/(len(d_ab)+len(d_ba)))
 
-# %% ../nbs/11_metrics.ipynb #c030
+# %% ../nbs/11_metrics.ipynb #c028
 METRICS = ('dsc','jaccard','hd95_px','hd95_mm','asd_px','asd_mm') # the columns of every table of scores
 
 def _plane_distances(
@@ -112,7 +112,7 @@ def structure_scores(
         if found: rec[k+'_found'] = float(np.mean([p[i] for p in found]))
     return rec
 
-# %% ../nbs/11_metrics.ipynb #c036
+# %% ../nbs/11_metrics.ipynb #c032
 def _check(pred, truth):
     if pred.shape!=truth.shape: raise InputError(f'prediction {pred.shape} and truth {truth.shape} differ in shape: score both on one grid')
     if truth.ndim!=3: raise InputError(f'a label volume has axes (s, h, w), this one has {truth.ndim}')
@@ -131,7 +131,7 @@ def exclude(
         out = out | ((truth>0)&~drawn) | ~drawn.any((1,2))[:,None,None]
     return np.where(out, 0, pred), np.where(out, 0, truth)
 
-# %% ../nbs/11_metrics.ipynb #c039
+# %% ../nbs/11_metrics.ipynb #c035
 def _boxes(labels, n):
     "Bounding box of each channel 1..n, None where absent"
     return (ndimage.find_objects(labels, max_label=n)+[None]*n)[:n]
@@ -157,7 +157,7 @@ def volume_scores(
         else: out[name] = structure_scores(*np.zeros((2,1,1,1),bool), spacing) | dict(status='ignored', present=None, predicted=None)
     return out
 
-# %% ../nbs/11_metrics.ipynb #c044
+# %% ../nbs/11_metrics.ipynb #c038
 POLICIES = ('penalised','paper')
 
 def policy_values(
@@ -179,7 +179,6 @@ def mean_of(
     v = [x for x in values if x is not None and np.isfinite(x)]
     return float(np.mean(v)) if v else None
 
-# %% ../nbs/11_metrics.ipynb #c046
 def summarise(
     volumes:dict,            # volume id -> {structure -> record}
     policy:str='penalised',  # or 'paper'
@@ -196,7 +195,7 @@ def summarise(
     for k in ('present','missed','false_positive'): head[k] = sum(r[k] for r in rows.values())
     return dict(policy=policy, volumes=len(volumes), structures=rows, headline=head)
 
-# %% ../nbs/11_metrics.ipynb #c052
+# %% ../nbs/11_metrics.ipynb #c043
 def _groups(scheme, anatomy):
     "Channels that may be taken for one another: the bodies, the discs"
     kind = lambda c: anatomy[scheme.names[c-1]].kind
@@ -220,7 +219,6 @@ def match_levels(
         out.update({scheme.names[cs[i]-1]:scheme.names[cs[j]-1] for i,j in zip(*linear_sum_assignment(-m)) if m[i,j]})
     return out
 
-# %% ../nbs/11_metrics.ipynb #c055
 def relabel_matched(
     pred:np.ndarray, truth:np.ndarray, # (s, h, w) channels
     scheme, annotated=None, anatomy=LUMBAR,
@@ -236,7 +234,7 @@ def relabel_matched(
         elif (pred==c).any(): extra.append(name)
     return table[pred], tuple(extra)
 
-# %% ../nbs/11_metrics.ipynb #c058
+# %% ../nbs/11_metrics.ipynb #c047
 def level_shift(
     pred:np.ndarray, truth:np.ndarray, # (s, h, w) channels
     scheme, annotated=None, anatomy=LUMBAR,
@@ -247,7 +245,7 @@ def level_shift(
     off = sum(s!=0 for s in steps)
     return dict(matched=len(steps), off=off, shift=float(np.median(steps)) if steps else None, shifted=off>len(steps)/2 if steps else None)
 
-# %% ../nbs/11_metrics.ipynb #c061
+# %% ../nbs/11_metrics.ipynb #c050
 def any_vertebra(
     pred:np.ndarray, truth:np.ndarray, # (s, h, w) channels
     scheme, annotated=None, anatomy=LUMBAR,
@@ -261,7 +259,7 @@ def any_vertebra(
         a &= (np.maximum.accumulate(rows,1) & np.maximum.accumulate(rows[:,::-1],1)[:,::-1])[:,:,None]
     return dice(a, b)
 
-# %% ../nbs/11_metrics.ipynb #c064
+# %% ../nbs/11_metrics.ipynb #c053
 def by_patient(
     volumes:dict,             # volume id -> {structure -> record}
     patients:dict=None,       # volume id -> patient; None: each volume is its own patient
@@ -281,15 +279,27 @@ def _sums(tables):
     ts = [np.array(t,float).reshape(len(t),-1) for t in tables]
     return np.array([np.nansum(t,0) for t in ts]), np.array([np.isfinite(t).sum(0) for t in ts])
 
-def _headline(total, count):
-    "(..., k) sums and counts -> (...) mean over structures of the means"
-    m = np.divide(total, count, out=np.full(total.shape,np.nan), where=count>0); n = np.isfinite(m).sum(-1)
+def _means(total, count, fill=np.nan):
+    "(..., k) sums and counts -> (..., k) mean of each structure, `fill` where it has no value"
+    return np.where(count>0, total/np.maximum(count,1), fill)
+
+def _headline(total, count, fill=np.nan):
+    "(..., k) sums and counts -> (...) mean over structures of their means"
+    m = _means(total, count, fill); n = np.isfinite(m).sum(-1)
     return np.divide(np.nansum(m,-1), n, out=np.full(n.shape,np.nan), where=n>0)
 
-# %% ../nbs/11_metrics.ipynb #c066
 def _draws(p, n, seed):
     "(n, p) how often each patient is drawn"
     return np.random.default_rng(seed).multinomial(p, np.full(p,1/p), size=n)
+
+# %% ../nbs/11_metrics.ipynb #c056
+def _drawn(
+    sums,          # (p, k) sum and (p, k) count, of `_sums`
+    w:np.ndarray,  # (n, p) how often each patient is drawn
+)->np.ndarray: # (n,) headline of each draw
+    "A structure that a draw lacks keeps its mean over all patients"
+    total,count = sums
+    return _headline(w@total, w@count, _means(total.sum(0), count.sum(0)))
 
 def bootstrap_ci(
     by:dict,          # patient -> (volumes, structures) or (volumes,) values, NaN where undefined
@@ -297,15 +307,14 @@ def bootstrap_ci(
     n:int=2000,       # draws (ours)
     level:float=.95,
 )->dict: # mean, low, high, n: patients; low and high are None for a single patient
-    "Percentile interval of the headline, patients drawn with replacement"
-    total,count = _sums(by.values()); mean = _headline(total.sum(0), count.sum(0))
-    out = dict(mean=None if np.isnan(mean) else float(mean), low=None, high=None, n=len(by))
+    "Percentile interval of the headline, patients drawn with replacement, the set of structures fixed"
+    s = _sums(by.values()); mean = float(_headline(*(x.sum(0) for x in s)))
+    out = dict(mean=None if np.isnan(mean) else mean, low=None, high=None, n=len(by))
     if len(by)<2 or np.isnan(mean): return out
-    w = _draws(len(by), n, seed); h = _headline((w@total).astype(float), w@count)
-    low,high = np.nanquantile(h, [(1-level)/2,(1+level)/2])
-    return out | dict(low=float(low), high=float(high))
+    low,high = np.quantile(_drawn(s, _draws(len(by), n, seed)), [(1-level)/2,(1+level)/2])
+    return out | dict(low=min(float(low),mean), high=max(float(high),mean)) # a handful of draws, or a last bit, may not shut the estimate out
 
-# %% ../nbs/11_metrics.ipynb #c072
+# %% ../nbs/11_metrics.ipynb #c062
 def paired_test(
     a:dict,                 # patient -> values of method a, as for `bootstrap_ci`
     b:dict,                 # patient -> values of method b
@@ -316,12 +325,12 @@ def paired_test(
     "Compare two methods on the same patients; raises `InputError` if the patients differ"
     if set(a)!=set(b): raise InputError(f'a paired test needs the same patients in both: {len(set(a)^set(b))} differ')
     if test not in ('wilcoxon','bootstrap'): raise InputError(f"unknown test '{test}': use wilcoxon or bootstrap")
-    A,B = _sums(a.values()),_sums(b[k] for k in a); head = lambda x,w: _headline((w@x[0]).astype(float), w@x[1])
-    one = np.ones((1,len(a)),int); diff = float((head(A,one)-head(B,one))[0])
+    A,B = _sums(a.values()),_sums(b[k] for k in a); change = lambda w: _drawn(A,w)-_drawn(B,w)
+    diff = float(change(np.ones((1,len(a)),int))[0])
     out = dict(difference=None if np.isnan(diff) else diff, low=None, high=None, p=None, n=len(a), test=test)
     if len(a)<2 or np.isnan(diff): return out
-    w = _draws(len(a), n, seed); d = head(A,w)-head(B,w); d = d[np.isfinite(d)]
-    each = _headline(A[0],A[1])-_headline(B[0],B[1]); each = each[np.isfinite(each)]
-    if test=='bootstrap': p = min(1., 2*min((d<=0).mean(), (d>=0).mean()))
-    else: p = float(stats.wilcoxon(each).pvalue) if np.any(each) else 1.
-    return out | dict(low=float(np.quantile(d,.025)), high=float(np.quantile(d,.975)), p=float(p))
+    d = change(_draws(len(a), n, seed)); low,high = np.quantile(d, [.025,.975])
+    each = _headline(*A)-_headline(*B); each = each[np.isfinite(each)]
+    if test=='bootstrap': p = min(1., 2*(min((d<=0).sum(), (d>=0).sum())+1)/(n+1))
+    else: p = stats.wilcoxon(each).pvalue if np.any(each) else 1.
+    return out | dict(low=min(float(low),diff), high=max(float(high),diff), p=float(p))

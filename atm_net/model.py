@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NETWORKS', 'PlainUp', 'ATMNet', 'build_network', 'reads_text', 'save_weights', 'read_weights', 'load_network',
-           'init_from']
+           'class_axes', 'init_from']
 
 # %% ../nbs/09_model.ipynb #c004
 import inspect, json, torch
@@ -154,21 +154,27 @@ def load_network(path)->tuple[nn.Module,dict]: # model in eval mode, meta
     except RuntimeError as e: raise InputError(f"{path}: weights do not fit the network they name ({str(e).splitlines()[1].strip()[:120]})") from e
     return model.eval(), meta
 
-# %% ../nbs/09_model.ipynb #c025
+# %% ../nbs/09_model.ipynb #c027
+def class_axes(name:str, feature_size:int=12, kwargs=None)->dict: # parameter name -> axes that count classes
+    "Which axes of a network's weights grow with its classes"
+    with torch.device('meta'): a,b = (build_network(name, k, feature_size, **(kwargs or {})).state_dict() for k in (5,6))
+    return {k:axes for k in a if (axes := [i for i,(m,n) in enumerate(zip(a[k].shape,b[k].shape)) if m!=n])}
+
 def init_from(
     model:nn.Module, state:dict,
     names,            # structures of `model`'s output channels, without background
     old_names,        # structures of the weights' output channels
+    axes:dict,        # of `class_axes`
 )->dict: # {'taken': n, 'fresh': [parameter names], 'new_structures': [...]}
-    "Take over what fits by name and shape, output channels by structure"
+    "Take over what fits by name and shape, axes of classes by structure"
     own = model.state_dict(); new = {}; fresh = []
-    match = [(0,0)]+[(i+1,old_names.index(n)+1) for i,n in enumerate(names) if n in old_names]
+    match = torch.tensor([(0,0)]+[(i+1,old_names.index(n)+1) for i,n in enumerate(names) if n in old_names])
+    rest = lambda k,t: [n for i,n in enumerate(t.shape) if i not in axes.get(k,())]
     for k,v in own.items():
         old = state.get(k)
-        if old is not None and old.shape==v.shape and not k.startswith('out.'): new[k] = old
-        elif old is not None and k.startswith('out.') and old.shape[1:]==v.shape[1:]:
-            new[k] = v.clone()
-            for i,j in match: new[k][i] = old[j]
-        else: fresh.append(k)
+        if old is None or old.ndim!=v.ndim or rest(k,old)!=rest(k,v): fresh.append(k); continue
+        new[k] = v.clone(); place = lambda col: torch.meshgrid(*[match[:,col] if i in axes.get(k,()) else torch.arange(n) for i,n in enumerate(v.shape)], indexing='ij')
+        if k in axes: new[k][place(0)] = old[place(1)]
+        else: new[k] = old
     model.load_state_dict(own|new)
     return dict(taken=len(new), fresh=fresh, new_structures=[n for n in names if n not in old_names])

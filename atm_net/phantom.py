@@ -144,7 +144,7 @@ def _draw_sizes(rng, age):
     return h,d,w,g,ang,wed+rng.normal(0,1.5,n),deg
 
 def _room(d, g, ang, wed, lips):
-    "Discs at least so thick that the two bodies do not touch at the rim"
+    "Discs at least so thick that the two bodies do not touch at the rim, as seen from the side"
     turn = np.radians(np.abs(np.diff(ang)-(wed[:-1]+wed[1:])/2)); out = g.copy()
     out[:-1] = np.maximum(g[:-1], turn*((d[:-1]+d[1:])/4+lips[:-1])+1.8)
     return out
@@ -610,10 +610,11 @@ def make_phantom(
     seed,                  # a seed (then the options of `draw_spec` hold), or a `PhantomSpec`
     vertebra:str='body',   # 'body', or 'whole' with the posterior elements
     codes:str='LPS',       # axes of the file that it would be stored in
-    **kwargs,
+    **kwargs,              # with a seed: options of `draw_spec`
 )->Phantom:
     "Draw one phantom; the same arguments give the same bytes; raises `InputError`"
     if vertebra not in ('body','whole'): raise InputError(f"vertebra '{vertebra}' unknown: use body or whole")
+    if kwargs and isinstance(seed, PhantomSpec): raise InputError(f"option(s) {', '.join(kwargs)}: go with a seed, a spec has all its fields: change it with dataclasses.replace, or draw another one")
     spec = seed if isinstance(seed, PhantomSpec) else draw_spec(seed, **kwargs)
     p = Canvas(spec); paint_body(p); paint_canal(p); paint_sacrum(p); paint_posterior(p, vertebra=='whole'); view = p.in_view()
     for i in view:

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SOURCES', 'POSITIONS', 'MIN_PIXELS', 'FINDINGS', 'Prompt', 'phrase', 'join_words', 'slice_position', 'holistic',
            'class_prompt', 'class_prompts', 'present_structures', 'atpg', 'Mention', 'find_levels', 'negated_spans',
-           'parse_prompt', 'check_prompt', 'user_prompt', 'support', 'best_run', 'vote_levels', 'volume_prompts',
-           'shift_levels', 'drop_words', 'Finding', 'read_report', 'report_levels', 'report_prompt', 'read_gradings',
+           'parse_prompt', 'support', 'best_run', 'vote_levels', 'volume_prompts', 'shift_levels', 'drop_words',
+           'Finding', 'read_report', 'report_levels', 'report_prompt', 'read_gradings', 'check_prompt', 'user_prompt',
            'guess_scheme', 'atm_prompt']
 
 # %% ../nbs/05_prompts.ipynb #c004
@@ -73,7 +73,6 @@ def _listing(names, complete, ordered, anatomy):
     body = ', '.join(words[:-1])+f', and lastly {words[-1]}' if last and len(words)>2 else join_words(words)
     return f'From superior to inferior it {verb} {body}.'
 
-# %% ../nbs/05_prompts.ipynb #c016
 def holistic(
     structures,          # names that the text shall list, in any order
     option:int=3,        # 1 kind of image, 2 plus list, 3 plus position and top-down order
@@ -91,7 +90,7 @@ def holistic(
     text = f'This is a {anatomy.image}{third}. {_listing(names, complete, option==3, anatomy)}'.strip()
     return Prompt(names, option, position, complete, text, source)
 
-# %% ../nbs/05_prompts.ipynb #c023
+# %% ../nbs/05_prompts.ipynb #c020
 def class_prompt(
     name:str,      # structure name, or 'background'
     present:bool,  # is it in the image?
@@ -109,7 +108,7 @@ def class_prompts(
     "The class-wise prompts of one image, by channel"
     return [class_prompt('background', True)] + [class_prompt(n, n in set(present), anatomy) for n in scheme.names]
 
-# %% ../nbs/05_prompts.ipynb #c026
+# %% ../nbs/05_prompts.ipynb #c023
 MIN_PIXELS = 10 # a structure with fewer pixels in a slice is not named (ours)
 
 def present_structures(
@@ -129,7 +128,7 @@ def atpg(
     "The holistic prompt of one labelled slice (Sec. 3.2)"
     return holistic(present_structures(labels, scheme, min_pixels), option, slice_position(k, n), complete, anatomy, source)
 
-# %% ../nbs/05_prompts.ipynb #c032
+# %% ../nbs/05_prompts.ipynb #c029
 @dataclass(frozen=True)
 class Mention:
     "A place in a text that names one level or a range of levels"
@@ -138,7 +137,6 @@ class Mention:
     names:tuple # structure names; empty: looks like a level, but the anatomy has none such
     raw:str     # as written
 
-# %% ../nbs/05_prompts.ipynb #c033
 _dis = r'dis[ck]s?'
 _level = r'(?:th|[a-z])\d{1,2}'
 _sequence = re.compile(r't[12]\*?$', re.I)
@@ -163,29 +161,36 @@ def _disc(a, b, anatomy):
     "Name of the disc between the bodies `a` and `b`, or None"
     return next((n for n in (f'{a}/{b}', f'{b}/{a}') if n in anatomy.names), None)
 
-# %% ../nbs/05_prompts.ipynb #c035
-def _pair(a, sep, b, anatomy):
-    "Names for 'a sep b' as written: a disc, a range, or () if unknown"
+# %% ../nbs/05_prompts.ipynb #c031
+def _body(a, b, anatomy):
+    "The body that `b` means after the body `a`: 'L5', '5', or the '1' that leaves its region ('L5/1'); None if there is none"
     one,chain = _aliases(anatomy)
-    up = one.get(a.lower())
-    if b.isdigit(): # 'L4/5', and 'L5/1' which leaves its region
-        letters = re.match(r'[a-z]+', a, re.I)[0]
-        lo = one.get(f'{letters}{b}'.lower())
-        if (lo is None or not _disc(up, lo, anatomy)) and b=='1' and up in chain[:-1]: lo = chain[chain.index(up)+1]
-    else: lo = 'S' if b=='S' and 'S' in chain else one.get(b.lower())
-    if up not in chain or lo not in chain: return ()
-    if d := _disc(up, lo, anatomy): return (d,)
-    return _span(up, lo, chain) if sep!='/' and up!=lo else ()
+    if not b.isdigit(): return 'S' if b=='S' and 'S' in chain else one.get(b.lower())
+    nxt = chain[chain.index(a)+1] if a in chain[:-1] else None
+    if b=='1' and nxt and nxt[0]!=a[0]: return nxt
+    return one.get(re.match(r'[a-z]+', a, re.I)[0].lower()+b)
+
+def _joined(parts, sep, whole, anatomy):
+    "Names for 'L4', '5' as written: discs between neighbours, a range, the bodies themselves if `whole`; () if unknown"
+    one,chain = _aliases(anatomy); bodies = [one.get(parts[0].lower())]
+    for b in parts[1:]: bodies.append(_body(bodies[-1], b, anatomy) if bodies[-1] in chain else None)
+    if not all(b in chain for b in bodies): return ()
+    discs = tuple(_disc(a, b, anatomy) for a,b in zip(bodies, bodies[1:])); ranged = len(bodies)==2 and sep!='/' and bodies[0]!=bodies[1]
+    if whole: return _span(*bodies, chain) if ranged else tuple(dict.fromkeys(bodies))
+    return discs if all(discs) else _span(*bodies, chain) if ranged else ()
+
+_whole = re.compile(r'\b(?:vertebrae|bodies)\s+(?:from\s+|at\s+|of\s+)?$', re.I)
 
 def _places(text, anatomy):
-    "Single levels, pairs and named structures, in text order"
+    "Single levels, pairs, chains and named structures, in text order"
     one,chain = _aliases(anatomy)
-    words = '|'.join([re.escape(w).replace(r'\ ', r'\s+') for w in sorted(one, key=len, reverse=True)]+[_level])
-    rx = re.compile(rf'(?<![\w/])(?:(?P<a>{_level})\s*(?P<sep>[/\-\u2013\u2014])\s*(?P<b>{_level}|\d{{1,2}}|s\b)|(?P<w>{words}))(?![\w/])', re.I)
+    words = '|'.join([re.escape(w).replace(r'\ ', r'\s+') for w in sorted(one, key=len, reverse=True)]+[_level]); part = rf'{_level}|\d{{1,2}}|s\b'
+    rx = re.compile(rf'(?<![\w/])(?:(?P<a>{_level})(?P<rest>(?:\s*[/\-\u2013\u2014]\s*(?:{part}))+)|(?P<w>{words}))(?![\w/])', re.I)
     for m in rx.finditer(text):
         if m['a']:
-            if all(_sequence.match(x) and x.lower() not in one for x in (m['a'], m['b'] if m['b'][0].isalpha() else m['a'])): continue
-            names = _pair(m['a'], m['sep'], m['b'], anatomy)
+            parts = [m['a'], *re.findall(part, m['rest'], re.I)]
+            if all(_sequence.match(x) and x.lower() not in one for x in parts if not x.isdigit()): continue
+            names = _joined(parts, m['rest'].strip()[0], _whole.search(text[max(0,m.start()-40):m.start()]), anatomy)
         else:
             w = re.sub(r'\s+', ' ', m['w'].lower()); names = (one[w],) if w in one else ()
             if not names and _sequence.match(w): continue
@@ -193,7 +198,20 @@ def _places(text, anatomy):
     for n in anatomy.names: # names without a digit that are too short for the rule above: 'S'
         if len(n)==1: yield from (Mention(m.start(), m.end(), (n,), n) for m in re.finditer(rf'(?<![\w/\-]){n}(?![\w/\-])', text))
 
-# %% ../nbs/05_prompts.ipynb #c037
+# %% ../nbs/05_prompts.ipynb #c033
+_more = re.compile(r'(?:\s*,\s*(?:(?:and|or)\s+)?|\s+(?:and|or|to|through|thru)\s+|\s*&\s*)(\d{1,2})(?:\s*([/\-\u2013\u2014])\s*(\d{1,2}))?(?![\w/%]|[.,]\d|\s*[\-\u2013\u2014]\s*\w)', re.I)
+_listed = re.compile(r'\s*(?:$|[,;:!?)&]|\.(?!\d)|(?:and|or|to|through|but|with|without|in|on|at|there|are|is|were|was|have|has|look|appear|show|seem|only|not|vertebra\w*|bod(?:y|ies)|levels?|segments?)\b)', re.I)
+_plural = re.compile(rf'\b(?:vertebrae|bodies|levels|segments|{_dis})\s+(?:from\s+|at\s+|of\s+)?$', re.I)
+_unit = re.compile(r'\s*(?:mm|cm|ml|deg\w*|times|x|of|other|more|further|cases?|slices?|images?|patients?|years?|months?|weeks?|days?)\b', re.I)
+
+def _elided(m, text, anatomy):
+    "The mentions after `m` that lack their letter, as in 'L1, 2 and 3' or 'L1-2, 3-4'"
+    before = text[max(0,m.start-40):m.start]; letter = re.findall(r'([A-Z]+)\d', m.names[-1]) if m.names else []; end = m.end
+    while letter and (e := _more.match(text, end)) and (_listed.match(text, e.end()) or e[3] and re.match(rf'\s*{_dis}\b', text[e.end():], re.I) or _plural.search(before) and not _unit.match(text, e.end())):
+        a = letter[-1]+e[1]; one = _aliases(anatomy)[0].get(a.lower()) if '/' not in m.names[-1] else None    # 'L1/2, 3' is no list that we can read
+        yield Mention(e.start(1), e.end(), _joined([a,e[3]], e[2], _whole.search(before), anatomy) if e[3] else (one,)*bool(one), text[e.start(1):e.end()])
+        end = e.end()
+
 def _discs_between(bodies, anatomy):
     "The discs between successive `bodies` that are neighbours"
     bodies = [b for b in _aliases(anatomy)[1] if b in bodies]
@@ -214,46 +232,57 @@ def _join(a, b, text, anatomy):
         elif x in discs and y in discs: new = _span(x, y, discs)
     return new and Mention(a.start, b.end, new, text[a.start:b.end])
 
-# %% ../nbs/05_prompts.ipynb #c038
 def find_levels(
     text:str, anatomy=LUMBAR,
 )->list: # of `Mention`, in text order
     "Every place in `text` that names a level, a range of levels, the sacrum or the canal"
     out = []
-    for m in sorted(_places(text, anatomy), key=lambda m: m.start):
+    for m in [e for m in sorted(_places(text, anatomy), key=lambda m: m.start) for e in (m, *_elided(m, text, anatomy))]:
         if out and m.start<out[-1].end: continue
         if out and (j := _join(out[-1], m, text, anatomy)): out[-1] = j
         else: out.append(m)
     return out
 
-# %% ../nbs/05_prompts.ipynb #c041
+# %% ../nbs/05_prompts.ipynb #c036
 _verbs = r'(?:shows?|shown|contains?|includes?|is|are|has|have|there|it|seen|visible)'
-_clause_end = re.compile(rf'[;:!?\n]|\.(?!\d)|\b(?:but|however|although|though|while|whereas|yet)\b|,\s*(?=(?:and\s+)?(?:[a-z]+\s+){{0,4}}?{_verbs}\b)|,\s*(?=(?:and\s+)?(?:mild|moderate|severe|small|large|slight|marked|broad|diffuse|minimal|grade)\b)', re.I)
-_after = re.compile(r"\b(?:no|without|neither|nor|never|except(?:\s+for)?|excluding|excludes?|lacks?|lacking|absence\s+of|free\s+of|apart\s+from|none\s+of)\b|\b(?:not|cannot)\b(?!\s+(?:only|fully|completely|entirely|just)\b)|n't\b", re.I)
-_before = re.compile(r"\b(?:is|are|was|were|lies|lie)\s+(?:absent|missing|cut\s+off|(?:out\s+of|outside)\s+(?:the\s+)?(?:view|field|image|slice)\w*|not\s+(?:visible|seen|shown|included|present|in\s+view|depicted|covered|in\s+the)|n't\s+\w+)", re.I)
+_few = r'(?:(?!(?:or|nor|that|which|who)\b)[\w/\-]+\s+){0,4}?' # a short subject, levels included
+_size = r'(?:mild|moderate|severe|small|large|slight|marked|broad|diffuse|minimal|grade)'
+_clause_end = re.compile(rf'[;:!?\n]|\.(?!\d)|\b(?:but|however|although|though|while|whereas|yet)\b|,\s*(?=(?:and\s+)?{_few}{_verbs}\b)|,\s*(?=(?:and\s+)?{_size}\b)', re.I)
+_after = re.compile(r"\b(?:no|without|neither|nor|never|except(?:\s+for)?|excluding|excludes?|lacks?|lacking|absence\s+of|free\s+of|apart\s+from|none\s+of)\b|\b(?:absent|missing)(?=\s*:)|\b(?:not|cannot)\b(?!\s+(?:only|fully|completely|entirely|just)\b)|n't\b", re.I)
+_out = r'(?:visible|seen|shown|included|present|in\s+view|depicted|covered|in\s+the)'
+_before = re.compile(rf"\b(?:is|are|was|were|lies|lie)\s+(?:absent|missing|cut\s+off|(?:out\s+of|outside)\s+(?:the\s+)?(?:view|field|image|slice)\w*|not\s+{_out})|\b(?:is|are|was|were)n't\s+{_out}|\b(?:can|could)(?:\s*not|n?'t)\s+be\s+{_out}|(?<!\bhave )(?<!\bhas )(?<!\bhad )\bnot\s+(?:visible|seen|shown)\b(?!\s*:)|\b(?:is|are|was|were)\s+not\s*$", re.I)
+_said = re.compile(rf'\b(?:{_verbs}|see|segment|label|mark|find)\b|{_after.pattern}', re.I)
+_heading = re.compile(r'\W*(?:absent|missing|without|not\s+(?:visible|seen|shown|present|included))\s*', re.I) # 'Absent: L4'
 
 def _clauses(text):
     "(start, end) of the clauses of `text`"
-    cuts = [0]+[p for m in _clause_end.finditer(text) for p in (m.start(),m.end())]+[len(text)]
+    cuts = [0]
+    for m in _clause_end.finditer(text):
+        head = text[cuts[-1]:m.start()]
+        goes_on = not _said.search(head) or re.search(rf'\b{_size}$', head, re.I) if m[0][0]==',' else m[0]==':' and _heading.fullmatch(head)
+        if not goes_on: cuts += [m.start(), m.end()]
+    cuts += [len(text)]
     return [(a,b) for a,b in zip(cuts[::2], cuts[1::2]) if text[a:b].strip()]
 
-# %% ../nbs/05_prompts.ipynb #c042
+def _unseen(text):
+    "Clauses that say that something is out of view -> {start: where 'is absent' ends}"
+    return {a:m.end() for a,b in _clauses(text) if (m := _before.search(text, a, b)) and text[a:m.start()].strip(' ,')}
+
 def negated_spans(
     text:str,
 )->list: # of (start, end)
     "The parts of `text` that are said not to be there (ours, a rule)"
-    out = []
+    gone,out = _unseen(text),[]
     for a,b in _clauses(text):
-        if m := _before.search(text, a, b): out.append((a, m.end()))
+        if a in gone: out.append((a, gone[a]))
         elif m := _after.search(text, a, b): out.append((m.start(), b))
     return out
 
 def _is_in(pos, spans): return any(a<=pos<b for a,b in spans)
 
-# %% ../nbs/05_prompts.ipynb #c045
+# %% ../nbs/05_prompts.ipynb #c039
 _between_them = re.compile(rf'\b{_dis}\s+(?:in\s+)?between\b(?!\s+(?:\w+\s+){{0,3}}\w*\d)|\bintervening\s+{_dis}|\bwith\s+(?:their|the|all)\s+{_dis}(?!\s+\w*\d)', re.I)
 
-# %% ../nbs/05_prompts.ipynb #c046
 def parse_prompt(
     text:str, anatomy=LUMBAR, source:str='user',
 )->Prompt:
@@ -272,41 +301,7 @@ def parse_prompt(
     vague = re.search(r'\bat\s+least\b|\bamong\s+others?\b|\bsuch\s+as\b|\be\.g\.', text, re.I)
     return Prompt(names, option, position, bool(none or (names and not vague)), text, source)
 
-# %% ../nbs/05_prompts.ipynb #c051
-_vocabulary = 'sacrum sacral canal spinal vertebra vertebrae vertebral vertebras intervertebral disc disk discs disks lumbar thoracic canals'.split()
-_other_words = set('dis discus disco banal number numbers lumber final'.split())
-
-def _misspelt(text):
-    "(word, nearest anatomical word) for words that are nearly one"
-    for w in dict.fromkeys(re.findall(r'[a-z]{4,}', text.lower())):
-        if w in _vocabulary or w in _other_words: continue
-        if close := get_close_matches(w, _vocabulary, n=1, cutoff=.8): yield w,close[0]
-
-# %% ../nbs/05_prompts.ipynb #c052
-def _nearest(raw, anatomy):
-    "The structure name that looks most like `raw`"
-    raw = re.sub(r'\s*[-\u2013\u2014]\s*', '/', raw.upper())
-    same = [n for n in anatomy.names if ('/' in n)==('/' in raw)]
-    return (get_close_matches(raw, same, n=1, cutoff=.3) or ['nothing known'])[0]
-
-# %% ../nbs/05_prompts.ipynb #c053
-def check_prompt(
-    text:str, anatomy=LUMBAR,
-)->str: # the same text
-    "Raise `InputError` for an empty prompt or an unknown level; lists each with a suggestion"
-    if not (text or '').strip(): raise InputError(f"prompt is empty: write a sentence such as '{holistic((), 1, anatomy=anatomy)}'")
-    bad = {m.raw:_nearest(m.raw, anatomy) for m in find_levels(text, anatomy) if not m.names}
-    if anatomy.name==LUMBAR.name: bad |= dict(_misspelt(text))
-    if bad: raise InputError('prompt: unknown '+', '.join(f"'{w}' (did you mean '{s}'?)" for w,s in bad.items()))
-    return text
-
-def user_prompt(
-    text:str, anatomy=LUMBAR,
-)->Prompt:
-    "A typed prompt, checked and read; its text stays as typed"
-    return parse_prompt(check_prompt(text, anatomy).strip(), anatomy, 'user')
-
-# %% ../nbs/05_prompts.ipynb #c056
+# %% ../nbs/05_prompts.ipynb #c044
 def _rows(labels, channels):
     "(s, channels) pixel counts and (s, channels) median rows of each channel in each slice"
     s,h,w = labels.shape
@@ -323,7 +318,6 @@ def _chain(rows, area):
         best.append((prev[0]+a, prev[1]+[i]))
     return max(best, default=(0,[]))[1]
 
-# %% ../nbs/05_prompts.ipynb #c058
 def support(
     labels:np.ndarray,  # (s, h, w) channels of `scheme`
     scheme, min_pixels:int=MIN_PIXELS,
@@ -352,15 +346,16 @@ def best_run(
         if total>best: best,out = total,(start,i)
     return out
 
-# %% ../nbs/05_prompts.ipynb #c060
+# %% ../nbs/05_prompts.ipynb #c046
 def vote_levels(
     labels:np.ndarray,     # (s, h, w) channels of `scheme`
     scheme, threshold:float=.25, # support below this counts against a level (ours)
     min_pixels:int=MIN_PIXELS, anatomy=LUMBAR,
 )->tuple: # names top-down, canal last; () if nothing was found
-    "One gap-free run of levels for a volume, with its discs, and the canal if voted (ours)"
+    "One gap-free run of levels for a volume, with its discs, and the canal if voted; without bodies each structure for itself (ours)"
     sup = support(labels, scheme, min_pixels, anatomy=anatomy)
     bodies = [n for n in anatomy.top_down if anatomy[n].kind in ('vertebra','sacrum') and n in scheme.values]
+    if not bodies: return anatomy.order({n for n,v in sup.items() if v and v>=threshold})
     found = best_run([sup[n]-threshold for n in bodies])
     if found is None: return ()
     names = set(r := anatomy.run(bodies[found[0]], bodies[found[1]])) & set(scheme.names)
@@ -368,7 +363,7 @@ def vote_levels(
     rest = [s.name for s in anatomy.structures if s.kind not in ('vertebra','disc','sacrum')]
     return anatomy.order(names | {n for n in (*ends,*rest) if n and sup.get(n,0)>=threshold})
 
-# %% ../nbs/05_prompts.ipynb #c065
+# %% ../nbs/05_prompts.ipynb #c050
 def volume_prompts(
     labels:np.ndarray,      # (s, h, w) channels of `scheme`
     scheme, option:int=3,
@@ -383,7 +378,7 @@ def volume_prompts(
     near = [set().union(*seen[max(0,k-1):k+2]) for k in range(n)]
     return [holistic(s, option, slice_position(k, n), False, anatomy, source) for k,s in enumerate(near)]
 
-# %% ../nbs/05_prompts.ipynb #c068
+# %% ../nbs/05_prompts.ipynb #c053
 def shift_levels(
     names,   # structure names
     by:int,  # +1 one level down, -1 one level up
@@ -414,7 +409,7 @@ def _part(names, rng):
     n = len(names); m = int(rng.integers((n+1)//2, n)); i = int(rng.integers(0, n-m+1))
     return names[i:i+m]
 
-# %% ../nbs/05_prompts.ipynb #c071
+# %% ../nbs/05_prompts.ipynb #c056
 FINDINGS = { # finding -> (where it sits, pattern); earlier ones win where two overlap (ours)
     'annular tear':       ('disc', r'annul\w*\s+(?:tear|fissure)\w*'),
     'foraminal stenosis': ('disc', r'(?:neuro|neural\s+)?foraminal\s+(?:stenos[ie]s|narrowing)|narrow\w*\s+of\s+the\s+(?:neural\s+)?foram\w*'),
@@ -440,7 +435,7 @@ class Finding:
     level:str|None    # structure name, None if the text gives none
     negated:bool=False
 
-# %% ../nbs/05_prompts.ipynb #c072
+# %% ../nbs/05_prompts.ipynb #c057
 def _hits(text):
     "(start, end, finding) in text order, without overlaps"
     out = []
@@ -450,11 +445,11 @@ def _hits(text):
     return sorted(out)
 
 def _groups(mentions, text):
-    "Levels that stand together, as in 'L3/4, L4/5 and L5/S1' -> [(start, end, names)]"
-    out = []
+    "Levels that stand together in a clause, as in 'L3/4, L4/5 and L5/S1' -> [(start, end, names)]"
+    out,starts = [],[a for a,_ in _clauses(text)]
     for m in mentions:
         if not m.names: continue
-        if out and re.fullmatch(r'[\s,&]*(?:(?:and|or|as\s+well\s+as|at|the|levels?)[\s,]*)*', text[out[-1][1]:m.start], re.I): out[-1] = (out[-1][0], m.end, out[-1][2]+m.names)
+        if out and not any(out[-1][1]<=a<=m.start for a in starts) and re.fullmatch(r'[\s,&]*(?:(?:and|or|as\s+well\s+as|at|the|levels?)[\s,]*)*', text[out[-1][1]:m.start], re.I): out[-1] = (out[-1][0], m.end, out[-1][2]+m.names)
         else: out.append((m.start, m.end, m.names))
     return out
 
@@ -471,7 +466,6 @@ def _sited(names, finding, anatomy):
     if FINDINGS[finding][0]=='disc' and len(names)>1 and all(anatomy[n].kind in ('vertebra','sacrum') for n in names): return _discs_between(names, anatomy) or names
     return names
 
-# %% ../nbs/05_prompts.ipynb #c073
 def read_report(
     text:str, anatomy=LUMBAR,
 )->list: # of `Finding`
@@ -487,18 +481,20 @@ def read_report(
             if groups and re.match(r'\W*(?:at\s+|level\s+)?$', s[:groups[0][0]], re.I): head = groups[0][2]   # a line that opens with its level
     return list(dict.fromkeys(out))
 
-# %% ../nbs/05_prompts.ipynb #c077
+# %% ../nbs/05_prompts.ipynb #c060
 def report_levels(
     text:str, findings=(), anatomy=LUMBAR,
 )->tuple: # names top-down
-    "The gap-free run from the highest to the lowest level of a report; the canal if it is named or narrowed"
-    names = {n for m in find_levels(text, anatomy) for n in m.names} | {f.level for f in findings if f.level}
+    "The gap-free run from the highest to the lowest level of a report, without what it says is out of view; the canal if it is named or narrowed"
+    gone = [(a,b) for a,b in _unseen(text).items() if not _hits(text[a:b])]; found = find_levels(text, anatomy)
+    names = {n for m in found if not _is_in(m.start, gone) for n in m.names} | {f.level for f in findings if f.level}
+    lost = {n for m in found for n in m.names}-names
     spine = [n for n in anatomy.top_down if n in names and anatomy[n].kind in ('vertebra','disc','sacrum')]
     run = set(anatomy.run(spine[0], spine[-1])) if spine else set()
     if spine and anatomy[spine[0]].kind=='disc': run |= {anatomy.above(spine[0], 'vertebra')}-{None}          # a disc needs both its bodies
     if spine and anatomy[spine[-1]].kind=='disc': run |= {anatomy.below(spine[-1])}-{None}
     canal = {s.name for s in anatomy.structures if s.kind=='canal'} if any(f.finding=='canal stenosis' for f in findings) else set()
-    return anatomy.order(run | (names-set(spine)) | canal)
+    return anatomy.order((run-lost) | (names-set(spine)) | canal)
 
 def report_prompt(
     text:str='',             # the report
@@ -511,7 +507,7 @@ def report_prompt(
     if not names: raise InputError('report: names no level of the '+anatomy.name+': nothing to say about the image')
     return holistic(names, option, position, False, anatomy, 'report')
 
-# %% ../nbs/05_prompts.ipynb #c080
+# %% ../nbs/05_prompts.ipynb #c063
 _GRADES = {'Modic':'Modic changes', 'UP endplate':'upper endplate changes', 'LOW endplate':'lower endplate changes', 'Spondylolisthesis':'spondylolisthesis',
            'Disc herniation':'disc herniation', 'Disc narrowing':'disc narrowing', 'Disc bulging':'disc bulging', 'Pfirrman grade':'Pfirrmann'} # column as spelt in the release -> finding
 
@@ -542,20 +538,58 @@ def _grades(row, discs, path):
         if col=='Pfirrman grade': yield Finding(f'Pfirrmann grade {g}', discs[int(i)-1])
         else: yield Finding(f'Modic type {g}' if col=='Modic' and g else name, discs[int(i)-1], g==0)
 
-# %% ../nbs/05_prompts.ipynb #c083
+# %% ../nbs/05_prompts.ipynb #c066
+_vocabulary = 'sacrum sacral canal spinal vertebra vertebrae vertebral vertebras intervertebral disc disk discs disks lumbar thoracic canals'.split()
+_sound = {*'dis discus disco banal number numbers lumber final scalar spiral spinae intravertebral'.split(), # words that look misspelt and are not
+          *re.findall(r'[a-z]{4,}', re.sub(r'\\\w', ' ', ' '.join((*FINDINGS, *(rx for _,rx in FINDINGS.values()))).lower()))}
+
+def _typo(w):
+    "The anatomical word that `w` nearly is: one letter wrong or two swapped, or much alike; None if it is a word of its own"
+    if w in _vocabulary or w in _sound: return None
+    one = [v for v in _vocabulary if len(v)==len(w)>4 and v[0]==w[0] and (sum(a!=b for a,b in zip(v, w))==1 or sorted(v)==sorted(w))]
+    alike = [v for v in get_close_matches(w, _vocabulary, cutoff=.85) if not (len(v)>5 and w.endswith(v))] # 'prevertebral' is no 'vertebral'
+    return next(iter(one+alike), None)
+
+def _nearest(raw, anatomy):
+    "The structure name that looks most like `raw`"
+    raw = re.sub(r'\s*[-\u2013\u2014]\s*', '/', raw.upper())
+    same = [n for n in anatomy.names if ('/' in n)==('/' in raw)]
+    return (get_close_matches(raw, same, n=1, cutoff=.3) or ['nothing known'])[0]
+
+def check_prompt(
+    text:str, anatomy=LUMBAR,
+)->str: # the same text
+    "Raise `InputError` for an empty prompt or an unknown level; lists each with a suggestion"
+    if not (text or '').strip(): raise InputError(f"prompt is empty: write a sentence such as '{holistic((), 1, anatomy=anatomy)}'")
+    bad = {m.raw:_nearest(m.raw, anatomy) for m in find_levels(text, anatomy) if not m.names}
+    if anatomy.name==LUMBAR.name: bad |= {w:v for w in dict.fromkeys(re.findall(r'[a-z]{4,}', text.lower())) if (v := _typo(w))}
+    if bad: raise InputError('prompt: unknown '+', '.join(f"'{w}' (did you mean '{s}'?)" for w,s in bad.items()))
+    return text
+
+def user_prompt(
+    text:str, anatomy=LUMBAR,
+)->Prompt:
+    "A typed prompt, checked and read; its text stays as typed"
+    return parse_prompt(check_prompt(text, anatomy).strip(), anatomy, 'user')
+
+# %% ../nbs/05_prompts.ipynb #c069
+def _beyond(scheme, values):
+    "SPIDER's legal values beyond the table, (ignored, further names), in a file that shows by a value from 100 that it is SPIDER's"
+    from atm_net.data import spider_values
+    return spider_values(scheme, list(values)) if max(values, default=0)>=100 else ([],{})
+
 def guess_scheme(
     values,         # integers found in a label file
     anatomy=LUMBAR,
 )->str:
     "The label scheme that fits `values`: SPIDER's if there is a value from 100, else the smallest that knows them all; raises `InputError`"
-    values = {int(v) for v in values}-{0}
-    fits = [n for n,s in anatomy.schemes.items() if values<=set(s.values.values())]
-    odd = min((sorted(values-set(s.values.values())) for s in anatomy.schemes.values()), key=len)
+    values = {int(v) for v in values}-{0}; legal = {n:{*s.values.values()}.union(*_beyond(s, values)) for n,s in anatomy.schemes.items()}
+    fits = [n for n in legal if values<=legal[n]]; odd = min((sorted(values-v) for v in legal.values()), key=len)
     if not fits: raise InputError(f"label value(s) {', '.join(map(str,odd[:8]))} fit no scheme of the {anatomy.name}: say which with --labels")
     fits = [n for n in fits if (n=='spider')==any(v>=100 for v in values)] or fits
     return min(fits, key=lambda n: anatomy.schemes[n].channels)
 
-# %% ../nbs/05_prompts.ipynb #c085
+# %% ../nbs/05_prompts.ipynb #c071
 def _read_text(path):
     "A report file; raises `InputError`"
     try: text = Path(path).read_text(encoding='utf-8-sig')
@@ -567,12 +601,12 @@ def _read_text(path):
 def _from_mask(path, scheme, k, option, classwise, anatomy):
     "What `atm_prompt` says about a label volume, as a dict"
     from atm_net.volumes import read_labels
-    vol = read_labels(path)
-    try: name = scheme or guess_scheme(np.unique(vol.data), anatomy)
+    vol = read_labels(path); values = np.unique(vol.data).tolist()
+    try: name = scheme or guess_scheme(values, anatomy)
     except InputError as e: raise InputError(f'{path}: {e}') from e
     if not scheme: print(f"{path}: read as scheme '{name}' (choose another with --labels)", file=sys.stderr)
     scheme = anatomy.scheme(name)
-    try: labels = scheme.encode(vol.data)
+    try: labels = scheme.encode(vol.data, *_beyond(scheme, values))
     except InputError as e: raise InputError(f'{path}: {e}') from e
     n = len(labels)
     per = [atpg(l, scheme, i, n, option, anatomy=anatomy) for i,l in enumerate(labels)] if k is None else [atpg(labels[k], scheme, k, n, option, anatomy=anatomy)] if 0<=k<n else slice_position(k, n)
@@ -584,7 +618,6 @@ def _from_mask(path, scheme, k, option, classwise, anatomy):
     if classwise: out['classwise'] = dict(zip(('background',*scheme.names), class_prompts(names, scheme, anatomy)))
     return out
 
-# %% ../nbs/05_prompts.ipynb #c086
 def _from_report(path, patient, option, classwise, labels, anatomy):
     "What `atm_prompt` says about a report or a grading table, as a dict"
     if str(path).lower().endswith('.csv'):
@@ -598,7 +631,7 @@ def _from_report(path, patient, option, classwise, labels, anatomy):
     if classwise: out['classwise'] = dict(zip(('background',*(s := anatomy.scheme(labels or next(iter(anatomy.schemes)))).names), class_prompts(names, s, anatomy)))
     return out
 
-# %% ../nbs/05_prompts.ipynb #c087
+# %% ../nbs/05_prompts.ipynb #c072
 def _print_prompts(out):
     "The dict of `atm_prompt` for a person to read"
     for s in out.get('slices', ()): print(f"slice {s['slice']} ({s['position']} third): {s['sentence']}")
@@ -606,7 +639,6 @@ def _print_prompts(out):
     for f in out['findings']: print(f"{'no ' if f['negated'] else ''}{f['finding']}"+(f" at {f['level']}" if f['level'] else ''))
     for c in out.get('classwise', {}).values(): print(c)
 
-# %% ../nbs/05_prompts.ipynb #c088
 @command
 def atm_prompt(
     mask:Param('Label volume (.mha, .nii, .nii.gz); without it, --report', str, opt=False, nargs='?', default='')='',

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LIMIT', 'LIMITS', 'slug', 'text_html', 'section', 'provenance_html', 'figures_html', 'image_html', 'build_page',
-           'demo_page', 'read_evaluation', 'headline', 'evaluation_page']
+           'demo_page', 'read_evaluation', 'headline', 'evaluation_report']
 
 # %% ../nbs/18_report.ipynb #c003
 import base64, html, re
@@ -176,7 +176,7 @@ def _drawn(figures, room):
         if parts: out.append((title, ''.join(kept)+(f'<p class="note">{left} more in {html.escape(str(figures))}; they would make this page too large.</p>' if left else '')))
     return out
 
-def evaluation_page(
+def evaluation_report(
     folder,           # of `atm_evaluate`
     out=None,         # file; None: page.html in the folder
     figures=None,     # folder of `atm_figures`; None: no pictures of cases

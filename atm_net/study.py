@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['STUDIES', 'TITLES', 'HEADER', 'Row', 'study_names', 'essential', 'study_config', 'Run', 'run_name', 'grid', 'Scores',
            'load_scores', 'headlines', 'compare', 'study_rows', 'cell_text', 'study_table', 'long_rows', 'study_figure',
-           'finished', 'is_stop', 'train_run', 'score_run', 'study_protocols', 'study_tables', 'reads_words',
-           'check_out', 'split_sizes', 'study_markdown', 'write_study', 'run_study', 'atm_study']
+           'finished', 'train_run', 'score_run', 'study_protocols', 'study_tables', 'reads_words', 'check_out',
+           'split_sizes', 'study_markdown', 'write_study', 'run_study', 'atm_study']
 
 # %% ../nbs/17_study.ipynb #c005
 import hashlib, json, os, sys, time
@@ -20,7 +20,7 @@ from .data import Cache
 from .metrics import METRICS, POLICIES, by_patient, mean_of, summarise
 from .measures import rows_csv
 from .predict import load_predictor, weights_file
-from .train import PRESETS, Config, World, cache_hash, join_world, open_run, train
+from .train import PRESETS, Config, Stopped, World, cache_hash, join_world, open_run, train
 from .evaluate import PROMPTED, evaluate_runs, parse_protocols, read_scores, run_protocols, scores_dict
 
 # %% ../nbs/17_study.ipynb #c007
@@ -235,10 +235,6 @@ def finished(
         with safe_open(Path(folder)/'last.safetensors','pt') as f: return json.loads((f.metadata() or {})['atm_net'])['steps']>=cfg.steps
     except (OSError, SafetensorError, KeyError, ValueError): return False # not there or not whole: train it
 
-def is_stop(e:Exception)->bool:
-    "Was the run stopped by a person (Ctrl-C, SIGTERM), not by a fault?"
-    return isinstance(e, InputError) and str(e).startswith('stopped at step')
-
 def _sha(path)->str: return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
 
 @contextmanager
@@ -350,7 +346,7 @@ def _attempt(run, folder, cache, protocols, split, on, device, workers)->tuple: 
     "Train and score a run; a fault is named and does not stop the study, a stop does"
     try: train_run(run, folder, cache, device, workers); return score_run(run, folder, cache, protocols, split, on, device),''
     except Exception as e:
-        if is_stop(e): raise
+        if isinstance(e, Stopped): raise
         why = ' '.join(str(e).split()) or type(e).__name__; why = why if isinstance(e,InputError) else f'{type(e).__name__}: {why}'
         print(f'{run.name}: failed: {why}', file=sys.stderr); return {},why
 

@@ -38,6 +38,10 @@ def _tokenizer_hash(tok)->str:
     backend = getattr(tok, 'backend_tokenizer', None)
     return _digest(backend.to_str() if backend is not None else json.dumps(tok.get_vocab(), sort_keys=True))[:16]
 
+def _fits(n, limit, who, text):
+    "Raise `InputError` if `n` tokens exceed `limit`"
+    if n>limit: raise InputError(f"prompt too long: {n} tokens, {n-limit} more than the {limit} that {who}: shorten it or list fewer structures ('{text[:40]}...')")
+
 # %% ../nbs/06_text.ipynb #c007
 @dataclass(frozen=True)
 class Words:
@@ -76,12 +80,7 @@ class TextEncoder:
         "The first word of `text` that becomes [UNK]"
         return next((w for w in text.split() if unk in self.tokenizer(w, add_special_tokens=False)['input_ids']), text)
 
-# %% ../nbs/06_text.ipynb #c008
-def _fits(n, limit, who, text):
-    "Raise `InputError` if `n` tokens exceed `limit`"
-    if n>limit: raise InputError(f"prompt too long: {n} tokens, {n-limit} more than the {limit} that {who}: shorten it or list fewer structures ('{text[:40]}...')")
-
-# %% ../nbs/06_text.ipynb #c010
+# %% ../nbs/06_text.ipynb #c009
 @torch.no_grad()
 def _encode(self:TextEncoder, text:str)->torch.Tensor: # (n, c) states of one text, no padding
     ids = torch.tensor([self.ids(text)], device=self.model.device)
@@ -105,16 +104,16 @@ def _disk(self:TextEncoder, text:str)->torch.Tensor: # (n, c)
     return x
 
 def _states(self:TextEncoder, text:str)->torch.Tensor: # (n, c)
-    "Token states of one text, from the cache if it was asked before"
-    if text in self._memory: self._memory.move_to_end(text); return self._memory[text]
+    "Token states of one text, from the cache if it was asked before; a copy, so that nobody can spoil the cache"
+    if text in self._memory: self._memory.move_to_end(text); return self._memory[text].clone()
     x = self._memory[text] = self._disk(text)
     self._bytes += x.nbytes
     while self._bytes>self.max_bytes and len(self._memory)>1: self._bytes -= self._memory.popitem(last=False)[1].nbytes
-    return x
+    return x.clone()
 
 TextEncoder._encode,TextEncoder.key,TextEncoder._disk,TextEncoder.states = _encode,_key,_disk,_states
 
-# %% ../nbs/06_text.ipynb #c011
+# %% ../nbs/06_text.ipynb #c010
 def _call(self:TextEncoder,
     texts,            # sequence of b strings
     length:int=None,  # tokens after padding; None is the longest of `texts`
@@ -138,7 +137,7 @@ def _words(self:TextEncoder, text:str)->Words:
 
 TextEncoder.__call__,TextEncoder.words = _call,_words
 
-# %% ../nbs/06_text.ipynb #c013
+# %% ../nbs/06_text.ipynb #c012
 ASSETS = Path(__file__).parent/'assets' if '__file__' in globals() else Path(__import__('atm_net').__file__).parent/'assets'
 ENCODERS = dict(spine_bert_tiny=str(ASSETS/'spine_bert_tiny'), bio_clinical_bert='emilyalsentzer/Bio_ClinicalBERT') # names of our own -> folder or hub id
 _env = 'ATM_NET_BIO_CLINICAL_BERT' # folder with Bio-ClinicalBERT's files
@@ -160,7 +159,7 @@ def locate(
 _needed = {'config.json':('config.json',), 'weights':('model.safetensors','pytorch_model.bin','model.safetensors.index.json','pytorch_model.bin.index.json'),
            'tokenizer':('tokenizer.json','vocab.txt','vocab.json','spiece.model','tokenizer.model','sentencepiece.bpe.model')}
 
-# %% ../nbs/06_text.ipynb #c014
+# %% ../nbs/06_text.ipynb #c013
 def _hub_answers(seconds=5)->bool:
     "Does the hub answer within `seconds`?"
     if os.environ.get('HF_HUB_OFFLINE','').upper() in ('1','ON','YES','TRUE'): return False
@@ -196,7 +195,7 @@ def _pretrained(where, local, lower_case):
     if gaps: raise InputError(f"{where}: {len(gaps)} weights are not in the file ({gaps[0]}, ...): not a checkpoint of this model type")
     return tok,model
 
-# %% ../nbs/06_text.ipynb #c015
+# %% ../nbs/06_text.ipynb #c014
 def load_encoder(
     name:str,               # 'spine_bert_tiny', 'bio_clinical_bert', a folder, or a hub id
     cache=None,             # folder for features on disk
@@ -204,6 +203,8 @@ def load_encoder(
     device:str='cpu',
 )->TextEncoder:
     "Load a frozen text encoder; raises `InputError` that says what is missing and how to get it"
+    from pickle import UnpicklingError
+    from safetensors import SafetensorError
     where,folder = locate(name)
     try:
         try: tok,model = _pretrained(where, True, lower_case)
@@ -211,8 +212,8 @@ def load_encoder(
             if folder: raise
             if not _hub_answers(): raise InputError(f"text encoder '{name}' is not on this machine and the Hugging Face hub cannot be reached: {_remedy(name, where)}") from e
             tok,model = _pretrained(where, False, lower_case)
-    except InputError: raise
-    except Exception as e: raise InputError(f"text encoder '{where}' cannot be loaded: {type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else ''}") from e
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError, UnpicklingError) as e: # what a bad file causes; anything else is a bug of ours
+        raise InputError(f"text encoder '{where}' cannot be loaded: {type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else ''}") from e
     return TextEncoder(tok, model.to(device), str(name) if name in ENCODERS else Path(where).name if folder else where, cache)
 
 def _remedy(name, where):
@@ -220,7 +221,7 @@ def _remedy(name, where):
     env = f' and set {_env} to it' if name=='bio_clinical_bert' else ' and give its path'
     return f"download https://huggingface.co/{where} (config.json, vocab.txt, weights) on a connected machine, copy the folder here{env}; or use --encoder spine_bert_tiny, which ships with the package"
 
-# %% ../nbs/06_text.ipynb #c033
+# %% ../nbs/06_text.ipynb #c030
 def _spellings(anatomy):
     "(pattern, canonical lower-case token) for every level, pairs before single levels"
     chain = [n for n in anatomy.top_down if anatomy[n].kind in ('vertebra','sacrum')]
@@ -235,7 +236,7 @@ def level_tokens(
     "The token of each vertebra, disc and the sacrum"
     return {n: n.lower().replace('/s','/s1') if len(n)>1 else f'{n.lower()}1' for n in anatomy.top_down if anatomy[n].kind in ('vertebra','disc','sacrum')}
 
-# %% ../nbs/06_text.ipynb #c034
+# %% ../nbs/06_text.ipynb #c031
 _letters = [chr(c) for c in range(33,127) if not chr(c).isupper()] # printable ASCII, lower case
 _endings = 's es ed d ing al ly ic ion tion ation er ers or ive ous osis itis ment ness able ity ar oma pathy ectomy graphy plasty ular eal ine'.split()
 
@@ -260,7 +261,7 @@ def spine_tokenizer(
     tok.post_processor = processors.TemplateProcessing('[CLS] $A [SEP]', '[CLS] $A [SEP] $B [SEP]', [('[CLS]',2),('[SEP]',3)])
     return PreTrainedTokenizerFast(tokenizer_object=tok, model_max_length=max_length, pad_token='[PAD]', unk_token='[UNK]', cls_token='[CLS]', sep_token='[SEP]', mask_token='[MASK]')
 
-# %% ../nbs/06_text.ipynb #c037
+# %% ../nbs/06_text.ipynb #c034
 _direct = ['{a} lies directly above {b}.', '{b} lies directly below {a}.', '{a} is immediately superior to {b}.', '{b} is immediately inferior to {a}.', 'directly above {b} lies {a}.',
            'directly below {a} lies {b}.', '{b} follows {a} from superior to inferior.', '{a} is the next level cranial to {b}.', '{b} is the next level caudal to {a}.',
            '{a} sits right on top of {b}.', 'the neighbour above {b} is {a}.', 'the neighbour below {a} is {b}.'] # a just above b
@@ -288,7 +289,7 @@ def facts(
         if anatomy[n].region: out += [('region', s.format(n=n, r=anatomy[n].region, o='thoracic' if n[0]=='L' else 'lumbar')) for s in ('{n} is a {r} vertebra.', '{n} is not a {o} vertebra.', '{n} belongs to the {r} spine.')]
     return out + [('region', f'L{i} is the {o} lumbar vertebra.') for i,o in enumerate(_ordinal, 1) if f'L{i}' in chain]
 
-# %% ../nbs/06_text.ipynb #c039
+# %% ../nbs/06_text.ipynb #c036
 _findings = {'disc':['disc herniation','disc bulge','disc bulging','disc protrusion','disc extrusion','disc narrowing','disc degeneration','disc desiccation','loss of disc height','canal stenosis','spinal stenosis','foraminal stenosis',
                      'neural foraminal narrowing','spondylolisthesis','anterolisthesis','retrolisthesis','annular tear','annular fissure','facet arthropathy','facet hypertrophy','endplate changes','modic type 1 changes','modic type 2 changes','nerve root compression','ligamentum flavum thickening'],
              'vertebra':['compression fracture','fracture','wedge fracture','haemangioma','hemangioma','osteophytes','schmorl node','bone marrow oedema','edema','metastasis','lesion']} # what the small reports talk about
@@ -310,7 +311,7 @@ def _report(rng, anatomy):
 
 def _presence(rng, anatomy):
     "What is there and what not, said twice: to fill the second, the first must be remembered with its sign"
-    k = int(rng.integers(1,3)); names = [phrase(n, anatomy) for n in rng.choice(anatomy.names, 2*k, replace=False)]
+    k = min(int(rng.integers(1,3)), len(anatomy.names)//2); names = [phrase(n, anatomy) for n in rng.choice(anatomy.names, 2*k, replace=False)]
     a,b = join_words(names[:k]),join_words(names[k:])
     parts,ends = [f'It contains {a}.', f'It does not contain {b}.'],[f'Present: {a}.', f'Absent: {b}.']
     if rng.random()<.5: parts.reverse()
@@ -325,7 +326,7 @@ def _atpg(rng, anatomy):
     if not complete: names = [n for n in names if rng.random()<.85] or names
     return holistic([*names, *(n for n in rest if rng.random()<.6)], int(rng.choice([1,2,3], p=[.04,.24,.72])), rng.choice([*POSITIONS,None]), bool(complete), anatomy).text
 
-# %% ../nbs/06_text.ipynb #c040
+# %% ../nbs/06_text.ipynb #c037
 def held_out(
     text:str,
 )->bool:
@@ -334,12 +335,19 @@ def held_out(
 
 KINDS = dict(facts=.45, presence=.15, atpg=.2, classes=.05, reports=.15) # share of batches (ours)
 
+def _need_levels(anatomy):
+    "Raise `InputError` unless the anatomy has levels to talk about"
+    kinds = [s.kind for s in anatomy.structures]
+    if 'vertebra' not in kinds or 'disc' not in kinds or sum(k in ('vertebra','sacrum') for k in kinds)<2:
+        raise InputError(f"anatomy '{anatomy.name}': sentences about levels need structures of kind 'vertebra' (two, or one and a 'sacrum') and 'disc', it has {', '.join(dict.fromkeys(kinds))}")
+
 def sentences(
     kind:str,  # a key of `KINDS`
     n:int, rng, anatomy=LUMBAR,
     test:bool=False, # only held-out ones (class prompts are all trained on)
 )->list: # n sentences
-    "Draw sentences of one kind"
+    "Draw sentences of one kind; all but class prompts need an anatomy with levels (`InputError`)"
+    if kind!='classes': _need_levels(anatomy)
     if kind=='facts':
         pool = [f for f in facts(anatomy) if held_out(f[1])==test]; kinds = sorted({k for k,_ in pool})
         by = {k:[s for q,s in pool if q==k] for k in kinds}; p = np.array([dict(direct=.4, between=.25, indirect=.25, region=.1)[k] for k in kinds])
@@ -356,7 +364,7 @@ def vocabulary_corpus(anatomy=LUMBAR)->list:
     return [s for _,s in facts(anatomy)] + t(_yes+_no+_free) + _findings['disc']+_findings['vertebra']+_how + [holistic(anatomy.names, o, p, c, anatomy).text for o in (1,2,3) for p in POSITIONS for c in (True,False)] \
         + [holistic((), 3).text] + [class_prompt(n, p, anatomy) for n in ('background',*anatomy.names) for p in (True,False)] + list(FINDINGS) + ['Present: Absent:']
 
-# %% ../nbs/06_text.ipynb #c043
+# %% ../nbs/06_text.ipynb #c040
 def mask_tokens(
     ids:torch.Tensor,     # (b, l) token ids
     levels:torch.Tensor,  # (k) ids of the level tokens
@@ -375,7 +383,7 @@ def mask_tokens(
     seen = torch.where(hide&(v>=.8)&(v<.9), torch.randint(special, n_vocab, ids.shape, generator=gen), seen)
     return seen, torch.where(hide, ids, -100)
 
-# %% ../nbs/06_text.ipynb #c045
+# %% ../nbs/06_text.ipynb #c042
 def spine_bert(
     n_vocab:int,  # size of the vocabulary
     dim:int=128, layers:int=3, heads:int=4, max_length:int=256, # (ours)
@@ -385,7 +393,6 @@ def spine_bert(
     return BertForMaskedLM(BertConfig(vocab_size=n_vocab, hidden_size=dim, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=2*dim, max_position_embeddings=max_length,
                                       type_vocab_size=1, pad_token_id=0, initializer_range=.05, hidden_dropout_prob=0., attention_probs_dropout_prob=0.))
 
-# %% ../nbs/06_text.ipynb #c046
 _lengths = dict(facts=12, presence=35, atpg=60, classes=9, reports=12) # tokens of a typical sentence, sets the batch size
 
 def _batches(steps, tok, rng, gen, tokens, anatomy):
@@ -397,7 +404,7 @@ def _batches(steps, tok, rng, gen, tokens, anatomy):
         enc = tok([pools[k][i] for i in rng.integers(0, len(pools[k]), max(8, tokens//_lengths[k]))], padding=True, return_tensors='pt')
         yield enc['input_ids'],enc['attention_mask'],*mask_tokens(enc['input_ids'], lv, len(tok), gen, **(dict(p=.05, one=True) if k in ('facts','presence') else {}))
 
-# %% ../nbs/06_text.ipynb #c047
+# %% ../nbs/06_text.ipynb #c043
 def fit_spine_bert(
     steps:int=2600, seed:int=0,
     tokens:int=400,    # tokens per batch, roughly
@@ -405,7 +412,7 @@ def fit_spine_bert(
     anatomy=LUMBAR, **sizes, # of `spine_bert`
 )->tuple: # (tokenizer, `BertForMaskedLM` in eval mode, rows of step, loss, accuracy)
     "Train by masked language modelling; one seed, one thread count, one machine: the same weights (ours)"
-    tok = spine_tokenizer(vocabulary_corpus(anatomy), anatomy)
+    _need_levels(anatomy); tok = spine_tokenizer(vocabulary_corpus(anatomy), anatomy)
     rng,gen = np.random.default_rng(seed),torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]): torch.manual_seed(seed); model = spine_bert(len(tok), **sizes).train()
     opt = torch.optim.AdamW(model.parameters(), lr, weight_decay=.01, betas=(.9,.98))
@@ -416,7 +423,7 @@ def fit_spine_bert(
         hid = want!=-100; rows.append(dict(step=len(rows)+1, loss=o.loss.item(), accuracy=(o.logits.argmax(-1)[hid]==want[hid]).float().mean().item()))
     return tok,model.eval(),rows
 
-# %% ../nbs/06_text.ipynb #c049
+# %% ../nbs/06_text.ipynb #c045
 @torch.no_grad()
 def fill_gap(tok, model,
     text:str,  # with one [MASK]
@@ -442,7 +449,7 @@ def gap_accuracy(tok, model, n:int=200, seed:int=1, anatomy=LUMBAR)->dict: # kin
         out[k] = (model(input_ids=seen, attention_mask=enc['attention_mask']).logits[at].argmax(-1)==want).float().mean().item()
     return out
 
-# %% ../nbs/06_text.ipynb #c050
+# %% ../nbs/06_text.ipynb #c046
 def class_states(
     encode,          # a `TextEncoder`
     names, present=True, anatomy=LUMBAR,
@@ -469,7 +476,7 @@ def separation(encode, anatomy=LUMBAR)->dict: # 0 is well apart, 1 is the same
         out |= {f'{what}: classes':off.mean().item(), f'{what}: nearest classes':off.max().item(), f'{what}: contains / does not':cosines(yes, no).diag().mean().item()}
     return out
 
-# %% ../nbs/06_text.ipynb #c052
+# %% ../nbs/06_text.ipynb #c048
 def train_spine_bert(
     out,                # folder to write
     steps:int=2600, seed:int=0, **kwargs, # of `fit_spine_bert`

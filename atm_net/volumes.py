@@ -194,7 +194,7 @@ def _read_dicom(folder)->sitk.Image:
     im = r.Execute()
     pos = np.array([[float(x) for x in r.GetMetaData(i,'0020|0032').split('\\')] for i in range(im.GetDepth()) if r.HasMetaDataKey(i,'0020|0032')])
     gaps = np.linalg.norm(np.diff(pos, axis=0), axis=1) if len(pos)>1 else np.ones(1)
-    if gaps.max()>1.1*gaps.min(): raise InputError(f"{folder}: field ImagePositionPatient: slices {gaps.min():.2f} to {gaps.max():.2f} mm apart: one is missing or doubled, export the series again")
+    if gaps.min()<=0 or gaps.max()>1.1*gaps.min(): raise InputError(f"{folder}: field ImagePositionPatient: slices {gaps.min():.2f} to {gaps.max():.2f} mm apart: one is missing or doubled, or these are several pictures of one place: export one complete series")
     return im
 
 def _read_image(path)->sitk.Image:
@@ -250,25 +250,33 @@ def write_volume(
     like,            # `Volume` or `Geometry` whose voxels these are
     path,            # .mha, .nii or .nii.gz; appears by atomic rename
 ):
-    "Write `data` in the shape, axes, spacing, origin and direction of `like`'s file"
-    g = getattr(like, 'geometry', like)
+    "Write `data` in the shape, axes, spacing, origin and direction of `like`'s file; raises `InputError`"
+    g = getattr(like, 'geometry', like); data = data.astype({'?':np.uint8, 'e':np.float32}.get(data.dtype.char, data.dtype), copy=False)
     if tuple(data.shape)!=g.shape: raise InputError(f"{path}: data of shape {tuple(data.shape)} do not fit the source's {g.shape}")
     if not Path(path).name.lower().endswith(_ends): raise InputError(f"{path}: cannot write this format: use .mha, .nii or .nii.gz")
     im = sitk.GetImageFromArray(g.to_source(data).T)
     im.SetSpacing(g.spacing); im.SetOrigin(g.origin); im.SetDirection(g.direction)
     with atomic_path(path) as tmp: _write_image(im, tmp, path)
 
+def _largest(labels, path)->int:
+    "The largest value of a mask; raises `InputError` on a value that a mask file cannot hold"
+    if labels.dtype.kind not in 'biu' and not (np.isfinite(labels)&(labels==np.round(labels))).all():
+        raise InputError(f"{path}: label values must be whole numbers: are these scores, or a mask resampled with linear interpolation?")
+    lo,hi = (int(labels.min()),int(labels.max())) if labels.size else (0,0)
+    if lo<0: raise InputError(f"{path}: negative label value {lo}: masks hold 0 and the scheme's values")
+    if hi>=2**16: raise InputError(f"{path}: label value {hi} is above 65535, the largest that a mask file holds: number the structures anew")
+    return hi
+
 def write_labels(
-    labels:np.ndarray, # (s, h, w) file values, whole numbers
+    labels:np.ndarray, # (s, h, w) file values, whole numbers from 0 to 65535
     like,              # `Volume` or `Geometry` of the image
     path,
 ):
-    "Write a mask, in the smallest integer type"
-    labels = np.asarray(labels); hi,lo = (int(labels.max()),int(labels.min())) if labels.size else (0,0)
-    if lo<0: raise InputError(f"{path}: negative label value {lo}: masks hold 0 and the scheme's values")
-    write_volume(labels.astype(np.uint8 if hi<256 else np.uint16), like, path)
+    "Write a mask, in the smallest integer type; raises `InputError`"
+    labels = np.asarray(labels)
+    write_volume(labels.astype(np.uint8 if _largest(labels, path)<256 else np.uint16), like, path)
 
-# %% ../nbs/02_volumes.ipynb #c038
+# %% ../nbs/02_volumes.ipynb #c039
 _planes = ('sagittal','axial','coronal') # slices along s, h, w
 
 def check_image(
@@ -288,7 +296,7 @@ def check_image(
     if vol.data.min()==vol.data.max(): raise InputError(f"{p}: constant image (every voxel is {vol.data.flat[0]:g}): nothing to segment, export it again")
     return vol
 
-# %% ../nbs/02_volumes.ipynb #c040
+# %% ../nbs/02_volumes.ipynb #c041
 def check_pair(
     image:Volume,
     labels:Volume,

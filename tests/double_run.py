@@ -16,5 +16,5 @@ if __name__=='__main__':
     cache,run,batch,steps = sys.argv[1:]
     torch.set_default_dtype(torch.float64); T.SliceDataset,T.Words = Doubles,DoubleWords
     T.Trainer.validate = lambda self,log: {}                    # validation is in float32
-    cfg = replace(T.PRESETS['tiny'], batch=int(batch), steps=int(steps), warmup=0)
+    cfg = replace(T.PRESETS['tiny'], batch=int(batch), steps=int(steps), warmup=0, plain=.5)
     T.train(cache, run, cfg, device='cpu', every=1, val_every=int(steps))

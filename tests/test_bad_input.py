@@ -65,7 +65,7 @@ def test_audit_reports_what_prepare_refuses(scratch, tmp_path):
     mask_value(scratch); r = done(call('atm_audit', one_case(scratch, tmp_path/'bad'))); assert '77' in r.out
     assert 'nowhere' in complaint(call('atm_audit', tmp_path/'nowhere'))
 
-@pytest.mark.parametrize('args,words', [(('--preset','huge'),'huge'), (('--crop','middle'),'middle'), (('--labels','nope'),'nope'), (('--layout','odd'),'odd'), (('--size','x'),'size'), (('--split','odd'),'odd'), (('--nonsense','1'),'nonsense')])
+@pytest.mark.parametrize('args,words', [(('--preset','huge'),'huge'), (('--crop','middle'),'middle'), (('--labels','nope'),'nope'), (('--layout','odd'),'odd'), (('--size','x'),'size'), (('--size',0),'--size'), (('--size',-4),'--size'), (('--split','odd'),'odd'), (('--nonsense','1'),'nonsense')])
 def test_prepare_refuses_an_option(cohort, tmp_path, args, words): assert words in complaint(call('atm_prepare', cohort, tmp_path/'c', *args)) and not (tmp_path/'c').exists()
 
 def test_prepare_refuses_folders(cohort, cache, tmp_path):
@@ -73,6 +73,12 @@ def test_prepare_refuses_folders(cohort, cache, tmp_path):
     assert 'not a dataset folder' in complaint(call('atm_prepare', tmp_path/'empty', tmp_path/'c')); before = tree(cache)
     assert 'other settings' in complaint(call('atm_prepare', cohort, cache, '--size', 96)) and tree(cache)==before
     (tmp_path/'full').mkdir(); (tmp_path/'full'/'notes.txt').write_text('mine'); assert 'not empty' in complaint(call('atm_prepare', cohort, tmp_path/'full')); assert not (tmp_path/'c').exists()
+
+def test_prepare_refuses_another_localiser(cohort, run, unet, tmp_path):
+    "Boxes of two networks in one cache would be mixed pixels"
+    args = ('atm_prepare', cohort, tmp_path/'c', '--size', 64, '--crop', 'self', '--weights'); done(call(*args, run.path)); before = tree(tmp_path/'c')
+    line = complaint(call(*args, unet)); assert 'localiser' in line and 'best.safetensors' in line and tree(tmp_path/'c')==before
+    done(call(*args, run.path/'best.safetensors')); assert json.loads((tmp_path/'c'/'manifest.json').read_text(encoding='utf-8'))['localiser']['file']=='best.safetensors'
 
 # weights
 
@@ -119,12 +125,33 @@ def test_another_encoder(run, scan, tmp_path):
 
 # prompts
 
-PROMPTS = [(('--prompt',' '),'empty'), (('--prompt','An MRI with L4 and L9.'),'L9'), (('--prompt','L4 '+'and the vertebra L4 '*90),'token'), (('--protocol','user'),'--prompt'), (('--protocol','oracle'),'--mask'),
+PROMPTS = [(('--prompt',' '),'empty'), (('--prompt',''),'empty'), (('--report',''),'--report: empty'), (('--mask',''),'--mask: empty'), (('--prompt','L4','--protocol','self'),'does not read'), (('--mask','MASK'),'choose oracle'), (('--mask','MASK','--protocol','generic'),'--mask'),
+           (('--prompt','L4','--mask','MASK'),'--mask'), (('--report','MASK','--protocol','generic'),'choose report'), (('--protocol',''),'unknown'), (('--prompt','An MRI with L4 and L9.'),'L9'), (('--prompt','L4 '+'and the vertebra L4 '*90),'token'), (('--protocol','user'),'--prompt'), (('--protocol','oracle'),'--mask'),
            (('--protocol','report'),'--report'), (('--protocol','wizard'),'wizard'), (('--labels','nope'),'nope'), (('--protocol','none'),'none')]
 
 @pytest.mark.parametrize('args,words', PROMPTS, ids=[w for _,w in PROMPTS])
 def test_predict_refuses_words(run, scan, tmp_path, args, words):
-    line = complaint(call('atm_predict', scan.image, tmp_path/'o.nii.gz', '--weights', run.path, *args)); assert words.lower() in line.lower() and not list(tmp_path.iterdir())
+    line = complaint(call('atm_predict', scan.image, tmp_path/'o.nii.gz', '--weights', run.path, *(scan.mask if a=='MASK' else a for a in args))); assert words.lower() in line.lower() and not list(tmp_path.iterdir())
+
+@pytest.mark.parametrize('args', [('--prompt','L4'), ('--protocol','user','--prompt','L4'), ('--protocol','oracle','--mask','MASK')], ids=lambda a: a[-2])
+def test_predict_refuses_words_for_a_network_without_text(unet, scan, tmp_path, args):
+    line = complaint(call('atm_predict', scan.image, tmp_path/'o.nii.gz', '--weights', unet, *(scan.mask if a=='MASK' else a for a in args))); assert 'no text' in line and not list(tmp_path.iterdir())
+
+def test_predict_spares_its_inputs(run, scratch):
+    "A mask never takes the place of a scan, of a true mask or of a report, however the path is spelt"
+    (scratch/'scans').mkdir(); shutil.copy(scratch/'image.nii.gz', scratch/'scans'/'a.nii.gz'); (scratch/'link').symlink_to(scratch/'scans'); before = tree(scratch); f,d = scratch/'image.nii.gz',scratch/'scans'
+    for volume,out,more in ((f,f,()), (f,scratch,()), (f,d/'..'/'image.nii.gz',()), (d,d,()), (d,scratch/'link',()), (scratch/'link'/'a.nii.gz',d,()), (f,scratch/'mask.nii.gz',('--protocol','oracle','--mask',scratch/'mask.nii.gz'))):
+        line = complaint(call('atm_predict', volume, out, '--weights', run.path, *more)); assert 'would be overwritten by its mask' in line and 'another folder' in line and tree(scratch)==before, (volume,out)
+    line = complaint(shell('atm_predict', 'scans/a.nii.gz', 'scans', '--weights', run.path, cwd=scratch)); assert line.startswith('atm_predict: scans') and 'overwritten' in line and tree(scratch)==before
+
+def no_gpu():
+    import torch
+    return not torch.cuda.is_available()
+
+@pytest.mark.parametrize('device,words', [('tpu','tpu'), pytest.param('cuda','no GPU', marks=pytest.mark.skipif('not no_gpu()', reason='there is a GPU'))])
+def test_a_device_that_is_not_there(cache, run, scan, tmp_path, device, words):
+    for args in (('atm_predict', scan.image, tmp_path/'o.nii.gz', '--weights', run.path), ('atm_evaluate', cache, run.path, '--out', tmp_path/'e')):
+        line = complaint(call(*args, '--device', device)); assert words in line and 'cpu' in line and not list(tmp_path.iterdir())
 
 def test_predict_refuses_companions(run, scratch, tmp_path):
     args = ('atm_predict', scratch/'image.nii.gz', scratch/'o.nii.gz', '--weights', run.path)
@@ -148,6 +175,17 @@ def test_score_refuses(scan, scratch):
     a,b = scratch/'a',scratch/'b'; a.mkdir(); b.mkdir(); assert 'holds no mask' in say(a, b); shutil.copy(m, a/'x.nii.gz'); shutil.copy(m, b/'y.nii.gz'); assert 'no partner' in say(a, b) and 'two folders' in say(a, m)
     mask_moved(scratch); assert 'geometry differs' in say(m, scan.mask); mask_value(scratch); assert '77' in say(m, scan.mask, '--labels', 'joint')
     truncated(m); assert 'truncated' in say(m, scan.mask); assert not (scratch/'s').exists()
+
+def test_score_refuses_two_schemes_as_one(scan, tmp_path):
+    "A prediction in MRSpineSeg's numbers beside a truth in SPIDER's: every vertebra would be scored against its neighbour"
+    from atm_net.anatomy import convert
+    from atm_net.volumes import read_labels, write_labels
+    j = LUMBAR.scheme('joint'); v = read_labels(scan.mask); lab = j.encode(v.data)
+    for n in ('mrspineseg','spider'): s = LUMBAR.scheme(n); write_labels(s.decode(convert(lab, j, s)[0]), v, tmp_path/n/'a.nii.gz')
+    line = complaint(call('atm_score', tmp_path/'mrspineseg', tmp_path/'spider', '--out', tmp_path/'s')); assert '--labels mrspineseg,spider' in line and not (tmp_path/'s').exists()
+    assert 'a.nii.gz: label value(s)' in complaint(call('atm_score', tmp_path/'mrspineseg', tmp_path/'spider', '--labels', 'spider')) and 'PRED,TRUTH' in complaint(call('atm_score', tmp_path/'mrspineseg', tmp_path/'spider', '--labels', 'spider,joint,joint'))
+    r = done(call('atm_score', tmp_path/'mrspineseg', tmp_path/'spider', '--labels', 'mrspineseg,spider', '--out', tmp_path/'s')); d = json.loads((tmp_path/'s'/'scores.json').read_text(encoding='utf-8'))['volumes']['a']
+    assert 'labels mrspineseg/spider' in r.out and 'S, SC left out' in r.err and len(d)==18 and {x['dsc'] for x in d.values()}-{None}=={1}
 
 def test_measure_refuses(scratch):
     m = scratch/'mask.nii.gz'; assert 'm.txt' in complaint(call('atm_measure', m, '--out', scratch/'m.txt')); mask_empty(scratch); assert 'nothing to measure' in complaint(call('atm_measure', m, '--out', scratch/'m.csv')) and not (scratch/'m.csv').exists()

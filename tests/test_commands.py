@@ -104,6 +104,17 @@ def test_prepare_tiny_annotated_resumed(cohort, home, tmp_path):
     found = set(np.unique(c.labels('case0002')).tolist()); assert c.scheme.channel('L4') in found and found<={0,IGNORE,*(c.scheme.channel(n) for n in ('L5','L4','L4/L5'))} and (np.asarray(c.labels('case0002'))==IGNORE).any()
     (home/'tiny'/'meta'/'case0003.json').unlink(); done(call('atm_prepare', *args)); assert tree(home/'tiny')==before
 
+@pytest.mark.parametrize('layout,labels,lack', [('spider',None,'S'), ('mrspineseg',None,'SC'), ('mrspineseg','joint',None)])
+def test_prepare_joint(tmp_path, layout, labels, lack):
+    "A joint cache of a dataset with other file values: every case is in it, and what its files never draw is not annotated"
+    done(call('atm_phantom', tmp_path/'d', '--layout', layout, '--patients', 3, '--seed', 7, *(('--labels',labels) if labels else ())))
+    r = done(call('atm_prepare', tmp_path/'d', tmp_path/'c', '--size', 64, '--labels', 'joint')); c = Cache(tmp_path/'c'); s = c.scheme; assert s.name=='joint' and c.manifest['skipped']==[] and 'skipped' not in r.out
+    assert {tuple(n for n,on in zip(s.names, c.annotated(i)[1:]) if not on) for i in c.cases()}=={(lack,) if lack else ()} and (f'never hold {lack}' in r.out)==bool(lack)
+    for i in c.cases():
+        m = c.meta(i); drawn = {c.file_scheme.names[list(c.file_scheme.values.values()).index(v)] for v in np.unique(read_labels(m['mask']).data).tolist() if v}
+        assert set(m['levels'])==drawn and 'L4' in drawn and lack not in drawn
+    assert labels or c.file_scheme.name==layout
+
 def test_prepare_crops(cohort, run, home):
     done(call('atm_prepare', cohort, home/'oracle', '--size', 64, '--crop', 'oracle')); c = Cache(home/'oracle')
     assert c.crop=='oracle' and all(c.meta(i)['box'] for i in c.cases())
@@ -171,16 +182,16 @@ def test_predict_without_text(unet, scan, tmp_path):
     r = done(call('atm_predict', scan.image, tmp_path/'m.nii', '--weights', unet)); assert 'protocol none' in r.out; same_geometry(scan.image, tmp_path/'m.nii')
 
 def test_words_reach_the_mask_file(run, scan, tmp_path):
-    "With a fusion gain that is not small, another sentence gives other scores (rule 3, through the command's own path)"
+    "With a fusion gain that is not small, another sentence writes another mask, and the same sentence the same (rule 3, through the command)"
     import torch
-    from atm_net.predict import load_predictor, slice_probs
-    p = load_predictor(run.path); x = p.to_grid(read_volume(scan.image))[:2]
-    for n,w in p.model.named_parameters():
-        if n.endswith('alpha'): torch.nn.init.constant_(w, 1.); hit = True
-        if 'norm' in n and n.startswith('hasf') and n.endswith('weight'): torch.nn.init.constant_(w, 1.)
-    from atm_net.predict import protocol_prompts
-    a,b = (torch.stack([q for _,q in slice_probs(p.model, x, p.features(protocol_prompts('user', 2, p.scheme, prompt=t)))]) for t in ('An MRI with L1.','An MRI with L5 and S.'))
-    assert hit and (a-b).abs().max()>1e-4
+    from atm_net.model import load_network, save_weights
+    from atm_net.predict import weights_file
+    model,meta = load_network(weights_file(run.path)); gains = [w for n,w in model.named_parameters() if n.endswith('alpha') or n.startswith('hasf') and 'norm' in n and n.endswith('weight')]; assert len(gains)>2
+    for w in gains: torch.nn.init.constant_(w, 3.)
+    save_weights(tmp_path/'loud.safetensors', model, meta); masks = []
+    for k,text in enumerate(('An MRI with L1.','An MRI with L5 and S.','An MRI with L1.')):
+        r = done(call('atm_predict', scan.image, tmp_path/f'{k}.nii.gz', '--weights', tmp_path/'loud.safetensors', '--prompt', text)); assert 'protocol user' in r.out; masks.append(read_labels(tmp_path/f'{k}.nii.gz').data)
+    assert (masks[0]!=masks[1]).any(); np.testing.assert_array_equal(masks[0], masks[2])
 
 # scores, evaluation, measures, prompts
 
