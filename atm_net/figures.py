@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['FRAMES', 'class_errors', 'edge_errors', 'window_sums', 'best_window', 'zoom_boxes', 'qualitative', 'class_features',
-           'cluster_scores', 'embed', 'tsne', 'word_shares', 'word_attention', 'choose_words', 'tint', 'word_maps',
+           'on_canvas', 'cluster_scores', 'embed', 'push_apart', 'tsne', 'word_shares', 'read_slice', 'word_attention',
+           'even_shares', 'choose_words', 'word_ratio', 'colour_limit', 'tint', 'ratio_bar', 'word_maps',
            'level_confusion', 'neighbour_share', 'show_confusion', 'protocol_bars', 'dice_by_structure', 'pick_cases',
-           'fullest_slice', 'spread_slices', 'grid_prediction', 'draw_figures', 'atm_figures']
+           'fullest_slice', 'spread_slices', 'slice_words', 'slice_under', 'case_words', 'case_labels', 'draw_figures',
+           'atm_figures']
 
 # %% ../nbs/16_figures.ipynb #c003
 import textwrap
@@ -19,7 +21,7 @@ from .show import HUES, colors, command, legend, overlay, progress, save_figure,
 from .data import Cache
 from .metrics import exclude
 from .train import cache_dice, training_curves
-from .evaluate import Entry, check_run, parse_protocols, run_names, run_protocols, shuffled_partner
+from .evaluate import PROMPTED, Entry, check_run, parse_protocols, run_names, run_protocols, shuffled_partner
 
 # %% ../nbs/16_figures.ipynb #c008
 def class_errors(
@@ -151,7 +153,17 @@ def _regions(labels, min_pixels):
     n = np.bincount(np.asarray(labels).ravel(), minlength=256); n[[0,IGNORE]] = 0
     return [(int(c),labels==c) for c in np.flatnonzero(n>=max(1,min_pixels))]
 
-# %% ../nbs/16_figures.ipynb #c023
+# %% ../nbs/16_figures.ipynb #c021
+def on_canvas(
+    a:np.ndarray, # (h, w) a slice or its labels
+    side:int,     # px of the square
+)->np.ndarray: # (side, side), of `a`'s type
+    "A slice at the top left of a square canvas, zeros below and to the right; raises `InputError` if it would have to be cut"
+    h,w = a.shape
+    if max(h,w)>side: raise InputError(f'a slice of {h} x {w} pixels does not fit on a canvas of {side} x {side}: take a side of at least {max(h,w)}')
+    return np.pad(a, ((0,side-h),(0,side-w)))
+
+# %% ../nbs/16_figures.ipynb #c024
 def _scaled(x):
     "Features with mean 0 and spread 1; constant ones stay 0"
     s = x.std(0); return (x-x.mean(0))/np.where(s>0, s, 1)
@@ -172,7 +184,7 @@ def cluster_scores(
     score = lambda v: float(v[ok].mean()) if ok.any() else None
     return dict(silhouette=float(silhouette_score(z,labels)), purity=score(hit), chance=score(chance), n=len(labels), classes=len(set(labels.tolist())))
 
-# %% ../nbs/16_figures.ipynb #c026
+# %% ../nbs/16_figures.ipynb #c027
 _marks = dict(vertebra='o', disc='D')
 
 def embed(
@@ -185,6 +197,30 @@ def embed(
     if len(x)<=perplexity: raise InputError(f't-SNE of {len(x)} points: the perplexity {perplexity:g} must be smaller; take more slices, or a smaller one')
     return TSNE(perplexity=perplexity, init='pca', random_state=seed).fit_transform(_scaled(np.asarray(x,np.float32)))
 
+def push_apart(
+    at:np.ndarray,   # (n, 2) centres of boxes
+    size:np.ndarray, # (n, 2) width and height of each
+    rounds:int=500,
+)->np.ndarray: # (n, 2) centres of boxes that do not overlap
+    "Move boxes that overlap away from each other, each pair along the side where that is shortest"
+    at = np.array(at,float)
+    for _ in range(rounds):
+        still = True
+        for i,j in np.argwhere(np.triu(np.ones((len(at),)*2),1)):
+            d = at[j]-at[i]; over = (size[i]+size[j])/2-np.abs(d); k = over.argmin()
+            if over[k]>1e-6: step = (over[k]/2+1e-3)*(1 if d[k]>=0 else -1); at[i,k] -= step; at[j,k] += step; still = False
+        if still: break
+    return at
+
+def _place_names(fig, ax, places):
+    "Write names above their places (name -> x, y), none over another"
+    texts = [ax.annotate(n, p, (0,10), textcoords='offset points', fontsize=7, ha='center', va='center', zorder=5, bbox=dict(boxstyle='round,pad=.1', fc='w', ec='none', alpha=.85)) for n,p in places.items()]
+    fig.draw_without_rendering(); boxes = [t.get_window_extent() for t in texts]; at = np.array([((b.x0+b.x1)/2,(b.y0+b.y1)/2) for b in boxes])
+    moved = (push_apart(at, np.array([(b.width+4,b.height+4) for b in boxes]))-at)*72/fig.dpi
+    for t,p,m in zip(texts, places.values(), moved):
+        t.xyann = tuple(m+(0,10))
+        if np.abs(m).max()>2: ax.annotate('', p, t.xyann, textcoords='offset points', arrowprops=dict(arrowstyle='-', lw=.6, color='#444444', shrinkA=0, shrinkB=0), zorder=4)
+
 def tsne(
     features:np.ndarray, # (n, d)
     labels:np.ndarray,   # (n,) channels of `scheme`
@@ -196,17 +232,15 @@ def tsne(
     import matplotlib.pyplot as plt
     keep = np.isin(labels, [scheme.channel(n) for n in (scheme.names if names is None else names)]); x,y = features[keep],labels[keep]
     scores = cluster_scores(x, y, None if groups is None else np.asarray(groups)[keep]); z = embed(x, perplexity, seed)
-    fig,ax = plt.subplots(figsize=(6,5), layout='constrained'); rgb = colors(scheme, anatomy)
-    for c in np.unique(y):
-        n = scheme.names[c-1]; at = z[y==c]
-        ax.scatter(*at.T, s=16, color=rgb[c], marker=_marks.get(anatomy[n].kind,'^'), ec='k', lw=.25, rasterized=True)
-        ax.annotate(n, np.median(at,0), (0,9), textcoords='offset points', fontsize=7, ha='center', bbox=dict(boxstyle='round,pad=.1', fc='w', ec='none', alpha=.6))
-    _side_legend(fig, scheme, [scheme.names[c-1] for c in np.unique(y)], ax, anatomy)
+    fig,ax = plt.subplots(figsize=(6,5), layout='constrained'); rgb = colors(scheme, anatomy); at = {n:z[y==scheme.channel(n)] for n in anatomy.order([scheme.names[c-1] for c in np.unique(y)])}
+    handles = [ax.scatter(*p.T, s=16, color=rgb[scheme.channel(n)], marker=_marks.get(anatomy[n].kind,'^'), ec='k', lw=.25, label=n, rasterized=True) for n,p in at.items()]
+    fig.legend(handles=handles, loc='outside right upper', fontsize=7, frameon=False)
     purity = '–' if scores['purity'] is None else f"{scores['purity']:.2f} (chance {scores['chance']:.2f})"
     ax.set(xticks=[], yticks=[], xlabel=f"t-SNE of {len(y)} points, perplexity {perplexity:g}, seed {seed}"); ax.set_title(f"{title}\nsilhouette {scores['silhouette']:.2f}, purity {purity}".strip(), fontsize=9)
+    _place_names(fig, ax, {n:np.median(p,0) for n,p in at.items()})
     return fig, scores|dict(perplexity=perplexity, seed=seed)
 
-# %% ../nbs/16_figures.ipynb #c031
+# %% ../nbs/16_figures.ipynb #c032
 def word_shares(
     words,             # of `Words.words`: (word, indices of its tokens)
     shares:np.ndarray, # (l, h', w') share of each token
@@ -214,21 +248,40 @@ def word_shares(
     "Attention on words: the sum over their tokens"
     return np.stack([np.asarray(shares)[list(at)].sum(0) for _,at in words])
 
-def word_attention(
+def read_slice(
     predictor,        # a `Predictor` that reads text
     image:np.ndarray, # (h, w) slice on the grid, 0..1
     prompt,           # `Prompt` or text
-)->tuple: # words in text order; per stage, deepest first, (words, h', w') shares on the padded slice
-    "The attention that each pixel gives to each word; raises `InputError` for a network without text"
+)->tuple: # (channels, h, w) class probabilities; per stage, deepest first, (l, h', w') share of each token on the padded slice
+    "One slice and one sentence through the network, with the attention; raises `InputError` for a network without text"
     import torch
     from atm_net.predict import pad32
     if not predictor.has_text: raise InputError('this network reads no text: it has no attention on words')
-    x = pad32(torch.as_tensor(np.asarray(image,np.float32))[None,None]).to(predictor.device); text = [t.to(predictor.device) for t in predictor.features([prompt])]
-    with torch.inference_mode(): stages = predictor.model.features(x, *text, need_weights=True)[1]
-    words = predictor.encoder.words(str(prompt)).words
-    return tuple(w for w,_ in words), [word_shares(words, s[0].float().cpu().numpy()) for s in stages]
+    h,w = image.shape; x = pad32(torch.as_tensor(np.asarray(image,np.float32))[None,None]).to(predictor.device); text = [t.to(predictor.device) for t in predictor.features([prompt])]
+    with torch.inference_mode(): y,shares = predictor.model.features(x, *text, need_weights=True); probs = predictor.model.out(y).float().softmax(1)
+    return probs[0,:,:h,:w].cpu().numpy(), [s[0].float().cpu().numpy() for s in shares]
 
-# %% ../nbs/16_figures.ipynb #c036
+def word_attention(
+    predictor, image:np.ndarray, prompt, # as in `read_slice`
+)->tuple: # words in text order; per stage, deepest first, (words, h', w') shares on the padded slice
+    "The attention that each pixel gives to each word; raises `InputError` for a network without text"
+    _,stages = read_slice(predictor, image, prompt); words = predictor.encoder.words(str(prompt)).words
+    return tuple(w for w,_ in words), [word_shares(words, s) for s in stages]
+
+# %% ../nbs/16_figures.ipynb #c037
+def even_shares(
+    predictor, # a `Predictor` that reads text
+    prompt,    # `Prompt` or text
+)->list: # per stage, deepest first, (l,) share of each token
+    "What each token would get from a stage that attends to all of its text tokens alike"
+    import torch
+    mask = predictor.features([prompt])[1].to(predictor.device)
+    def even(p): # attention 1/m on the mixed tokens, or 1/n on the n words
+        keys = mask.float() if p.mix is None else mask.new_ones((1,len(p.mix.weight)), dtype=torch.float32)
+        return p.to_words((keys/keys.sum())[:,None], mask)[0,0].float().cpu().numpy()
+    with torch.inference_mode(): return [even(s.project) for s in predictor.model.hasf]
+
+# %% ../nbs/16_figures.ipynb #c041
 def choose_words(
     words,             # in text order
     shares:np.ndarray, # (words, h', w')
@@ -240,17 +293,37 @@ def choose_words(
     first = {words[i]:i for i in reversed(named)}                                    # a name that occurs twice is shown once
     return sorted(sorted(first.values(), key=lambda i: -vary[i])[:n])
 
+def word_ratio(
+    shares:np.ndarray, # (words, h', w') of one stage, on the padded slice
+    shape:tuple,       # (h, w) px of the slice
+)->tuple: # (words,) mean share; (words, a, b) share over that mean, in the cells on the slice; px of a cell
+    "How the share of each word varies over the slice; the padding does not count"
+    (h,w),(_,a,b) = shape,shares.shape; cell = (h+-h%32)//a; own = shares[:,:-(-h//cell),:-(-w//cell)]; mean = own.mean((1,2))
+    return mean, own/mean[:,None,None].clip(1e-12), cell
+
+def colour_limit(
+    ratio:np.ndarray, # (...) shares over their mean
+)->float: # |log2(ratio)| of the darkest colour
+    "One scale for all maps drawn together: the largest change, at least 7 % so that tiny ones stay pale, at most half and double so that one odd cell does not pale the rest (ours)"
+    return float(np.abs(np.log2(np.clip(ratio,1e-6,None))).max().clip(.1,1))
+
 def tint(
     image:np.ndarray, # (h, w) slice
-    ratio:np.ndarray, # (h', w') share over its mean, in cells
-    cell:tuple,       # (rows, columns) px of a cell
+    ratio:np.ndarray, # (a, b) share over its mean, in cells
+    cell:int,         # px of a cell's side
     lim:float,        # |log2(ratio)| of the darkest colour
 )->np.ndarray: # (h, w, 3) 0..1
     "The slice, coloured by `ratio`: orange below the mean, purple above, plain grey at the mean"
     import matplotlib.pyplot as plt
     h,w = image.shape; lo,hi = np.percentile(image,(1,99)); light = .4+.6*np.clip((image-lo)/max(hi-lo,1e-6),0,1)
-    big = np.repeat(np.repeat(ratio, cell[0], 0), cell[1], 1)[:h,:w]
+    big = ratio.repeat(cell,0).repeat(cell,1)[:h,:w]
     return plt.get_cmap('PuOr')(.5+np.log2(big.clip(1e-6))/(2*lim))[...,:3]*light[...,None]
+
+def ratio_bar(fig, axs, lim:float):
+    "The colour bar of `tint`; pointed where the colours may end before the values do"
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    bar = fig.colorbar(ScalarMappable(Normalize(-lim,lim),'PuOr'), ax=axs, shrink=.8, pad=.01, extend='both' if lim>=1 else 'neither'); bar.set_ticks([-lim,0,lim], labels=[f'{2**v:.2g}' for v in (-lim,0,lim)]); bar.set_label('share / its mean', fontsize=8)
 
 def word_maps(
     image:np.ndarray,  # (h, w) slice on the grid
@@ -261,14 +334,11 @@ def word_maps(
 ): # -> Figure
     "Where each word gets more or less than its usual share of the attention; raises `InputError` for a word that is not in the prompt"
     import matplotlib.pyplot as plt
-    at = [_word_at(c, words) for c in chosen] if chosen is not None else choose_words(words, shares, n, anatomy)
-    h,w = image.shape; H,W = h+-h%32,w+-w%32; own = shares[:,:max(1,-(-h*shares.shape[1]//H)),:max(1,-(-w*shares.shape[2]//W))]   # without the padding
-    mean = own.mean((1,2)); ratio = [own[i]/mean[i].clip(1e-12) for i in at]; lim = max(.1, *(float(np.abs(np.log2(r.clip(1e-6))).max()) for r in ratio))
+    mean,ratio,cell = word_ratio(shares, image.shape); h,w = image.shape
+    at = [_word_at(c, words) for c in chosen] if chosen is not None else choose_words(words, ratio, n, anatomy); lim = colour_limit(ratio[at])
     fig,axs = plt.subplots(1, len(at)+1, figsize=(1.6*len(at)+2.4, 1.7*h/w+.6), layout='constrained'); show_slice(image, axs[0], title='slice', ticks=False)
-    for i,r,ax in zip(at, ratio, axs[1:]):
-        ax.imshow(tint(image, r, (H//shares.shape[1],W//shares.shape[2]), lim)); ax.set(xticks=[], yticks=[]); ax.set_title(f'{words[i]}\n{mean[i]:.1%}', fontsize=9)
-    from matplotlib.cm import ScalarMappable
-    bar = fig.colorbar(ScalarMappable(plt.Normalize(-lim,lim),'PuOr'), ax=axs, shrink=.8, pad=.01); bar.set_ticks([-lim,0,lim], labels=[f'{2**v:.2g}' for v in (-lim,0,lim)]); bar.set_label('share / its mean', fontsize=8)
+    for i,ax in zip(at, axs[1:]): ax.imshow(tint(image, ratio[i], cell, lim)); ax.set(xticks=[], yticks=[]); ax.set_title(f'{words[i]}\n{mean[i]:.1%}', fontsize=9)
+    ratio_bar(fig, axs, lim)
     if title: fig.suptitle('\n'.join(textwrap.wrap(title, int(fig.get_figwidth()*15))), fontsize=8)
     return fig
 
@@ -278,7 +348,7 @@ def _word_at(c, words):
     if c not in words: raise InputError(f"the prompt has no word '{c}': it has {', '.join(dict.fromkeys(words))}")
     return list(words).index(c)
 
-# %% ../nbs/16_figures.ipynb #c041
+# %% ../nbs/16_figures.ipynb #c046
 def level_confusion(
     pred:np.ndarray,  # (...) channels
     truth:np.ndarray, # (...) channels; IGNORE does not count
@@ -311,7 +381,7 @@ def show_confusion(
     s = neighbour_share(m, scheme, anatomy); ax.set_title((title+'\n')*bool(title)+('' if s is None else f'{s:.1%} of the body pixels are called the neighbour'), fontsize=9)
     fig.colorbar(im, shrink=.8).set_label('share of the true pixels (% in the cells)'); return fig
 
-# %% ../nbs/16_figures.ipynb #c044
+# %% ../nbs/16_figures.ipynb #c049
 def protocol_bars(
     rows,                       # dicts with run, protocol, reads_mask and `key`, `key`_low, `key`_high
     key:str='penalised_dsc', label:str='Dice, 95 % interval over patients',
@@ -332,7 +402,7 @@ def protocol_bars(
     if any(r.get('reads_mask','no')!='no' for r in rows): ax.legend(handles=[Patch(fc='#999999', label='needs no mask'), Patch(fc='#dddddd', ec='#999999', hatch='///', label='words from a true mask')], fontsize=7, loc='lower right', bbox_to_anchor=(1,1), ncols=2, frameon=False)
     return fig
 
-# %% ../nbs/16_figures.ipynb #c047
+# %% ../nbs/16_figures.ipynb #c052
 def dice_by_structure(
     scores:dict, # entry -> {structure: Dice or None}
     label:str='Dice', anatomy=LUMBAR,
@@ -348,7 +418,7 @@ def dice_by_structure(
     ax.legend(fontsize=7, loc='upper left', bbox_to_anchor=(1,1), frameon=False)
     return fig
 
-# %% ../nbs/16_figures.ipynb #c050
+# %% ../nbs/16_figures.ipynb #c055
 def pick_cases(
     scores:dict, # case -> Dice
     n:int=2,
@@ -377,27 +447,50 @@ def spread_slices(
         out += [(c,i) for i in range(lo, min(len(l),lo+each))]
     return out
 
-# %% ../nbs/16_figures.ipynb #c053
-def grid_prediction(
-    predictor, cache:Cache, case:str,
-    protocol:str,    # none, self, generic, oracle, oracle-levels or shuffled
-    partner:str=None, # whose words `shuffled` borrows
-)->tuple: # (s, h, w) channels of the cache's scheme; one prompt per slice, [] without text
-    "Labels and words of a case on the cache's grid"
+# %% ../nbs/16_figures.ipynb #c058
+def slice_words(
+    predictor, images:np.ndarray, # (s, h, w) a whole volume on the grid, 0..1
+    protocol:str,          # self, generic, oracle, oracle-levels or shuffled; without text it does not matter
+    truth:np.ndarray=None, # (s, h, w) channels of the predictor's scheme, for the oracles
+    other:list=None,       # another patient's prompts, for `shuffled`
+    complete:bool=True,    # does the truth name all that is there?
+    option:int=None,       # 1, 2 or 3; None: as the network was trained
+)->list: # one `Prompt` per slice; [] for a network without text
+    "What a protocol says to each slice; raises `InputError`"
     from atm_net.predict import protocol_prompts, self_prompts
-    p,x = predictor,np.asarray(cache.image(case),np.float32); truth = lambda c: convert(np.asarray(cache.labels(c)), cache.scheme, p.scheme)[0]
-    full = lambda c: cache.row(c)['annotated'] is None and set(p.scheme.names)<=set(cache.file_scheme.names)
-    words = lambda q,n,**kw: protocol_prompts(q, n, p.scheme, p.option, anatomy=p.anatomy, **kw)
-    oracle = lambda q,c: words(q, len(truth(c)), truth=truth(c), complete=full(c))
-    if protocol=='none': prompts = []
-    elif protocol=='self': prompts = self_prompts(p, x)[0]
-    elif protocol=='shuffled': prompts = words(protocol, len(x), other=oracle('oracle',partner))
-    else: prompts = oracle(protocol,case) if protocol.startswith('oracle') else words(protocol, len(x))
-    return convert(p.grid_labels(x, prompts), p.scheme, cache.scheme)[0], prompts
+    p = predictor
+    if not p.has_text: return []
+    if protocol=='self': return self_prompts(p, images)[0]
+    return protocol_prompts(protocol, len(images), p.scheme, option or p.option, truth=truth, other=other, complete=complete, anatomy=p.anatomy)
 
-def _file(method)->str: # 'run: self (oracle crop)' -> 'run-self-oracle-crop'
-    "A method's name as a part of a file name"
-    return method.replace(': ','-').replace(' (','-').replace(')','').replace(' ','-')
+def slice_under(
+    predictor, images:np.ndarray, # (s, h, w) a whole volume on the grid, 0..1
+    k:int, protocol:str,          # the slice; who writes its words
+    truth:np.ndarray=None,        # (s, h, w) channels of the predictor's scheme, for the oracles
+    **kwargs,                     # of `slice_words`
+)->tuple: # (h, w) channels of the predictor's scheme on the grid; `Prompt`, None without text
+    "Labels and prompt of one slice under a protocol; raises `InputError`"
+    prompts = slice_words(predictor, images, protocol, truth, **kwargs)[k:k+1]
+    return predictor.grid_labels(images[k:k+1], prompts)[0], prompts[0] if prompts else None
+
+def case_words(
+    predictor, cache:Cache, case:str,
+    protocol:str,     # none, self, generic, oracle, oracle-levels or shuffled
+    partner:str=None, # whose words `shuffled` borrows
+)->list: # one `Prompt` per slice; [] without text
+    "The words of a case of a cache"
+    p = predictor; x = np.asarray(cache.image(case),np.float32); full = cache.row(case)['annotated'] is None and set(p.scheme.names)<=set(cache.file_scheme.names)
+    truth = convert(np.asarray(cache.labels(case)), cache.scheme, p.scheme)[0] if protocol.startswith('oracle') else None
+    return slice_words(p, x, protocol, truth, case_words(p, cache, partner, 'oracle') if protocol=='shuffled' else None, full)
+
+def case_labels(predictor, cache:Cache, case:str, prompts, k=slice(None))->np.ndarray: # (s, h, w) channels of the cache's scheme
+    "Labels of a case, or of its slices `k`, on the cache's grid"
+    return convert(predictor.grid_labels(np.asarray(cache.image(case)[k],np.float32), prompts[k]), predictor.scheme, cache.scheme)[0]
+
+def _file(method:str, protocol:str)->str: # 'run: self (oracle crop)' -> 'run-self-oracle-crop'; 'run: shuffled' -> 'run-shuffled-oracle'
+    "A method's name as a part of a file name, with `oracle` in it whenever its words come from a true mask"
+    stem = method.replace(': ','-').replace(' (','-').replace(')','').replace(' ','-')
+    return stem if PROMPTED[protocol]=='no' or protocol.startswith('oracle') else f'{stem}-oracle'
 
 def _write(fig, stem, done):
     "PNG and SVG of a figure; prints both"
@@ -405,44 +498,44 @@ def _write(fig, stem, done):
     with plt.rc_context({'svg.fonttype':'none','svg.hashsalt':'atm_net'}):
         for end,dpi in (('.png',110),('.svg',110)): save_figure(fig, f'{stem}{end}', dpi); print(f'{stem}{end}'); done.append(f'{Path(stem).name}{end}')
 
-# %% ../nbs/16_figures.ipynb #c054
+# %% ../nbs/16_figures.ipynb #c059
 def _score_cases(cache, cases, methods):
-    "Dice of the first method per case; confusion of each method"
-    dice,conf = {},{m:np.zeros((cache.scheme.channels,)*2,np.int64) for m in methods}
+    "Dice of the first method per case; confusion of each method; the words of each method and case, so that no later figure asks again"
+    dice,conf,words = {},{m:np.zeros((cache.scheme.channels,)*2,np.int64) for m in methods},{}
     for c in progress(cases, 'predict'):
         truth = np.asarray(cache.labels(c))
         for i,(m,(p,q)) in enumerate(methods.items()):
-            labels,_ = grid_prediction(p, cache, c, q, shuffled_partner(cache,c,cases) if q=='shuffled' else None); conf[m] += level_confusion(*exclude(labels, truth, cache.scheme, cache.row(c)['annotated']), cache.scheme)
+            words[m,c] = case_words(p, cache, c, q, shuffled_partner(cache,c,cases) if q=='shuffled' else None); labels = case_labels(p, cache, c, words[m,c])
+            conf[m] += level_confusion(*exclude(labels, truth, cache.scheme, cache.row(c)['annotated']), cache.scheme)
             if not i: dice[c] = cache_dice(labels, truth, cache.annotated(c))
-    return {c:v for c,v in dice.items() if np.isfinite(v)},conf
+    return {c:v for c,v in dice.items() if np.isfinite(v)},conf,words
 
-def _panel(cache, case, cases, methods, word, out, done, info):
+def _panel(cache, case, methods, said, word, out, done, info):
     "Qualitative panel of a case, and the word maps of each method that reads"
-    found = {m:grid_prediction(p, cache, case, q, shuffled_partner(cache,case,cases) if q=='shuffled' else None) for m,(p,q) in methods.items()}
-    truth = np.asarray(cache.labels(case)); k = fullest_slice(truth); img = np.asarray(cache.image(case)[k],np.float32); mm = tuple(cache.meta(case)['grid_spacing'][1:])
-    texts = {m:str(f[1][k]) for m,f in found.items() if f[1]}; info[case] |= dict(slice=k, prompts=texts, boxes=zoom_boxes(truth[k], [exclude(f[0], truth, cache.scheme, cache.row(case)['annotated'])[0][k] for f in found.values()]))
-    tag = '-oracle' if cache.crop=='oracle' or any(q.startswith('oracle') or q=='shuffled' for _,q in methods.values()) else ''
-    _write(qualitative(img, truth[k], {m:f[0][k] for m,f in found.items()}, cache.scheme, mm, boxes=info[case]['boxes'], texts=texts, title=f'{case} ({word}), slice {k+1} of {len(truth)}', anatomy=cache.anatomy), out/f'qualitative-{word.split()[0]}-{case}{tag}', done)
-    for m,(p,q) in methods.items():
-        if not p.has_text: continue
-        words,stages = word_attention(p, img, found[m][1][k])
-        _write(word_maps(img, words, stages[3], title=f'{m}, stage 4 of 5: {found[m][1][k]}', anatomy=cache.anatomy), out/f"words-{_file(m)}-{case}", done)
+    truth = np.asarray(cache.labels(case)); k = fullest_slice(truth); one = slice(k,k+1); img = np.asarray(cache.image(case)[k],np.float32); mm = tuple(cache.meta(case)['grid_spacing'][1:])
+    found = {m:case_labels(p, cache, case, said[m,case], one) for m,(p,_) in methods.items()}; counted = [exclude(f, truth[one], cache.scheme, cache.row(case)['annotated'])[0][0] for f in found.values()]
+    texts = {m:str(said[m,case][k]) for m in methods if said[m,case]}; info[case] |= dict(slice=k, prompts=texts, boxes=zoom_boxes(truth[k], counted))
+    tag = '-oracle' if cache.crop=='oracle' or any(PROMPTED[q]!='no' for _,q in methods.values()) else ''
+    _write(qualitative(img, truth[k], {m:f[0] for m,f in found.items()}, cache.scheme, mm, boxes=info[case]['boxes'], texts=texts, title=f'{case} ({word}), slice {k+1} of {len(truth)}', anatomy=cache.anatomy), out/f'qualitative-{word.split()[0]}-{case}{tag}', done)
+    for m in texts:
+        p,q = methods[m]; words,stages = word_attention(p, img, said[m,case][k])
+        _write(word_maps(img, words, stages[3], title=f'{m}, stage 4 of 5: {texts[m]}', anatomy=cache.anatomy), out/f"words-{_file(m,q)}-{case}", done)
 
-def _clouds(cache, cases, methods, slices, perplexity, seed, out, done):
+def _clouds(cache, cases, methods, said, slices, perplexity, seed, out, done):
     "t-SNE per method, on the same slices -> method -> scores"
     at = spread_slices(cache, cases, slices); imgs,labs,scores = {},{},{}
     for m,(p,q) in progress(methods.items(), 't-SNE', len(methods)):
         if not hasattr(p.model,'features'): print(f'{m}: no t-SNE, this network does not show its decoder features'); continue
         x,y,g = [],[],[]
         for c in dict.fromkeys(c for c,_ in at):
-            ks = [k for d,k in at if d==c]; prompts = grid_prediction(p, cache, c, q, shuffled_partner(cache,c,cases) if q=='shuffled' else None)[1] if p.has_text else []
+            ks = [k for d,k in at if d==c]; prompts = said[m,c]
             f = class_features(p.model, np.asarray(cache.image(c)[ks],np.float32), np.asarray(cache.labels(c)[ks]), p.features([prompts[k] for k in ks]) if prompts else None, device=p.device)
             if len(f[1]): x.append(f[0]); y.append(f[1]); g += [cache.row(c)['patient']]*len(f[1])
         x,y = (np.concatenate(v) for v in (x,y)) if x else (np.zeros((0,1)),np.zeros(0,int))
-        fig,scores[m] = tsne(x, y, cache.scheme, groups=np.array(g), perplexity=perplexity, seed=seed, title=m, anatomy=cache.anatomy); _write(fig, out/f"tsne-{_file(m)}", done)
+        fig,scores[m] = tsne(x, y, cache.scheme, groups=np.array(g), perplexity=perplexity, seed=seed, title=m, anatomy=cache.anatomy); _write(fig, out/f"tsne-{_file(m,q)}", done)
     return scores
 
-# %% ../nbs/16_figures.ipynb #c055
+# %% ../nbs/16_figures.ipynb #c060
 def draw_figures(
     cache:Cache, predictors:dict, # name -> `Predictor`
     out, protocols=('self','generic'), split:str='test', cases:int=2,
@@ -457,13 +550,13 @@ def draw_figures(
     for name,p in predictors.items():
         check_run(name, p, cache, 'cache'); qs,note = run_protocols(name, p.has_text, protocols); notes += [note] if note else []
         methods |= {Entry(name, q, cache.crop).name:(p,q) for q in qs}
-    dice,conf = _score_cases(cache, ids, methods)
+    dice,conf,said = _score_cases(cache, ids, methods)
     if not dice: raise InputError(f"{cache.path}: part '{split}' has no labelled structure to show")
     chosen = pick_cases(dice, cases); info = {c:dict(rank=w, dice=dice[c]) for c,w in chosen.items()}
-    for c,w in progress(chosen.items(), 'panels', len(chosen)): _panel(cache, c, ids, methods, w, out, done, info)
-    for m,a in conf.items(): _write(show_confusion(a, cache.scheme, m, cache.anatomy), out/f"confusion-{_file(m)}", done)
+    for c,w in progress(chosen.items(), 'panels', len(chosen)): _panel(cache, c, methods, said, w, out, done, info)
+    for m,a in conf.items(): _write(show_confusion(a, cache.scheme, m, cache.anatomy), out/f"confusion-{_file(m,methods[m][1])}", done)
     first = {m:v for m,v in methods.items() if m==next(k for k in methods if k.startswith(m.rsplit(': ',1)[0]+': '))}    # one protocol of each run
-    clouds = _clouds(cache, ids, first, slices, perplexity, seed, out, done)
+    clouds = _clouds(cache, ids, first, said, slices, perplexity, seed, out, done)
     for n,f in (logs or {}).items(): _write(training_curves(f, n), out/f'curves-{n}', done)
     d = dict(cache=str(cache.path), split=split, cases=info, ranked_by=next(iter(methods)), neighbour_share={m:neighbour_share(a,cache.scheme,cache.anatomy) for m,a in conf.items()}, tsne=clouds, notes=notes, files=done)
     write_json(out/'figures.json', d); return d
