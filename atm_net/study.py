@@ -121,8 +121,9 @@ def headlines(
     out = []
     for t in tables:
         rows = [np.array(v,float).reshape(len(v),-1) for v in t.values()]
-        total,count = weights@np.array([np.nansum(r,0) for r in rows]), weights@np.array([np.isfinite(r).sum(0) for r in rows])
-        out.append(_nanmean(np.divide(total, count, out=np.full(total.shape,np.nan), where=count>0)))
+        total,count = np.array([np.nansum(r,0) for r in rows]),np.array([np.isfinite(r).sum(0) for r in rows])
+        mean = lambda s,n,fill: np.where(n>0, s/np.maximum(n,1), fill)   # a structure that a draw lacks keeps its mean over all patients
+        out.append(_nanmean(mean(weights@total, weights@count, mean(total.sum(0), count.sum(0), np.nan))))
     return np.stack(out,1)
 
 def _nanmean(x)->np.ndarray: # (n, k) -> (n,)
