@@ -15,7 +15,7 @@ def run(path: Path):
     NotebookClient(nb, store_widget_state=False, timeout=1200, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}).execute()
     for c, source, outputs in kept: c.source, c.outputs = source, outputs
     nbformat.write(nb, path)
-    subprocess.run([sys.executable, '-m', 'nbdev.clean', '--fname', str(path)], check=False)
+    subprocess.run([str(Path(sys.executable).parent/'nbdev_clean'), '--fname', str(path)], check=True)
     print(f'{path.relative_to(ROOT)}: {time.time()-t:.0f} s')
 
 if __name__ == '__main__':
