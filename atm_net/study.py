@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['STUDIES', 'TITLES', 'HEADER', 'Row', 'study_names', 'essential', 'study_config', 'Run', 'run_name', 'grid', 'Scores',
-           'load_scores', 'headlines', 'compare', 'study_rows', 'cell_text', 'study_table', 'long_rows', 'study_figure',
-           'finished', 'train_run', 'score_run', 'study_protocols', 'study_tables', 'reads_words', 'check_out',
-           'split_sizes', 'study_markdown', 'write_study', 'run_study', 'atm_study']
+           'load_scores', 'headlines', 'compare', 'study_rows', 'cell_text', 'difference_text', 'study_table',
+           'long_rows', 'study_figure', 'finished', 'train_run', 'score_run', 'study_protocols', 'study_tables',
+           'reads_words', 'check_out', 'split_sizes', 'study_markdown', 'write_study', 'run_study', 'atm_study']
 
 # %% ../nbs/17_study.ipynb #c005
-import hashlib, json, os, sys, time
+import hashlib, json, os, sys, time, traceback
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 from .anatomy import InputError, suggest
 from .show import command, read_json, table_md, save_figure, write_json, write_text
 from .data import Cache
-from .metrics import METRICS, POLICIES, by_patient, mean_of, summarise
+from .metrics import METRICS, POLICIES, _drawn, _draws, _sums, by_patient, mean_of, summarise
 from .measures import rows_csv
 from .predict import load_predictor, weights_file
 from .train import PRESETS, Config, Stopped, World, cache_hash, join_world, open_run, train
@@ -117,52 +117,51 @@ def headlines(
     tables:list,      # per seed: patient -> (volumes, structures) values, NaN where undefined
     weights:np.ndarray, # (n, p) how often each patient counts
 )->np.ndarray: # (n, seeds), NaN where nothing is defined
-    "Mean over structures of the mean over volumes, for each seed and each drawing of patients"
-    out = []
-    for t in tables:
-        rows = [np.array(v,float).reshape(len(v),-1) for v in t.values()]
-        total,count = np.array([np.nansum(r,0) for r in rows]),np.array([np.isfinite(r).sum(0) for r in rows])
-        mean = lambda s,n,fill: np.where(n>0, s/np.maximum(n,1), fill)   # a structure that a draw lacks keeps its mean over all patients
-        out.append(_nanmean(mean(weights@total, weights@count, mean(total.sum(0), count.sum(0), np.nan))))
-    return np.stack(out,1)
+    "Mean over structures of the mean over volumes, for each seed and each drawing of patients, by the rule of `bootstrap_ci`"
+    return np.stack([_drawn(_sums(t.values()), weights) for t in tables], 1)
 
 def _nanmean(x)->np.ndarray: # (n, k) -> (n,)
     "Mean of the finite values of each row; NaN if there is none"
     ok = np.isfinite(x); n = ok.sum(1)
     return np.divide(np.where(ok,x,0).sum(1), n, out=np.full(len(x),np.nan), where=n>0)
 
-def _draws(patients:int, n:int, seed:int)->np.ndarray: # (n+1, p); the first row is the sample itself
-    return np.concatenate([np.ones((1,patients)), np.random.default_rng(seed).multinomial(patients, np.full(patients,1/patients), size=n)])
+def _sample_first(patients:int, n:int, seed:int)->np.ndarray: # (n+1, p); the first row is the sample itself
+    return np.concatenate([np.ones((1,patients),int), _draws(patients, n, seed)])
 
 def _interval(x)->dict: # (n+1,), the first is the observed value
     "Observed value and the 95 % interval of the drawn ones; no interval with a single patient"
     out = dict(mean=None if np.isnan(x[0]) else float(x[0]), low=None, high=None)
     if out['mean'] is None or len(x)==1 or not np.isfinite(x[1:]).any(): return out
-    return out|dict(zip(('low','high'), np.nanquantile(x[1:],(.025,.975)).tolist()))
+    low,high = np.nanquantile(x[1:],(.025,.975))
+    return out|dict(low=min(float(low),out['mean']), high=max(float(high),out['mean'])) # equal values may differ in their last bit
 
 def compare(
-    methods:dict,            # row name -> list of `Scores`, one per seed (empty: nothing to show)
+    methods:dict,            # row name -> {seed: `Scores`} (empty: nothing to show)
     metric:str='dsc', policy:str='penalised',
-    seed:int=0, n:int=2000,  # draws (ours)
-)->dict: # row name -> mean, low, high, sd, values, difference (mean, low, high; None for the first row)
+    seed:int=0, n:int=2000,  # of the draws; their number (ours)
+)->dict: # row name -> mean, low, high, sd, seeds, values, difference (mean, low, high, seeds; None for the first row, and without a common seed)
     "A column of a study's table; raises `InputError` if rows are scored on different patients"
-    out,first,order = {},None,None
+    out,first,order = {},{},None
     for name,scores in methods.items():
-        if not scores: out[name] = dict(mean=None, low=None, high=None, sd=None, values=[], difference=None); continue
-        tables = [by_patient(s.volumes, s.patients, metric, policy) for s in scores]; order = order or list(tables[0])
+        if not scores: out[name] = dict(mean=None, low=None, high=None, sd=None, seeds=[], values=[], difference=None); continue
+        tables = [by_patient(s.volumes, s.patients, metric, policy) for s in scores.values()]; order = order or list(tables[0])
         if any(set(t)!=set(order) for t in tables): raise InputError(f"'{name}' is scored on other patients than the row before: score all rows on the same part")
-        h = headlines([{p:t[p] for p in order} for t in tables], _draws(len(order), n if len(order)>1 else 0, seed)); m = _nanmean(h)
-        values = [None if np.isnan(v) else float(v) for v in h[0]]; v = h[0][np.isfinite(h[0])]
-        out[name] = _interval(m)|dict(sd=float(v.std(ddof=1)) if len(v)>1 else None, values=values, difference=None)
-        if name==next(iter(methods)): first = m
-        elif first is not None: out[name]['difference'] = _interval(m-first)
+        h = headlines([{p:t[p] for p in order} for t in tables], _sample_first(len(order), n if len(order)>1 else 0, seed))
+        values = [None if np.isnan(v) else float(v) for v in h[0]]; v = h[0][np.isfinite(h[0])]; by_seed = dict(zip(scores, h.T))
+        out[name] = _interval(_nanmean(h))|dict(sd=float(v.std(ddof=1)) if len(v)>1 else None, seeds=list(scores), values=values, difference=_difference(by_seed, first))
+        if name==next(iter(methods)): first = by_seed
     return out
 
-# %% ../nbs/17_study.ipynb #c026
+def _difference(row, first)->dict|None: # of {seed: (n+1,) headlines}
+    "Paired over patients and seeds: only seeds whose score both have"
+    common = [s for s in row if s in first and np.isfinite(row[s][0]-first[s][0])]
+    return _interval(_nanmean(np.stack([row[s]-first[s] for s in common],1)))|dict(seeds=common) if common else None
+
+# %% ../nbs/17_study.ipynb #c028
 HEADER = ('method','words','runs','parameters, M','DSC','DSC minus first row','Jaccard','HD95 px','ASD px','HD95 mm','ASD mm','DSC, paper','Jaccard, paper','HD95 px, paper','ASD px, paper','missed','false pos.','shifted')
 
 def study_rows(
-    methods:dict,      # row name -> list of `Scores`, one per seed
+    methods:dict,      # row name -> {seed: `Scores`}
     words:dict=None,   # row name -> protocol it was scored under
     wanted:int=1,      # seeds asked for
     seed:int=0,
@@ -170,7 +169,7 @@ def study_rows(
     "The numbers of a table; `scores` is policy -> metric -> as `compare` gives"
     cols = {p:{k:compare(methods, k, p, seed) for k in METRICS} for p in POLICIES}; out = []
     for name,scores in methods.items():
-        heads = [summarise(s.volumes)['headline'] for s in scores]; get = lambda *ks: mean_of(_dig(s.summary,ks) for s in scores)
+        scores = list(scores.values()); heads = [summarise(s.volumes)['headline'] for s in scores]; get = lambda *ks: mean_of(_dig(s.summary,ks) for s in scores)
         out.append(dict(method=name, words=(words or {}).get(name), runs=len(scores), wanted=wanted, volumes=len(scores[0].volumes) if scores else 0, patients=len(set(scores[0].patients.values())) if scores else 0,
                         parameters=get('parameters'), **{k:mean_of(h[k] for h in heads) for k in ('missed','present','false_positive')},
                         shift_rate=get('level_shift','rate'), matched_dsc=get('matched','penalised','headline','dsc'), scores={p:{k:cols[p][k][name] for k in METRICS} for p in POLICIES}))
@@ -190,12 +189,16 @@ def cell_text(
     f = '{:+.3f}' if plus else '{:.3f}'
     return f.format(c['mean'])+(f" ± {c['sd']:.3f}" if c.get('sd') is not None else '')+(f" [{f.format(c['low'])}, {f.format(c['high'])}]" if c['low'] is not None else '')
 
+def difference_text(d, wanted:int)->str: # of `compare`; seeds asked for
+    "'+0.125 [+0.100, +0.150]', and over how many seeds where some are missing"
+    return cell_text(d, True)+(f", {len(d['seeds'])} of {wanted} seeds" if d and len(d['seeds'])<wanted else '')
+
 def study_table(rows)->list: # under `HEADER`
     "The rows of `study_rows` as people read them"
     count = lambda x: '–' if x is None else f'{x:.1f}'.removesuffix('.0')
     def one(r):
         pen,pap = r['scores']['penalised'],r['scores']['paper']
-        return [r['method'], r['words'], r['runs'] if r['runs']==r['wanted'] else f"{r['runs']} of {r['wanted']}", r['parameters'] and f"{r['parameters']/1e6:.2f}", cell_text(pen['dsc']), cell_text(pen['dsc']['difference'],True),
+        return [r['method'], r['words'], r['runs'] if r['runs']==r['wanted'] else f"{r['runs']} of {r['wanted']}", r['parameters'] and f"{r['parameters']/1e6:.2f}", cell_text(pen['dsc']), difference_text(pen['dsc']['difference'],r['wanted']),
                 *(cell_text(pen[k]) for k in ('jaccard','hd95_px','asd_px')), *(pen[k]['mean'] for k in ('hd95_mm','asd_mm')), *(pap[k]['mean'] for k in ('dsc','jaccard','hd95_px','asd_px')),
                 '–' if r['missed'] is None else f"{count(r['missed'])} of {count(r['present'])}", count(r['false_positive']), '–' if r['shift_rate'] is None else f"{r['shift_rate']:.0%}"]
     return [one(r) for r in rows]
@@ -203,10 +206,10 @@ def study_table(rows)->list: # under `HEADER`
 def long_rows(tables:dict)->list: # of dicts
     "One line per study, table, row, policy and metric, for a CSV"
     return [dict(study=s, table=t, method=r['method'], words=r['words'], runs=r['runs'], patients=r['patients'], volumes=r['volumes'], policy=p, metric=k) | {x:c[x] for x in ('mean','sd','low','high')}
-            | {f'difference{e}':(c['difference'] or {}).get(x) for e,x in (('','mean'),('_low','low'),('_high','high'))} | dict(values=' '.join('' if v is None else f'{v:.6g}' for v in c['values']))
+            | {f'difference{e}':(c['difference'] or {}).get(x) for e,x in (('','mean'),('_low','low'),('_high','high'))} | dict(difference_seeds=len((c['difference'] or {}).get('seeds',())), seeds=' '.join(map(str,c['seeds'])), values=' '.join('–' if v is None else f'{v:.6g}' for v in c['values']))
             for s,ts in tables.items() for t,rows in ts.items() for r in rows for p,ks in r['scores'].items() for k,c in ks.items()]
 
-# %% ../nbs/17_study.ipynb #c029
+# %% ../nbs/17_study.ipynb #c031
 def study_figure(
     tables:dict,        # title -> rows of `study_rows`
     metric:str='dsc', policy:str='penalised',
@@ -226,7 +229,7 @@ def study_figure(
         ax.set(yticks=y, yticklabels=[r['method']+(' (none)' if r['words']=='none' else '') for r in rs], ylim=(-.6,len(rs)-.4), xlabel=f'{label}, {policy}'); ax.set_title(title, fontsize=9); ax.grid(axis='x', alpha=.3)
     return fig
 
-# %% ../nbs/17_study.ipynb #c032
+# %% ../nbs/17_study.ipynb #c034
 def finished(
     folder, cfg:Config,
 )->bool:
@@ -253,7 +256,7 @@ def train_run(
     with _timed(folder,'train'): train(cache, folder, run.config, resume=True, device=device, workers=workers)
     return True
 
-# %% ../nbs/17_study.ipynb #c037
+# %% ../nbs/17_study.ipynb #c039
 def score_run(
     run:Run, folder, cache:Cache, protocols,
     split:str='test', on:str='source', # on: 'source' or 'cache', the grid of the scores
@@ -270,7 +273,7 @@ def score_run(
             for e in entries: write_json(files[e.protocol], scores_dict(e.scored, cache.scheme, **more, protocol=e.protocol, crop=e.crop))
     return {q:load_scores(f) for q,f in files.items()}
 
-# %% ../nbs/17_study.ipynb #c040
+# %% ../nbs/17_study.ipynb #c042
 _protocols = dict(protocols='self,generic,oracle-levels,oracle,shuffled') # else self, generic and oracle
 
 def study_protocols(names, text:str=None)->list:
@@ -286,9 +289,9 @@ def study_tables(
     "One table for each protocol; the study of protocols has one table, its rows the protocols"
     find = {(x,r.config.seed):r.name for r in runs for x in r.rows}
     def per_seed(s, row, q):
-        "Scores of a row: under `q`, or as `none` where it has no text"
-        got = [results.get(find[(s,row),k],{}) for k in range(seeds)]
-        return [g.get(q) or g.get('none') for g in got if q in g or 'none' in g]
+        "Scores of a row by seed: under `q`, or as `none` where it has no text"
+        got = {k:results.get(find[(s,row),k],{}) for k in range(seeds)}
+        return {k:g.get(q) or g['none'] for k,g in got.items() if q in g or 'none' in g}
     out = {}
     for s in names:
         rows = [r.name for r in STUDIES[s]]; text = {r.name for r in STUDIES[s] if reads_words(r)}
@@ -308,7 +311,7 @@ def check_out(out, names, runs, cache):
     for r in runs:
         if (folder := Path(out)/'runs'/r.name).joinpath('config.json').exists(): open_run(folder, r.config, cache, World(), resume=True)
 
-# %% ../nbs/17_study.ipynb #c044
+# %% ../nbs/17_study.ipynb #c046
 def split_sizes(cache:Cache)->dict: # part -> cases, patients, slices
     "How many cases, patients and slices each part holds"
     return {p:dict(cases=len(ids), patients=len({cache.row(i)['patient'] for i in ids}), slices=len(cache.slices(p))) for p in ('train','val','test') for ids in [cache.cases(p)]}
@@ -319,7 +322,7 @@ def study_markdown(d:dict)->str:
     ok = [r for r in d['runs'].values() if not r['failed']]; versions = sorted({json.dumps(r['versions'],sort_keys=True) for r in ok})
     out = [f"# Study: {', '.join(d['studies'])}\n", f"Preset {d['preset']}, {d['steps']} steps of {d['batch']} images, {d['seeds']} seed{'s' if d['seeds']>1 else ''}. Labels {d['labels']}. Split by patient: {parts}. "
            f"Scored on part '{d['split']}', on the {'pixels of the source' if d['grid']=='source' else 'grid of the cache'}.\n", _how]
-    if d['failed']: out += ['## Failed runs\n', table_md([[n, '; '.join(': '.join(x) for x in d['runs'][n]['rows']), e] for n,e in d['failed'].items()], ('run','rows','reason'))]
+    if d['failed']: out += ['## Failed runs\n', table_md([[n, '; '.join(': '.join(x) for x in d['runs'][n]['rows']), e, f'`runs/{n}/failed.txt`'] for n,e in d['failed'].items()], ('run','rows','reason','traceback'))]
     for s,ts in d['tables'].items():
         out += [f'## {TITLES[s]}\n']
         for t,rows in ts.items():
@@ -333,7 +336,7 @@ def _duration(s)->str: return '–' if s is None else f'{s:.0f} s' if s<120 else
 
 _how = '''Cells: mean over seeds ± standard deviation over seeds [95 % bootstrap interval over patients, the trained networks given]. DSC is the mean over structures of the mean over volumes.
 Policy *penalised* unless marked *paper*: a missed structure and a false positive score 0 and the diagonal of the image; under *paper* undefined values are dropped.
-*DSC minus first row* is paired: same patients, same draws. *Words* says where the prompt came from; `none` is a network without text, scored once and shown in each table. *Missed*, *false pos.* and *shifted* are means over seeds.
+*DSC minus first row* is paired: same patients, same draws, same seeds; where a run is missing, the seeds that both rows have, and how many they are. *Words* says where the prompt came from; `none` is a network without text, scored once and shown in each table. *Missed*, *false pos.* and *shifted* are means over seeds.
 No correction is made for the number of comparisons.
 '''
 
@@ -344,10 +347,12 @@ def write_study(d:dict, out):
     save_figure(study_figure({f'{s}: {t}':r for s,ts in d['tables'].items() for t,r in ts.items()}), out/'study.png')
 
 def _attempt(run, folder, cache, protocols, split, on, device, workers)->tuple: # protocol -> `Scores`; reason of the failure, or ''
-    "Train and score a run; a fault is named and does not stop the study, a stop does"
-    try: train_run(run, folder, cache, device, workers); return score_run(run, folder, cache, protocols, split, on, device),''
+    "Train and score a run; a fault is named, with its traceback in failed.txt, and does not stop the study, a stop does"
+    note = Path(folder)/'failed.txt'
+    try: train_run(run, folder, cache, device, workers); got = score_run(run, folder, cache, protocols, split, on, device); note.unlink(missing_ok=True); return got,''
     except Exception as e:
         if isinstance(e, Stopped): raise
+        write_text(note, traceback.format_exc())
         why = ' '.join(str(e).split()) or type(e).__name__; why = why if isinstance(e,InputError) else f'{type(e).__name__}: {why}'
         print(f'{run.name}: failed: {why}', file=sys.stderr); return {},why
 
@@ -374,7 +379,7 @@ def run_study(
     write_study(d, out)
     return d
 
-# %% ../nbs/17_study.ipynb #c053
+# %% ../nbs/17_study.ipynb #c055
 @command
 def atm_study(
     name:str,              # table2, table4, table5 or protocols; several with commas share runs
@@ -396,4 +401,4 @@ def atm_study(
     given = {k:v for k,v in dict(steps=steps, batch=batch, encoder=encoder).items() if v is not None}
     d = run_study(name, cache, out, preset, seeds, protocols, split, grid, device, workers, **given)
     print((Path(out)/'study.md').read_text(encoding='utf-8'), end=''); print(f'\ntables: {out}/study.md')
-    if d['failed']: n,why = next(iter(d['failed'].items())); raise InputError(f"{len(d['failed'])} of {len(d['runs'])} runs failed; the first: {n}: {why}; the tables hold the others, the same command tries again")
+    if d['failed']: n,why = next(iter(d['failed'].items())); raise InputError(f"{len(d['failed'])} of {len(d['runs'])} runs failed; the first: {n}: {why} ({out}/runs/{n}/failed.txt); the tables hold the others, the same command tries again")
