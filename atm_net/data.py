@@ -173,9 +173,10 @@ def open_cohort(
 
 # %% ../nbs/04_data.ipynb #c021
 def spider_values(scheme:Scheme, mask)->tuple[list,dict]: # ignored values, further names
-    "SPIDER's legal values beyond the scheme's, as far as they occur"
-    if scheme.name!='spider': return [],{}
-    seen = set(np.unique(mask).tolist())-{0,*scheme.values.values()}; by = {v:n for n,v in scheme.values.items()}
+    "SPIDER's legal values beyond the scheme's, as far as they occur in a mask that shows by a value from 100 (canal, discs) that it is SPIDER's"
+    held = set(np.unique(mask).tolist())
+    if scheme.name!='spider' or max(held, default=0)<100: return [],{}
+    seen = held-{0,*scheme.values.values()}; by = {v:n for n,v in scheme.values.items()}
     alias = {v:by[v-100] for v in seen if 101<=v<=125 and v-100 in by}
     return [v for v in seen if 10<=v<=25 or 110<=v<=125 or 210<=v<=225],alias
 

@@ -6,18 +6,17 @@
 __all__ = ['HEADER', 'PROMPTED', 'OVERALL', 'mask_key', 'pair_masks', 'score_schemes', 'common_scheme', 'Scored', 'score',
            'score_folders', 'collect', 'scores_dict', 'read_scores', 'structure_rows', 'headline_text',
            'scores_markdown', 'volume_rows', 'atm_score', 'parse_protocols', 'run_protocols', 'shuffled_partner',
-           'case_data', 'evaluate_case', 'Entry', 'check_run', 'evaluate_runs', 'overall_rows', 'structure_table',
-           'difference_rows', 'overall_table', 'dsc_by_structure', 'evaluation_figure', 'evaluation_markdown',
-           'evaluation_page', 'write_evaluation', 'run_names', 'atm_evaluate']
+           'case_words', 'case_data', 'evaluate_case', 'Entry', 'check_run', 'evaluate_runs', 'overall_rows',
+           'structure_table', 'difference_rows', 'overall_table', 'dsc_by_structure', 'evaluation_markdown',
+           'write_evaluation', 'run_names', 'evaluate_into']
 
 # %% ../nbs/15_evaluate.ipynb #c003
-import html, sys
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np
-from fastcore.script import Param
 from .anatomy import LUMBAR, InputError, Scheme, convert, get_anatomy, suggest
-from .show import command, figure_html, page, progress, read_json, table_html, table_md, write_json, write_text
+from .show import command, progress, read_json, table_md, write_json, write_text
 from .volumes import check_pair, list_volumes, volume_stem
 from .data import Cache, read_annotated, read_table, spider_patient
 from .metrics import METRICS, POLICIES, any_vertebra, bootstrap_ci, by_patient, level_shift, mean_of, paired_test, relabel_matched, summarise, volume_scores
@@ -268,18 +267,14 @@ def _complete(predictor, cache, case)->bool:
     "Does the truth label all that the network knows?"
     return cache.row(case)['annotated'] is None and set(predictor.scheme.names)<=set(cache.file_scheme.names)
 
-def _borrowed(predictor, cache, case):
-    "Oracle prompts of a case, from its labels on the grid"
-    from atm_net.predict import protocol_prompts
-    t = convert(np.asarray(cache.labels(case)), cache.scheme, predictor.scheme)[0]
-    return protocol_prompts('oracle', len(t), predictor.scheme, predictor.option, truth=t, complete=_complete(predictor, cache, case), anatomy=predictor.anatomy)
-
-def _grid_labels(predictor, images, protocol, truth, other, complete):
-    "Labels on the network's grid under a protocol"
-    from atm_net.predict import protocol_prompts, self_prompts
-    if protocol=='none': return predictor.grid_labels(images)
-    if protocol=='self': return predictor.grid_labels(images, self_prompts(predictor, images)[0])
-    return predictor.grid_labels(images, protocol_prompts(protocol, len(images), predictor.scheme, predictor.option, truth=truth, other=other, complete=complete, anatomy=predictor.anatomy))
+def case_words(
+    predictor, cache, case:str,
+    protocol:str,     # none, self, generic, oracle, oracle-levels or shuffled
+    partner:str=None, # whose words `shuffled` borrows
+)->list: # one `Prompt` per slice; [] without text
+    "The words of a case, from its images and labels on the cache's grid"
+    p = predictor; truth = convert(np.asarray(cache.labels(case)), cache.scheme, p.scheme)[0] if protocol.startswith('oracle') else None
+    return p.words_for(np.asarray(cache.image(case), np.float32), protocol, truth=truth, other=case_words(p, cache, partner, 'oracle') if protocol=='shuffled' else None, complete=_complete(p, cache, case))[0]
 
 def case_data(
     cache, case:str, grid:str, # grid: 'source' or 'cache'
@@ -295,11 +290,12 @@ def evaluate_case(
     partner:str=None, # whose words `shuffled` borrows
 )->Scored:
     "Predict one case under one protocol and score it"
-    x,truth,spacing = data; p,row = predictor,cache.row(case); complete = _complete(p, cache, case)
-    words = convert(truth, cache.scheme, p.scheme)[0] if protocol.startswith('oracle') else None
-    other = _borrowed(p, cache, partner) if protocol=='shuffled' else None
-    if grid=='cache': labels = _grid_labels(p, x, protocol, words, other, complete)
-    else: labels = p.predict(x, protocol, truth=words, other=other, complete=complete, box=cache.meta(case)['box'] if p.crop=='oracle' else None).labels
+    x,truth,spacing = data; p,row = predictor,cache.row(case)
+    if grid=='cache': labels = p.grid_labels(x, case_words(p, cache, case, protocol, partner))
+    else:
+        words = convert(truth, cache.scheme, p.scheme)[0] if protocol.startswith('oracle') else None
+        other = case_words(p, cache, partner, 'oracle') if protocol=='shuffled' else None
+        labels = p.predict(x, protocol, truth=words, other=other, complete=_complete(p, cache, case), box=cache.meta(case)['box'] if p.crop=='oracle' else None).labels
     return score(convert(labels, p.scheme, cache.scheme)[0], truth, spacing, cache.scheme, row['annotated'], cache.anatomy, row['patient'])
 
 # %% ../nbs/15_evaluate.ipynb #c037
@@ -386,25 +382,6 @@ def dsc_by_structure(
     rows = [[n, summaries[0]['exact'][policy]['structures'][n]['present'], *(c['exact'][policy]['structures'][n]['dsc'] for c in summaries)] for n in names]
     return rows, ['structure','present',*(e.name for e in entries)]
 
-def evaluation_figure(
-    entries, summaries, anatomy=LUMBAR,
-):
-    "DSC with 95 % intervals per entry, and DSC by structure -> `Figure`"
-    import matplotlib.pyplot as plt
-    colors = ['#0072B2','#E69F00','#009E73','#CC79A7','#D55E00','#56B4E9','#7A7A7A','#4B2E83','#94C973','#F0E442']
-    fig,(a,b) = plt.subplots(1,2,figsize=(10,max(2.6,.35*len(entries)+1.4)),layout='constrained',width_ratios=(2,3)); y = np.arange(len(entries))[::-1]
-    for dy,p,mark in ((.1,'penalised','o'),(-.1,'paper','s')):
-        for i,c in enumerate(summaries):
-            ci = c['intervals'][p]['dsc']
-            if ci['mean'] is None: continue
-            err = np.maximum(0, [[ci['mean']-ci['low']],[ci['high']-ci['mean']]]) if ci['low'] is not None else None # rounding may turn the two ends of an interval around
-            a.errorbar(ci['mean'], y[i]+dy, xerr=err, fmt=mark, ms=5, capsize=3, color=colors[i%10], mfc=colors[i%10] if mark=='o' else 'w', label=p if i==0 else None)
-    a.set(yticks=y, yticklabels=[e.name for e in entries], xlabel='DSC, 95 % interval', xlim=(0,1.02)); a.grid(axis='x', alpha=.3); a.legend(fontsize=7, loc='lower left')
-    rows,_ = dsc_by_structure(entries, summaries); order = anatomy.order([r[0] for r in rows]); at = {r[0]:r[2:] for r in rows}
-    for i,e in enumerate(entries): b.plot(range(len(order)), [np.nan if at[n][i] is None else at[n][i] for n in order], 'o-', ms=4, lw=1, color=colors[i%10], label=e.name)
-    b.set(xticks=range(len(order)), ylabel='DSC, penalised', ylim=(-.03,1.03)); b.set_xticklabels(order, rotation=90); b.grid(alpha=.3); b.legend(fontsize=7, loc='upper left', bbox_to_anchor=(1,1))
-    return fig
-
 # %% ../nbs/15_evaluate.ipynb #c049
 def evaluation_markdown(entries, summaries, rows, differences, info)->str:
     "All tables as Markdown"
@@ -417,30 +394,17 @@ def _difference_table(differences):
     line = lambda d: [d['entry'], d['against'], _interval(dict(mean=d['difference'],low=d['low'],high=d['high'])), d['p'], d['n']]
     return [line(d) for d in differences], ['entry','against','difference','p (Wilcoxon)','patients']
 
-_how = '''<p>DSC is the mean over structures of the mean over volumes, with a 95 % bootstrap interval over patients. <em>Penalised</em>: a missed structure and a false positive
-score 0 and the diagonal of the image. <em>Paper</em>: undefined values are dropped. <em>Matched</em>: a structure is scored against the predicted one that overlaps it most, whatever its name.
-<em>Shifted</em>: cases in which most matched vertebrae bear a wrong level. Rows whose words read a true mask show what telling the network the levels is worth; they are no result on a new scan.</p>'''
-
-def evaluation_page(entries, summaries, rows, differences, info, anatomy=LUMBAR)->str:
-    "The report page"
-    t,h = dsc_by_structure(entries, summaries); parts = ['<h2>Overall</h2>'+_how+table_html(overall_table(rows), OVERALL), figure_html(evaluation_figure(entries, summaries, anatomy), 'DSC by run and protocol, and by structure')]
-    if differences: parts.append('<h2>Differences of DSC</h2><p>On the same patients, interval by paired bootstrap.</p>'+table_html(*_difference_table(differences)))
-    parts.append('<h2>DSC by structure, penalised</h2>'+table_html(t,h))
-    parts += [f'<h2>{html.escape(e.name)}: all scores</h2>'+''.join(f'<h3>policy {p}</h3>'+table_html(structure_rows(c['exact'][p]), HEADER) for p in POLICIES) for e,c in zip(entries,summaries)]
-    return page('Evaluation', *parts, lead=info)
-
 def write_evaluation(
     entries, out,  # of `Entry`; folder
-    scheme, info:str='', anatomy=LUMBAR, seed:int=0, **more,
+    scheme, info:str='', seed:int=0, **more,
 )->str: # the Markdown
-    "Write all tables and the page; files appear by renaming"
+    "Write all tables; files appear by renaming"
     out = Path(out); sums = [collect(e.scored, seed) for e in entries]; rows,differences = overall_rows(entries, sums),difference_rows(entries)
     for e in entries: write_json(out/'scores'/f"{e.run}-{e.protocol}.json", scores_dict(e.scored, scheme, run=e.run, protocol=e.protocol, crop=e.crop))
     for name,r in (('overall',rows),('structures',structure_table(entries,sums)),('differences',differences)):
         if r: write_text(out/f'{name}.csv', rows_csv(r))
     write_json(out/'evaluation.json', more | dict(labels=scheme.name, entries=[dict(run=e.run, protocol=e.protocol, crop=e.crop, summary=c) for e,c in zip(entries,sums)], differences=differences))
     md = evaluation_markdown(entries, sums, rows, differences, info); write_text(out/'tables.md', md)
-    write_text(out/'report.html', evaluation_page(entries, sums, rows, differences, info, anatomy))
     return md
 
 # %% ../nbs/15_evaluate.ipynb #c052
@@ -457,24 +421,16 @@ def run_names(
         out[name] = r
     return out
 
-@command
-def atm_evaluate(
-    cache:str,       # prepared slice cache
-    runs:Param('run folders or weights files', str, nargs='+'),
-    protocols:str='self,generic,oracle-levels,oracle,shuffled', # sources of the words, in the order of the table
-    split:str='test',    # part of the cache: train, val, test or all
-    grid:str='source',   # source: the pixels of the files; cache: the network's grid
-    out:str=None,        # folder for tables and report (default: evaluation/ in the first run's folder)
-    device:str='cpu',    # cpu, cuda or auto
-    encoder:str=None,    # text encoder, name or folder (default: the one that each run was trained with)
-    seed:int=0,          # of the intervals
-):
-    "Score runs side by side under several sources of words: tables, intervals and a report page"
+def evaluate_into(
+    cache, runs,     # slice cache; paths of run folders or weights files
+    protocols:str,   # 'self,generic,oracle'
+    out=None,        # folder for the tables; None: evaluation/ in the first run's folder
+    split:str='test', grid:str='source', device:str='cpu', encoder=None, seed:int=0, # as `atm_evaluate`
+)->tuple[Path,str]: # the folder; the tables as Markdown
+    "Score runs side by side under several sources of words and write the tables; raises `InputError`"
     from atm_net.predict import load_predictor
-    asked = parse_protocols(protocols); named = run_names([runs] if isinstance(runs,str) else runs); c = Cache(cache)
+    asked = parse_protocols(protocols); named = run_names(runs); c = Cache(cache)
     first = next(iter(named.values())); out = Path(out) if out else (first if first.is_dir() else first.parent)/'evaluation'
-    predictors = {n:load_predictor(r, device, encoder) for n,r in named.items()}
-    entries,notes = evaluate_runs(c, predictors, asked, split, grid); n = len(entries[0].scored)
-    info = f"{n} volumes of part '{split}', scored on the {'pixels of the source' if grid=='source' else 'grid of the cache'}, labels {c.scheme.name}"+''.join(f'; {x}' for x in notes)
-    print(write_evaluation(entries, out, c.scheme, info, c.anatomy, seed, split=split, grid=grid, cache=str(cache), runs={k:str(v) for k,v in named.items()}, notes=notes), end='')
-    print(f'\nreport: {out}/report.html')
+    entries,notes = evaluate_runs(c, {n:load_predictor(r, device, encoder) for n,r in named.items()}, asked, split, grid)
+    info = f"{len(entries[0].scored)} volumes of part '{split}', scored on the {'pixels of the source' if grid=='source' else 'grid of the cache'}, labels {c.scheme.name}"+''.join(f'; {x}' for x in notes)
+    return out, write_evaluation(entries, out, c.scheme, info, seed, split=split, grid=grid, cache=str(cache), runs={k:str(v) for k,v in named.items()}, notes=notes)

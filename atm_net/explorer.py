@@ -23,7 +23,7 @@ from .phantom import Phantom, make_phantom
 from .prompts import check_prompt, holistic, parse_prompt, present_structures, slice_position, user_prompt
 from .metrics import dice
 from .predict import file_scheme, load_predictor, localise, read_mask, self_prompts
-from .figures import even_shares, ratio_bar, read_slice, slice_words, tint, word_ratio, word_shares
+from .figures import even_shares, ratio_bar, read_slice, tint, word_ratio, word_shares
 
 # %% ../nbs/19_explorer.ipynb #c006
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ def source_prompt(
     a,n = predictor.anatomy,len(ready.images)
     if source!='self':
         complete = len(ready.known)==len(predictor.scheme.names)
-        return slice_words(predictor, ready.images, source, ready.truth, complete=complete, option=option)[k]
+        return predictor.words_for(ready.images, source, option=option, truth=ready.truth, complete=complete)[0][k]
     p = (voted or self_prompts(predictor, ready.images)[0])[k]
     return p if p.source!='self' else holistic(p.structures, option, slice_position(k, n), p.complete, a, 'self')
 

@@ -7,8 +7,7 @@ __all__ = ['FRAMES', 'class_errors', 'edge_errors', 'window_sums', 'best_window'
            'on_canvas', 'cluster_scores', 'embed', 'push_apart', 'tsne', 'word_shares', 'read_slice', 'word_attention',
            'even_shares', 'choose_words', 'word_ratio', 'colour_limit', 'tint', 'ratio_bar', 'word_maps',
            'level_confusion', 'neighbour_share', 'show_confusion', 'protocol_bars', 'dice_by_structure', 'pick_cases',
-           'fullest_slice', 'spread_slices', 'slice_words', 'slice_under', 'case_words', 'case_labels', 'draw_figures',
-           'atm_figures']
+           'fullest_slice', 'spread_slices', 'slice_under', 'case_labels', 'draw_figures', 'atm_figures']
 
 # %% ../nbs/16_figures.ipynb #c003
 import textwrap
@@ -21,7 +20,7 @@ from .show import HUES, colors, command, legend, overlay, progress, save_figure,
 from .data import Cache
 from .metrics import exclude
 from .train import cache_dice, training_curves
-from .evaluate import PROMPTED, Entry, check_run, parse_protocols, run_names, run_protocols, shuffled_partner
+from .evaluate import PROMPTED, Entry, case_words, check_run, parse_protocols, run_names, run_protocols, shuffled_partner
 
 # %% ../nbs/16_figures.ipynb #c008
 def class_errors(
@@ -448,40 +447,15 @@ def spread_slices(
     return out
 
 # %% ../nbs/16_figures.ipynb #c058
-def slice_words(
-    predictor, images:np.ndarray, # (s, h, w) a whole volume on the grid, 0..1
-    protocol:str,          # self, generic, oracle, oracle-levels or shuffled; without text it does not matter
-    truth:np.ndarray=None, # (s, h, w) channels of the predictor's scheme, for the oracles
-    other:list=None,       # another patient's prompts, for `shuffled`
-    complete:bool=True,    # does the truth name all that is there?
-    option:int=None,       # 1, 2 or 3; None: as the network was trained
-)->list: # one `Prompt` per slice; [] for a network without text
-    "What a protocol says to each slice; raises `InputError`"
-    from atm_net.predict import protocol_prompts, self_prompts
-    p = predictor
-    if not p.has_text: return []
-    if protocol=='self': return self_prompts(p, images)[0]
-    return protocol_prompts(protocol, len(images), p.scheme, option or p.option, truth=truth, other=other, complete=complete, anatomy=p.anatomy)
-
 def slice_under(
     predictor, images:np.ndarray, # (s, h, w) a whole volume on the grid, 0..1
     k:int, protocol:str,          # the slice; who writes its words
     truth:np.ndarray=None,        # (s, h, w) channels of the predictor's scheme, for the oracles
-    **kwargs,                     # of `slice_words`
+    **kwargs,                     # of `words_for`
 )->tuple: # (h, w) channels of the predictor's scheme on the grid; `Prompt`, None without text
     "Labels and prompt of one slice under a protocol; raises `InputError`"
-    prompts = slice_words(predictor, images, protocol, truth, **kwargs)[k:k+1]
+    prompts = predictor.words_for(images, protocol, truth=truth, **kwargs)[0][k:k+1]
     return predictor.grid_labels(images[k:k+1], prompts)[0], prompts[0] if prompts else None
-
-def case_words(
-    predictor, cache:Cache, case:str,
-    protocol:str,     # none, self, generic, oracle, oracle-levels or shuffled
-    partner:str=None, # whose words `shuffled` borrows
-)->list: # one `Prompt` per slice; [] without text
-    "The words of a case of a cache"
-    p = predictor; x = np.asarray(cache.image(case),np.float32); full = cache.row(case)['annotated'] is None and set(p.scheme.names)<=set(cache.file_scheme.names)
-    truth = convert(np.asarray(cache.labels(case)), cache.scheme, p.scheme)[0] if protocol.startswith('oracle') else None
-    return slice_words(p, x, protocol, truth, case_words(p, cache, partner, 'oracle') if protocol=='shuffled' else None, full)
 
 def case_labels(predictor, cache:Cache, case:str, prompts, k=slice(None))->np.ndarray: # (s, h, w) channels of the cache's scheme
     "Labels of a case, or of its slices `k`, on the cache's grid"

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['METRICS', 'POLICIES', 'dice', 'jaccard', 'surface', 'surface_distances', 'hd95', 'assd', 'structure_scores',
            'exclude', 'volume_scores', 'policy_values', 'mean_of', 'summarise', 'match_levels', 'relabel_matched',
-           'level_shift', 'any_vertebra', 'by_patient', 'bootstrap_ci', 'paired_test']
+           'level_shift', 'any_vertebra', 'by_patient', 'interval', 'bootstrap_ci', 'paired_test']
 
 # %% ../nbs/11_metrics.ipynb #c004
 import numpy as np
@@ -301,6 +301,15 @@ def _drawn(
     total,count = sums
     return _headline(w@total, w@count, _means(total.sum(0), count.sum(0)))
 
+def interval(
+    value:float,       # the estimate
+    drawn:np.ndarray,  # (n,) the same of each draw
+    level:float=.95,
+)->dict: # low, high
+    "Percentile interval; a handful of draws, or a last bit, may not shut the estimate out"
+    low,high = np.quantile(drawn, [(1-level)/2,(1+level)/2])
+    return dict(low=min(float(low),value), high=max(float(high),value))
+
 def bootstrap_ci(
     by:dict,          # patient -> (volumes, structures) or (volumes,) values, NaN where undefined
     seed:int=0,
@@ -311,8 +320,7 @@ def bootstrap_ci(
     s = _sums(by.values()); mean = float(_headline(*(x.sum(0) for x in s)))
     out = dict(mean=None if np.isnan(mean) else mean, low=None, high=None, n=len(by))
     if len(by)<2 or np.isnan(mean): return out
-    low,high = np.quantile(_drawn(s, _draws(len(by), n, seed)), [(1-level)/2,(1+level)/2])
-    return out | dict(low=min(float(low),mean), high=max(float(high),mean)) # a handful of draws, or a last bit, may not shut the estimate out
+    return out | interval(mean, _drawn(s, _draws(len(by), n, seed)), level)
 
 # %% ../nbs/11_metrics.ipynb #c062
 def paired_test(
@@ -329,8 +337,8 @@ def paired_test(
     diff = float(change(np.ones((1,len(a)),int))[0])
     out = dict(difference=None if np.isnan(diff) else diff, low=None, high=None, p=None, n=len(a), test=test)
     if len(a)<2 or np.isnan(diff): return out
-    d = change(_draws(len(a), n, seed)); low,high = np.quantile(d, [.025,.975])
+    d = change(_draws(len(a), n, seed))
     each = _headline(*A)-_headline(*B); each = each[np.isfinite(each)]
     if test=='bootstrap': p = min(1., 2*(min((d<=0).sum(), (d>=0).sum())+1)/(n+1))
     else: p = stats.wilcoxon(each).pvalue if np.any(each) else 1.
-    return out | dict(low=min(float(low),diff), high=max(float(high),diff), p=float(p))
+    return out | interval(diff, d) | dict(p=float(p))

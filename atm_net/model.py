@@ -173,8 +173,8 @@ def init_from(
     for k,v in own.items():
         old = state.get(k)
         if old is None or old.ndim!=v.ndim or rest(k,old)!=rest(k,v): fresh.append(k); continue
-        new[k] = v.clone(); place = lambda col: torch.meshgrid(*[match[:,col] if i in axes.get(k,()) else torch.arange(n) for i,n in enumerate(v.shape)], indexing='ij')
-        if k in axes: new[k][place(0)] = old[place(1)]
-        else: new[k] = old
+        if k not in axes: new[k] = old; continue
+        place = lambda col: torch.meshgrid(*[match[:,col] if i in axes[k] else torch.arange(n) for i,n in enumerate(v.shape)], indexing='ij')
+        new[k] = v.clone(); new[k][place(0)] = old[place(1)]
     model.load_state_dict(own|new)
     return dict(taken=len(new), fresh=fresh, new_structures=[n for n in names if n not in old_names])

@@ -18,6 +18,7 @@ import numpy as np
 from fastcore.script import Param
 from .anatomy import InputError, LUMBAR, get_anatomy
 from .show import command
+from .data import spider_values
 
 # %% ../nbs/05_prompts.ipynb #c006
 SOURCES = ('self','generic','user','report','oracle','oracle-levels','shuffled') # where the words come from
@@ -365,18 +366,12 @@ def vote_levels(
 
 # %% ../nbs/05_prompts.ipynb #c050
 def volume_prompts(
-    labels:np.ndarray,      # (s, h, w) channels of `scheme`
-    scheme, option:int=3,
-    certain_only:bool=True, # only structures of the voted run, seen in the slice or beside it; says 'at least'
-    min_pixels:int=MIN_PIXELS, anatomy=LUMBAR, source:str='self',
+    names, n:int,         # structures in view in the volume; n slices
+    option:int=3, complete:bool=True, # False: at least these
+    anatomy=LUMBAR, source:str='self',
 )->list: # one `Prompt` per slice
-    "ATPG for a whole volume (ours); `certain_only=False` is the paper's slice by slice"
-    n = len(labels)
-    if not certain_only: return [atpg(l, scheme, k, n, option, True, min_pixels, anatomy, source) for k,l in enumerate(labels)]
-    run = set(vote_levels(labels, scheme, min_pixels=min_pixels, anatomy=anatomy))
-    seen = [set(present_structures(l, scheme, min_pixels))&run for l in labels]
-    near = [set().union(*seen[max(0,k-1):k+2]) for k in range(n)]
-    return [holistic(s, option, slice_position(k, n), False, anatomy, source) for k,s in enumerate(near)]
+    "The holistic prompts of a volume whose structures are known (ours)"
+    return [holistic(names, option, slice_position(k, n), complete, anatomy, source) for k in range(n)]
 
 # %% ../nbs/05_prompts.ipynb #c053
 def shift_levels(
@@ -573,17 +568,12 @@ def user_prompt(
     return parse_prompt(check_prompt(text, anatomy).strip(), anatomy, 'user')
 
 # %% ../nbs/05_prompts.ipynb #c069
-def _beyond(scheme, values):
-    "SPIDER's legal values beyond the table, (ignored, further names), in a file that shows by a value from 100 that it is SPIDER's"
-    from atm_net.data import spider_values
-    return spider_values(scheme, list(values)) if max(values, default=0)>=100 else ([],{})
-
 def guess_scheme(
     values,         # integers found in a label file
     anatomy=LUMBAR,
 )->str:
     "The label scheme that fits `values`: SPIDER's if there is a value from 100, else the smallest that knows them all; raises `InputError`"
-    values = {int(v) for v in values}-{0}; legal = {n:{*s.values.values()}.union(*_beyond(s, values)) for n,s in anatomy.schemes.items()}
+    values = {int(v) for v in values}-{0}; legal = {n:{*s.values.values()}.union(*spider_values(s, list(values))) for n,s in anatomy.schemes.items()}
     fits = [n for n in legal if values<=legal[n]]; odd = min((sorted(values-v) for v in legal.values()), key=len)
     if not fits: raise InputError(f"label value(s) {', '.join(map(str,odd[:8]))} fit no scheme of the {anatomy.name}: say which with --labels")
     fits = [n for n in fits if (n=='spider')==any(v>=100 for v in values)] or fits
@@ -606,7 +596,7 @@ def _from_mask(path, scheme, k, option, classwise, anatomy):
     except InputError as e: raise InputError(f'{path}: {e}') from e
     if not scheme: print(f"{path}: read as scheme '{name}' (choose another with --labels)", file=sys.stderr)
     scheme = anatomy.scheme(name)
-    try: labels = scheme.encode(vol.data, *_beyond(scheme, values))
+    try: labels = scheme.encode(vol.data, *spider_values(scheme, values))
     except InputError as e: raise InputError(f'{path}: {e}') from e
     n = len(labels)
     per = [atpg(l, scheme, i, n, option, anatomy=anatomy) for i,l in enumerate(labels)] if k is None else [atpg(labels[k], scheme, k, n, option, anatomy=anatomy)] if 0<=k<n else slice_position(k, n)

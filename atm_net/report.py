@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['LIMIT', 'LIMITS', 'slug', 'text_html', 'section', 'provenance_html', 'figures_html', 'image_html', 'build_page',
-           'demo_page', 'read_evaluation', 'headline', 'evaluation_report']
+           'demo_page', 'read_evaluation', 'headline', 'evaluation_report', 'atm_evaluate']
 
 # %% ../nbs/18_report.ipynb #c003
 import base64, html, re
 from pathlib import Path
 from types import SimpleNamespace
+from fastcore.script import Param
 from .anatomy import LUMBAR, InputError
-from .show import cell, figure_html, page, read_json, table_html, write_text
-from .evaluate import HEADER, OVERALL, dsc_by_structure, headline_text, overall_rows, overall_table, structure_rows
+from .show import cell, command, figure_html, page, read_json, table_html, write_text
+from .data import Cache
+from .evaluate import HEADER, OVERALL, dsc_by_structure, evaluate_into, headline_text, overall_rows, overall_table, structure_rows
 from .figures import dice_by_structure, protocol_bars
 
 # %% ../nbs/18_report.ipynb #c008
@@ -178,7 +180,7 @@ def _drawn(figures, room):
 
 def evaluation_report(
     folder,           # of `atm_evaluate`
-    out=None,         # file; None: page.html in the folder
+    out=None,         # file; None: report.html in the folder
     figures=None,     # folder of `atm_figures`; None: no pictures of cases
     panels=(),        # further (title, caption, Figure)
     provenance=None,  # further names and values
@@ -193,9 +195,28 @@ def evaluation_report(
     used = sum(len(x) for _,x in sections)+len(full); sections += _drawn(figures, LIMIT*9//10-used) if figures else []
     info = {k:d[k] for k in ('cache','split','grid','labels','runs','notes') if d.get(k)} | (provenance or {})
     sections += [('All scores',full), ('Where this came from',provenance_html(info))]
-    out = Path(out) if out else Path(folder)/'page.html'; write_text(out, build_page(title, headline(rows), sections)); return out
+    out = Path(out) if out else Path(folder)/'report.html'; write_text(out, build_page(title, headline(rows), sections)); return out
 
 def _differences(rows)->str:
     "Paired differences of Dice as text and table"
     span = lambda r: '–' if r['difference'] is None else f"{r['difference']:+.3f}"+('' if r['low'] is None else f" [{r['low']:+.3f}, {r['high']:+.3f}]")
     return text_html('Each row against the first, on the same patients; the interval is a paired bootstrap over patients.')+table_html([[r['entry'],r['against'],span(r),r['p'],r['n']] for r in rows], ['row','against','Dice','p (Wilcoxon)','patients'])
+
+# %% ../nbs/18_report.ipynb #c031
+@command
+def atm_evaluate(
+    cache:str,       # prepared slice cache
+    runs:Param('run folders or weights files', str, nargs='+'),
+    protocols:str='self,generic,oracle-levels,oracle,shuffled', # sources of the words, in the order of the table
+    split:str='test',    # part of the cache: train, val, test or all
+    grid:str='source',   # source: the pixels of the files; cache: the network's grid
+    out:str=None,        # folder for tables and report (default: evaluation/ in the first run's folder)
+    figures:str=None,    # folder of atm_figures, whose pictures go into the report
+    device:str='cpu',    # cpu, cuda or auto
+    encoder:str=None,    # text encoder, name or folder (default: the one that each run was trained with)
+    seed:int=0,          # of the intervals
+):
+    "Score runs side by side under several sources of words: tables, intervals and a report page"
+    if figures is not None: read_json(Path(figures)/'figures.json')                     # before hours of scoring
+    folder,tables = evaluate_into(cache, [runs] if isinstance(runs,str) else runs, protocols, out, split, grid, device, encoder, seed); print(tables, end='')
+    print(f'\nreport: {evaluation_report(folder, figures=figures, anatomy=Cache(cache).anatomy)}')

@@ -17,9 +17,9 @@ import numpy as np
 from .anatomy import InputError, suggest
 from .show import command, read_json, table_md, save_figure, write_json, write_text
 from .data import Cache
-from .metrics import METRICS, POLICIES, _drawn, _draws, _sums, by_patient, mean_of, summarise
+from .metrics import METRICS, POLICIES, _drawn, _draws, _sums, by_patient, interval, mean_of, summarise
 from .measures import rows_csv
-from .predict import load_predictor, weights_file
+from .predict import load_predictor, weights_id
 from .train import PRESETS, Config, Stopped, World, cache_hash, join_world, open_run, train
 from .evaluate import PROMPTED, evaluate_runs, parse_protocols, read_scores, run_protocols, scores_dict
 
@@ -132,8 +132,7 @@ def _interval(x)->dict: # (n+1,), the first is the observed value
     "Observed value and the 95 % interval of the drawn ones; no interval with a single patient"
     out = dict(mean=None if np.isnan(x[0]) else float(x[0]), low=None, high=None)
     if out['mean'] is None or len(x)==1 or not np.isfinite(x[1:]).any(): return out
-    low,high = np.nanquantile(x[1:],(.025,.975))
-    return out|dict(low=min(float(low),out['mean']), high=max(float(high),out['mean'])) # equal values may differ in their last bit
+    return out|interval(out['mean'], x[1:][np.isfinite(x[1:])])
 
 def compare(
     methods:dict,            # row name -> {seed: `Scores`} (empty: nothing to show)
@@ -239,8 +238,6 @@ def finished(
         with safe_open(Path(folder)/'last.safetensors','pt') as f: return json.loads((f.metadata() or {})['atm_net'])['steps']>=cfg.steps
     except (OSError, SafetensorError, KeyError, ValueError): return False # not there or not whole: train it
 
-def _sha(path)->str: return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
-
 @contextmanager
 def _timed(folder, what:str):
     "Add the seconds to times.json, also of a run that breaks off"
@@ -264,7 +261,7 @@ def score_run(
 )->dict: # protocol -> `Scores`
     "Scores of a trained run, taken only where they are missing or of other weights; raises `InputError`"
     folder = Path(folder); reads = run.config.network=='atm_net' and run.config.hasf; want,_ = run_protocols(run.name, reads, protocols)
-    key = dict(weights=_sha(weights_file(folder)), cache=cache_hash(cache)); files = {q:folder/'scores'/f'{q}-{split}-{on}.json' for q in want}
+    key = dict(weights=weights_id(folder)['sha256'], cache=cache_hash(cache)); files = {q:folder/'scores'/f'{q}-{split}-{on}.json' for q in want}
     fresh = lambda f: f.exists() and all(read_json(f)['summary'].get(k)==v for k,v in key.items())
     if lack := [q for q in want if not fresh(files[q])]:
         with _timed(folder,'evaluate'):

@@ -256,12 +256,13 @@ def cache_dice(pred:np.ndarray, truth:np.ndarray, known)->float:
 
 def validate(predictor, cache:Cache, cases)->dict: # protocol -> mean over volumes
     "Dice by `generic` and `self` (or `none`) over volumes of the cache"
-    from atm_net.predict import protocol_prompts, self_prompts
+    from atm_net.predict import self_prompts
     scores = {}
     for c in cases:
         x,y,known = np.asarray(cache.image(c), np.float32),np.asarray(cache.labels(c)),np.asarray(cache.annotated(c))
-        todo = dict(none=None) if not predictor.has_text else dict(generic=protocol_prompts('generic', len(x), predictor.scheme, anatomy=predictor.anatomy), self=self_prompts(predictor, x)[0])
-        for name,prompts in todo.items(): scores.setdefault(name,[]).append(cache_dice(predictor.grid_labels(x, prompts), y, known))
+        if predictor.has_text: seen = self_prompts(predictor, x)[2]; labels = dict(generic=seen[0], self=seen[-1])
+        else: labels = dict(none=predictor.grid_labels(x))
+        for name,l in labels.items(): scores.setdefault(name,[]).append(cache_dice(l, y, known))
     return {k:float(np.nanmean(v)) for k,v in scores.items()}
 
 # %% ../nbs/14_train.ipynb #c027
@@ -363,14 +364,13 @@ def fit(
     every:int=10,      # steps between log rows
     val_every:int=None, # steps between validations; None: a quarter of the text stage, at most 500
     save_every:int=200, # steps between checkpoints
-    val_first=False,    # validate before the first step too, as a start from other weights deserves
 ):
     "Run from the current step to the end; SIGTERM and Ctrl-C save a checkpoint and leave"
     cfg,lead = t.cfg,t.world.lead; val_every = val_every or max(1,min(500,(cfg.steps-stage_border(cfg)+3)//4))
     log = Log(t.run/'log.csv', t.step) if lead else None
     bar,before = _bar(cfg.steps, t.step, lead),_on_signal(t)
     try:
-        if val_first and t.step==0 and lead: _report(t, log, bar)
+        if lead and t.step==0 and 'init' in t.meta: _report(t, log, bar) # a start from other weights has a score of its own
         _loop(t, log, bar, every, val_every, save_every)
     finally:
         bar.close()
@@ -457,11 +457,11 @@ def cache_hash(cache:Cache)->str:
 def start_from(t:Trainer, weights)->str:
     "Take over what fits from other weights and say what starts fresh"
     from atm_net.model import class_axes, init_from, read_weights
-    from atm_net.predict import weights_file
+    from atm_net.predict import weights_file, weights_id
     path = weights_file(weights); state,meta = read_weights(path)
     info = init_from(t.net, state, list(t.cache.scheme.names), list(meta['values']), class_axes(t.cfg.network, t.cfg.feature_size, t.meta['kwargs']))
     if not info['taken']: raise InputError(f"{path}: nothing of this {meta['network']} fits a {t.cfg.network} of feature size {t.cfg.feature_size}")
-    t.meta['init'] = dict(weights=path.name, sha256=hashlib.sha256(path.read_bytes()).hexdigest()[:12])
+    t.meta['init'] = weights_id(path)
     fresh = sorted({k.split('.')[0] for k in info['fresh']})
     return f"{path}: {info['taken']} tensors taken over; fresh: {', '.join(fresh) or 'nothing'}" + (f"; new structures: {', '.join(info['new_structures'])}" if info['new_structures'] else '')
 
@@ -478,7 +478,7 @@ def train(
         if state: t.step,t.best = state['step'],state['best']
         if resume and world.lead: print(f'{run}: going on from step {t.step}' if state else f'{run}: no checkpoint yet, starting at step 0', file=sys.stderr)
         if t.step>=cfg.steps: world.lead and print(f'{run}: finished already ({t.step} steps)', file=sys.stderr)
-        else: fit(t, val_first=bool(init), **kwargs)
+        else: fit(t, **kwargs)
     except BaseException: leave_world(world, wait=False); raise
     leave_world(world)
     return run
@@ -531,9 +531,10 @@ def pack(
     "Weights of a run as the package ships them: float16, with the phantoms that they were trained on"
     from atm_net.model import load_network, save_weights
     from atm_net.predict import weights_file
-    model,meta = load_network(weights_file(run)); f = Path(run)/'config.json'
-    made = Path(Cache(read_json(f)['cache']['path']).manifest['root'])/'phantom.json' if f.is_file() else Path(run)
-    if made.name=='phantom.json' and made.is_file(): meta |= dict(phantoms={k:v for k,v in read_json(made).items() if k in ('patients','seed','labels','vertebra')})
+    model,meta = load_network(weights_file(run)); config = Path(run)/'config.json'
+    if config.is_file():
+        made = Path(Cache(read_json(config)['cache']['path']).manifest['root'])/'phantom.json'
+        if made.is_file(): meta |= dict(phantoms={k:v for k,v in read_json(made).items() if k in ('patients','seed','labels','vertebra')})
     save_weights(out, model, meta|dict(write_scheme=write_scheme), half=True)
 
 # %% ../nbs/14_train.ipynb #c046

@@ -1,6 +1,7 @@
-"A training run in float64, as one process or under torchrun: `double_run.py CACHE RUN BATCH STEPS` (used by test_torchrun)"
+"A training run in float64, as one process or under torchrun: `double_run.py CACHE RUN BATCH STEPS`; goes on if RUN is there already (used by test_torchrun)"
 import sys
 from dataclasses import replace
+from pathlib import Path
 import torch
 from atm_net import train as T
 
@@ -17,4 +18,4 @@ if __name__=='__main__':
     torch.set_default_dtype(torch.float64); T.SliceDataset,T.Words = Doubles,DoubleWords
     T.Trainer.validate = lambda self,log: {}                    # validation is in float32
     cfg = replace(T.PRESETS['tiny'], batch=int(batch), steps=int(steps), warmup=0, plain=.5)
-    T.train(cache, run, cfg, device='cpu', every=1, val_every=int(steps))
+    T.train(cache, run, cfg, resume=Path(run).exists(), device='cpu', every=1, val_every=int(steps), save_every=2)
