@@ -55,15 +55,15 @@ def learnt(run:Path)->str:
 
 def figures(p:Predictor, cache:Cache, entries, run:Path)->list: # of (title, caption, Figure)
     "The panels of the page"
-    case = median_case(entries); s = case_slices(p, cache, case); words,shares = word_attention(p, s['image'], s['by']['self'][1])
+    case = median_case(entries); s = case_slices(p, cache, case); words,shares = word_attention(p, s['image'], s['by']['oracle'][1]) # its sentence names levels, whatever `self` dared to say
     said = {n:str(pr) for n,(l,pr) in s['by'].items()}
     fig,info = cloud(p, cache, cache.cases()[:6]); rows = overall_rows(entries, [collect(e.scored) for e in entries])
     return [('One slice, three prompts', f"Volume {case}, slice {s['k']+1}: image, truth, and what the network answers to each prompt. Boxes are placed by rule, where structures are confused and where edges differ most.",
              qualitative(s['image'], s['truth'], {n:l for n,(l,_) in s['by'].items()}, p.scheme, s['spacing'], texts=said)),
-            ('Where each word looks', 'Attention of the last but one stage on words of the self-made prompt. Where a word gets more (purple) or less (orange) than its usual share; maps within a few per cent of the mean show hardly any preference.', word_maps(s['image'], words, shares[-2], title=f'stage {len(shares)-1} of {len(shares)}')),
+            ('Where each word looks', 'Attention of the last but one stage on words of the oracle prompt. Where a word gets more (purple) or less (orange) than its usual share; maps within a few per cent of the mean show hardly any preference.', word_maps(s['image'], words, shares[-2], title=f'stage {len(shares)-1} of {len(shares)}')),
             ('How much a prompt is worth', "Dice of the shipped model by protocol. 'oracle' reads words made from the true mask, 'shuffled' those of another patient: neither is available for a new scan.", protocol_bars(rows)),
             ('Do structures separate?', f"t-SNE of decoder features, one dot per structure and slice. Silhouette {info['silhouette']:.2f}; a map of this kind shows neighbourhoods, not distances.", fig),
-            ('Training works', 'A copy of the shipped network trains on for a short while with the volumes above that are its training part. Step 0 is the shipped model; the validation volume is never trained on. With so few volumes it soon learns them by heart. '+learnt(run), training_curves(run/'log.csv'))]
+            ('A short training', 'A copy of the shipped network trains on for a short while with the volumes above that are its training part. Step 0 is the shipped model; the validation volume is never trained on. With so few volumes it soon learns them by heart. '+learnt(run), training_curves(run/'log.csv'))]
 
 # %% ../nbs/20_demo.ipynb #c011
 def open_demo(out:Path, job:dict):
@@ -92,8 +92,8 @@ def stages(out:Path, p:Predictor, patients:int, seed:int, cfg:Config):
 def tables(p:Predictor, entries)->list: # of (title, rows, header, note)
     "The tables of the page"
     sums = [collect(e.scored) for e in entries]; rows = overall_rows(entries, sums)
-    ci = lambda r,k: '–' if r[k] is None else f'{r[k]:.3f}' if r[k+'_low'] is None else f"{r[k]:.3f} ({r[k+'_low']:.3f} to {r[k+'_high']:.3f})"
-    overall = [[r['protocol'], r['reads_mask'], ci(r,'penalised_dsc'), ci(r,'penalised_hd95_mm'), r['any_vertebra'], f"{r['shifted']} of {r['shift_n']}"] for r in rows]
+    ci = lambda r,k,d=3: '–' if r[k] is None else f'{r[k]:.{d}f}' if r[k+'_low'] is None else f"{r[k]:.{d}f} ({r[k+'_low']:.{d}f} to {r[k+'_high']:.{d}f})"
+    overall = [[r['protocol'], r['reads_mask'], ci(r,'penalised_dsc'), ci(r,'penalised_hd95_mm',0), r['any_vertebra'], f"{r['shifted']} of {r['shift_n']}"] for r in rows]
     per,head = dsc_by_structure(entries, sums)
     return [('Scores by protocol', overall, ['prompt','reads a true mask','Dice, exact level','HD95 (mm)','Dice, any vertebra','cases off by a level'], 'Mean over structures of the mean over volumes; a missed or invented structure counts 0. 95 % intervals by bootstrap over patients.'),
             ('Dice of each structure', per, [h.replace('shipped: ','') for h in head], 'present: volumes that show it')]
@@ -102,7 +102,7 @@ def tables(p:Predictor, entries)->list: # of (title, rows, header, note)
 def atm_demo(
     out:str='runs/demo', # folder to write
     patients:int=8, # synthetic patients, held out from the training of the shipped weights
-    steps:int=100, # of the short training
+    steps:int=200, # of the short training
     seed:int=SEED, # of phantoms and training
 ):
     "The main job on the embedded default: leaves report.html with figures and tables"

@@ -206,7 +206,7 @@ def plot_curves(
     for ax in axs.flat[len(panels):]: ax.axis('off')
     for (name,lines),ax in zip(panels.items(), axs.flat):
         for (k,p),color in zip(lines.items(), HUES): ax.plot(*zip(*p), color=color, marker='.' if len(p)<30 else None, lw=1.3, label=k.removeprefix('val_'))
-        ax.set(xlabel='step'); ax.set_title(name, fontsize=9); ax.grid(alpha=.3)
+        ax.set(xlabel='step'); ax.update_datalim([(p[0][0],0) for p in lines.values()]); ax.autoscale_view(); ax.set_title(name, fontsize=9); ax.grid(alpha=.3) # from 0, or noise looks like a trend
         if len(lines)>1: ax.legend(fontsize=7, frameon=False)
     if title: fig.suptitle(title, fontsize=10)
     return fig
