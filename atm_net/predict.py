@@ -428,6 +428,8 @@ def atm_prepare(
     crop:str='fov', # fov: whole field of view; self: found by the model; oracle: taken from the mask
     weights:str=None, # model for --crop self (default: the one that ships)
     split:str='random', # random (8:1:1 by patient) or official (SPIDER's overview.csv)
+    partial:str='keep', # SPIDER's partly visible vertebrae: keep (as the vertebra) or ignore
+    above:str='ignore', # SPIDER's levels above T9: ignore, or refuse the case
     strict:bool=False, # end with status 2 at the first bad case
     anatomy:str=None, # YAML of another anatomy
     seed:int=0, # of the split
@@ -437,7 +439,7 @@ def atm_prepare(
     if crop not in ('fov','self','oracle'): raise InputError(f"--crop '{crop}' is unknown: use fov, self or oracle")
     if size is not None and size<1: raise InputError(f'--size {size}: must be positive')
     grid = Grid(size=size) if size else Grid(size=384) if preset=='paper' else Grid(spacing=2.)
-    cohort = open_cohort(root, layout, labels, annotated, get_anatomy(anatomy))
+    cohort = open_cohort(root, layout, labels, annotated, get_anatomy(anatomy), partial, above)
     find = which = None
     if crop=='self': p,which = load_predictor(weights),weights_id(weights); find = lambda vol: localise(p, vol)
     return prepare(cohort, cache, grid, crop=crop, seed=seed, strict=strict, localise=find, splits=split, localiser=which)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HUES', 'atomic_path', 'write_text', 'write_json', 'read_json', 'run_command', 'command', 'progress', 'show_slice',
-           'colors', 'overlay', 'legend', 'contact_sheet', 'read_rows', 'plot_curves', 'save_figure', 'figure_html',
-           'cell', 'table_html', 'table_md', 'page']
+           'colors', 'overlay', 'legend', 'contact_sheet', 'thumbnail', 'read_rows', 'plot_curves', 'save_figure',
+           'figure_html', 'picture_html', 'legend_html', 'cell', 'table_html', 'table_md', 'page']
 
 # %% ../nbs/01_show.ipynb #c004
 import base64, csv, functools, html, inspect, io, json, math, os, sys
@@ -178,6 +178,26 @@ def contact_sheet(
     return fig
 
 # %% ../nbs/01_show.ipynb #c021
+def thumbnail(
+    img:np.ndarray,         # (h, w)
+    labels:np.ndarray=None, # (h, w) channels of `scheme`
+    scheme=None,
+    spacing=None,           # (row, column) in mm
+    side:int=220,           # px of the longer side
+    alpha:float=.4,         # opacity of the colours
+    anatomy=LUMBAR,
+)->np.ndarray: # (h', w', 3) uint8
+    "A slice as a small picture in its true proportions, structures in colour with an opaque border"
+    from PIL import Image
+    mm = [n*d for n,d in zip(img.shape, spacing or (1,1))]; size = [max(1, round(l*side/max(mm))) for l in mm[::-1]]
+    img = np.nan_to_num(img); lo,hi = np.percentile(img, (1,99)); grey = np.uint8(np.clip((img-lo)/max(hi-lo, 1e-6), 0, 1)*255)
+    out = np.repeat(np.asarray(Image.fromarray(grey).resize(size, Image.BILINEAR), float)[...,None], 3, 2)
+    if labels is not None:
+        lab = np.asarray(Image.fromarray(labels).resize(size, Image.NEAREST)); on = (lab>0)&(lab!=IGNORE); a = np.where(_border(lab), 1, alpha)[on,None]
+        out[on] = out[on]*(1-a)+255*a*colors(scheme, anatomy)[lab[on]]
+    return out.astype(np.uint8)
+
+# %% ../nbs/01_show.ipynb #c024
 def read_rows(path)->list: # of dicts; numbers as float, '' as None
     "Rows of a CSV"
     def num(v):
@@ -217,7 +237,7 @@ def save_figure(fig, path, dpi:int=80):
     with atomic_path(path) as t: fig.savefig(t, dpi=dpi, bbox_inches='tight')
     plt.close(fig)
 
-# %% ../nbs/01_show.ipynb #c024
+# %% ../nbs/01_show.ipynb #c027
 _css = '''body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
 h1{margin-bottom:.2rem}h2{margin-top:2.2rem;border-bottom:1px solid #ddd}img{max-width:100%;height:auto}.lead{color:#555}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;display:block;overflow-x:auto}td,th{padding:.2rem .7rem;border-bottom:1px solid #e5e5e5;text-align:right}
@@ -229,6 +249,22 @@ def figure_html(fig, caption:str='', dpi:int=80)->str:
     b = io.BytesIO(); fig.savefig(b, format='png', dpi=dpi, bbox_inches='tight'); plt.close(fig)
     cap = f'<figcaption>{html.escape(caption)}</figcaption>' if caption else ''
     return f'<figure><img alt="{html.escape(caption or "figure")}" src="data:image/png;base64,{base64.b64encode(b.getvalue()).decode()}">{cap}</figure>'
+
+def picture_html(
+    rgb:np.ndarray, # (h, w, 3) uint8
+    caption:str='', quality:int=75,
+)->str:
+    "A small picture as an HTML figure with the JPEG inside"
+    from PIL import Image
+    b = io.BytesIO(); Image.fromarray(rgb).save(b, 'JPEG', quality=quality); cap = html.escape(caption)
+    return f'<figure><img alt="{cap or "picture"}" width="{rgb.shape[1]}" height="{rgb.shape[0]}" src="data:image/jpeg;base64,{base64.b64encode(b.getvalue()).decode()}">'+(f'<figcaption>{cap}</figcaption>' if cap else '')+'</figure>'
+
+def legend_html(
+    scheme, present=None, # names to list; None lists all
+    anatomy=LUMBAR,
+)->str:
+    "Names with their colours, top-down"
+    return '<p>'+' '.join(f'<span style="white-space:nowrap"><span style="color:{anatomy[n].color}">&#9632;</span> {html.escape(n)}</span>' for n in anatomy.order(scheme.names if present is None else present))+'</p>'
 
 def cell(v)->str:
     "A value as a table shows it: 3 decimals, an em dash for None"
@@ -244,8 +280,8 @@ def table_md(rows, header)->str:
     "Rows (sequences) as a Markdown table"
     return '\n'.join('| '+' | '.join(map(cell,r))+' |' for r in (header, ['---']*len(header), *rows))+'\n'
 
-def page(title:str, *sections:str, lead:str='')->str:
+def page(title:str, *sections:str, lead:str='', style:str='')->str: # `style`: further CSS
     "One self-contained HTML page"
     return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-            f'<title>{html.escape(title)}</title><style>{_css}</style></head><body><h1>{html.escape(title)}</h1>'
+            f'<title>{html.escape(title)}</title><style>{_css}{style}</style></head><body><h1>{html.escape(title)}</h1>'
             f'<p class="lead">{html.escape(lead)}</p>'+'\n'.join(sections)+'</body></html>\n')
