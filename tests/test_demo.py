@@ -10,5 +10,5 @@ def test_demo_in_ten_minutes(tmp_path):
     page = (tmp_path/'demo'/'report.html').read_text(encoding='utf-8')
     assert minutes<10, f'{minutes:.1f} minutes'
     assert page.count('data:image/png;base64,')==5 and not re.search(r'(src|href)="https?:', page)
-    for name in ('phantoms','cache','masks','scores','training'): assert (tmp_path/'demo'/name).is_dir(), name
+    for name in ('phantoms','cache','masks','scores','practice','training'): assert (tmp_path/'demo'/name).is_dir(), name
     assert 'open' in r.out and len(page)<6e6
