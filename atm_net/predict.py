@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['SHIPPED', 'PROTOCOLS', 'TRUST', 'pad32', 'slice_probs', 'Prediction', 'weights_file', 'weights_id', 'pick_device',
-           'load_predictor', 'Predictor', 'choose_protocol', 'protocol_prompts', 'agreement', 'self_prompts',
-           'words_for', 'localise', 'predict', 'segment', 'mask_values', 'reading', 'fitting_schemes', 'side_schemes',
-           'unsure', 'file_scheme', 'read_mask', 'prediction_figure', 'spare_inputs', 'atm_predict', 'atm_prepare']
+           'load_predictor', 'Predictor', 'choose_protocol', 'protocol_prompts', 'agreement', 'Vote', 'self_prompts',
+           'vote_figure', 'words_for', 'localise', 'predict', 'segment', 'mask_values', 'reading', 'fitting_schemes',
+           'side_schemes', 'unsure', 'file_scheme', 'read_mask', 'prediction_figure', 'spare_inputs', 'atm_predict',
+           'atm_prepare']
 
 # %% ../nbs/12_predict.ipynb #c004
 import hashlib, re, sys
@@ -17,7 +18,7 @@ from .anatomy import LUMBAR, InputError, Scheme, convert, get_anatomy
 from .show import command, overlay, progress, save_figure, legend, write_json
 from .volumes import Volume, check_image, check_pair, is_volume, list_volumes, read_labels, read_volume, volume_stem, write_labels
 from .data import Cache, Grid, crop_oracle, normalise, open_cohort, prepare, spider_values
-from .prompts import atpg, guess_scheme, holistic, present_structures, report_prompt, slice_position, user_prompt, volume_prompts, vote_levels
+from .prompts import atpg, guess_scheme, holistic, present_structures, report_prompt, report_text, slice_position, support, SUPPORT, user_prompt, volume_prompts, vote_levels
 
 # %% ../nbs/12_predict.ipynb #c006
 def pad32(
@@ -54,7 +55,7 @@ class Prediction:
     scheme:object              # `Scheme`
     protocol:str
     prompts:list               # one `Prompt` per slice; [] without text
-    trace:list = field(default_factory=list) # self: structures voted in each round
+    trace:list = field(default_factory=list) # self: one `Vote` per round
 
 def weights_file(
     path=None, # None: the shipped model; a run folder: its best weights; a file: itself
@@ -192,21 +193,51 @@ def agreement(
     both = np.isin(a, bodies)&np.isin(b, bodies)
     return float((a==b)[both].mean()) if both.any() else 0.
 
+@dataclass(frozen=True)
+class Vote:
+    "One round of `self`: what the slices voted for, and what came of it"
+    names:tuple            # structures voted, top-down
+    support:dict           # name -> share of the votes
+    outcome:str            # 'nothing found', 'settled' (the words are as before), 'confirmed' or 'not confirmed'
+    agreement:float=None   # of the pass with the words and the one before, if there was one
+
+    def __str__(self):
+        said = f', agreement {self.agreement:.2f}' if self.agreement is not None else ''
+        return f"{', '.join(self.names) or 'nothing'} ({self.outcome}{said})"
+
 def self_prompts(
     predictor:Predictor, images:np.ndarray, # (s, h, w) on the grid
     rounds:int=3,                           # passes at most (ours)
     trust:float=TRUST,
-)->tuple[list,list,list]: # prompts; the structures voted after each pass; labels on the grid of the passes that count: [0] generic, [-1] under the prompts
+)->tuple[list,list,list]: # prompts; a `Vote` for each pass that was asked; labels on the grid of the passes that count: [0] generic, [-1] under the prompts
     "Generic prompt, prediction, vote, ATPG, and the words stay if the next pass confirms them (ours)"
     a,n = predictor.anatomy,len(images); prompts = protocol_prompts('generic', n, predictor.scheme, anatomy=a); trace = []
     seen = [predictor.grid_labels(images, prompts)]
     for _ in range(rounds-1):
-        trace.append(vote_levels(seen[-1], predictor.scheme, anatomy=a)); new = volume_prompts(trace[-1], n, predictor.option, anatomy=a)
-        if not trace[-1] or [str(p) for p in new]==[str(p) for p in prompts]: break
-        told = predictor.grid_labels(images, new)
-        if agreement(seen[-1], told, predictor.scheme, a)<trust: break
+        names = vote_levels(seen[-1], predictor.scheme, anatomy=a); new = volume_prompts(names, n, predictor.option, anatomy=a)
+        note = lambda outcome,agree=None: trace.append(Vote(names, support(seen[-1], predictor.scheme, anatomy=a), outcome, agree))
+        if not names: note('nothing found'); break
+        if [str(p) for p in new]==[str(p) for p in prompts]: note('settled'); break
+        told = predictor.grid_labels(images, new); agree = agreement(seen[-1], told, predictor.scheme, a)
+        note('confirmed' if agree>=trust else 'not confirmed', agree)
+        if agree<trust: break
         prompts = new; seen.append(told)
     return prompts,trace,seen
+
+def vote_figure(
+    trace,  # `Vote`s of `self_prompts`
+    anatomy=LUMBAR,
+): # -> Figure
+    "What each round of `self` voted for: support of each structure, those in the words filled, those left out hatched"
+    from matplotlib.figure import Figure
+    fig = Figure(figsize=(7, .5+1.5*max(1,len(trace))), layout='constrained'); axs = fig.subplots(max(1,len(trace)), 1, squeeze=False)[:,0]
+    if not trace: axs[0].set_axis_off(); axs[0].text(.5, .5, 'no vote: one pass only', ha='center')
+    for i,(ax,v) in enumerate(zip(axs, trace), 1):
+        names = [n for n in anatomy.top_down if n in v.support and anatomy[n].kind!='disc']; bars = ax.bar(names, [v.support[n] for n in names], color=[anatomy[n].color if n in v.names else 'none' for n in names], edgecolor='k', lw=.6)
+        for n,b in zip(names, bars): b.set_hatch('' if n in v.names else '////')
+        ax.axhline(SUPPORT, color='k', ls='--', lw=1); ax.set(ylim=(0,1.05), ylabel='support')
+        ax.set_title(f'vote {i}: {v.outcome}' + (f' (agreement {v.agreement:.2f}, needed {TRUST:.2f})' if v.agreement is not None else ''), fontsize=9)
+    return fig
 
 def words_for(
     self:Predictor, images:np.ndarray, # (s, h, w) a whole volume on the grid, 0..1: `self` must see all of it to vote
@@ -256,7 +287,7 @@ def segment(
     check_image(volume)
     return load_predictor(weights).predict(volume, **kwargs)
 
-# %% ../nbs/12_predict.ipynb #c026
+# %% ../nbs/12_predict.ipynb #c028
 def mask_values(
     paths, # mask files
 )->dict: # path -> set of the values in it, without 0
@@ -317,7 +348,7 @@ def read_mask(
     try: return v,scheme.encode(v.data, ignore, alias)
     except InputError as e: raise InputError(f'{path}: {e}') from e
 
-# %% ../nbs/12_predict.ipynb #c029
+# %% ../nbs/12_predict.ipynb #c031
 def prediction_figure(
     volume:Volume, pr:Prediction, anatomy=LUMBAR, n:int=3, # slices to show, spread over the volume
 ):
@@ -373,7 +404,7 @@ def _companion(path, volume, what):
     if not hits: raise InputError(f'{path}: no {what} for {Path(volume).name}')
     return hits[0]
 
-# %% ../nbs/12_predict.ipynb #c030
+# %% ../nbs/12_predict.ipynb #c032
 @command
 def atm_predict(
     volume:str, # .mha, .nii, .nii.gz, a DICOM folder, or a folder of volumes
@@ -395,18 +426,11 @@ def atm_predict(
     if prompt is not None: user_prompt(prompt, p.anatomy)
     for (path,mask_file,png),(said,true) in progress(list(zip(jobs,beside)), 'predict'):
         vol = read_volume(path); check_image(vol)
-        pr = p.predict(vol, protocol, prompt, report=_report(said, p.anatomy), truth=_truth(true, vol, p))
+        pr = p.predict(vol, protocol, prompt, report=None if said is None else report_text(said), truth=_truth(true, vol, p))
         out_labels,lost = convert(pr.labels, p.scheme, dst)
         write_labels(dst.decode(out_labels), vol, mask_file); save_figure(prediction_figure(vol, pr, p.anatomy), png)
-        voted = f"; found {', '.join(pr.trace[-1])}" if pr.trace and pr.trace[-1] else ''
+        voted = f'; voted {pr.trace[-1]}' if pr.trace else ''
         print(f"{mask_file}: protocol {pr.protocol}, labels {dst.name}{voted}" + (f"; {', '.join(lost)} not in {dst.name}, dropped" if lost else ''))
-
-def _report(path, anatomy):
-    if path is None: return None
-    try: text = Path(path).read_text(encoding='utf-8-sig'); report_prompt(text, anatomy=anatomy)
-    except (OSError,UnicodeDecodeError) as e: raise InputError(f'{path}: cannot be read as text ({e})') from e
-    except InputError as e: raise InputError(f'{path}: {e}') from e
-    return text
 
 def _truth(path, volume, predictor):
     "Channels of a true mask in the predictor's scheme; the file's scheme is guessed from its values"
@@ -415,7 +439,7 @@ def _truth(path, volume, predictor):
     if note := unsure(fits): print(f'{path}: {note}', file=sys.stderr)
     return convert(labels, fits[0], predictor.scheme)[0]
 
-# %% ../nbs/12_predict.ipynb #c033
+# %% ../nbs/12_predict.ipynb #c035
 @command
 def atm_prepare(
     root:str, # dataset folder
