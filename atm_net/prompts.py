@@ -6,9 +6,9 @@
 __all__ = ['SOURCES', 'POSITIONS', 'MIN_PIXELS', 'SAY', 'SUPPORT', 'FINDINGS', 'Prompt', 'phrase', 'join_words', 'slice_position',
            'holistic', 'class_prompt', 'ClassPrompt', 'class_facts', 'class_prompts', 'present_structures', 'atpg',
            'Mention', 'find_levels', 'negated_spans', 'parse_prompt', 'parse_class_prompt', 'support', 'best_run',
-           'vote_levels', 'volume_prompts', 'shift_levels', 'drop_words', 'Finding', 'read_report', 'report_levels',
-           'say_findings', 'report_prompt', 'read_gradings', 'check_prompt', 'user_prompt', 'guess_scheme',
-           'report_text', 'atm_prompt']
+           'vote_levels', 'volume_prompts', 'shift_levels', 'drop_words', 'Finding', 'Hit', 'read_report',
+           'report_levels', 'say_findings', 'report_prompt', 'read_gradings', 'check_prompt', 'user_prompt',
+           'guess_scheme', 'report_text', 'atm_prompt']
 
 # %% ../nbs/05_prompts.ipynb #c004
 import csv, re, sys
@@ -437,22 +437,45 @@ def _part(names, rng):
     return names[i:i+m]
 
 # %% ../nbs/05_prompts.ipynb #c056
+_upto = lambda n: rf'(?:[\w/\-]+\s+){{0,{n}}}?'     # up to n words between two that belong together
+_root = r'(?:nerves?|roots?|cord|conus|cauda|thecal|dural|myelon)'
 FINDINGS = { # finding -> (where it sits, pattern); earlier ones win where two overlap (ours)
-    'annular tear':       ('disc', r'annul\w*\s+(?:tear|fissure)\w*'),
-    'foraminal stenosis': ('disc', r'(?:neuro|neural\s+)?foraminal\s+(?:stenos[ie]s|narrowing)|narrow\w*\s+of\s+the\s+(?:neural\s+)?foram\w*'),
-    'canal stenosis':     ('disc', r'(?:(?:spinal|central|canal)\s+)*stenos[ie]s|narrow\w*\s+of\s+the\s+(?:spinal\s+)?canal'),
-    'disc herniation':    ('disc', r'(?:dis[ck]\s+)?(?:herniat\w*|protru\w*|extru\w*|sequest\w*|prolaps\w*)'),
+    'annular tear':       ('disc', r'annul\w*\s+(?:tear|fissure|rupture)\w*|(?:tear|fissure)s?\s+of\s+the\s+annulus|high[\s-]intensity\s+zones?|fissures?'),
+    'facet arthropathy':  ('disc', rf'facet\w*\s+(?:joints?\s+)?{_upto(2)}(?:arthro\w+|arthrit\w*|osteoarthr\w*|hypertroph\w*|degenerat\w*|effusions?|enlarge\w*|disease)|(?:arthro\w+|osteoarthr\w*|hypertroph\w*|effusions?|degenerat\w*(?:\s+changes?)?)\s+(?:of|in)\s+{_upto(4)}facets?|facet\w*(?=\s+(?:and|/)\s+(?:\w+\s+)?(?:lig|flav))|spondylarthro\w*|facet\s+spondylosis'),
+    'ligamentum flavum thickening': ('disc', rf'(?:ligament\w*\s+flav\w*|flaval?\s+ligaments?)\s+{_upto(2)}(?:thick\w*|hypertroph\w*|buckl\w*|infold\w*)|(?:thick\w*|hypertroph\w*|buckl\w*|infold\w*)\s+{_upto(3)}(?:ligament\w*\s+flav\w*|flaval?\s+ligaments?)'),
+    'foraminal stenosis': ('disc', rf'(?:neuro|neural\s+)?foramin\w*\s+(?:stenos[ie]s|narrow\w*|encroach\w*|compromise)|narrow\w*\s+of\s+{_upto(4)}(?:neuro)?foram\w*|(?:neuro)?foramina?\s+{_upto(3)}narrow\w*|foraminal(?=\s*(?:and|or|,|/)\s*{_upto(3)}stenos)'),
+    'nerve compression':  ('disc', rf'(?:compres\w*|imping\w*|contact\w*|displac\w*|abut\w*|touch\w*|effac\w*|deform\w*|flatten\w*|irritat\w*|indent\w*)\s+(?:on|of|upon|with)?\s*{_upto(5)}{_root}(?:\s+(?:equina|medullaris|roots?|sac))?|{_root}\s+(?:(?:equina|medullaris|roots?|sac)\s+)?{_upto(3)}(?:compres\w*|imping\w*|contact\w*|displac\w*|effac\w*|involvement|irritat\w*|conflict)|neural\s+compression|myelopathy'),
+    'canal stenosis':     ('disc', rf'(?:(?:spinal|central|canal|lateral|recess|vertebral)\s+)*(?:stenos[ie]s|stenot\w*)|narrow\w*\s+of\s+{_upto(4)}(?:canal|recess\w*)|(?:canal|recess\w*)\s+{_upto(3)}narrow\w*|narrow\w*\s+(?:spinal\s+|vertebral\s+|central\s+)?canal'),
+    'Schmorl node':       ('vertebra', r"schmorl\w*(?:'s?)?(?:\s+nodes?)?"),
+    'Modic changes':      ('disc', r'modic\b(?:\s+(?:type\s+)?(?:[123]|I{1,3})\b)?(?:\s+(?:changes?|signal))?'),
+    'endplate changes':   ('disc', rf'(?:upper\s+|lower\s+)?end[\s-]?plate\s+(?:\w+\s+)?(?:changes?|defects?|irregularit\w+|o?edema|sclerosis|degenerat\w*|erosions?)|end[\s-]?plates?\s+(?:is|are)\s+(?:irregular|eroded|sclerotic)|(?:reactive|fatty|erosive|irregular)\s+end[\s-]?plates?'),
+    'vertebral height loss': ('vertebra', r'vertebral\s+(?:body\s+)?height\s+loss|loss\s+of\s+vertebral\s+(?:body\s+)?height'),
+    'disc narrowing':     ('disc', rf'(?:dis[ck]|intervertebral)\s+(?:space\s+|height\s+)?(?:narrowing|loss|collapse)|(?:narrow\w*|reduc\w*|loss|decreas\w*|diminish\w*)\s+(?:of\s+|in\s+)?{_upto(4)}(?:dis[ck]|intervertebral)\s+(?:space|height)s?|narrow\w*\s+of\s+{_upto(3)}(?:dis[ck]|intervertebral)\s*(?:space)?|(?:height|space)\s+(?:loss|reduction)|(?:height|space)\s+(?:is|are)\s+(?:\w+\s+)?(?:reduced|lost|decreased|narrowed|diminished)|(?:loss|reduc\w*|decrease)\s+(?:of|in)\s+(?:\w+\s+)?height|(?:reduced|decreased|diminished)\s+(?:in\s+)?height|(?<=signal and )height|(?:narrowed|collapsed)\s+(?:dis[ck]|interspace)\w*|dis[ck]s?\s+(?:is|are)\s+(?:\w+\s+)?(?:narrowed|collapsed)'),
+    'disc herniation':    ('disc', r'(?:dis[ck]\s+)?(?:herniat\w*|protru\w*|extru\w*|sequest\w*|prolaps\w*|HNP|free\s+fragment)'),
     'disc bulging':       ('disc', r'(?:dis[ck]\s+)?bulg\w*'),
-    'disc narrowing':     ('disc', r'dis[ck]\s+(?:space\s+|height\s+)?(?:narrowing|loss)|(?:narrow\w*|reduced|loss\s+of|decreased)\s+(?:(?:dis[ck]|intervertebral)\s+)+(?:space|height)?|height\s+loss'),
-    'disc degeneration':  ('disc', r'(?:dis[ck]\s+)?(?:degenerat\w*|desiccat\w*|dehydrat\w*)|pfirr?mann?\b'),
-    'spondylolisthesis':  ('disc', r'\w*listhesis'),
-    'Modic changes':      ('disc', r'modic\b(?:\s+type\s+\w+)?(?:\s+changes?)?'),
-    'endplate changes':   ('disc', r'end[\s-]?plate\w*(?:\s+(?:changes?|defects?|irregularit\w+))?|schmorl\w*(?:\s+nodes?)?'),
-    'fracture':           ('vertebra', r'(?:compression\s+|wedge\s+)?fractur\w*'),
+    'disc degeneration':  ('disc', r'(?:dis[ck]\s+)?(?:degenerat\w*|d[ei]s+ic+at\w*|dehydrat\w*|osteochondrosis)|DDD\b|vacuum\s+phenomen\w*|pfirr?mann?(?:\s+grade)?(?:\s+(?:[1-5]|I{1,3}|IV|V))?\b|(?:loss\s+of|reduced|decreased|low|dark)\s+(?:T2\s+)?signal|signal\s+loss|black\s+dis[ck]s?'),
+    'spondylolisthesis':  ('disc', r'\w*listhesis|slip\w*|\w*listhetic'),
+    'spondylolysis':      ('vertebra', r'spondyloly\w*|pars\s+(?:interarticularis\s+)?(?:\w+\s+)?(?:defects?|fractures?)|(?:defects?|fractures?|lysis)\s+of\s+the\s+pars|lysis'),
+    'fracture':           ('vertebra', r'(?:compression\s+|wedge\s+|burst\s+|insufficiency\s+)?fractur\w*|(?:compression|wedge|vertebral)\s+deformit\w*|wedg(?:ing|ed)\b|(?:vertebral\s+)?compression(?=\s+of\s+(?:the\s+)?(?:\w+\s+)?[LTD]\d)|vertebra\s+plana|(?:vertebral\s+)?(?:body\s+)?collapse|retropuls\w*'),
+    'postoperative change':('disc', r'\w*(?:laminectom|laminotom|dis[ck]ectom|spondylodes|arthrodes|corpectom|foraminotom|facetectom|kyphoplast|vertebroplast)\w*|fusion|\w{2}IF\b|instrument\w*|cages?|(?:pedicle\s+)?screws?|decompress\w*|post[\s-]?(?:operative|surgical|laminectomy)\w*|operated|surgery|dis[ck]\s+(?:prosthesis|replacement)|(?:epidural|postoperative)\s+(?:scar\w*|fibrosis)|scar\s+tissue'),
     'haemangioma':        ('vertebra', r'ha?emangioma\w*'),
-    'osteophytes':        ('vertebra', r'osteophyt\w*|spondylophyt\w*'),
-    'facet arthropathy':  ('disc', r'facet\w*(?:\s+(?:joint\s+)?(?:arthro\w+|hypertroph\w+|degenerat\w+))?'),
-    'scoliosis':          ('spine', r'scolio\w*'),
+    'infection':          ('disc', r'(?:spondylo)?dis[ck]itis|spondylitis|osteomyelitis|abscess\w*|infect\w*|phlegmon\w*|empyema'),
+    'muscle atrophy':     ('disc', r'(?:fatty\s+|muscle\s+)?atroph\w*|fatty\s+(?:infiltration|replacement|degeneration)'),
+    'cyst':               ('disc', r'(?:(?:synovial|facet|facet\s+joint|tarlov|perineural)\s+)?cysts?'),
+    'tumour':             ('vertebra', r'metasta\w*|tumou?rs?|neoplas\w*|malignan\w*|schwannoma\w*|meningioma\w*|neurofibroma\w*|ependymoma\w*|myeloma|lymphoma|mass(?:es)?\b(?!\s+effect)|lesions?|infiltrat\w*'),
+    'oedema':             ('vertebra', r'(?:bone\s+)?(?:marrow\s+)?o?edema\w*'),
+    'osteophytes':        ('vertebra', r'osteophyt\w*|spondylophyt\w*|syndesmophyt\w*|bony\s+spurs?|spondylosis|spondylotic'),
+    'transitional anatomy':('vertebra', r'sacrali[sz]\w*|lumbari[sz]\w*|transitional\s+(?:vertebra\w*|anatomy|segment\w*)|castellvi(?:\s+\w+)?'),
+    'epidural lipomatosis':('disc', r'(?:epidural\s+)?lipomatosis'),
+    'Baastrup disease':   ('disc', r'baastrup\w*|kissing\s+spin\w*|interspinous\s+bursitis'),
+    'arachnoiditis':      ('disc', r'arachnoiditis|clump\w*\s+of\s+(?:the\s+)?(?:\w+\s+){0,2}roots'),
+    'haematoma':          ('disc', r'ha?ematoma\w*'),
+    'syrinx':             ('vertebra', r'syrin[gx]\w*'),
+    'instability':        ('disc', r'instability|hypermobility'),
+    'congenital anomaly': ('vertebra', r'(?:hemi|block\s+|butterfly\s+)vertebra\w*|spina\s+bifida'),
+    'signal abnormality': ('vertebra', r'(?:(?:abnormal|altered|pathological)\s+(?:\w+\s+)?(?:signal|enhancement)|signal\s+(?:abnormalit\w*|alteration\w*|changes?))(?:\s+(?:in|of)\s+the\s+(?:\w+\s+)?(?:cord|conus|cauda))?'),
+    'scoliosis':          ('spine', r'(?:levo|dextro|rotatory\s+)?scolio\w*'),
+    'altered lordosis':   ('spine', rf'(?:alter\w*|loss|straighten\w*|flatten\w*|reduc\w*|exaggerat\w*|increas\w*|decreas\w*|reversal)\s+(?:of\s+)?{_upto(4)}lordosis|lordosis\s+(?:is|has)\s+{_upto(2)}(?:lost|straighten\w*|flatten\w*|reduced|exaggerated|increased)|hyper-?lordo\w*|hypo-?lordo\w*|kypho(?!plast)\w*'),
 }
 
 @dataclass(frozen=True)
@@ -462,53 +485,158 @@ class Finding:
     level:str|None    # structure name, None if the text gives none
     negated:bool=False
 
-# %% ../nbs/05_prompts.ipynb #c057
+# %% ../nbs/05_prompts.ipynb #c058
+@dataclass(frozen=True)
+class Hit:
+    "A place in a text that names a finding"
+    start:int
+    end:int
+    finding:str
+    raw:str
+
+_one = re.compile(r'\b(?:an?|another)\s+(?:(?!than\b)\w+\s+){0,2}ones?\b', re.I)
+
 def _hits(text):
-    "(start, end, finding) in text order, without overlaps"
+    "The `Hit`s of `text` in its order, without overlaps"
     out = []
     for f,(_,rx) in FINDINGS.items():
         for m in re.finditer(rf'\b(?:{rx})', text, re.I):
-            if all(m.end()<=a or m.start()>=b for a,b,_ in out): out.append((m.start(), m.end(), f))
-    return sorted(out)
+            if all(m.end()<=h.start or m.start()>=h.end for h in out): out.append(Hit(m.start(), m.end(), f, m[0]))
+    for m in _one.finditer(text):
+        if before := [h for h in out if h.end<=m.start()]: out.append(Hit(m.start(), m.end(), max(before, key=lambda h: h.end).finding, m[0]))
+    return sorted(out, key=lambda h: h.start)
+
+# %% ../nbs/05_prompts.ipynb #c060
+_turn = re.compile(rf'[;:!?]|\.(?!\d)|\b(?:but|however|although|though|while|whereas|yet|except|apart\s+from|other\s+than|otherwise)\b|,\s*(?=(?:and\s+)?(?:an?|the|there|with|both)\b)|,\s*(?=(?:and\s+)?{_few}{_verbs}\b)|,?\s*\band\s+(?=an?\s)|(?:,\s*|\s)(?:and\s+)?(?={_size}\b)|\band\s+(?=(?:new|unchanged|stable|persist\w*)\b)', re.I)
+_stays = r'(?:(?:significant|relevant|interval|further|other|definite|appreciable|major|obvious)\s+){0,3}(?:change|interval|increase|decrease|progression|worsening|improvement|longer|difference)\b'
+_deny = re.compile(rf"\b(?:no(?!\s+(?:{_stays}|doubt))|without(?!\s+(?:{_stays}))|neither|nor|never|absen(?:ce\s+of|t)|free\s+(?:of|from)|negative\s+for|lack(?:s|ing)?(?:\s+of)?|denies|(?:rule[sd]?|ruling)\s+out|r/o|exclu(?:des?|ding|sion\s+of)|not(?!\s+(?:only|excluded|ruled|to\s+be\s+excluded|change\w*|{_stays}|significantly\s+changed|fully|completely|entirely))|no\s+longer|resol(?:ved|ution\s+of))\b|\bcannot\b(?!\s+(?:be\s+)?(?:exclude\w*|rule\w*))|n't\b(?!\s+be\s+(?:exclude|rule))", re.I)
+_seen = r'(?:seen|present|visible|identified|demonstrated|evident|detected|found|observed|confirmed|apparent|shown|appreciated|there|demonstrable|visuali[sz]ed|recogni[sz]\w+|noted)'
+_gone = re.compile(rf"\b(?:(?:no\s+longer|not)\s+(?:\w+\s+)?{_seen}\b(?!\s+(?:previously|before|earlier|then|on\s+the|in\s+(?:the\s+)?(?:previous|prior|\d)|at\s+the\s+time))|(?:has|have|had|is|are|now|was|were|been|since|completely|largely|fully|entirely)\s+(?:(?:since|now|completely|largely|fully|entirely|meanwhile|been)\s+)*(?:resolved|disappeared|cleared|absent|excluded|ruled\s+out|regressed\s+completely)|resolved|can\s+be\s+(?:excluded|ruled\s+out))\b", re.I)
+_kept = re.compile(r"\b(?:cannot|can\s+not|can't|could\s+not|not)\s+(?:be\s+)?(?:\w+\s+)?(?:excluded?|ruled?\s+out)", re.I)
+_and = re.compile(r'[\s,]*(?:and|or|nor)?\s*(?:\w+\s+){0,2}', re.I)
+
+def _turns(text):
+    "Where the clauses of a sentence in a report begin; a list of sizes, 'mild, moderate or severe', is one"
+    out = [0]
+    for m in _turn.finditer(text):
+        head = text[out[-1]:m.start()]
+        if not re.search(rf'(?:\b{_size}|\bor|\bnor|\bno|\bnot|\bwithout|\bof|\bwith|\ba|\ban|\bthe)\s*$', head, re.I) and (m[0].strip() or re.search(r'\d\s*$', head)): out.append(m.end())
+    return out+[len(text)]
+
+def _denied(hit, hits, text):
+    "Is the finding said not to be there?"
+    turns = _turns(text); a = max(t for t in turns if t<=hit.start); b = min(t for t in turns if t>=hit.end)
+    end,rest = hit.end,[h for h in hits if hit.end<=h.start<b]
+    while rest and _and.fullmatch(text[end:rest[0].start]): end = rest.pop(0).end                    # 'herniation and stenosis have resolved': both
+    tail = text[end:min(b, rest[0].start if rest else b)]
+    if _kept.search(text[a:b]): return False
+    return bool(_deny.search(text, a, hit.end) or _gone.search(tail))
+
+# %% ../nbs/05_prompts.ipynb #c062
+_noun = rf'{_level}(?:\s*[/\-\u2013]\s*(?:[a-z])?\d{{1,2}})?'
+_aside = re.compile(rf"\bmigrat\w*[^.;,]*?\b{_noun}|\bbehind\s+the\s+(?:vertebral\s+)?body\s+of\s+{_noun}|\b{_noun}(?:\s*(?:,|and|or|&|/)\s*{_noun})*(?=\s+(?:spinal\s+|exiting\s+|traversing\s+)?(?:nerve|root|dermatom|radic)\w*)|\b(?:nerve\s+)?roots?\s+(?:of\s+)?{_noun}|\bconus\b[^.;]*?\b(?:at|opposite|behind|near|level\s+of)\s+(?:the\s+)?(?:(?:level|\w+\s+(?:part|half|third|border|aspect|endplate))\s+(?:of\s+)?)?(?:the\s+)?(?:disc\s+)?{_noun}|\bbetween\s+the\s+\d+\s+and\s+\d+\s+o'clock", re.I)
+_slip = re.compile(r'\s+(?:on|over|upon|relative\s+to|with\s+respect\s+to|in\s+relation\s+to|against)\s+(?:the\s+)?', re.I)
+_back = re.compile(r'\b(?:at|on|in|of)\s+(?:any\s+of\s+|all\s+of\s+|both\s+of\s+)?(?:the\s+same|this|that|these|those|both|said|the\s+aforementioned|either)\s+(?:\w+\s+)?(?:levels?|segments?|dis[ck]s?|vertebra\w*|bod(?:y|ies))|\b(?:there|here)\b(?=\s*[.,;]|$)|\bitself\b', re.I)
+_elsewhere = re.compile(r'\b(?:any|all|every|other|remaining|remainder|elsewhere|multiple|several)\b', re.I)
+_lowest = re.compile(r'\b(?:lower|lowest|last)\s+(two|three|four|2|3|4)\s+(?:lumbar\s+)?(?:dis[ck]s?|levels|segments|motion\s+segments|interspaces)', re.I)
+_site = re.compile(r'\b(?:at|of|in|on|between|involving|affecting|from|throughout|within|to|for|along|behind|across|arising)\b', re.I)
+_depends = re.compile(r'[\s,]*(?:and\s+)?(?:is|are|was|were|has|have|with|without|causing|producing|resulting|resultant|leading|contributing|compressing|which|that|but|no|not|also|where|due|showing|shows?|demonstrat\w+|suspicious)\b', re.I)
+
+def _report_levels(text, anatomy):
+    "Mentions of levels that findings can have: no roots, no conus; 'L4 on L5' and 'S2' understood; the canal only where nothing else is named"
+    clear = _aside.sub(lambda m: ' '*len(m[0]), text); out = []
+    for m in find_levels(clear, anatomy):
+        if any(anatomy[n].kind=='canal' for n in m.names): continue
+        if not m.names and 'S' in anatomy.names and re.match(r's\d', m.raw, re.I): m = replace(m, names=('S',))
+        if out and out[-1].names and m.names and _slip.fullmatch(clear[out[-1].end:m.start]) and (d := _disc(out[-1].names[-1], m.names[0], anatomy)): out[-1] = Mention(out[-1].start, m.end, (d,), clear[out[-1].start:m.end]); continue
+        out.append(m)
+    discs = [n for n in anatomy.top_down if anatomy[n].kind=='disc']; many = dict(two=2, three=3, four=4)
+    out += [Mention(m.start(), m.end(), tuple(discs[-(many.get(m[1].lower()) or int(m[1])):]), m[0]) for m in _lowest.finditer(clear)]
+    return sorted(out, key=lambda m: m.start)
 
 def _groups(mentions, text):
-    "Levels that stand together in a clause, as in 'L3/4, L4/5 and L5/S1' -> [(start, end, names)]"
+    "Mentions that stand together, as in 'L3/4, L4/5 and L5/S1' -> lists of `Mention`"
     out,starts = [],[a for a,_ in _clauses(text)]
     for m in mentions:
-        if not m.names: continue
-        if out and not any(out[-1][1]<=a<=m.start for a in starts) and re.fullmatch(r'[\s,&]*(?:(?:and|or|as\s+well\s+as|at|the|levels?)[\s,]*)*', text[out[-1][1]:m.start], re.I): out[-1] = (out[-1][0], m.end, out[-1][2]+m.names)
-        else: out.append((m.start, m.end, m.names))
+        gap = text[out[-1][-1].end:m.start] if out else ''
+        if out and not any(out[-1][-1].end<=a<=m.start for a in starts) and re.fullmatch(r'[\s,&(]*(?:(?:and|or|nor|as\s+well\s+as|also|at|in|of|the|levels?|dis[ck]s?|to\s+a\s+lesser\s+(?:extent|degree)|less\s+so|more\s+so|especially|particularly|respectively)[\s,]*)*', gap, re.I) and not re.search(r',\s*(?:at|in)\s', gap+' '): out[-1].append(m)
+        else: out.append([m])
     return out
 
-def _levels_for(hit, hits, groups, text):
-    "Names that belong to a finding: those after 'at', else those before it, else the next"
-    a,b,_ = hit; nxt = next((g for g in groups if g[0]>=b), None); prev = next((g for g in groups[::-1] if g[1]<=a), None)
-    if nxt:
-        gap = text[b:nxt[0]]; others = [h for h in hits if b<=h[0]<nxt[0]]
-        if not others and re.search(r'\b(?:at|of|in|on|between|involving|from)\b', gap, re.I) and not re.search(r'[,:]', gap): return nxt[2]
-    return (prev or nxt or (0,0,()))[2]
+def _group_for(hit, hits, groups, text):
+    "The group of levels that a finding belongs to, or None"
+    inside = next((g for g in groups if hit.start<=g[0].start<hit.end), None)
+    if inside: return inside
+    nxt = next((g for g in groups if g[0].start>=hit.end), None); prev = next((g for g in groups[::-1] if g[-1].end<=hit.start), None)
+    between = lambda g: [h for h in hits if hit.end<=h.start<g[0].start]
+    starts = _turns(text); clause = lambda pos: max(t for t in starts if t<=pos)
+    if nxt and not between(nxt):
+        gap = text[hit.end:nxt[0].start]; same = clause(nxt[0].start)==clause(hit.start)
+        if re.fullmatch(r'[\s(:\-]*(?:(?:is|are)\s+(?:seen|present|noted|found)\s*)?', gap) or same and _site.search(gap) and not re.search(r'[;:]|,\s*(?!left|right|more|most|worse|predominantly)', gap): return nxt
+    opens = prev and not any(clause(prev[0].start)<=h.start<prev[0].start for h in hits)                  # the clause begins with its level
+    if prev and (opens and clause(prev[0].start)==clause(hit.start) or _depends.match(text[prev[-1].end:hit.start]) or not nxt): return prev
+    if nxt and clause(nxt[0].start)==clause(hit.start): return nxt                                        # shared: 'bulge and stenosis at L4/5'
+    return prev or nxt
 
-def _sited(names, finding, anatomy):
-    "A range of vertebrae as its discs where the finding is one of discs"
-    if FINDINGS[finding][0]=='disc' and len(names)>1 and all(anatomy[n].kind in ('vertebra','sacrum') for n in names): return _discs_between(names, anatomy) or names
+_healthy = re.compile(r'\b(?:normal\w*|unremarkable|intact|preserved|spared|maintained|healthy|regular|conus|imaged|includ\w*|cover\w*|level\s+of|number\w*|counted|post|after)\b', re.I)
+
+def _gap(group, groups, text):
+    "What stands between a group and the one before it"
+    i = next(i for i,g in enumerate(groups) if g is group)
+    return text[groups[i-1][-1].end if i else 0:group[0].start]
+
+def _repeated(group, used, hits, groups, text):
+    "The finding that a group repeats, as 'of L2 on L3 and of L3 on L4' does, or None"
+    if group is groups[0] or any(g is group for g in used) or any(h.end>groups[0][-1].end and h.start<group[0].start for h in hits): return None
+    gap = _gap(group, groups, text); rest = re.split(r'[.;,]|\band\b', text[group[-1].end:])[0]; before = [h for h in hits if h.end<=groups[0][0].start]
+    if not before or re.search(r'[:;]', gap) or _healthy.search(gap) or _healthy.search(rest) or not re.search(r'(?:,|\band\b|\bas\s+well\s+as\b|\bmore\s+than\b|\bthan\b).*$', gap, re.I|re.S): return None
+    return before[-1]
+
+_bodily = re.compile(r'kyphoplast|vertebroplast|screw|corpectom', re.I)
+
+def _sited(mention, hit, anatomy):
+    "The names of a mention; a range of vertebrae as its discs where the finding is one of discs"
+    names = mention.names
+    if FINDINGS[hit.finding][0]=='disc' and not _bodily.search(hit.raw) and len(names)>1 and all(anatomy[n].kind in ('vertebra','sacrum') for n in names): return _discs_between(names, anatomy) or names
     return names
+
+_roman = dict(I=1, II=2, III=3, IV=4, V=5)
+def _graded(hit, names, anatomy):
+    "The name of a finding: with its score where it has one; a vertebra that lost height is no disc"
+    if (m := re.search(r'\b(?:([1-5])|(I{1,3}|IV|V))$', hit.raw.removesuffix(' changes').removesuffix(' change').removesuffix(' signal'))) and hit.finding in ('Modic changes','disc degeneration'):
+        return f"{'Modic type' if hit.finding[0]=='M' else 'Pfirrmann grade'} {m[1] or _roman[m[2].upper()]}"
+    if re.match('upper|lower', hit.raw, re.I) and hit.finding=='endplate changes': return f'{hit.raw.split()[0].lower()} endplate changes'
+    if hit.finding=='disc narrowing' and names and all(n and anatomy[n].kind=='vertebra' for n in names): return 'vertebral height loss'
+    return hit.finding
+
+# %% ../nbs/05_prompts.ipynb #c063
+_neural = re.compile(r'canal|spinal|central|cord|conus|cauda|thecal|dural|myel|arachn|lipomat|clump|syrin', re.I)
 
 def read_report(
     text:str, anatomy=LUMBAR,
 )->list: # of `Finding`
     "Findings with level and negation from a report's text, by rules (ours)"
-    out = []
+    out = []; canal = next((s.name for s in anatomy.structures if s.kind=='canal'), None)
     for line in text.splitlines():
-        head = ()
-        for s in re.split(r'(?<=[.;])\s+', line):
-            hits,groups,spans = _hits(s),_groups(find_levels(s, anatomy), s),negated_spans(s)
+        head,last = (),()                                           # the levels that the line opens with; those named last
+        for s in re.split(r'(?<=[.;])\s+(?!\d+\s*mm)', line):
+            hits,groups = _hits(s),_groups(_report_levels(s, anatomy), s); hits = [h for h in hits if h.finding!='postoperative change' or not _denied(h, hits, s) or re.search('surg|operat', h.raw, re.I)]
+            if groups and re.match(r'\W*(?:\d+[.)]\s*)?(?:(?:at|level|the)\s+)*$', s[:groups[0][0].start], re.I) and re.match(r'\s*(?:levels?|dis[ck])?\s*[:\-\u2013]', s[groups[0][-1].end:]): head = groups[0]
+            used = []
             for h in hits:
-                names = _sited(_levels_for(h, hits, groups, s) or head, h[2], anatomy)
-                out += [Finding(h[2], n, _is_in(h[0], spans)) for n in names or (None,)]
-            if groups and re.match(r'\W*(?:at\s+|level\s+)?$', s[:groups[0][0]], re.I): head = groups[0][2]   # a line that opens with its level
+                g = _group_for(h, hits, groups, s); tail = s[h.end:]; no_level = g is None or g[0].start>h.end and _elsewhere.search(s[h.end:g[0].start])
+                if no_level: g = last if _back.search(s) or line[:line.find(s)].rstrip().endswith(';') and not _elsewhere.search(tail) else head if FINDINGS[h.finding][0]=='disc' and not _elsewhere.search(tail) else ()
+                if FINDINGS[h.finding][0]=='spine' and not (g and g in groups and _site.match(s[h.end:].lstrip())): g = ()
+                names = tuple(dict.fromkeys(n for m in g for n in _sited(m, h, anatomy)))
+                if not names and _neural.search(h.raw): names = (canal,)
+                out += [Finding(_graded(h, names, anatomy), n, _denied(h, hits, s)) for n in names or (None,)]
+                used += [g]
+            for g in groups: # 'severe at L4-5, moderate at L3-4 and absent at L2-3': levels without a finding of their own repeat the one before
+                if h := _repeated(g, used, hits, groups, s): out += [Finding(_graded(h, ns, anatomy), n, bool(_deny.search(_gap(g, groups, s)))) for m in g if (ns := _sited(m, h, anatomy)) for n in ns]
+            last = [m for g in groups for m in g] or last
     return list(dict.fromkeys(out))
 
-# %% ../nbs/05_prompts.ipynb #c060
+# %% ../nbs/05_prompts.ipynb #c066
 def report_levels(
     text:str, findings=(), anatomy=LUMBAR,
 )->tuple: # names top-down
@@ -548,7 +676,7 @@ def report_prompt(
     there = tuple(f for f in findings if not f.negated); p = holistic(names, 3, position, False, anatomy, 'report')
     return replace(p, option=4, text=p.text+say_findings(there, anatomy), findings=there) if there else p
 
-# %% ../nbs/05_prompts.ipynb #c063
+# %% ../nbs/05_prompts.ipynb #c069
 _GRADES = {'Modic':'Modic changes', 'UP endplate':'upper endplate changes', 'LOW endplate':'lower endplate changes', 'Spondylolisthesis':'spondylolisthesis',
            'Disc herniation':'disc herniation', 'Disc narrowing':'disc narrowing', 'Disc bulging':'disc bulging', 'Pfirrman grade':'Pfirrmann'} # column as spelt in the release -> finding
 
@@ -579,7 +707,7 @@ def _grades(row, discs, path):
         if col=='Pfirrman grade': yield Finding(f'Pfirrmann grade {g}', discs[int(i)-1])
         else: yield Finding(f'Modic type {g}' if col=='Modic' and g else name, discs[int(i)-1], g==0)
 
-# %% ../nbs/05_prompts.ipynb #c066
+# %% ../nbs/05_prompts.ipynb #c072
 _vocabulary = 'sacrum sacral canal spinal vertebra vertebrae vertebral vertebras intervertebral disc disk discs disks lumbar thoracic canals'.split()
 _sound = {*'dis discus disco banal number numbers lumber final scalar spiral spinae intravertebral'.split(), # words that look misspelt and are not
           *re.findall(r'[a-z]{4,}', re.sub(r'\\\w', ' ', ' '.join((*FINDINGS, *(rx for _,rx in FINDINGS.values()))).lower()))}
@@ -613,7 +741,7 @@ def user_prompt(
     "A typed prompt, checked and read; its text stays as typed"
     return parse_prompt(check_prompt(text, anatomy).strip(), anatomy, 'user')
 
-# %% ../nbs/05_prompts.ipynb #c069
+# %% ../nbs/05_prompts.ipynb #c075
 def guess_scheme(
     values,         # integers found in a label file
     anatomy=LUMBAR,
@@ -625,7 +753,7 @@ def guess_scheme(
     fits = [n for n in fits if (n=='spider')==any(v>=100 for v in values)] or fits
     return min(fits, key=lambda n: anatomy.schemes[n].channels)
 
-# %% ../nbs/05_prompts.ipynb #c071
+# %% ../nbs/05_prompts.ipynb #c077
 def report_text(path)->str:
     "The text of a report file; raises `InputError` if it is none, or empty"
     try: text = Path(path).read_text(encoding='utf-8-sig')
@@ -671,7 +799,7 @@ def _add_findings(out, findings, option, anatomy):
     out['findings'] = findings
     for o in (out, *out.get('slices', ()))*(option==4): o['sentence'] += say_findings([Finding(**f) for f in findings], anatomy)
 
-# %% ../nbs/05_prompts.ipynb #c072
+# %% ../nbs/05_prompts.ipynb #c078
 def _print_prompts(out):
     "The dict of `atm_prompt` for a person to read"
     for s in out.get('slices', ()): print(f"slice {s['slice']} ({s['position']} third): {s['sentence']}")

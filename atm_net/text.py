@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np, torch
 from .anatomy import InputError, LUMBAR
 from .show import atomic_path, progress, write_json, write_text
-from .prompts import FINDINGS, POSITIONS, class_prompt, holistic, join_words, phrase
+from .prompts import POSITIONS, class_prompt, holistic, join_words, phrase
 
 # %% ../nbs/06_text.ipynb #c006
 _word = re.compile(r'\w+(?:[/\-]\w+)*|[^\w\s]')
@@ -358,11 +358,13 @@ def sentences(
         if held_out(s := make(rng, anatomy))==test: out.append(s)
     return out
 
+_named = ['annular tear','foraminal stenosis','canal stenosis','disc herniation','disc bulging','disc narrowing','disc degeneration','spondylolisthesis','Modic changes','endplate changes','fracture','haemangioma','osteophytes','facet arthropathy','scoliosis'] # words of their own in the vocabulary; other findings are read in pieces
+
 def vocabulary_corpus(anatomy=LUMBAR)->list:
     "Sentences that hold every word of the grammar once or more"
     t = lambda xs: [re.sub(r'\{\w\}', ' ', x) for x in xs]
     return [s for _,s in facts(anatomy)] + t(_yes+_no+_free) + _findings['disc']+_findings['vertebra']+_how + [holistic(anatomy.names, o, p, c, anatomy).text for o in (1,2,3) for p in POSITIONS for c in (True,False)] \
-        + [holistic((), 3).text] + [class_prompt(n, p, anatomy) for n in ('background',*anatomy.names) for p in (True,False)] + list(FINDINGS) + ['Present: Absent:']
+        + [holistic((), 3).text] + [class_prompt(n, p, anatomy) for n in ('background',*anatomy.names) for p in (True,False)] + _named + ['Present: Absent:']
 
 # %% ../nbs/06_text.ipynb #c040
 def mask_tokens(
