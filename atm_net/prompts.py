@@ -472,7 +472,7 @@ FINDINGS = { # finding -> (where it sits, pattern); earlier ones win where two o
     'haematoma':          ('disc', r'ha?ematoma\w*'),
     'syrinx':             ('vertebra', r'syrin[gx]\w*'),
     'instability':        ('disc', r'instability|hypermobility'),
-    'congenital anomaly': ('vertebra', r'(?:hemi|block\s+|butterfly\s+)vertebra\w*|spina\s+bifida'),
+    'congenital anomaly': ('vertebra', r'congenital\s+anomal\w*|(?:hemi|block\s+|butterfly\s+)vertebra\w*|spina\s+bifida'),
     'signal abnormality': ('vertebra', r'(?:(?:abnormal|altered|pathological)\s+(?:\w+\s+)?(?:signal|enhancement)|signal\s+(?:abnormalit\w*|alteration\w*|changes?))(?:\s+(?:in|of)\s+the\s+(?:\w+\s+)?(?:cord|conus|cauda))?'),
     'scoliosis':          ('spine', r'(?:levo|dextro|rotatory\s+)?scolio\w*'),
     'altered lordosis':   ('spine', rf'(?:alter\w*|loss|straighten\w*|flatten\w*|reduc\w*|exaggerat\w*|increas\w*|decreas\w*|reversal)\s+(?:of\s+)?{_upto(4)}lordosis|lordosis\s+(?:is|has)\s+{_upto(2)}(?:lost|straighten\w*|flatten\w*|reduced|exaggerated|increased)|hyper-?lordo\w*|hypo-?lordo\w*|kypho(?!plast)\w*'),
@@ -546,7 +546,7 @@ def _report_levels(text, anatomy):
     "Mentions of levels that findings can have: no roots, no conus; 'L4 on L5' and 'S2' understood; the canal only where nothing else is named"
     clear = _aside.sub(lambda m: ' '*len(m[0]), text); out = []
     for m in find_levels(clear, anatomy):
-        if any(anatomy[n].kind=='canal' for n in m.names): continue
+        if any(anatomy[n].kind=='canal' and m.raw!=n for n in m.names): continue                    # 'the canal' is no level of a disc's finding, the short name is meant
         if not m.names and 'S' in anatomy.names and re.match(r's\d', m.raw, re.I): m = replace(m, names=('S',))
         if out and out[-1].names and m.names and _slip.fullmatch(clear[out[-1].end:m.start]) and (d := _disc(out[-1].names[-1], m.names[0], anatomy)): out[-1] = Mention(out[-1].start, m.end, (d,), clear[out[-1].start:m.end]); continue
         out.append(m)
@@ -659,7 +659,7 @@ def say_findings(
     for f in findings:
         if not f.negated: by.setdefault(f.finding, set()).add(f.level)
     at = lambda levels: ' at '+join_words(anatomy.order(levels)) if levels else ''
-    items = [name+at(levels-{None}) for name,levels in by.items() if levels-{None}] + [name for name,levels in by.items() if None in levels]
+    items = [name for name,levels in by.items() if levels=={None}] + [name+at(levels-{None}) for name,levels in by.items() if levels!={None}]
     return SAY+'; '.join(items)+'.' if items else ''
 
 def report_prompt(
@@ -673,7 +673,7 @@ def report_prompt(
     findings = read_report(text, anatomy) if findings is None else findings
     names = report_levels(text, findings, anatomy)
     if option!=4: return holistic(names, option if names else 1, position, False, anatomy, 'report')
-    there = tuple(f for f in findings if not f.negated); p = holistic(names, 3, position, False, anatomy, 'report')
+    at = {f.finding for f in findings if f.level and not f.negated}; there = tuple(f for f in findings if not f.negated and (f.level or f.finding not in at)); p = holistic(names, 3, position, False, anatomy, 'report')
     return replace(p, option=4, text=p.text+say_findings(there, anatomy), findings=there) if there else p
 
 # %% ../nbs/05_prompts.ipynb #c069
