@@ -43,10 +43,10 @@ def info_nce(
         f_o,f_c = (x if x.dtype==torch.float64 else x.float() for x in (f_o,f_c))
         logits = f_o@f_c.transpose(1,2)/tau
         off = ~(known[:,:,None]&known[:,None,:])&~torch.eye(known.shape[1],dtype=torch.bool,device=known.device)
-        logits = logits.masked_fill(off, -1e4)
-        diag = lambda l: l.log_softmax(-1).diagonal(dim1=1,dim2=2)
+        logits = logits.masked_fill(off, -torch.inf)
         pos = (present&known).to(logits)
-        each = -(diag(logits)+diag(logits.transpose(1,2)))/2*pos
+        both = logits.log_softmax(1)+logits.log_softmax(2)                 # each text asks the images, each image the texts
+        each = -both.diagonal(dim1=1,dim2=2)/2*pos
         return (each.sum(1)/pos.sum(1).clamp_min(1)).sum()/len(f_o)
 
 # %% ../nbs/08_contrast.ipynb #c015

@@ -15,7 +15,7 @@ __all__ = ['RULES', 'VERSION', 'USUAL', 'SATURATED', 'TINY', 'APART', 'PAPER', '
 import csv, hashlib, html, re, time
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 import numpy as np, yaml
 from .anatomy import IGNORE, LUMBAR, InputError, Scheme, convert, get_anatomy, suggest
@@ -470,8 +470,8 @@ _defaults = {k:v[0] for k,v in RULES.items()} # what caches were made with that 
 def _sweep(cache:Path, age=3600.): # s
     "Remove what a killed run left half-written; what a run beside this one writes is younger"
     for f in cache.rglob('.*'):
-        try: f.is_file() and time.time()-f.stat().st_mtime>age and re.search(r'\.\d+\.[0-9a-f]{6}(\.\w+)?$', f.name) and f.unlink()
-        except FileNotFoundError: pass                                            # finished meanwhile
+        with suppress(FileNotFoundError): # the run that was writing it has just given it its name: nothing to remove
+            if re.search(r'\.\d+\.[0-9a-f]{6}(\.\w+)?$', f.name) and time.time()-f.stat().st_mtime>age: f.unlink()
 
 def _start(cache:Path, config:dict):
     "Make the folder, or take it up if it was begun with the same configuration; raises `InputError`"

@@ -225,7 +225,7 @@ def relabel_matched(
 )->tuple[np.ndarray,tuple]: # (s, h, w) prediction under the names of the truth that it overlaps; names left without a place
     "The prediction as the matched protocol sees it: what overlaps no true structure keeps its name if the truth does not use it"
     m = match_levels(pred, truth, scheme, annotated, anatomy); back = {v:k for k,v in m.items()}
-    t = exclude(pred, truth, scheme, annotated)[1]; table = np.zeros(256, np.uint8); extra = []
+    t = exclude(pred, truth, scheme, annotated)[1]; table = np.zeros(scheme.channels, np.uint8); extra = []
     levelled = {scheme.names[c-1] for cs in _groups(scheme, anatomy) for c in cs}
     for name in scheme.names:
         c = scheme.channel(name); used = (t==c).any()

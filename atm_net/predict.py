@@ -18,7 +18,7 @@ from .anatomy import LUMBAR, InputError, Scheme, convert, get_anatomy
 from .show import command, overlay, progress, save_figure, legend, write_json
 from .volumes import Volume, check_image, check_pair, is_volume, list_volumes, read_labels, read_volume, volume_stem, write_labels
 from .data import Cache, Grid, crop_oracle, normalise, open_cohort, prepare, spider_values
-from .prompts import atpg, guess_scheme, holistic, present_structures, report_prompt, report_text, slice_position, support, SUPPORT, user_prompt, volume_prompts, vote_levels
+from .prompts import atpg, guess_scheme, holistic, present_structures, report_prompt, report_text, slice_position, support, supported_levels, SUPPORT, user_prompt, volume_prompts
 
 # %% ../nbs/12_predict.ipynb #c006
 def pad32(
@@ -214,8 +214,8 @@ def self_prompts(
     a,n = predictor.anatomy,len(images); prompts = protocol_prompts('generic', n, predictor.scheme, anatomy=a); trace = []
     seen = [predictor.grid_labels(images, prompts)]
     for _ in range(rounds-1):
-        names = vote_levels(seen[-1], predictor.scheme, anatomy=a); new = volume_prompts(names, n, predictor.option, anatomy=a)
-        note = lambda outcome,agree=None: trace.append(Vote(names, support(seen[-1], predictor.scheme, anatomy=a), outcome, agree))
+        sup = support(seen[-1], predictor.scheme, anatomy=a); names = supported_levels(sup, predictor.scheme, anatomy=a); new = volume_prompts(names, n, predictor.option, anatomy=a)
+        note = lambda outcome,agree=None: trace.append(Vote(names, sup, outcome, agree))
         if not names: note('nothing found'); break
         if [str(p) for p in new]==[str(p) for p in prompts]: note('settled'); break
         told = predictor.grid_labels(images, new); agree = agreement(seen[-1], told, predictor.scheme, a)

@@ -6,9 +6,9 @@
 __all__ = ['SOURCES', 'POSITIONS', 'MIN_PIXELS', 'SAY', 'SUPPORT', 'FINDINGS', 'Prompt', 'phrase', 'join_words', 'slice_position',
            'holistic', 'class_prompt', 'ClassPrompt', 'class_facts', 'class_prompts', 'present_structures', 'atpg',
            'Mention', 'find_levels', 'negated_spans', 'parse_prompt', 'parse_class_prompt', 'support', 'best_run',
-           'vote_levels', 'volume_prompts', 'shift_levels', 'drop_words', 'Finding', 'Hit', 'read_report',
-           'report_levels', 'say_findings', 'report_prompt', 'read_gradings', 'check_prompt', 'user_prompt',
-           'guess_scheme', 'report_text', 'atm_prompt']
+           'supported_levels', 'vote_levels', 'volume_prompts', 'shift_levels', 'drop_words', 'Finding', 'Hit',
+           'read_report', 'report_levels', 'say_findings', 'report_prompt', 'read_gradings', 'check_prompt',
+           'user_prompt', 'guess_scheme', 'report_text', 'atm_prompt']
 
 # %% ../nbs/05_prompts.ipynb #c004
 import csv, re, sys
@@ -380,13 +380,12 @@ def best_run(
     return out
 
 # %% ../nbs/05_prompts.ipynb #c046
-def vote_levels(
-    labels:np.ndarray,     # (s, h, w) channels of `scheme`
+def supported_levels(
+    sup:dict,              # structure name -> support, of `support`
     scheme, threshold:float=SUPPORT, # support below this counts against a level
-    min_pixels:int=MIN_PIXELS, anatomy=LUMBAR,
+    anatomy=LUMBAR,
 )->tuple: # names top-down, canal last; () if nothing was found
-    "One gap-free run of levels for a volume, with its discs, and the canal if voted; without bodies each structure for itself (ours)"
-    sup = support(labels, scheme, min_pixels, anatomy=anatomy)
+    "One gap-free run of levels, with its discs, and the canal if voted; without bodies each structure for itself (ours)"
     bodies = [n for n in anatomy.top_down if anatomy[n].kind in ('vertebra','sacrum') and n in scheme.values]
     if not bodies: return anatomy.order({n for n,v in sup.items() if v and v>=threshold})
     found = best_run([sup[n]-threshold for n in bodies])
@@ -395,6 +394,14 @@ def vote_levels(
     ends = (anatomy.above(r[0], 'disc'), anatomy.below(r[-1], 'disc'))         # a disc beyond the last body, as SPIDER's L5/S
     rest = [s.name for s in anatomy.structures if s.kind not in ('vertebra','disc','sacrum')]
     return anatomy.order(names | {n for n in (*ends,*rest) if n and sup.get(n,0)>=threshold})
+
+def vote_levels(
+    labels:np.ndarray,     # (s, h, w) channels of `scheme`
+    scheme, threshold:float=SUPPORT, # support below this counts against a level
+    min_pixels:int=MIN_PIXELS, anatomy=LUMBAR,
+)->tuple: # names top-down, canal last; () if nothing was found
+    "`supported_levels` of a volume: what its slices vote for (ours)"
+    return supported_levels(support(labels, scheme, min_pixels, anatomy=anatomy), scheme, threshold, anatomy)
 
 # %% ../nbs/05_prompts.ipynb #c050
 def volume_prompts(
@@ -440,40 +447,40 @@ def _part(names, rng):
 _upto = lambda n: rf'(?:[\w/\-]+\s+){{0,{n}}}?'     # up to n words between two that belong together
 _root = r'(?:nerves?|roots?|cord|conus|cauda|thecal|dural|myelon)'
 FINDINGS = { # finding -> (where it sits, pattern); earlier ones win where two overlap (ours)
-    'annular tear':       ('disc', r'annul\w*\s+(?:tear|fissure|rupture)\w*|(?:tear|fissure)s?\s+of\s+the\s+annulus|high[\s-]intensity\s+zones?|fissures?'),
-    'facet arthropathy':  ('disc', rf'facet\w*\s+(?:joints?\s+)?{_upto(2)}(?:arthro\w+|arthrit\w*|osteoarthr\w*|hypertroph\w*|degenerat\w*|effusions?|enlarge\w*|disease)|(?:arthro\w+|osteoarthr\w*|hypertroph\w*|effusions?|degenerat\w*(?:\s+changes?)?)\s+(?:of|in)\s+{_upto(4)}facets?|facet\w*(?=\s+(?:and|/)\s+(?:\w+\s+)?(?:lig|flav))|spondylarthro\w*|facet\s+spondylosis'),
-    'ligamentum flavum thickening': ('disc', rf'(?:ligament\w*\s+flav\w*|flaval?\s+ligaments?)\s+{_upto(2)}(?:thick\w*|hypertroph\w*|buckl\w*|infold\w*)|(?:thick\w*|hypertroph\w*|buckl\w*|infold\w*)\s+{_upto(3)}(?:ligament\w*\s+flav\w*|flaval?\s+ligaments?)'),
-    'foraminal stenosis': ('disc', rf'(?:neuro|neural\s+)?foramin\w*\s+(?:stenos[ie]s|narrow\w*|encroach\w*|compromise)|narrow\w*\s+of\s+{_upto(4)}(?:neuro)?foram\w*|(?:neuro)?foramina?\s+{_upto(3)}narrow\w*|foraminal(?=\s*(?:and|or|,|/)\s*{_upto(3)}stenos)'),
-    'nerve compression':  ('disc', rf'(?:compres\w*|imping\w*|contact\w*|displac\w*|abut\w*|touch\w*|effac\w*|deform\w*|flatten\w*|irritat\w*|indent\w*)\s+(?:on|of|upon|with)?\s*{_upto(5)}{_root}(?:\s+(?:equina|medullaris|roots?|sac))?|{_root}\s+(?:(?:equina|medullaris|roots?|sac)\s+)?{_upto(3)}(?:compres\w*|imping\w*|contact\w*|displac\w*|effac\w*|involvement|irritat\w*|conflict)|neural\s+compression|myelopathy'),
-    'canal stenosis':     ('disc', rf'(?:(?:spinal|central|canal|lateral|recess|vertebral)\s+)*(?:stenos[ie]s|stenot\w*)|narrow\w*\s+of\s+{_upto(4)}(?:canal|recess\w*)|(?:canal|recess\w*)\s+{_upto(3)}narrow\w*|narrow\w*\s+(?:spinal\s+|vertebral\s+|central\s+)?canal'),
+    'annular tear':       ('disc', r'annul\w*\s+(?:tear|fissure|rupture|defect)\w*|(?:tear|fissure)s?\s+of\s+the\s+annulus|high[\s-]intensity\s+zones?|fissures?|dis[ck]s?\s+(?:(?:is|are)\s+)?(?:disrupt\w*|ruptur\w*)|(?:disrupt\w*|ruptur\w*)\s+dis[ck]s?'),
+    'facet arthropathy':  ('disc', rf'facet\w*\s+(?:joints?\s+)?{_upto(2)}(?:arthro\w+|arthrit\w*|osteoarthr\w*|hypertroph\w*|degenerat\w*|effusions?|enlarge\w*|disease)|(?:arthro\w+|osteoarthr\w*|hypertroph\w*|effusions?|degenerat\w*(?:\s+changes?)?)\s+(?:of|in)\s+{_upto(4)}facets?|facet\w*(?=\s+(?:and|/)\s+(?:\w+\s+)?(?:lig|flav))|spondylo?arthro\w*|facet\s+OA\b|(?:zyg)?apophys\w*\s+(?:joints?\s+)?(?:\w+\s+)?(?:arthro\w+|hypertroph\w*|degenerat\w*)|facet\s+spondylosis|FJ[AD]\b'),
+    'ligamentum flavum thickening': ('disc', rf'(?:ligament\w*\s+flav\w*|flaval?\s+ligaments?)\s+{_upto(2)}(?:thick\w*|hypertroph\w*|buckl\w*|infold\w*)|(?:thick\w*|hypertroph\w*|buckl\w*|infold\w*)\s+{_upto(3)}(?:ligament\w*\s+flav\w*|flaval?\s+ligaments?)|LFH\b|ligament(?:um|ous|al)?\s+(?:hypertroph|thicken)\w*'),
+    'foraminal stenosis': ('disc', rf'(?:neuro|neural\s+)?foramin\w*\s+(?:stenos[ie]s|narrow\w*|encroach\w*|compromise)|narrow\w*\s+of\s+{_upto(4)}(?:neuro)?foram\w*|narrowed\s+{_upto(7)}foramina|(?:neuro)?foramina?:?\s+{_upto(3)}narrow\w*|NFN\b|foraminal(?=\s*(?:and|or|,|/)\s*{_upto(3)}stenos)'),
+    'nerve compression':  ('disc', rf'(?:compres\w*|imping\w*|contact\w*|displac\w*|abut\w*|touch\w*|effac\w*|deform\w*|flatten\w*|irritat\w*|indent\w*|impression|encas\w*)\s+(?:on|of|upon|with)?\s*{_upto(5)}{_root}(?:\s+(?:equina|medullaris|roots?|sac))?|{_root}\s+(?:(?:equina|medullaris|roots?|sac)\s+)?{_upto(3)}(?:compres\w*|imping\w*|contact\w*|displac\w*|effac\w*|involvement|irritat\w*|conflict|indent\w*|deform\w*|flatten\w*|abut\w*)|neural\s+compression|myelopathy'),
+    'canal stenosis':     ('disc', rf'(?:(?:spinal|central|canal|lateral|recess|vertebral)\s+)*(?:stenos[ie]s|stenot\w*)|narrow\w*\s+of\s+{_upto(4)}(?:canal|recess\w*)|(?:canal|recess\w*)\s+{_upto(3)}narrow\w*|narrow\w*\s+(?:spinal\s+|vertebral\s+|central\s+)?canal|narrowed(?=\s+at\b)|canal\s+(?:compromise|encroachment)|(?:thecal|dural)\s+sac\s+narrow\w*'),
     'Schmorl node':       ('vertebra', r"schmorl\w*(?:'s?)?(?:\s+nodes?)?"),
     'Modic changes':      ('disc', r'modic\b(?:\s+(?:type\s+)?(?:[123]|I{1,3})\b)?(?:\s+(?:changes?|signal))?'),
-    'endplate changes':   ('disc', rf'(?:upper\s+|lower\s+)?end[\s-]?plate\s+(?:\w+\s+)?(?:changes?|defects?|irregularit\w+|o?edema|sclerosis|degenerat\w*|erosions?)|end[\s-]?plates?\s+(?:is|are)\s+(?:irregular|eroded|sclerotic)|(?:reactive|fatty|erosive|irregular)\s+end[\s-]?plates?'),
+    'endplate changes':   ('disc', rf'(?:sup(?:erior)?|inf(?:erior)?)?\s*end[\s-]?plate\s+(?:depression|concavity|compression|impaction)|(?:upper\s+|lower\s+)?end[\s-]?plate\s+(?:\w+\s+)?(?:changes?|defects?|irregularit\w+|o?edema|sclerosis|degenerat\w*|erosions?)|end[\s-]?plates?\s+(?:is|are)\s+(?:irregular|eroded|sclerotic)|(?:reactive|fatty|erosive|irregular)\s+end[\s-]?plates?'),
     'vertebral height loss': ('vertebra', r'vertebral\s+(?:body\s+)?height\s+loss|loss\s+of\s+vertebral\s+(?:body\s+)?height'),
-    'disc narrowing':     ('disc', rf'(?:dis[ck]|intervertebral)\s+(?:space\s+|height\s+)?(?:narrowing|loss|collapse)|(?:narrow\w*|reduc\w*|loss|decreas\w*|diminish\w*)\s+(?:of\s+|in\s+)?{_upto(4)}(?:dis[ck]|intervertebral)\s+(?:space|height)s?|narrow\w*\s+of\s+{_upto(3)}(?:dis[ck]|intervertebral)\s*(?:space)?|(?:height|space)\s+(?:loss|reduction)|(?:height|space)\s+(?:is|are)\s+(?:\w+\s+)?(?:reduced|lost|decreased|narrowed|diminished)|(?:loss|reduc\w*|decrease)\s+(?:of|in)\s+(?:\w+\s+)?height|(?:reduced|decreased|diminished)\s+(?:in\s+)?height|(?<=signal and )height|(?:narrowed|collapsed)\s+(?:dis[ck]|interspace)\w*|dis[ck]s?\s+(?:is|are)\s+(?:\w+\s+)?(?:narrowed|collapsed)'),
-    'disc herniation':    ('disc', r'(?:dis[ck]\s+)?(?:herniat\w*|protru\w*|extru\w*|sequest\w*|prolaps\w*|HNP|free\s+fragment)'),
-    'disc bulging':       ('disc', r'(?:dis[ck]\s+)?bulg\w*'),
-    'disc degeneration':  ('disc', r'(?:dis[ck]\s+)?(?:degenerat\w*|d[ei]s+ic+at\w*|dehydrat\w*|osteochondrosis)|DDD\b|vacuum\s+phenomen\w*|pfirr?mann?(?:\s+grade)?(?:\s+(?:[1-5]|I{1,3}|IV|V))?\b|(?:loss\s+of|reduced|decreased|low|dark)\s+(?:T2\s+)?signal|signal\s+loss|black\s+dis[ck]s?'),
-    'spondylolisthesis':  ('disc', r'\w*listhesis|slip\w*|\w*listhetic'),
+    'disc narrowing':     ('disc', rf'(?:dis[ck]|intervertebral)\s+(?:space\s+|height\s+)?(?:narrowing|loss|collapse)|(?:narrow\w*|reduc\w*|loss|decreas\w*|diminish\w*)\s+(?:of\s+|in\s+)?{_upto(4)}(?:dis[ck]|intervertebral)\s+(?:space|height)s?|narrow\w*\s+of\s+{_upto(3)}(?:dis[ck]|intervertebral)\s*(?:space)?|(?:height|space)\s+(?:loss|reduction)|(?:height|space)\s+(?:is|are)\s+(?:\w+\s+)?(?:reduced|lost|decreased|narrowed|diminished)|(?:loss|reduc\w*|decrease)\s+(?:of|in)\s+(?:\w+\s+)?height|(?:reduced|decreased|diminished)\s+(?:in\s+)?height|(?<=signal and )height|obliterat\w*|(?:narrowed|collapsed)\s+(?:dis[ck]|interspace)\w*|dis[ck]s?\s+(?:is|are)\s+(?:\w+\s+)?(?:narrowed|collapsed)'),
+    'disc herniation':    ('disc', r'(?:dis[ck]\s+)?(?:herniat\w*|protru\w*|extru\w*|sequest\w*|prolaps\w*|HNP|free\s+fragment|material|fragments?)|soft\s+dis[ck]'),
+    'disc bulging':       ('disc', r'(?:dis[ck]\s+)?(?:bulg\w*|overhang\w*|protuberanc\w*)'),
+    'disc degeneration':  ('disc', r'(?:dis[ck]\s+)?(?:degenerat(?!ive\s+(?:\w+\s+){0,2}(?:\w*scolio|\w*listhe|stenos|facet|canal|foramin|osteophyt))\w*|d[ei]s+ic+at\w*|dehydrat\w*|osteochondrosis)|DDD\b|vacuum\s+phenomen\w*|pfirr?mann?(?:\s+grade)?(?:\s+(?:[1-5]|I{1,3}|IV|V))?\b|(?:loss\s+of|reduced|decreased|low|dark)\s+(?:T2\s+)?signal|signal\s+loss|(?:black|dark|dry)\s+dis[ck]s?|dis[ck]s?\s+(?:is|are|appears?)\s+(?:\w+\s+)?(?:dark|black|dry)|dis[ck]o?(?:path|arthros)\w*|chondrosis|(?:dis[ck]|adjacent\s+segment)\s+disease'),
+    'spondylolisthesis':  ('disc', r'\w*listhesis|slip\w*|offset|(?:forward|backward|anterior|posterior)\s+(?:displacement|translation|shift)|step[\s-]?off|\w*listhetic'),
     'spondylolysis':      ('vertebra', r'spondyloly\w*|pars\s+(?:interarticularis\s+)?(?:\w+\s+)?(?:defects?|fractures?)|(?:defects?|fractures?|lysis)\s+of\s+the\s+pars|lysis'),
-    'fracture':           ('vertebra', r'(?:compression\s+|wedge\s+|burst\s+|insufficiency\s+)?fractur\w*|(?:compression|wedge|vertebral)\s+deformit\w*|wedg(?:ing|ed)\b|(?:vertebral\s+)?compression(?=\s+of\s+(?:the\s+)?(?:\w+\s+)?[LTD]\d)|vertebra\s+plana|(?:vertebral\s+)?(?:body\s+)?collapse|retropuls\w*'),
-    'postoperative change':('disc', r'\w*(?:laminectom|laminotom|dis[ck]ectom|spondylodes|arthrodes|corpectom|foraminotom|facetectom|kyphoplast|vertebroplast)\w*|fusion|\w{2}IF\b|instrument\w*|cages?|(?:pedicle\s+)?screws?|decompress\w*|post[\s-]?(?:operative|surgical|laminectomy)\w*|operated|surgery|dis[ck]\s+(?:prosthesis|replacement)|(?:epidural|postoperative)\s+(?:scar\w*|fibrosis)|scar\s+tissue'),
+    'fracture':           ('vertebra', r'(?:compression\s+|wedge\s+|burst\s+|insufficiency\s+)?fractur\w*|(?:compression|wedge|vertebral)\s+deformit\w*|wedg(?:ing|ed|e[\s-]shaped)\b|(?:vertebral\s+)?compression(?=\s+of\s+(?:the\s+)?(?:\w+\s+)?[LTD]\d)|vertebra\s+plana|(?:vertebral\s+)?(?:body\s+)?collapse|retropuls\w*'),
+    'postoperative change':('disc', r'\w*(?:laminectom|laminotom|dis[ck]ectom|spondylodes|arthrodes|corpectom|foraminotom|facetectom|kyphoplast|vertebroplast)\w*|fusion|fused|\w{2}IF\b|instrument\w*|cages?|(?:pedicle\s+)?screws?|decompress\w*|post[\s-]?(?:operative|surgical|laminectomy)\w*|operated|surgery|dis[ck]\s+(?:prosthesis|replacement)|(?:epidural|postoperative)\s+(?:scar\w*|fibrosis)|scar\s+tissue'),
     'haemangioma':        ('vertebra', r'ha?emangioma\w*'),
-    'infection':          ('disc', r'(?:spondylo)?dis[ck]itis|spondylitis|osteomyelitis|abscess\w*|infect\w*|phlegmon\w*|empyema'),
+    'infection':          ('disc', r'(?:spondylo)?dis[ck]itis|(?:epidural|psoas|paravertebral|prevertebral)\s+(?:fluid\s+)?collections?|spondylitis|osteomyelitis|abscess\w*|infect\w*|phlegmon\w*|empyema'),
     'muscle atrophy':     ('disc', r'(?:fatty\s+|muscle\s+)?atroph\w*|fatty\s+(?:infiltration|replacement|degeneration)'),
     'cyst':               ('disc', r'(?:(?:synovial|facet|facet\s+joint|tarlov|perineural)\s+)?cysts?'),
-    'tumour':             ('vertebra', r'metasta\w*|tumou?rs?|neoplas\w*|malignan\w*|schwannoma\w*|meningioma\w*|neurofibroma\w*|ependymoma\w*|myeloma|lymphoma|mass(?:es)?\b(?!\s+effect)|lesions?|infiltrat\w*'),
+    'tumour':             ('vertebra', r'metasta\w*|tumou?rs?|neoplas\w*|malignan\w*|deposits?|schwannoma\w*|meningioma\w*|neurofibroma\w*|ependymoma\w*|myeloma|lymphoma|mass(?:es)?\b(?!\s+effect)|lesions?|infiltrat\w*'),
     'oedema':             ('vertebra', r'(?:bone\s+)?(?:marrow\s+)?o?edema\w*'),
-    'osteophytes':        ('vertebra', r'osteophyt\w*|spondylophyt\w*|syndesmophyt\w*|bony\s+spurs?|spondylosis|spondylotic'),
-    'transitional anatomy':('vertebra', r'sacrali[sz]\w*|lumbari[sz]\w*|transitional\s+(?:vertebra\w*|anatomy|segment\w*)|castellvi(?:\s+\w+)?'),
-    'epidural lipomatosis':('disc', r'(?:epidural\s+)?lipomatosis'),
+    'osteophytes':        ('vertebra', r'osteophyt\w*|spondylophyt\w*|syndesmophyt\w*|(?:bony\s+)?spur(?:s|ring)?\b|lipping|spondylosis|spondylotic'),
+    'transitional anatomy':('vertebra', r'sacrali[sz]\w*|lumbari[sz]\w*|transitional\s+(?:vertebra\w*|anatomy|segment\w*)|castellvi(?:\s+\w+)?|bertolotti\w*|assimilat\w*'),
+    'epidural lipomatosis':('disc', r'(?:epidural\s+)?lipomatosis|(?:prominent|excess\w*|abundant)\s+epidural\s+fat|epidural\s+fat\s+is\s+(?:prominent|excessive)'),
     'Baastrup disease':   ('disc', r'baastrup\w*|kissing\s+spin\w*|interspinous\s+bursitis'),
     'arachnoiditis':      ('disc', r'arachnoiditis|clump\w*\s+of\s+(?:the\s+)?(?:\w+\s+){0,2}roots'),
     'haematoma':          ('disc', r'ha?ematoma\w*'),
     'syrinx':             ('vertebra', r'syrin[gx]\w*'),
     'instability':        ('disc', r'instability|hypermobility'),
-    'congenital anomaly': ('vertebra', r'congenital\s+anomal\w*|(?:hemi|block\s+|butterfly\s+)vertebra\w*|spina\s+bifida'),
-    'signal abnormality': ('vertebra', r'(?:(?:abnormal|altered|pathological)\s+(?:\w+\s+)?(?:signal|enhancement)|signal\s+(?:abnormalit\w*|alteration\w*|changes?))(?:\s+(?:in|of)\s+the\s+(?:\w+\s+)?(?:cord|conus|cauda))?'),
+    'congenital anomaly': ('vertebra', r'congenital\s+anomal\w*|(?:hemi|block\s+|butterfly\s+|limbus\s+)vertebra\w*|spina\s+bifida|conjoined\s+(?:nerve\s+)?roots?'),
+    'signal abnormality': ('vertebra', r'(?:(?:abnormal|altered|pathological)\s+(?:\w+\s+)?(?:signal|enhancement)|signal\s+(?:abnormalit\w*|alteration\w*|changes?)|(?:hyper|hypo)intensit\w*)(?:\s+(?:in|of)\s+the\s+(?:\w+\s+)?(?:cord|conus|cauda))?'),
     'scoliosis':          ('spine', r'(?:levo|dextro|rotatory\s+)?scolio\w*'),
     'altered lordosis':   ('spine', rf'(?:alter\w*|loss|straighten\w*|flatten\w*|reduc\w*|exaggerat\w*|increas\w*|decreas\w*|reversal)\s+(?:of\s+)?{_upto(4)}lordosis|lordosis\s+(?:is|has)\s+{_upto(2)}(?:lost|straighten\w*|flatten\w*|reduced|exaggerated|increased)|hyper-?lordo\w*|hypo-?lordo\w*|kypho(?!plast)\w*'),
 }
@@ -511,26 +518,49 @@ _turn = re.compile(rf'[;:!?]|\.(?!\d)|\b(?:but|however|although|though|while|whe
 _stays = r'(?:(?:significant|relevant|interval|further|other|definite|appreciable|major|obvious)\s+){0,3}(?:change|interval|increase|decrease|progression|worsening|improvement|longer|difference)\b'
 _deny = re.compile(rf"\b(?:no(?!\s+(?:{_stays}|doubt))|without(?!\s+(?:{_stays}))|neither|nor|never|absen(?:ce\s+of|t)|free\s+(?:of|from)|negative\s+for|lack(?:s|ing)?(?:\s+of)?|denies|(?:rule[sd]?|ruling)\s+out|r/o|exclu(?:des?|ding|sion\s+of)|not(?!\s+(?:only|excluded|ruled|to\s+be\s+excluded|change\w*|{_stays}|significantly\s+changed|fully|completely|entirely))|no\s+longer|resol(?:ved|ution\s+of))\b|\bcannot\b(?!\s+(?:be\s+)?(?:exclude\w*|rule\w*))|n't\b(?!\s+be\s+(?:exclude|rule))", re.I)
 _seen = r'(?:seen|present|visible|identified|demonstrated|evident|detected|found|observed|confirmed|apparent|shown|appreciated|there|demonstrable|visuali[sz]ed|recogni[sz]\w+|noted)'
-_gone = re.compile(rf"\b(?:(?:no\s+longer|not)\s+(?:\w+\s+)?{_seen}\b(?!\s+(?:previously|before|earlier|then|on\s+the|in\s+(?:the\s+)?(?:previous|prior|\d)|at\s+the\s+time))|(?:has|have|had|is|are|now|was|were|been|since|completely|largely|fully|entirely)\s+(?:(?:since|now|completely|largely|fully|entirely|meanwhile|been)\s+)*(?:resolved|disappeared|cleared|absent|excluded|ruled\s+out|regressed\s+completely)|resolved|can\s+be\s+(?:excluded|ruled\s+out))\b", re.I)
+_gone = re.compile(rf"\b(?:(?:no\s+longer|not)\s+(?:\w+\s+)?{_seen}\b(?!\s+(?:previously|before|earlier|then|on\s+the|in\s+(?:the\s+)?(?:previous|prior|\d)|at\s+the\s+time))|(?:has|have|had|is|are|now|was|were|been|since|completely|largely|fully|entirely)\s+(?:(?:since|now|completely|largely|fully|entirely|meanwhile|been)\s+)*(?:resolved|resorbed|disappeared|cleared|healed\s+completely|absent|excluded|ruled\s+out|regressed\s+completely)|resolved|can\s+be\s+(?:excluded|ruled\s+out))\b", re.I)
 _kept = re.compile(r"\b(?:cannot|can\s+not|can't|could\s+not|not)\s+(?:be\s+)?(?:\w+\s+)?(?:excluded?|ruled?\s+out)", re.I)
+_comma = re.compile(r'[\s,]*(?:and|or|nor)?\s*', re.I)
 _and = re.compile(r'[\s,]*(?:and|or|nor)?\s*(?:\w+\s+){0,2}', re.I)
 
 def _turns(text):
     "Where the clauses of a sentence in a report begin; a list of sizes, 'mild, moderate or severe', is one"
     out = [0]
     for m in _turn.finditer(text):
-        head = text[out[-1]:m.start()]
+        head = text[:m.start()]
         if not re.search(rf'(?:\b{_size}|\bor|\bnor|\bno|\bnot|\bwithout|\bof|\bwith|\ba|\ban|\bthe)\s*$', head, re.I) and (m[0].strip() or re.search(r'\d\s*$', head)): out.append(m.end())
     return out+[len(text)]
 
-def _denied(hit, hits, text):
+_fresh = re.compile(r'[,;]\s*(?:and\s+|also\s+)?$', re.I)
+
+def _own_turns(text, hits, groups):
+    "Where run-on dictation turns without a word: 'bulge at L3/4, L4/5 protrusion', 'no fracture at L1, old wedging of T12'"
+    inside = lambda a,b: any(a<=h.start<b for h in hits)
+    for g in groups:
+        stop = lambda a: next((m.start() for m in re.finditer(r'[,;]', text[a:])), len(text)-a)+a
+        if _fresh.search(text[:g[0].start]) and inside(0, g[0].start) and inside(g[-1].end, stop(g[-1].end)): yield g[0].start
+        if (m := re.match(r',\s*', text[g[-1].end:])) and inside(0, g[0].start):
+            a = g[-1].end+m.end(); b = stop(a); later = [k for k in groups if a<=k[0].start<b]
+            if later and inside(a, b) and not re.match(r'or\b|nor\b|and\b|as\b', text[a:], re.I) and not re.search(r'\bn?or\b', text[a:], re.I): yield a
+
+@dataclass(frozen=True)
+class _Sentence:
+    "A sentence of a report, taken apart once"
+    text:str
+    hits:list      # `Hit`s
+    groups:list    # of `Mention`s that stand together
+    turns:list     # where clauses begin, and the end
+
+    def clause(self, pos:int)->int: return max(t for t in self.turns if t<=pos)
+
+def _denied(hit, s):
     "Is the finding said not to be there?"
-    turns = _turns(text); a = max(t for t in turns if t<=hit.start); b = min(t for t in turns if t>=hit.end)
-    end,rest = hit.end,[h for h in hits if hit.end<=h.start<b]
-    while rest and _and.fullmatch(text[end:rest[0].start]): end = rest.pop(0).end                    # 'herniation and stenosis have resolved': both
-    tail = text[end:min(b, rest[0].start if rest else b)]
-    if _kept.search(text[a:b]): return False
-    return bool(_deny.search(text, a, hit.end) or _gone.search(tail))
+    stop = lambda pos: min(t for t in s.turns if t>=pos); a,b = s.clause(hit.start),stop(hit.end)
+    end,rest = hit.end,[h for h in s.hits if h.start>=hit.end]
+    while rest and (_and if rest[0].start<stop(end) else _comma).fullmatch(s.text[end:rest[0].start]): end = rest.pop(0).end   # 'herniation, fissure and stenosis have resolved': all
+    tail = s.text[end:min(stop(end), rest[0].start if rest else stop(end))]
+    if _kept.search(s.text[a:b]): return False
+    return bool(_deny.search(s.text, a, hit.end) or _gone.search(tail))
 
 # %% ../nbs/05_prompts.ipynb #c062
 _noun = rf'{_level}(?:\s*[/\-\u2013]\s*(?:[a-z])?\d{{1,2}})?'
@@ -538,9 +568,20 @@ _aside = re.compile(rf"\bmigrat\w*[^.;,]*?\b{_noun}|\bbehind\s+the\s+(?:vertebra
 _slip = re.compile(r'\s+(?:on|over|upon|relative\s+to|with\s+respect\s+to|in\s+relation\s+to|against)\s+(?:the\s+)?', re.I)
 _back = re.compile(r'\b(?:at|on|in|of)\s+(?:any\s+of\s+|all\s+of\s+|both\s+of\s+)?(?:the\s+same|this|that|these|those|both|said|the\s+aforementioned|either)\s+(?:\w+\s+)?(?:levels?|segments?|dis[ck]s?|vertebra\w*|bod(?:y|ies))|\b(?:there|here)\b(?=\s*[.,;]|$)|\bitself\b', re.I)
 _elsewhere = re.compile(r'\b(?:any|all|every|other|remaining|remainder|elsewhere|multiple|several)\b', re.I)
+_most = re.compile(r'\b(?:most|worst|worse|maxim\w+|more|especially|particularly|predominantly|notably|including|greatest|largest|from)\b', re.I)
 _lowest = re.compile(r'\b(?:lower|lowest|last)\s+(two|three|four|2|3|4)\s+(?:lumbar\s+)?(?:dis[ck]s?|levels|segments|motion\s+segments|interspaces)', re.I)
 _site = re.compile(r'\b(?:at|of|in|on|between|involving|affecting|from|throughout|within|to|for|along|behind|across|arising)\b', re.I)
 _depends = re.compile(r'[\s,]*(?:and\s+)?(?:is|are|was|were|has|have|with|without|causing|producing|resulting|resultant|leading|contributing|compressing|which|that|but|no|not|also|where|due|showing|shows?|demonstrat\w+|suspicious)\b', re.I)
+
+_ordinal = dict(first=1, second=2, third=3, fourth=4, fifth=5)
+
+def _plain_levels(text, anatomy):
+    "Levels said in words as names: 'the lumbosacral disc' as L5/S, 'the second lumbar vertebra' as L2, 'third to fifth lumbar' as L3 to L5"
+    if 'S' not in anatomy.names: return text
+    text = re.sub(r'\b([LBS])WK\s*(?=\d)', lambda m: dict(L='L',B='T',S='S')[m[1].upper()], text, flags=re.I)          # German: Lenden-, Brust-, Sakralwirbelkörper
+    nth = '|'.join(_ordinal); text = re.sub(r'\blumbosacral\s+(?=dis[ck]|junction|level|segment|interspace|transition\b)', 'L5/S1 ', text, flags=re.I)
+    words = rf'\b(?:{nth})(?:(?:\s*,\s*|\s+(?:and|to|through|or)\s+)(?:the\s+)?(?:{nth}))*\s+lumbar\b'
+    return re.sub(words, lambda m: re.sub(nth, lambda n: f'L{_ordinal[n[0].lower()]}', m[0], flags=re.I)[:-len('lumbar')].rstrip(), text, flags=re.I)
 
 def _report_levels(text, anatomy):
     "Mentions of levels that findings can have: no roots, no conus; 'L4 on L5' and 'S2' understood; the canal only where nothing else is named"
@@ -559,38 +600,36 @@ def _groups(mentions, text):
     out,starts = [],[a for a,_ in _clauses(text)]
     for m in mentions:
         gap = text[out[-1][-1].end:m.start] if out else ''
-        if out and not any(out[-1][-1].end<=a<=m.start for a in starts) and re.fullmatch(r'[\s,&(]*(?:(?:and|or|nor|as\s+well\s+as|also|at|in|of|the|levels?|dis[ck]s?|to\s+a\s+lesser\s+(?:extent|degree)|less\s+so|more\s+so|especially|particularly|respectively)[\s,]*)*', gap, re.I) and not re.search(r',\s*(?:at|in)\s', gap+' '): out[-1].append(m)
+        if out and not any(out[-1][-1].end<=a<=m.start for a in starts) and re.fullmatch(r'[\s,&(>]*(?:(?:and|or|nor|(?:on\s+the\s+)?(?:left|right)(?:[\s-]sided?)?|as\s+well\s+as|also|at|in|of|the|levels?|dis[ck]s?|to\s+a\s+lesser\s+(?:extent|degree)|less\s+so|more\s+so|especially|particularly|respectively)[\s,]*)*', gap, re.I) and not re.search(r',\s*(?:at|in)\s', gap+' '): out[-1].append(m)
         else: out.append([m])
     return out
 
-def _group_for(hit, hits, groups, text):
+_behind = re.compile(r'[\s(:\-]*(?:(?:is|are)\s+(?:seen|present|noted|found)\s*)?')
+_apart = re.compile(r'[;:]|,\s*(?!left|right|more|most|worse|predominantly)')
+
+def _group_for(hit, s):
     "The group of levels that a finding belongs to, or None"
-    inside = next((g for g in groups if hit.start<=g[0].start<hit.end), None)
-    if inside: return inside
-    nxt = next((g for g in groups if g[0].start>=hit.end), None); prev = next((g for g in groups[::-1] if g[-1].end<=hit.start), None)
-    between = lambda g: [h for h in hits if hit.end<=h.start<g[0].start]
-    starts = _turns(text); clause = lambda pos: max(t for t in starts if t<=pos)
-    if nxt and not between(nxt):
-        gap = text[hit.end:nxt[0].start]; same = clause(nxt[0].start)==clause(hit.start)
-        if re.fullmatch(r'[\s(:\-]*(?:(?:is|are)\s+(?:seen|present|noted|found)\s*)?', gap) or same and _site.search(gap) and not re.search(r'[;:]|,\s*(?!left|right|more|most|worse|predominantly)', gap): return nxt
-    opens = prev and not any(clause(prev[0].start)<=h.start<prev[0].start for h in hits)                  # the clause begins with its level
-    if prev and (opens and clause(prev[0].start)==clause(hit.start) or _depends.match(text[prev[-1].end:hit.start]) or not nxt): return prev
-    if nxt and clause(nxt[0].start)==clause(hit.start): return nxt                                        # shared: 'bulge and stenosis at L4/5'
-    return prev or nxt
+    if inside := next((g for g in s.groups if hit.start<=g[0].start<hit.end), None): return inside
+    after = next((g for g in s.groups if g[0].start>=hit.end), None); before = next((g for g in s.groups[::-1] if g[-1].end<=hit.start), None)
+    beside = lambda g: g and s.clause(g[0].start)==s.clause(hit.start)
+    if after and not any(hit.end<=h.start<after[0].start for h in s.hits):
+        gap = s.text[hit.end:after[0].start]
+        if _behind.fullmatch(gap) or beside(after) and _site.search(gap) and not _apart.search(gap): return after
+    opens = before and not any(s.clause(before[0].start)<=h.start<before[0].start for h in s.hits)        # the clause begins with its level
+    if before and (opens and beside(before) or _depends.match(s.text[before[-1].end:hit.start])): return before
+    return after if beside(after) else before or after                                                    # shared: 'bulge and stenosis at L4/5'
 
-_healthy = re.compile(r'\b(?:normal\w*|unremarkable|intact|preserved|spared|maintained|healthy|regular|conus|imaged|includ\w*|cover\w*|level\s+of|number\w*|counted|post|after)\b', re.I)
+_healthy = re.compile(r'\b(?:normal\w*|unremarkable|intact|preserved|spar(?:ed|ing)|maintained|healthy|regular|conus|imaged|includ\w*|cover\w*|level\s+of|number\w*|counted|post|after)\b', re.I)
 
-def _gap(group, groups, text):
-    "What stands between a group and the one before it"
-    i = next(i for i,g in enumerate(groups) if g is group)
-    return text[groups[i-1][-1].end if i else 0:group[0].start]
+_joins = re.compile(r'(?:,|\band\b|\bas\s+well\s+as\b|\bthan\b)', re.I)
 
-def _repeated(group, used, hits, groups, text):
-    "The finding that a group repeats, as 'of L2 on L3 and of L3 on L4' does, or None"
-    if group is groups[0] or any(g is group for g in used) or any(h.end>groups[0][-1].end and h.start<group[0].start for h in hits): return None
-    gap = _gap(group, groups, text); rest = re.split(r'[.;,]|\band\b', text[group[-1].end:])[0]; before = [h for h in hits if h.end<=groups[0][0].start]
-    if not before or re.search(r'[:;]', gap) or _healthy.search(gap) or _healthy.search(rest) or not re.search(r'(?:,|\band\b|\bas\s+well\s+as\b|\bmore\s+than\b|\bthan\b).*$', gap, re.I|re.S): return None
-    return before[-1]
+def _repeated(i, s, used):
+    "What the i-th group repeats where it has no finding of its own, as 'severe at L4-5 and absent at L2-3': (`Hit`, denied) or None"
+    first,g = s.groups[0],s.groups[i]; before = [h for h in s.hits if h.end<=first[0].start]
+    if g in used or not before or any(h.end>first[-1].end and h.start<g[0].start for h in s.hits): return None
+    gap = s.text[s.groups[i-1][-1].end:g[0].start]; rest = re.split(r'[.;,]|\band\b', s.text[g[-1].end:])[0]
+    if re.search(r'[:;]', gap) or _healthy.search(gap) or _healthy.search(rest) or not _joins.search(gap): return None
+    return before[-1],bool(_deny.search(gap))
 
 _bodily = re.compile(r'kyphoplast|vertebroplast|screw|corpectom', re.I)
 
@@ -611,29 +650,45 @@ def _graded(hit, names, anatomy):
 
 # %% ../nbs/05_prompts.ipynb #c063
 _neural = re.compile(r'canal|spinal|central|cord|conus|cauda|thecal|dural|myel|arachn|lipomat|clump|syrin', re.I)
+_opening = re.compile(r'\W*(?:\d+[.)]\s*)?(?:(?:at|level|the)\s+)*', re.I)
+
+def _sentence(text, anatomy):
+    hits,groups = _hits(text),_groups(_report_levels(text, anatomy), text)
+    s = _Sentence(text, hits, groups, sorted({*_turns(text), *_own_turns(text, hits, groups)}))
+    return replace(s, hits=[h for h in s.hits if h.finding!='postoperative change' or not _denied(h, s) or re.search('surg|operat', h.raw, re.I)])   # 'no fusion' is no news
+
+def _heads(s)->bool:
+    "Does the sentence open with its levels, as 'L4-5: ...'?"
+    return bool(s.groups and _opening.fullmatch(s.text[:s.groups[0][0].start]) and re.match(r'\s*(?:levels?|dis[ck])?\s*[:\-\u2013]', s.text[s.groups[0][-1].end:]))
+
+def _mentions_for(hit, s, head, last, goes_on):
+    "The `Mention`s of the levels of a finding: its group, those of the sentence before if it points back to them, or those that the line opens with"
+    g = _group_for(hit, s); tail = s.text[hit.end:]; local = FINDINGS[hit.finding][0]
+    if g is None or g[0].start>hit.end and _elsewhere.search(gap := s.text[hit.end:g[0].start]) and not _most.search(gap):
+        everywhere = _elsewhere.search(tail)
+        g = last if _back.search(s.text) or goes_on and not everywhere else head if not everywhere and (local=='disc' or local=='vertebra' and not _denied(hit, s)) else ()
+    return () if local=='spine' and not (g in s.groups and _site.match(tail.lstrip())) else g
+
+def _found(hit, mentions, denied, anatomy):
+    "The `Finding`s of a hit at the levels mentioned"
+    names = tuple(dict.fromkeys(n for m in mentions for n in _sited(m, hit, anatomy)))
+    if not names and _neural.search(hit.raw): names = tuple(s.name for s in anatomy.structures if s.kind=='canal')[:1]
+    return [Finding(_graded(hit, names, anatomy), n, denied) for n in names or (None,)]
 
 def read_report(
     text:str, anatomy=LUMBAR,
 )->list: # of `Finding`
     "Findings with level and negation from a report's text, by rules (ours)"
-    out = []; canal = next((s.name for s in anatomy.structures if s.kind=='canal'), None)
-    for line in text.splitlines():
-        head,last = (),()                                           # the levels that the line opens with; those named last
-        for s in re.split(r'(?<=[.;])\s+(?!\d+\s*mm)', line):
-            hits,groups = _hits(s),_groups(_report_levels(s, anatomy), s); hits = [h for h in hits if h.finding!='postoperative change' or not _denied(h, hits, s) or re.search('surg|operat', h.raw, re.I)]
-            if groups and re.match(r'\W*(?:\d+[.)]\s*)?(?:(?:at|level|the)\s+)*$', s[:groups[0][0].start], re.I) and re.match(r'\s*(?:levels?|dis[ck])?\s*[:\-\u2013]', s[groups[0][-1].end:]): head = groups[0]
-            used = []
-            for h in hits:
-                g = _group_for(h, hits, groups, s); tail = s[h.end:]; no_level = g is None or g[0].start>h.end and _elsewhere.search(s[h.end:g[0].start])
-                if no_level: g = last if _back.search(s) or line[:line.find(s)].rstrip().endswith(';') and not _elsewhere.search(tail) else head if FINDINGS[h.finding][0]=='disc' and not _elsewhere.search(tail) else ()
-                if FINDINGS[h.finding][0]=='spine' and not (g and g in groups and _site.match(s[h.end:].lstrip())): g = ()
-                names = tuple(dict.fromkeys(n for m in g for n in _sited(m, h, anatomy)))
-                if not names and _neural.search(h.raw): names = (canal,)
-                out += [Finding(_graded(h, names, anatomy), n, _denied(h, hits, s)) for n in names or (None,)]
-                used += [g]
-            for g in groups: # 'severe at L4-5, moderate at L3-4 and absent at L2-3': levels without a finding of their own repeat the one before
-                if h := _repeated(g, used, hits, groups, s): out += [Finding(_graded(h, ns, anatomy), n, bool(_deny.search(_gap(g, groups, s)))) for m in g if (ns := _sited(m, h, anatomy)) for n in ns]
-            last = [m for g in groups for m in g] or last
+    out = []
+    for line in _plain_levels(text, anatomy).splitlines():
+        head,last,goes_on = (),(),False                             # the levels that the line opens with; those named last; after a semicolon?
+        for part in re.split(r'(?<=[.;])(?<!\bapprox\.)(?<!\bvs\.)(?<!\bca\.)(?<!\bcf\.)(?<!\bresp\.)(?<!\bincl\.)(?<!\be\.g\.)(?<!\bi\.e\.)\s+(?!\d+\s*mm)', line):
+            s = _sentence(part, anatomy); head = s.groups[0] if _heads(s) else head
+            at = [_mentions_for(h, s, head, last, goes_on) for h in s.hits]
+            for h,ms in zip(s.hits, at): out += _found(h, ms, _denied(h, s), anatomy)
+            for i,g in enumerate(s.groups[1:], 1):
+                if again := _repeated(i, s, at): out += _found(again[0], g, again[1], anatomy)
+            last = [m for g in s.groups for m in g] or last; goes_on = part.endswith(';')
     return list(dict.fromkeys(out))
 
 # %% ../nbs/05_prompts.ipynb #c066
@@ -641,7 +696,7 @@ def report_levels(
     text:str, findings=(), anatomy=LUMBAR,
 )->tuple: # names top-down
     "The gap-free run from the highest to the lowest level of a report, without what it says is out of view; the canal if it is named or narrowed"
-    gone = [(a,b) for a,b in _unseen(text).items() if not _hits(text[a:b])]; found = find_levels(text, anatomy)
+    text = _plain_levels(text, anatomy); gone = [(a,b) for a,b in _unseen(text).items() if not _hits(text[a:b])]; found = find_levels(text, anatomy)
     names = {n for m in found if not _is_in(m.start, gone) for n in m.names} | {f.level for f in findings if f.level}
     lost = {n for m in found for n in m.names}-names
     spine = [n for n in anatomy.top_down if n in names and anatomy[n].kind in ('vertebra','disc','sacrum')]

@@ -7,19 +7,18 @@ from atm_net.prompts import parse_prompt, read_report, report_prompt
 
 ITEMS = json.loads((ROOT/'tests'/'reports.json').read_text(encoding='utf-8'))
 
-def counts(pairs):
-    "Right, invented and lost (level, denied) pairs over (got, wanted) sets"
-    return [sum(map(len, x)) for x in ([g&w for g,w in pairs], [g-w for g,w in pairs], [w-g for g,w in pairs])]
-
 def test_the_collection():
     assert len(ITEMS)>=80 and len({x['text'] for x in ITEMS})==len(ITEMS) and sum(not x['findings'] for x in ITEMS)>=10
     assert all(f['level'] in (*LUMBAR.names,None) for x in ITEMS for f in x['findings']) and sum(f['negated'] for x in ITEMS for f in x['findings'])>=50
-    assert counts([({1,2},{2,3,4}), (set(),{1})])==[1,1,3]
 
-def test_precision_and_recall_by_level():
-    right,invented,lost = counts([({(f.level,f.negated) for f in read_report(x['text'])}, {(f['level'],f['negated']) for f in x['findings']}) for x in ITEMS])
-    print(f'precision {right/(right+invented):.3f}, recall {right/(right+lost):.3f} over {right+lost} expected')
-    assert right/(right+invented)>=.95 and right/(right+lost)>=.95
+def misread(items):
+    "(text, levels invented, levels lost) where the reader disagrees"
+    pairs = [(x['text'], {(f.level,f.negated) for f in read_report(x['text'])}, {(f['level'],f['negated']) for f in x['findings']}) for x in items]
+    return [(text, g-w, w-g) for text,g,w in pairs if g!=w]
+
+def test_every_sentence_is_read():
+    "Each set was scored unseen when it was collected (the closing notes say how well); now all of them are kept right"
+    assert misread(ITEMS)==[] and len(misread([dict(text='Fracture of L1.', findings=[])]))==1
 
 def test_all_in_one_report():
     "Reports are longer than sentences: joined line by line, each line is read as alone"
