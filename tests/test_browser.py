@@ -40,22 +40,34 @@ def page(request, tmp_path):
     try:
         with sync_playwright() as play:
             browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS); view = browser.new_page(viewport=dict(width=1500, height=1500)); view.set_default_timeout(60_000)
-            view.goto(f'{address}/lab/tree/01_explorer.ipynb' if request.param=='lab' else f'{address}/notebooks/01_explorer.ipynb'); view.app = request.param
+            view.goto(f'{address}/lab/tree/01_explorer.ipynb' if request.param=='lab' else f'{address}/notebooks/01_explorer.ipynb'); view.app,view.address = request.param,address
+            view.add_locator_handler(view.locator('.jp-Dialog'), lambda: answer_dialogs(view))
             try: yield view
             finally: SHOTS.mkdir(parents=True, exist_ok=True); view.screenshot(path=SHOTS/f'{request.param}.png'); browser.close()
     finally: server.terminate(); server.wait(20)
 
 def run_all(page):
-    "Run > Run All Cells, and wait for the explorer"
+    "Run > Run All Cells once the kernel is connected, and wait for the explorer"
     page.locator('.jp-Notebook .jp-Cell').first.wait_for()
-    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').first.wait_for(state='attached')                 
-    page.wait_for_function("document.querySelectorAll('.jp-Notebook-ExecutionIndicator[data-status=\"idle\"]').length"); page.wait_for_timeout(2000)   # the kernel is connected: else Jupyter asks which one
-    page.get_by_role('menuitem', name='Run', exact=True).click(); page.locator('[data-command="runmenu:run-all"]').click()
-    page.wait_for_timeout(1000); ask = page.locator('.jp-Dialog button:has-text("Select")')
-    if ask.count(): ask.first.click()
-    ex = page.locator(f'{FIELD}:has(textarea)').first; ex.locator('img').first.wait_for(timeout=90_000)
+    until(page, lambda: kernel(page)=='idle', 'a kernel', 90)
+    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').first.wait_for(state='attached')
+    for _ in range(5):                                                                                                    # a person presses again where nothing happens
+        page.get_by_role('menuitem', name='Run', exact=True).click(); page.locator('[data-command="runmenu:run-all"]').click(); page.wait_for_timeout(2000); answer_dialogs(page)
+        if page.locator('.jp-InputPrompt').filter(has_text=re.compile(r'\[[\d*]+\]')).count(): break
+    ex = page.locator(f'{FIELD}:has(textarea)').first
+    until(page, lambda: ex.locator('img').count(), 'the explorer', 150)
     until(page, lambda: not page.locator('.jp-InputPrompt:has-text("[*]")').count(), 'the end of the last cell', 150)
     ex.scroll_into_view_if_needed(); return ex
+
+def kernel(page):
+    "What the server says of the notebook's kernel; None before there is one"
+    sessions = page.request.get(f'{page.address}/api/sessions').json()
+    return sessions[0]['kernel']['execution_state'] if sessions else None
+
+def answer_dialogs(page):
+    "Say yes where Jupyter asks: on a slow machine it asks which kernel to use, once a cell"
+    ask = page.locator('.jp-Dialog')
+    if ask.count(): print('Jupyter asks:', ask.first.inner_text().replace('\n',' | ')); ask.first.locator('.jp-mod-accept').dispatch_event('click')
 
 def pictures(ex): return [i.get_attribute('src') for i in ex.locator('img').all()]
 def value(ex, label): return ex.locator(f'.widget-inline-hbox:has(label:text-is("{label}"))')
@@ -64,6 +76,7 @@ def mean(ex): return ex.locator('table tr:has-text("mean") td, table tr:has-text
 def until(page, ok, what, seconds=30):
     end = time.monotonic()+seconds
     while time.monotonic()<end:
+        answer_dialogs(page)
         if ok(): return time.monotonic()
         page.wait_for_timeout(50)
     raise AssertionError(f'{what} did not happen within {seconds} s')
