@@ -617,7 +617,8 @@ def _group_for(hit, s):
         if _behind.fullmatch(gap) or beside(after) and _site.search(gap) and not _apart.search(gap): return after
     opens = before and not any(s.clause(before[0].start)<=h.start<before[0].start for h in s.hits)        # the clause begins with its level
     if before and (opens and beside(before) or _depends.match(s.text[before[-1].end:hit.start])): return before
-    return after if beside(after) else before or after                                                    # shared: 'bulge and stenosis at L4/5'
+    apart = before and after and any(_denied(h, s)!=_denied(hit, s) for h in s.hits if hit.end<=h.start<after[0].start)      # 'slip of L4 on L5 with arthrosis, no defect at L4': only the defect is at the last
+    return after if beside(after) and not apart else before or after                                      # shared: 'bulge and stenosis at L4/5'
 
 _healthy = re.compile(r'\b(?:normal\w*|unremarkable|intact|preserved|spar(?:ed|ing)|maintained|healthy|regular|conus|imaged|includ\w*|cover\w*|level\s+of|number\w*|counted|post|after)\b', re.I)
 
