@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
-.PHONY: setup demo test test-slow lab bench export notebooks readme lock clean
+.PHONY: setup demo test test-slow mutants lab bench export notebooks readme lock clean
 
 setup: .venv/.ready
 
@@ -24,6 +24,9 @@ test: setup          ## what CI checks
 test-slow: setup     ## the long cells and tests
 	OMP_NUM_THREADS=2 HF_HUB_OFFLINE=1 MPLBACKEND=agg PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 1 --flags slow --do_print
 	HF_HUB_OFFLINE=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests -m slow
+
+mutants: setup       ## is every formula guarded? small faults are put into the rooms -> runs/mutants/report.md
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/mutants.py $(ROOMS)
 
 lab: setup           ## JupyterLab at the walkthroughs, the explorer first
 	$(BIN)/jupyter lab nbs/walkthroughs/01_explorer.ipynb
