@@ -45,6 +45,7 @@ class ATMNet(SwinUNETR):
         tokens:str='mixed',      # 'mixed' (paper) or 'words' (ours)
         alpha:float=.1,          # start of alpha in Eq. 2 (ours)
         gain:float=1.,           # start of the norm's weight in Eq. 1 (ours)
+        code:str='2d',           # position code of the image tokens, '2d' or '1d'
         decoder:str='residual',  # 'residual' (MONAI) or 'plain' (Eq. 3)
         contrast:str='projected',# 'projected' or 'grid'
         tau:float=.07,           # temperature of Eq. 7 (assumed)
@@ -55,7 +56,7 @@ class ATMNet(SwinUNETR):
         if decoder not in ('residual','plain'): raise InputError(f"decoder '{decoder}' is unknown: use 'residual' or 'plain'")
         if decoder=='plain':
             for name,i,o in zip(self._ups, dims, dims[1:]+[feature_size]): setattr(self, name, PlainUp(i,o))
-        self.hasf = HASF(dims, text_dim, length, n_tokens=n_tokens, heads=heads, attention=attention, pool=pool, tokens=tokens, alpha=alpha, gain=gain) if hasf else None
+        self.hasf = HASF(dims, text_dim, length, n_tokens=n_tokens, heads=heads, attention=attention, pool=pool, tokens=tokens, alpha=alpha, gain=gain, code=code) if hasf else None
         self.ccae = ChannelContrast(text_dim, contrast, tau=tau) if ccae else None
 
     _ups = ('decoder5','decoder4','decoder3','decoder2','decoder1')

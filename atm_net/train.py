@@ -39,6 +39,7 @@ class Config:
     attention:str = hp('exact', 'paper')
     pool:int = hp(8, 'ours')
     tokens:str = hp('mixed', 'paper')
+    code:str = hp('2d', 'assumed')         # position code of the image tokens
     decoder:str = hp('residual', 'ours')
     alpha:float = hp(.1, 'ours')
     gain:float = hp(1., 'ours')
@@ -269,7 +270,7 @@ def validate(predictor, cache:Cache, cases)->dict: # protocol -> mean over volum
 def network_kwargs(cfg:Config, text_dim:int)->dict:
     "Arguments of the network that a configuration describes"
     if cfg.network!='atm_net': return {}
-    keys = ('hasf','ccae','length','n_tokens','heads','attention','pool','tokens','alpha','gain','decoder','contrast','tau')
+    keys = ('hasf','ccae','length','n_tokens','heads','attention','pool','tokens','alpha','gain','code','decoder','contrast','tau')
     return {k:getattr(cfg,k) for k in keys}|dict(text_dim=text_dim)
 
 def read_anatomy(cache:Cache)->dict:
@@ -498,6 +499,7 @@ def atm_train(
     contrast:str=None, # projected or grid
     focal:str=None, # softmax or sigmoid
     tokens:str=None, # mixed or words
+    code:str=None,   # 2d or 1d, the position code of the image tokens
     attention:str=None, # exact or pooled
     init:str=None, # weights to start from: a run or a .safetensors
     steps:int=None, # all stages together
@@ -510,10 +512,10 @@ def atm_train(
 ):
     "Train a network on a slice cache; run it under torchrun for several processes"
     if preset not in PRESETS: raise InputError(f"--preset '{preset}' is unknown: use {' or '.join(PRESETS)}")
-    given = dict(hasf=hasf, ccae=ccae, option=option, network=model, encoder=encoder, decoder=decoder, contrast=contrast, focal=focal, tokens=tokens, attention=attention, steps=steps, batch=batch, lr=lr, seed=seed)
+    given = dict(hasf=hasf, ccae=ccae, option=option, network=model, encoder=encoder, decoder=decoder, contrast=contrast, focal=focal, tokens=tokens, code=code, attention=attention, steps=steps, batch=batch, lr=lr, seed=seed)
     cfg = replace(PRESETS[preset], **{k:v for k,v in given.items() if v is not None})
     if cfg.network!='atm_net':
-        idle = [f'--{k}' for k,v in dict(option=option, encoder=encoder, decoder=decoder, contrast=contrast, tokens=tokens, attention=attention).items() if v is not None]
+        idle = [f'--{k}' for k,v in dict(option=option, encoder=encoder, decoder=decoder, contrast=contrast, tokens=tokens, code=code, attention=attention).items() if v is not None]
         if idle: raise InputError(f"--model {cfg.network} reads no text: {', '.join(idle)} would do nothing")
         cfg = replace(cfg, hasf=False, ccae=False)
     if cfg.lr<cfg.lr_min: raise InputError(f'--lr {cfg.lr:g} is below {cfg.lr_min:g}, where the cosine of preset {preset} ends')
