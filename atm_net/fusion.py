@@ -182,5 +182,9 @@ class HASF(nn.ModuleList):
     "One `HASFStage` for each decoder stage, deepest first (i = 5..1 in Eq. 3)"
     def __init__(self,
         dims,           # channels of the stages, deepest first
-        text_dim:int, length:int, **kwargs):
-        super().__init__(HASFStage(c, text_dim, length, **kwargs) for c in dims)
+        text_dim:int, length:int,
+        heads=4,        # attention heads: a number, or one for each stage
+        **kwargs):      # of `HASFStage`
+        per_stage = [heads]*len(dims) if isinstance(heads,int) else list(heads)
+        if len(per_stage)!=len(dims): raise InputError(f'heads {heads}: give a number, or one for each of the {len(dims)} stages')
+        super().__init__(HASFStage(c, text_dim, length, heads=h, **kwargs) for c,h in zip(dims,per_stage))

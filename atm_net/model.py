@@ -39,7 +39,7 @@ class ATMNet(SwinUNETR):
         text_dim:int=128,        # d, channels of the text encoder
         length:int=128,          # l, token places of a prompt
         n_tokens:int=32,         # m, text tokens after mixing (assumed)
-        heads:int=4,             # attention heads (assumed)
+        heads=4,                 # attention heads, a number or one for each stage, deepest first (assumed)
         attention:str='pooled',  # 'exact' (paper) or 'pooled' (ours)
         pool:int=8,              # keys per side when pooled
         tokens:str='mixed',      # 'mixed' (paper) or 'words' (ours)

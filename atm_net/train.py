@@ -35,7 +35,7 @@ class Config:
     feature_size:int = hp(48, 'assumed')
     length:int = hp(256, 'assumed')        # l, token places
     n_tokens:int = hp(32, 'assumed')       # m, tokens after mixing
-    heads:int = hp(4, 'assumed')
+    heads:object = hp(4, 'assumed')        # a number, or one for each stage, deepest first
     attention:str = hp('exact', 'paper')
     pool:int = hp(8, 'ours')
     tokens:str = hp('mixed', 'paper')
@@ -65,7 +65,7 @@ class Config:
 
 PRESETS = dict(
     paper=Config(),
-    tiny=Config(preset='tiny', encoder='spine_bert_tiny', feature_size=12, length=128, attention='pooled', alpha=0., gain=0., steps=400,
+    tiny=Config(preset='tiny', encoder='spine_bert_tiny', feature_size=12, length=128, heads=(4,4,4,2,1), attention='pooled', alpha=0., gain=0., steps=400,
                 lr=1e-3, lr_min=1e-5, warmup=20, plain=.2, windows=(96,128,128,160,160), p_generic=.25, p_wrong=.1))
 
 def sources(cfg:Config)->dict: # field -> 'paper', 'assumed' or 'ours'
