@@ -447,24 +447,27 @@ def _part(names, rng):
 _upto = lambda n: rf'(?:[\w/\-]+\s+){{0,{n}}}?'     # up to n words between two that belong together
 _root = r'(?:nerves?|roots?|cord|conus|cauda|thecal|dural|myelon)'
 FINDINGS = { # finding -> (where it sits, pattern); earlier ones win where two overlap (ours)
+    'incidental finding': ('spine', r'(?:uterine\s+)?(?:fibroids?|leiomyoma\w*|myomas?)|hydronephros\w*|hydroureter|nephrolith\w*|(?:\w+\s+)?calcul(?:us|i)\b|gall\s?stones?|choleli\w*|aneurysm\w*|lymphadenopath\w*|ascites|(?:adnexal|ovarian)\s+(?:\w+\s+)?(?:cyst|mass|lesion)\w*|(?:renal|kidney|hepatic|liver|parapelvic)\s+(?:\w+\s+)?(?:cysts?|mass\w*|lesions?)|(?:inguinal|hiatus|hiatal|umbilical)\s+hernia\w*|diverticul\w*|prostatomegaly|(?:enlarged|bulky)\s+(?:prostate|uterus)|hepatomegaly|splenomegaly|pleural\s+effusions?|thrombos\w*'),
     'annular tear':       ('disc', r'annul\w*\s+(?:tear|fissure|rupture|defect)\w*|(?:tear|fissure)s?\s+of\s+the\s+annulus|high[\s-]intensity\s+zones?|fissures?|dis[ck]s?\s+(?:(?:is|are)\s+)?(?:disrupt\w*|ruptur\w*)|(?:disrupt\w*|ruptur\w*)\s+dis[ck]s?'),
-    'facet arthropathy':  ('disc', rf'facet\w*\s+(?:joints?\s+)?{_upto(2)}(?:arthro\w+|arthrit\w*|osteoarthr\w*|hypertroph\w*|degenerat\w*|effusions?|enlarge\w*|disease)|(?:arthro\w+|osteoarthr\w*|hypertroph\w*|effusions?|degenerat\w*(?:\s+changes?)?)\s+(?:of|in)\s+{_upto(4)}facets?|facet\w*(?=\s+(?:and|/)\s+(?:\w+\s+)?(?:lig|flav))|spondylo?arthro\w*|facet\s+OA\b|(?:zyg)?apophys\w*\s+(?:joints?\s+)?(?:\w+\s+)?(?:arthro\w+|hypertroph\w*|degenerat\w*)|facet\s+spondylosis|FJ[AD]\b'),
+    'facet arthropathy':  ('disc', rf'facet\w*\s+(?:joints?\s+)?{_upto(2)}(?:arthro\w+|arthrit\w*|osteoarthr\w*|hypertroph\w*|degenerat\w*|effusions?|enlarge\w*|disease)|(?:arthro\w+|osteoarthr\w*|hypertroph\w*|effusions?|degenerat\w*(?:\s+changes?)?)\s+(?:of|in)\s+{_upto(4)}facets?|facet\w*(?=\s+(?:and|/)\s+(?:\w+\s+)?(?:lig|flav))|spondylo?arthro\w*|facet\s+OA\b|(?:zyg)?apophys\w*\s+(?:joints?\s+)?(?:\w+\s+)?(?:arthro\w+|hypertroph\w*|degenerat\w*)|facet\s+spondylosis|FJ[AD]\b|arthros[ei]s|arthropath\w*'),
     'ligamentum flavum thickening': ('disc', rf'(?:ligament\w*\s+flav\w*|flaval?\s+ligaments?)\s+{_upto(2)}(?:thick\w*|hypertroph\w*|buckl\w*|infold\w*)|(?:thick\w*|hypertroph\w*|buckl\w*|infold\w*)\s+{_upto(3)}(?:ligament\w*\s+flav\w*|flaval?\s+ligaments?)|LFH\b|ligament(?:um|ous|al)?\s+(?:hypertroph|thicken)\w*'),
     'foraminal stenosis': ('disc', rf'(?:neuro|neural\s+)?foramin\w*\s+(?:stenos[ie]s|narrow\w*|encroach\w*|compromise)|narrow\w*\s+of\s+{_upto(4)}(?:neuro)?foram\w*|narrowed\s+{_upto(7)}foramina|(?:neuro)?foramina?:?\s+{_upto(3)}narrow\w*|NFN\b|foraminal(?=\s*(?:and|or|,|/)\s*{_upto(3)}stenos)'),
-    'nerve compression':  ('disc', rf'(?:compres\w*|imping\w*|contact\w*|displac\w*|abut\w*|touch\w*|effac\w*|deform\w*|flatten\w*|irritat\w*|indent\w*|impression|encas\w*)\s+(?:on|of|upon|with)?\s*{_upto(5)}{_root}(?:\s+(?:equina|medullaris|roots?|sac))?|{_root}\s+(?:(?:equina|medullaris|roots?|sac)\s+)?{_upto(3)}(?:compres\w*|imping\w*|contact\w*|displac\w*|effac\w*|involvement|irritat\w*|conflict|indent\w*|deform\w*|flatten\w*|abut\w*)|neural\s+compression|myelopathy'),
-    'canal stenosis':     ('disc', rf'(?:(?:spinal|central|canal|lateral|recess|vertebral)\s+)*(?:stenos[ie]s|stenot\w*)|narrow\w*\s+of\s+{_upto(4)}(?:canal|recess\w*)|(?:canal|recess\w*)\s+{_upto(3)}narrow\w*|narrow\w*\s+(?:spinal\s+|vertebral\s+|central\s+)?canal|narrowed(?=\s+at\b)|canal\s+(?:compromise|encroachment)|(?:thecal|dural)\s+sac\s+narrow\w*'),
+    'nerve compression':  ('disc', rf'(?:compres\w*|imping\w*|contact\w*|displac\w*|abut\w*|touch\w*|effac\w*|deform\w*|flatten\w*|irritat\w*|indent\w*|impression|encas\w*)\s+(?:on|of|upon|with)?\s*{_upto(5)}{_root}(?:\s+(?:equina|medullaris|roots?|sac))?|{_root}\s+(?:(?:equina|medullaris|roots?|sac)\s+)?{_upto(3)}(?:compres\w*|imping\w*|contact\w*|displac\w*|effac\w*|involvement|irritat\w*|conflict|indent\w*|deform\w*|flatten\w*|abut\w*)|(?:neural|radicular)\s+(?:element\w*\s+)?(?:compres\w*|compromise|imping\w*|contact|conflict)|(?:compromise|imping\w*|compression|displacement)\s+of\s+{_upto(3)}(?:neural\s+\w+|ganglion)|imping\w*|mass\s+effect|crowd\w*|redundan\w*|myelopathy|cauda\s+equina\s+(?:syndrome|lesion)'),
+    'canal stenosis':     ('disc', rf'(?:(?:spinal|central|canal|lateral|recess|vertebral)\s+)*(?:stenos[ie]s|stenot\w*)|narrow\w*\s+of\s+{_upto(4)}(?:canal|recess\w*)|(?:canal|recess\w*)\s+{_upto(3)}narrow\w*|narrow\w*\s+(?:spinal\s+|vertebral\s+|central\s+)?canal|narrowed(?=\s+at\b)|canal\s+(?:compromise|encroachment)|(?:thecal|dural)\s+sac\s+narrow\w*|(?:effac\w*|obliterat\w*|encroach\w*|compromise)\s+(?:of|on|into|upon)\s+{_upto(4)}(?:recess\w*|foram\w*|canal|CSF|fat)|(?:short|shortened)\s+pedicles'),
     'Schmorl node':       ('vertebra', r"schmorl\w*(?:'s?)?(?:\s+nodes?)?"),
     'Modic changes':      ('disc', r'modic\b(?:\s+(?:type\s+)?(?:[123]|I{1,3})\b)?(?:\s+(?:changes?|signal))?'),
     'endplate changes':   ('disc', rf'(?:sup(?:erior)?|inf(?:erior)?)?\s*end[\s-]?plate\s+(?:depression|concavity|compression|impaction)|(?:upper\s+|lower\s+)?end[\s-]?plate\s+(?:\w+\s+)?(?:changes?|defects?|irregularit\w+|o?edema|sclerosis|degenerat\w*|erosions?)|end[\s-]?plates?\s+(?:is|are)\s+(?:irregular|eroded|sclerotic)|(?:reactive|fatty|erosive|irregular)\s+end[\s-]?plates?'),
     'vertebral height loss': ('vertebra', r'vertebral\s+(?:body\s+)?height\s+loss|loss\s+of\s+vertebral\s+(?:body\s+)?height'),
-    'disc narrowing':     ('disc', rf'(?:dis[ck]|intervertebral)\s+(?:space\s+|height\s+)?(?:narrowing|loss|collapse)|(?:narrow\w*|reduc\w*|loss|decreas\w*|diminish\w*)\s+(?:of\s+|in\s+)?{_upto(4)}(?:dis[ck]|intervertebral)\s+(?:space|height)s?|narrow\w*\s+of\s+{_upto(3)}(?:dis[ck]|intervertebral)\s*(?:space)?|(?:height|space)\s+(?:loss|reduction)|(?:height|space)\s+(?:is|are)\s+(?:\w+\s+)?(?:reduced|lost|decreased|narrowed|diminished)|(?:loss|reduc\w*|decrease)\s+(?:of|in)\s+(?:\w+\s+)?height|(?:reduced|decreased|diminished)\s+(?:in\s+)?height|(?<=signal and )height|obliterat\w*|(?:narrowed|collapsed)\s+(?:dis[ck]|interspace)\w*|dis[ck]s?\s+(?:is|are)\s+(?:\w+\s+)?(?:narrowed|collapsed)'),
-    'disc herniation':    ('disc', r'(?:dis[ck]\s+)?(?:herniat\w*|protru\w*|extru\w*|sequest\w*|prolaps\w*|HNP|free\s+fragment|material|fragments?)|soft\s+dis[ck]'),
+    'disc narrowing':     ('disc', rf'(?:dis[ck]|intervertebral)\s+(?:space\s+|height\s+)?(?:narrowing|loss|collapse)|(?:narrow\w*|reduc\w*|loss|decreas\w*|diminish\w*)\s+(?:of\s+|in\s+)?{_upto(4)}(?:dis[ck]|intervertebral)\s+(?:space|height)s?|narrow\w*\s+of\s+{_upto(3)}(?:dis[ck]|intervertebral)\s*(?:space)?|(?:height|space)\s+(?:loss|reduction)|(?:height|space)\s+(?:is|are)\s+(?:\w+\s+)?(?:reduced|lost|decreased|narrowed|diminished)|(?:loss|reduc\w*|decrease)\s+(?:of|in)\s+(?:\w+\s+)?height|(?:reduced|decreased|diminished)\s+(?:in\s+)?height|(?<=signal and )height|heights?\s+(?:is|are)\s+(?:\w+\s+)?(?:preserved|maintained|normal)(?=\s*,?\s*(?:except|apart\s+from|other\s+than|save))|obliterat\w*|(?:narrowed|collapsed)\s+(?:dis[ck]|interspace)\w*|dis[ck]s?\s+(?:is|are)\s+(?:\w+\s+)?(?:narrowed|collapsed)'),
+    'disc herniation':    ('disc', r'(?:dis[ck]\s+)?(?:herniat\w*|protru\w*|extru\w*|sequest\w*|prolaps\w*|HNP|free\s+fragment|material|fragments?)|(?:soft|recurrent|residual)\s+dis[ck]'),
     'disc bulging':       ('disc', r'(?:dis[ck]\s+)?(?:bulg\w*|overhang\w*|protuberanc\w*)'),
-    'disc degeneration':  ('disc', r'(?:dis[ck]\s+)?(?:degenerat(?!ive\s+(?:\w+\s+){0,2}(?:\w*scolio|\w*listhe|stenos|facet|canal|foramin|osteophyt))\w*|d[ei]s+ic+at\w*|dehydrat\w*|osteochondrosis)|DDD\b|vacuum\s+phenomen\w*|pfirr?mann?(?:\s+grade)?(?:\s+(?:[1-5]|I{1,3}|IV|V))?\b|(?:loss\s+of|reduced|decreased|low|dark)\s+(?:T2\s+)?signal|signal\s+loss|(?:black|dark|dry)\s+dis[ck]s?|dis[ck]s?\s+(?:is|are|appears?)\s+(?:\w+\s+)?(?:dark|black|dry)|dis[ck]o?(?:path|arthros)\w*|chondrosis|(?:dis[ck]|adjacent\s+segment)\s+disease'),
+    'disc degeneration':  ('disc', r'(?:dis[ck]\s+)?(?:degenerat(?!ive\s+(?:\w+\s+){0,2}(?:\w*scolio|\w*listhe|stenos|facet|canal|foramin|osteophyt))\w*|d[ei]s+ic+at\w*|dehydrat\w*|osteochondrosis)|DDD\b|vacuum(?:\s+\w+)?|pfirr?mann?(?:\s+grade)?(?:\s+(?:[1-5]|I{1,3}|IV|V))?\b|(?:loss\s+of|reduced|decreased|low|dark)\s+(?:\w+\s+)?(?:T2\s+)?(?:signal|hydration)|signal\s+loss|(?:black|dark|dry)\s+dis[ck]s?|dis[ck]s?\s+(?:is|are|appears?)\s+(?:\w+\s+)?(?:dark|black|dry)|dis[ck]o?(?:path|arthros)\w*|chondrosis|(?:dis[ck]|adjacent\s+segment)\s+disease'),
     'spondylolisthesis':  ('disc', r'\w*listhesis|slip\w*|offset|(?:forward|backward|anterior|posterior)\s+(?:displacement|translation|shift)|step[\s-]?off|\w*listhetic'),
     'spondylolysis':      ('vertebra', r'spondyloly\w*|pars\s+(?:interarticularis\s+)?(?:\w+\s+)?(?:defects?|fractures?)|(?:defects?|fractures?|lysis)\s+of\s+the\s+pars|lysis'),
-    'fracture':           ('vertebra', r'(?:compression\s+|wedge\s+|burst\s+|insufficiency\s+)?fractur\w*|(?:compression|wedge|vertebral)\s+deformit\w*|wedg(?:ing|ed|e[\s-]shaped)\b|(?:vertebral\s+)?compression(?=\s+of\s+(?:the\s+)?(?:\w+\s+)?[LTD]\d)|vertebra\s+plana|(?:vertebral\s+)?(?:body\s+)?collapse|retropuls\w*'),
-    'postoperative change':('disc', r'\w*(?:laminectom|laminotom|dis[ck]ectom|spondylodes|arthrodes|corpectom|foraminotom|facetectom|kyphoplast|vertebroplast)\w*|fusion|fused|\w{2}IF\b|instrument\w*|cages?|(?:pedicle\s+)?screws?|decompress\w*|post[\s-]?(?:operative|surgical|laminectomy)\w*|operated|surgery|dis[ck]\s+(?:prosthesis|replacement)|(?:epidural|postoperative)\s+(?:scar\w*|fibrosis)|scar\s+tissue'),
+    'fracture':           ('vertebra', r'(?:compression\s+|wedge\s+|burst\s+|insufficiency\s+)?fractur\w*|(?:compression|wedge|vertebral)\s+deformit\w*|wedg(?:ing|ed|e[\s-]shaped)\b|(?:vertebral\s+)?compression(?=\s+of\s+(?:the\s+)?(?:\w+\s+)?[LTD]\d)|vertebra\s+plana|biconcav\w*|stress\s+(?:reaction|response|injury)|(?:vertebral\s+)?(?:body\s+)?collapse|retropuls\w*'),
+    'postoperative change':('disc', r'\w*(?:laminectom|laminotom|dis[ck]ectom|spondylodes|arthrodes|corpectom|foraminotom|facetectom|kyphoplast|vertebroplast)\w*|fusion|fused|\w{2}IF\b|instrument\w*|hardware|metalwork|fixation|stabili[sz]ation|spacers?|rods?\b|cement\w*|PMMA|augmentation|cages?|(?:pedicle\s+)?screws?|decompress\w*|post[\s-]?(?:operative|surgical|laminectomy)\w*|operated|surgery|dis[ck]\s+(?:prosthesis|replacement)|(?:epidural|postoperative)\s+(?:scar\w*|fibrosis)|scar\w*|granulation'),
+    'implant failure':    ('disc', r'loosen\w*|lucenc\w*|pseud[oa]arthros\w*|non-?union|subsid\w*|back(?:ed|ing)\s+out'),
+    'collection':         ('disc', r'seromas?|pseudomeningoco?eles?|fluid\s+collections?|hygromas?|(?<!epidural )(?<!psoas )collections?'),
     'haemangioma':        ('vertebra', r'ha?emangioma\w*'),
     'infection':          ('disc', r'(?:spondylo)?dis[ck]itis|(?:epidural|psoas|paravertebral|prevertebral)\s+(?:fluid\s+)?collections?|spondylitis|osteomyelitis|abscess\w*|infect\w*|phlegmon\w*|empyema'),
     'muscle atrophy':     ('disc', r'(?:fatty\s+|muscle\s+)?atroph\w*|fatty\s+(?:infiltration|replacement|degeneration)'),
@@ -472,17 +475,24 @@ FINDINGS = { # finding -> (where it sits, pattern); earlier ones win where two o
     'tumour':             ('vertebra', r'metasta\w*|tumou?rs?|neoplas\w*|malignan\w*|deposits?|schwannoma\w*|meningioma\w*|neurofibroma\w*|ependymoma\w*|myeloma|lymphoma|mass(?:es)?\b(?!\s+effect)|lesions?|infiltrat\w*'),
     'oedema':             ('vertebra', r'(?:bone\s+)?(?:marrow\s+)?o?edema\w*'),
     'osteophytes':        ('vertebra', r'osteophyt\w*|spondylophyt\w*|syndesmophyt\w*|(?:bony\s+)?spur(?:s|ring)?\b|lipping|spondylosis|spondylotic'),
-    'transitional anatomy':('vertebra', r'sacrali[sz]\w*|lumbari[sz]\w*|transitional\s+(?:vertebra\w*|anatomy|segment\w*)|castellvi(?:\s+\w+)?|bertolotti\w*|assimilat\w*'),
+    'transitional anatomy':('vertebra', r'sacrali[sz]\w*|lumbari[sz]\w*|transitional\s+(?:lumbosacral\s+|lumbar\s+)?(?:vertebra\w*|anatomy|segment\w*|junction|bod\w+)|LSTV\b|castellvi(?:\s+\w+)?|bertolotti\w*|assimilat\w*'),
     'epidural lipomatosis':('disc', r'(?:epidural\s+)?lipomatosis|(?:prominent|excess\w*|abundant)\s+epidural\s+fat|epidural\s+fat\s+is\s+(?:prominent|excessive)'),
     'Baastrup disease':   ('disc', r'baastrup\w*|kissing\s+spin\w*|interspinous\s+bursitis'),
-    'arachnoiditis':      ('disc', r'arachnoiditis|clump\w*\s+of\s+(?:the\s+)?(?:\w+\s+){0,2}roots'),
-    'haematoma':          ('disc', r'ha?ematoma\w*'),
+    'arachnoiditis':      ('disc', r'arachnoiditis|clump\w*(?:\s+of\s+(?:the\s+)?(?:\w+\s+){0,2}roots)?'),
+    'haematoma':          ('disc', r'ha?ematoma\w*|ha?emorrhag\w*'),
+    'injury':             ('disc', r'contus\w*|sprain\w*|ligament\w*\s+(?:\w+\s+)?(?:injur\w*|tears?|disrupt\w*|ruptur\w*)|(?:disrupt\w*|ruptur\w*|injur\w*|tear)\s+(?:of|to)\s+{_upto(3)}ligament\w*|dislocat\w*|subluxat\w*|distraction'),
+    'ossification':       ('disc', r'ossif\w*|calcif\w*|ankylos\w*|DISH\b|OPLL\b'),
+    'arthritis':          ('disc', r'sacro-?iliitis|arthrit\w*|synovitis|bursitis|romanus\w*|andersson\w*|inflammat\w*'),
+    'dysraphism':         ('vertebra', r'(?:dural\s+)?ectasia|scallop\w*|meningoco?eles?|tether\w*|(?:intradural\s+|filum\s+)?(?:fibro)?lipomas?|(?:fatty|thickened)\s+filum|diastematomyelia|(?:epi)?dermoid\w*'),
+    'cord disease':       ('vertebra', r'(?:transverse\s+)?myelitis|myelomalacia|cord\s+(?:isch?a?emia|infarct\w*|o?edema|atrophy)|demyelinat\w*|(?:arteriovenous\s+|dural\s+)?(?:fistula|malformation)|AVM\b|flow\s+voids'),
     'syrinx':             ('vertebra', r'syrin[gx]\w*'),
     'instability':        ('disc', r'instability|hypermobility'),
     'congenital anomaly': ('vertebra', r'congenital\s+anomal\w*|(?:hemi|block\s+|butterfly\s+|limbus\s+)vertebra\w*|spina\s+bifida|conjoined\s+(?:nerve\s+)?roots?'),
-    'signal abnormality': ('vertebra', r'(?:(?:abnormal|altered|pathological)\s+(?:\w+\s+)?(?:signal|enhancement)|signal\s+(?:abnormalit\w*|alteration\w*|changes?)|(?:hyper|hypo)intensit\w*)(?:\s+(?:in|of)\s+the\s+(?:\w+\s+)?(?:cord|conus|cauda))?'),
-    'scoliosis':          ('spine', r'(?:levo|dextro|rotatory\s+)?scolio\w*'),
-    'altered lordosis':   ('spine', rf'(?:alter\w*|loss|straighten\w*|flatten\w*|reduc\w*|exaggerat\w*|increas\w*|decreas\w*|reversal)\s+(?:of\s+)?{_upto(4)}lordosis|lordosis\s+(?:is|has)\s+{_upto(2)}(?:lost|straighten\w*|flatten\w*|reduced|exaggerated|increased)|hyper-?lordo\w*|hypo-?lordo\w*|kypho(?!plast)\w*'),
+    'signal abnormality': ('vertebra', r'(?:(?:(?:intrinsic|abnormal|high)\s+)?(?:cord|conus)\s+signal\s+(?:abnormal\w*|chang\w*|alter\w*|hyperintens\w*)|abnormal\s+(?:cord|conus)\s+signal|(?:abnormal|altered|pathological|heterogeneous)\s+(?:\w+\s+)?(?:signal|enhancement|marrow)|marrow\s+(?:\w+\s+)?(?:replacement|reconversion|abnormal\w*)|enhancement|bone\s+islands?|enostos\w*|signal\s+(?:abnormalit\w*|alteration\w*|changes?)|(?:hyper|hypo)intensit\w*)(?:\s+(?:in|of)\s+the\s+(?:\w+\s+)?(?:cord|conus|cauda))?'),
+    'scoliosis':          ('spine', r'(?:levo|dextro|roto|rotatory\s+)?scolio\w*|curvature|(?:levo|dextro)-?curv\w*'),
+    'altered lordosis':   ('spine', rf'(?:alter\w*|loss|straighten\w*|flatten\w*|reduc\w*|exaggerat\w*|increas\w*|decreas\w*|reversal)\s+(?:of\s+)?{_upto(4)}lordosis|lordosis\s+(?:is|has)\s+{_upto(2)}(?:lost|straighten\w*|flatten\w*|reduced|exaggerated|increased)|hyper-?lordo\w*|hypo-?lordo\w*|kypho(?!plast)\w*|gibbus'),
+    'narrowing':          ('disc', r'narrow(?:ing|ed)'),
+    'hypertrophy':        ('disc', r'hypertroph\w*|thicken\w*|infold\w*'),
 }
 
 @dataclass(frozen=True)
@@ -507,7 +517,7 @@ def _hits(text):
     "The `Hit`s of `text` in its order, without overlaps"
     out = []
     for f,(_,rx) in FINDINGS.items():
-        for m in re.finditer(rf'\b(?:{rx})', text, re.I):
+        for m in re.finditer(rf'\b(?:{f}|{rx})', text, re.I):                       # by its own name too: Option 4 reads back
             if all(m.end()<=h.start or m.start()>=h.end for h in out): out.append(Hit(m.start(), m.end(), f, m[0]))
     for m in _one.finditer(text):
         if before := [h for h in out if h.end<=m.start()]: out.append(Hit(m.start(), m.end(), max(before, key=lambda h: h.end).finding, m[0]))
@@ -564,7 +574,7 @@ def _denied(hit, s):
 
 # %% ../nbs/05_prompts.ipynb #c062
 _noun = rf'{_level}(?:\s*[/\-\u2013]\s*(?:[a-z])?\d{{1,2}})?'
-_aside = re.compile(rf"\bmigrat\w*[^.;,]*?\b{_noun}|\bbehind\s+the\s+(?:vertebral\s+)?body\s+of\s+{_noun}|\b{_noun}(?:\s*(?:,|and|or|&|/)\s*{_noun})*(?=\s+(?:spinal\s+|exiting\s+|traversing\s+)?(?:nerve|root|dermatom|radic)\w*)|\b(?:nerve\s+)?roots?\s+(?:of\s+)?{_noun}|\bconus\b[^.;]*?\b(?:at|opposite|behind|near|level\s+of)\s+(?:the\s+)?(?:(?:level|\w+\s+(?:part|half|third|border|aspect|endplate))\s+(?:of\s+)?)?(?:the\s+)?(?:disc\s+)?{_noun}|\bbetween\s+the\s+\d+\s+and\s+\d+\s+o'clock", re.I)
+_aside = re.compile(rf"\b(?:above|below)\s+(?:the\s+)?(?:level\s+of\s+)?{_level}\b(?!\s*[-/\u2013]\s*[a-z]?\d|\s+(?:\w+\s+)?(?:fusion|lamin|level))|\bmigrat\w*[^.;,]*?\b{_noun}|\bbehind\s+the\s+(?:vertebral\s+)?body\s+of\s+{_noun}|\b{_noun}(?:\s*(?:,|and|or|&|/)\s*{_noun})*(?=\s+(?:spinal\s+|exiting\s+|traversing\s+)?(?:nerve|root|dermatom|radic)\w*)|\b(?:nerve\s+)?roots?\s+(?:of\s+)?{_noun}|\bconus\b[^.;]*?\b(?:at|opposite|behind|near|level\s+of)\s+(?:the\s+)?(?:(?:level|\w+\s+(?:part|half|third|border|aspect|endplate))\s+(?:of\s+)?)?(?:the\s+)?(?:disc\s+)?{_noun}|\bbetween\s+the\s+\d+\s+and\s+\d+\s+o'clock", re.I)
 _slip = re.compile(r'\s+(?:on|over|upon|relative\s+to|with\s+respect\s+to|in\s+relation\s+to|against)\s+(?:the\s+)?', re.I)
 _back = re.compile(r'\b(?:at|on|in|of)\s+(?:any\s+of\s+|all\s+of\s+|both\s+of\s+)?(?:the\s+same|this|that|these|those|both|said|the\s+aforementioned|either)\s+(?:\w+\s+)?(?:levels?|segments?|dis[ck]s?|vertebra\w*|bod(?:y|ies))|\b(?:there|here)\b(?=\s*[.,;]|$)|\bitself\b', re.I)
 _elsewhere = re.compile(r'\b(?:any|all|every|other|remaining|remainder|elsewhere|multiple|several)\b', re.I)
@@ -579,6 +589,7 @@ def _plain_levels(text, anatomy):
     "Levels said in words as names: 'the lumbosacral disc' as L5/S, 'the second lumbar vertebra' as L2, 'third to fifth lumbar' as L3 to L5"
     if 'S' not in anatomy.names: return text
     text = re.sub(r'\b([LBS])WK\s*(?=\d)', lambda m: dict(L='L',B='T',S='S')[m[1].upper()], text, flags=re.I)          # German: Lenden-, Brust-, Sakralwirbelkörper
+    text = re.sub(r'\bsacral(?=\s+(?:ala|wing|bod|segment|promontory|insufficiency|fractur|lesion|metasta|tarlov|cyst|perineural|mass|marrow|endplate|canal\s+cyst))', 'sacrum', text, flags=re.I)
     nth = '|'.join(_ordinal); text = re.sub(r'\blumbosacral\s+(?=dis[ck]|junction|level|segment|interspace|transition\b)', 'L5/S1 ', text, flags=re.I)
     words = rf'\b(?:{nth})(?:(?:\s*,\s*|\s+(?:and|to|through|or)\s+)(?:the\s+)?(?:{nth}))*\s+lumbar\b'
     return re.sub(words, lambda m: re.sub(nth, lambda n: f'L{_ordinal[n[0].lower()]}', m[0], flags=re.I)[:-len('lumbar')].rstrip(), text, flags=re.I)
@@ -600,7 +611,7 @@ def _groups(mentions, text):
     out,starts = [],[a for a,_ in _clauses(text)]
     for m in mentions:
         gap = text[out[-1][-1].end:m.start] if out else ''
-        if out and not any(out[-1][-1].end<=a<=m.start for a in starts) and re.fullmatch(r'[\s,&(>]*(?:(?:and|or|nor|(?:on\s+the\s+)?(?:left|right)(?:[\s-]sided?)?|as\s+well\s+as|also|at|in|of|the|levels?|dis[ck]s?|to\s+a\s+lesser\s+(?:extent|degree)|less\s+so|more\s+so|especially|particularly|respectively)[\s,]*)*', gap, re.I) and not re.search(r',\s*(?:at|in)\s', gap+' '): out[-1].append(m)
+        if out and not any(out[-1][-1].end<=a<=m.start for a in starts) and re.fullmatch(r'[\s,&(>]*(?:(?:and|or|nor|(?:on\s+the\s+)?(?:left|right)(?:[\s-]sided?)?|as\s+well\s+as|also|at|in|of|the|levels?|dis[ck]s?|bod(?:y|ies)|vertebra[el]?|segments?|interspaces?|to\s+a\s+lesser\s+(?:extent|degree)|less\s+so|more\s+so|especially|particularly|respectively)[\s,]*)*', gap, re.I) and not re.search(r',\s*(?:at|in|the)\s', gap+' '): out[-1].append(m)
         else: out.append([m])
     return out
 
@@ -614,22 +625,24 @@ def _group_for(hit, s):
     beside = lambda g: g and s.clause(g[0].start)==s.clause(hit.start)
     if after and not any(hit.end<=h.start<after[0].start for h in s.hits):
         gap = s.text[hit.end:after[0].start]
-        if _behind.fullmatch(gap) or beside(after) and _site.search(gap) and not _apart.search(gap): return after
+        opens = before and not any(s.clause(before[0].start)<=h.start<before[0].start for h in s.hits) and beside(before)
+        if _behind.fullmatch(gap) or beside(after) and _site.search(gap) and not _apart.search(gap) and not (opens and re.search(r'\bwith\b', gap)): return after
     opens = before and not any(s.clause(before[0].start)<=h.start<before[0].start for h in s.hits)        # the clause begins with its level
     if before and (opens and beside(before) or _depends.match(s.text[before[-1].end:hit.start])): return before
     apart = before and after and any(_denied(h, s)!=_denied(hit, s) for h in s.hits if hit.end<=h.start<after[0].start)      # 'slip of L4 on L5 with arthrosis, no defect at L4': only the defect is at the last
     return after if beside(after) and not apart else before or after                                      # shared: 'bulge and stenosis at L4/5'
 
-_healthy = re.compile(r'\b(?:normal\w*|unremarkable|intact|preserved|spar(?:ed|ing)|maintained|healthy|regular|conus|imaged|includ\w*|cover\w*|level\s+of|number\w*|counted|post|after)\b', re.I)
+_healthy = re.compile(r'\b(?:normal\w*|unremarkable|intact|preserved|spar(?:ed|ing)|maintained|healthy|regular|patent|capacious|adequate|clear|uninvolved|good|conus|imaged|includ\w*|cover\w*|level\s+of|number\w*|counted|post|after)\b', re.I)
 
+_says = re.compile(r'\b(?:is|are|was|were|shows?|has|have|appears?)\b(?!.*\b(?:also|same|similar\w*|likewise|too|affected|involved|worse|less|more|most|mild\w*|moderate\w*|severe\w*)\b)', re.I)
 _joins = re.compile(r'(?:,|\band\b|\bas\s+well\s+as\b|\bthan\b)', re.I)
 
 def _repeated(i, s, used):
     "What the i-th group repeats where it has no finding of its own, as 'severe at L4-5 and absent at L2-3': (`Hit`, denied) or None"
-    first,g = s.groups[0],s.groups[i]; before = [h for h in s.hits if h.end<=first[0].start]
-    if g in used or not before or any(h.end>first[-1].end and h.start<g[0].start for h in s.hits): return None
+    last,g = s.groups[i-1],s.groups[i]; before = [h for h in s.hits if h.end<=last[0].start]
+    if g in used or not before or any(h.end>last[-1].end and h.start<g[0].start for h in s.hits): return None
     gap = s.text[s.groups[i-1][-1].end:g[0].start]; rest = re.split(r'[.;,]|\band\b', s.text[g[-1].end:])[0]
-    if re.search(r'[:;]', gap) or _healthy.search(gap) or _healthy.search(rest) or not _joins.search(gap): return None
+    if re.search(r'[:;]', gap) or _healthy.search(gap) or _healthy.search(rest) or _says.search(rest) or not _joins.search(gap): return None
     return before[-1],bool(_deny.search(gap))
 
 _bodily = re.compile(r'kyphoplast|vertebroplast|screw|corpectom', re.I)
@@ -662,13 +675,17 @@ def _heads(s)->bool:
     "Does the sentence open with its levels, as 'L4-5: ...'?"
     return bool(s.groups and _opening.fullmatch(s.text[:s.groups[0][0].start]) and re.match(r'\s*(?:levels?|dis[ck])?\s*[:\-\u2013]', s.text[s.groups[0][-1].end:]))
 
+_apex = re.compile(r"[\s,(]*(?:(?:of|to|with|its|an?|the|is|and|mild|convex\w*|left|right|lumbar|spine|thoracolumbar|degenerative|apex|apical|centred|centered|maximal|greatest)\s+)*(?:at|in|on|around|about)\b", re.I)
+_anew = re.compile(r'\b(?:new|other|further|additional|another|recent|acute)\b', re.I)
+
 def _mentions_for(hit, s, head, last, goes_on):
     "The `Mention`s of the levels of a finding: its group, those of the sentence before if it points back to them, or those that the line opens with"
     g = _group_for(hit, s); tail = s.text[hit.end:]; local = FINDINGS[hit.finding][0]
+    if g is None and _denied(hit, s) and _anew.search(s.text[s.clause(hit.start):hit.end]) and not _back.search(s.text): return ()
     if g is None or g[0].start>hit.end and _elsewhere.search(gap := s.text[hit.end:g[0].start]) and not _most.search(gap):
         everywhere = _elsewhere.search(tail)
         g = last if _back.search(s.text) or goes_on and not everywhere else head if not everywhere and (local=='disc' or local=='vertebra' and not _denied(hit, s)) else ()
-    return () if local=='spine' and not (g in s.groups and _site.match(tail.lstrip())) else g
+    return () if local=='spine' and not (g in s.groups and _apex.match(tail)) else g
 
 def _found(hit, mentions, denied, anatomy):
     "The `Finding`s of a hit at the levels mentioned"
