@@ -32,7 +32,7 @@ class Row:
 
 _off = dict(hasf=False, ccae=False)
 STUDIES = dict( # the keys of Table 2 are `atm_net.model.NETWORKS`; a test holds it so
-    table2=tuple(Row(label, dict(network=n)) for n,label in dict(atm_net='ATM-Net', swin_unetr='Swin UNETR', unet='U-Net', attention_unet='Attention U-Net', unetr='UNETR', segresnet='SegResNet').items()),
+    table2=tuple(Row(label, dict(network=n)) for n,label in dict(atm_net='ATM-Net', swin_unetr='Swin UNETR', unet='U-Net', attention_unet='Attention U-Net', unetr='UNETR', segresnet='SegResNet', modified_bisenet='Modified BiSeNet', u_bisenet='U-BiSeNet', spineparsenet='SpineParseNet').items()),
     table4=(Row('neither', _off), Row('CCAE', dict(hasf=False)), Row('HASF', dict(ccae=False)), Row('HASF and CCAE', {})),
     table5=(Row('no text', _off), *(Row(f'Option {o}', dict(ccae=False, option=o)) for o in (1,2,3))),
     protocols=(Row('ATM-Net', {}),))

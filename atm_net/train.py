@@ -267,8 +267,9 @@ def validate(predictor, cache:Cache, cases)->dict: # protocol -> mean over volum
     return {k:float(np.nanmean(v)) for k,v in scores.items()}
 
 # %% ../nbs/14_train.ipynb #c027
-def network_kwargs(cfg:Config, text_dim:int)->dict:
+def network_kwargs(cfg:Config, text_dim:int, scheme, anatomy)->dict:
     "Arguments of the network that a configuration describes"
+    if cfg.network=='spineparsenet': from atm_net.model import column_edges; return dict(edges=column_edges(scheme, anatomy))
     if cfg.network!='atm_net': return {}
     keys = ('hasf','ccae','length','n_tokens','heads','attention','pool','tokens','alpha','gain','code','decoder','contrast','tau')
     return {k:getattr(cfg,k) for k in keys}|dict(text_dim=text_dim)
@@ -281,7 +282,7 @@ def read_anatomy(cache:Cache)->dict:
 def run_meta(cfg:Config, cache:Cache, encoder)->dict:
     "What a weights file must say about itself"
     names = (cache.scheme.channels, cfg.feature_size)
-    return dict(network=cfg.network, out_channels=names[0], feature_size=names[1], kwargs=network_kwargs(cfg, encoder.dim if encoder else 128), scheme=cache.scheme.name,
+    return dict(network=cfg.network, out_channels=names[0], feature_size=names[1], kwargs=network_kwargs(cfg, encoder.dim if encoder else 128, cache.scheme, cache.anatomy), scheme=cache.scheme.name,
                 values=dict(cache.scheme.values), anatomy=cache.manifest['anatomy'] and read_anatomy(cache), grid=asdict(cache.grid), crop=cache.crop, encoder=encoder and cfg.encoder, encoder_revision=encoder and encoder.revision,
                 option=cfg.option, length=cfg.length, seed=cfg.seed, preset=cfg.preset, version=atm_net.__version__)
 
@@ -493,7 +494,7 @@ def atm_train(
     hasf:bool=True, # off: no text fusion (Table 4)
     ccae:bool=True, # off: no contrastive loss (Table 4)
     option:int=None, # prompt option 1, 2 or 3 (Table 5)
-    model:str='atm_net', # atm_net, swin_unetr, unet, attention_unet, unetr or segresnet
+    model:str='atm_net', # atm_net, swin_unetr, unet, attention_unet, unetr, segresnet, modified_bisenet, u_bisenet or spineparsenet
     encoder:str=None, # spine_bert_tiny, bio_clinical_bert, or any Hugging Face name or folder
     decoder:str=None, # residual or plain
     contrast:str=None, # projected or grid
