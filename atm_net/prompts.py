@@ -676,12 +676,15 @@ def _heads(s)->bool:
     return bool(s.groups and _opening.fullmatch(s.text[:s.groups[0][0].start]) and re.match(r'\s*(?:levels?|dis[ck])?\s*[:\-\u2013]', s.text[s.groups[0][-1].end:]))
 
 _apex = re.compile(r"[\s,(]*(?:(?:of|to|with|its|an?|the|is|and|mild|convex\w*|left|right|lumbar|spine|thoracolumbar|degenerative|apex|apical|centred|centered|maximal|greatest)\s+)*(?:at|in|on|around|about)\b", re.I)
+_other = re.compile(r'\b(?:other|further|additional|another)\b', re.I)
 _anew = re.compile(r'\b(?:new|other|further|additional|another|recent|acute)\b', re.I)
 
 def _mentions_for(hit, s, head, last, goes_on):
     "The `Mention`s of the levels of a finding: its group, those of the sentence before if it points back to them, or those that the line opens with"
     g = _group_for(hit, s); tail = s.text[hit.end:]; local = FINDINGS[hit.finding][0]
-    if g is None and _denied(hit, s) and _anew.search(s.text[s.clause(hit.start):hit.end]) and not _back.search(s.text): return ()
+    if _denied(hit, s) and not _back.search(s.text):                                                     # 'cyst at S2, no other lesion': not at S2
+        if g is None and _anew.search(s.text[s.clause(hit.start):hit.end]): return ()
+        if g and g[-1].end<=hit.start and _other.search(s.text[g[-1].end:hit.end]) and any(h.start<hit.start and not _denied(h, s) for h in s.hits): return ()
     if g is None or g[0].start>hit.end and _elsewhere.search(gap := s.text[hit.end:g[0].start]) and not _most.search(gap):
         everywhere = _elsewhere.search(tail)
         g = last if _back.search(s.text) or goes_on and not everywhere else head if not everywhere and (local=='disc' or local=='vertebra' and not _denied(hit, s)) else ()
