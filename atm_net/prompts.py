@@ -484,7 +484,7 @@ FINDINGS = { # finding -> (where it sits, pattern); earlier ones win where two o
     'ossification':       ('disc', r'ossif\w*|calcif\w*|ankylos\w*|DISH\b|OPLL\b'),
     'arthritis':          ('disc', r'sacro-?iliitis|arthrit\w*|synovitis|bursitis|romanus\w*|andersson\w*|inflammat\w*'),
     'dysraphism':         ('vertebra', r'(?:dural\s+)?ectasia|scallop\w*|meningoco?eles?|tether\w*|(?:intradural\s+|filum\s+)?(?:fibro)?lipomas?|(?:fatty|thickened)\s+filum|diastematomyelia|(?:epi)?dermoid\w*'),
-    'cord disease':       ('vertebra', r'(?:transverse\s+)?myelitis|myelomalacia|cord\s+(?:isch?a?emia|infarct\w*|o?edema|atrophy)|demyelinat\w*|(?:arteriovenous\s+|dural\s+)?(?:fistula|malformation)|AVM\b|flow\s+voids'),
+    'cord disease':       ('vertebra', r'(?:transverse\s+)?myelitis|myelomalacia|isch?a?emi\w*|cord\s+(?:infarct\w*|o?edema|atrophy)|demyelinat\w*|(?:arteriovenous\s+|dural\s+)?(?:fistula|malformation)|AVM\b|flow\s+voids'),
     'syrinx':             ('vertebra', r'syrin[gx]\w*'),
     'instability':        ('disc', r'instability|hypermobility'),
     'congenital anomaly': ('vertebra', r'congenital\s+anomal\w*|(?:hemi|block\s+|butterfly\s+|limbus\s+)vertebra\w*|spina\s+bifida|conjoined\s+(?:nerve\s+)?roots?'),
@@ -690,10 +690,12 @@ def _mentions_for(hit, s, head, last, goes_on):
         g = last if _back.search(s.text) or goes_on and not everywhere else head if not everywhere and (local=='disc' or local=='vertebra' and not _denied(hit, s)) else ()
     return () if local=='spine' and not (g in s.groups and _apex.match(tail)) else g
 
-def _found(hit, mentions, denied, anatomy):
-    "The `Finding`s of a hit at the levels mentioned"
+_cord = re.compile(r'\b(?:cord|conus)\b(?!.*\bnormal\b)[^;.]*$', re.I)
+
+def _found(hit, mentions, denied, anatomy, subject=''):
+    "The `Finding`s of a hit at the levels mentioned; `subject`: what its clause says before it"
     names = tuple(dict.fromkeys(n for m in mentions for n in _sited(m, hit, anatomy)))
-    if not names and _neural.search(hit.raw): names = tuple(s.name for s in anatomy.structures if s.kind=='canal')[:1]
+    if not names and (_neural.search(hit.raw) or hit.finding in ('signal abnormality','cord disease') and _cord.search(subject)): names = tuple(s.name for s in anatomy.structures if s.kind=='canal')[:1]
     return [Finding(_graded(hit, names, anatomy), n, denied) for n in names or (None,)]
 
 def read_report(
@@ -706,7 +708,7 @@ def read_report(
         for part in re.split(r'(?<=[.;])(?<!\bapprox\.)(?<!\bvs\.)(?<!\bca\.)(?<!\bcf\.)(?<!\bresp\.)(?<!\bincl\.)(?<!\be\.g\.)(?<!\bi\.e\.)\s+(?!\d+\s*mm)', line):
             s = _sentence(part, anatomy); head = s.groups[0] if _heads(s) else head
             at = [_mentions_for(h, s, head, last, goes_on) for h in s.hits]
-            for h,ms in zip(s.hits, at): out += _found(h, ms, _denied(h, s), anatomy)
+            for h,ms in zip(s.hits, at): out += _found(h, ms, _denied(h, s), anatomy, s.text[s.clause(h.start):h.start])
             for i,g in enumerate(s.groups[1:], 1):
                 if again := _repeated(i, s, at): out += _found(again[0], g, again[1], anatomy)
             last = [m for g in s.groups for m in g] or last; goes_on = part.endswith(';')
