@@ -6,8 +6,9 @@
 __all__ = ['PRESETS', 'hp', 'Config', 'sources', 'stage_border', 'learning_rate', 'step_samples', 'Plan', 'Words',
            'present_classes', 'logits_and_contrast', 'step_loss', 'hard_dice', 'save_checkpoint', 'load_checkpoint',
            'World', 'join_world', 'leave_world', 'lead_first', 'cache_dice', 'validate', 'network_kwargs',
-           'read_anatomy', 'run_meta', 'Log', 'Trainer', 'Stopped', 'fit', 'training_curves', 'provenance', 'open_run',
-           'start_run', 'cache_hash', 'start_from', 'train', 'atm_train', 'pack']
+           'read_anatomy', 'run_meta', 'Log', 'class_prior', 'start_at_prior', 'Trainer', 'Stopped', 'fit',
+           'training_curves', 'provenance', 'open_run', 'start_run', 'cache_hash', 'start_from', 'train', 'atm_train',
+           'pack']
 
 # %% ../nbs/14_train.ipynb #c004
 import csv, functools, hashlib, json, math, os, signal, sys, time
@@ -55,6 +56,7 @@ class Config:
     warmup:int = hp(0, 'ours')             # steps
     weight_decay:float = hp(1e-2, 'assumed')
     clip:float = hp(1., 'ours')            # gradient norm
+    prior:bool = hp(False, 'ours')         # start with the last bias at the frequency of the classes
     plain:float = hp(0., 'ours')           # share of the steps before text and contrast are added
     windows:tuple = hp((384,), 'paper')    # sides of the random windows, px
     p_generic:float = hp(.15, 'ours')      # prompt dropout
@@ -66,7 +68,7 @@ class Config:
 PRESETS = dict(
     paper=Config(),
     tiny=Config(preset='tiny', encoder='spine_bert_tiny', feature_size=12, length=128, heads=(4,4,4,2,1), attention='pooled', alpha=0., gain=0., steps=400,
-                lr=1e-3, lr_min=1e-5, warmup=20, plain=.2, windows=(96,128,128,160,160), p_generic=.25, p_wrong=.1))
+                lr=1e-3, lr_min=1e-5, warmup=20, prior=True, plain=.2, windows=(96,128,128,160,160), p_generic=.25, p_wrong=.1))
 
 def sources(cfg:Config)->dict: # field -> 'paper', 'assumed' or 'ours'
     "Where each value comes from; a value that departs from the paper's is ours"
@@ -301,6 +303,22 @@ class Log:
     def add(self, **row):
         with open(self.path,'a',newline='') as f: csv.DictWriter(f,self.keys).writerow({k:f'{v:.6g}' if isinstance(v,float) else v for k,v in row.items()})
 
+# %% ../nbs/14_train.ipynb #p002
+def class_prior(
+    cache:Cache, every:int=20, # look at every so manieth training slice
+)->np.ndarray: # (channels,) log of the share of annotated pixels; a class that never occurs counts as one pixel
+    "How frequent each class is (ours)"
+    n = np.ones(cache.scheme.channels)
+    for c,k in cache.slices('train')[::every]: n += np.bincount(np.asarray(cache.labels(c)[k]).ravel(), minlength=IGNORE+1)[:len(n)]
+    return np.log(n/n.sum())
+
+def start_at_prior(net, network:str, feature_size:int, kwargs:dict, prior:np.ndarray):
+    "Set the last bias that has a place for each class"
+    import torch
+    from atm_net.model import class_axes
+    state = net.state_dict(); name = [k for k in class_axes(network, feature_size, kwargs) if state[k].ndim==1][-1]
+    with torch.no_grad(): state[name].copy_(torch.as_tensor(prior))
+
 # %% ../nbs/14_train.ipynb #c030
 class Trainer:
     "State of a run: network, optimizer, data, words"
@@ -317,6 +335,7 @@ class Trainer:
         self.meta = run_meta(cfg, cache, self.encoder)
         torch.manual_seed(cfg.seed)
         self.net = build_network(cfg.network, cache.scheme.channels, cfg.feature_size, **self.meta['kwargs']).to(world.device)
+        if cfg.prior: start_at_prior(self.net, cfg.network, cfg.feature_size, self.meta['kwargs'], class_prior(cache))
         self.opt = torch.optim.AdamW(self.net.parameters(), cfg.lr, weight_decay=cfg.weight_decay)
         self.model,self.step,self.best,self.stop = _wrap(self.net, world),0,-1.,False
 
