@@ -291,7 +291,7 @@ def load_network(path)->tuple[nn.Module,dict]: # model in eval mode, meta
 def class_axes(name:str, feature_size:int=12, kwargs=None)->dict: # parameter name -> axes that count classes
     "Which axes of a network's weights grow with its classes"
     kwargs = {k:v for k,v in (kwargs or {}).items() if k!='edges'}                      # between classes that a small network need not have
-    with torch.device('meta'): a,b = (build_network(name, k, feature_size, **kwargs).state_dict() for k in (5,6))
+    with torch.random.fork_rng(devices=[]): a,b = (build_network(name, k, feature_size, **kwargs).state_dict() for k in (5,6))
     return {k:axes for k in a if (axes := [i for i,(m,n) in enumerate(zip(a[k].shape,b[k].shape)) if m!=n])}
 
 def init_from(

@@ -148,6 +148,7 @@ def test_train_flags(cache, home, run):
 
 def test_train_init(cache, home, run):
     r = done(call('atm_train', cache, home/'tuned', '--steps', 1, '--batch', 1, '--init', run.path)); assert 'taken over' in r.err and 'fresh: nothing' in r.err
+    r = done(shell('atm_train', cache, home/'plain', '--steps', 1, '--batch', 1, '--model', 'swin_unetr', '--init', run.path)); assert 'fresh: nothing' in r.err   # a process of its own, that never loads a text encoder
 
 # prediction
 
