@@ -1,0 +1,100 @@
+"""What the text costs: ATM-Net against plain Swin UNETR of the same width, both measured in this run. `python benchmarks/speed.py [--sides 96,128] [--out FILE]`
+
+Rivals take turns; ratios are medians over repeats of (ours / plain) in the same turn. Peak memory: the highest resident size of a process
+that does nothing but these steps, minus its size before them. FLOPs: of one forward pass, by torch.utils.flop_counter."""
+import argparse, json, os, statistics, subprocess, sys, time
+os.environ.setdefault('HF_HUB_OFFLINE', '1')
+
+NETS = {'plain': dict(hasf=False, ccae=False), 'HASF, pooled': dict(ccae=False), 'HASF, pooled, and CCAE': {}, 'HASF, exact': dict(ccae=False, attention='exact')}
+
+
+def build(name, k=21):
+    import torch
+    from atm_net.model import ATMNet
+    from atm_net.train import PRESETS
+    torch.manual_seed(0); tiny = PRESETS['tiny']
+    return ATMNet(k, tiny.feature_size, **(dict(length=tiny.length, n_tokens=tiny.n_tokens, heads=tiny.heads, attention=tiny.attention, pool=tiny.pool) | NETS[name]))
+
+
+def batch_of(batch, side, k=21):
+    import torch
+    g = torch.Generator().manual_seed(0); mask = torch.zeros(batch, 128, dtype=torch.bool); mask[:, :90] = True
+    return dict(x=torch.rand(batch, 1, side, side, generator=g), y=torch.randint(0, k, (batch, side, side), generator=g), g=torch.randn(batch, 128, 128, generator=g), mask=mask,
+                classes=torch.randn(batch, k, 128, generator=g), here=torch.ones(batch, k, dtype=torch.bool))
+
+
+def training(net, d):
+    "One optimizer step"
+    import torch
+    from atm_net.losses import dice_focal, total_loss
+    opt = torch.optim.AdamW(net.train().parameters(), 1e-3)
+    def step():
+        z = net(d['x'], d['g'], d['mask']) if net.hasf is not None else net(d['x'], text=False)
+        con = net.ccae(z.softmax(1), d['classes'], d['here']) if net.ccae is not None else None
+        loss = total_loss(dice_focal(z, d['y']), con); opt.zero_grad(); loss.backward(); opt.step()
+    return step
+
+
+def inference(net, d):
+    import torch
+    net.eval()
+    def run():
+        with torch.inference_mode(): net(d['x'], d['g'], d['mask']) if net.hasf is not None else net(d['x'], text=False)
+    return run
+
+
+def rivals(fs, repeats):
+    "Seconds of each in each turn"
+    for f in fs: f()
+    out = [[] for _ in fs]
+    for _ in range(repeats):
+        for f, s in zip(fs, out): t = time.perf_counter(); f(); s.append(time.perf_counter()-t)
+    return out
+
+
+def flops(net, d):
+    from torch.utils.flop_counter import FlopCounterMode
+    with FlopCounterMode(display=False) as c: inference(net, d)()
+    return c.get_total_flops()
+
+
+def peak(name, side, batch, what):
+    "MB, in a process of its own"
+    code = f'''
+import sys, resource; sys.path.insert(0, {os.path.dirname(__file__)!r}); import speed, torch
+torch.set_num_threads({THREADS}); d = speed.batch_of(2, 64); speed.{what}(speed.build({name!r}), d)()
+net, d = speed.build({name!r}), speed.batch_of({batch}, {side}); now = lambda: int(open('/proc/self/statm').read().split()[1])*resource.getpagesize()/2**20
+was = now(); speed.{what}(net, d)(); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024-was)'''
+    r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    return float(r.stdout) if r.returncode == 0 else None
+
+
+THREADS = int(os.environ.get('OMP_NUM_THREADS', 2))
+
+
+def measure(side, batch, names, repeats):
+    import torch
+    torch.set_num_threads(THREADS); d = batch_of(batch, side); nets = {n: build(n) for n in names}; rows = []
+    with torch.no_grad(): fl = {n: flops(m, d) for n, m in nets.items()}
+    for what, make in (('training', training), ('inference', inference)):
+        s = dict(zip(names, rivals([make(nets[n], d) for n in names], repeats))); mem = {n: peak(n, side, batch, what) for n in names}
+        for n in names:
+            ratios = sorted(a/b for a, b in zip(s[n], s['plain']))
+            rows.append(dict(side=side, batch=batch, what=what, network=n, seconds=statistics.median(s[n]), ratio=statistics.median(ratios), low=ratios[0], high=ratios[-1], peak_mb=mem[n],
+                             memory_ratio=mem[n]/mem['plain'] if mem[n] and mem['plain'] else None, parameters=sum(p.numel() for p in nets[n].parameters()), gflops=fl[n]/1e9))
+    return rows
+
+
+def main():
+    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a.add_argument('--sides', default='96,128,192,384'); a.add_argument('--repeats', type=int, default=7); a.add_argument('--batch', type=int, default=8, help='images; 1 at 384 px'); a.add_argument('--out', help='JSON to write')
+    args = a.parse_args()
+    from atm_net.show import table_md, write_json
+    rows = []
+    for side in map(int, args.sides.split(',')): rows += measure(side, 1 if side >= 384 else args.batch, list(NETS), args.repeats if side < 384 else max(3, args.repeats//2))
+    cell = lambda r: [f"{r['batch']} x {r['side']} px, {r['what']}", r['network'], f"{r['seconds']*1e3:.0f}", f"{r['ratio']:.2f} [{r['low']:.2f}, {r['high']:.2f}]", '–' if r['peak_mb'] is None else f"{r['peak_mb']:.0f}", '–' if r['memory_ratio'] is None else f"{r['memory_ratio']:.2f}", f"{r['parameters']/1e6:.2f}", f"{r['gflops']:.2f}"]
+    print(f'{THREADS} threads, preset tiny\n'); print(table_md([cell(r) for r in rows], ('step', 'network', 'ms', 'time / plain', 'peak MB', 'memory / plain', 'million parameters', 'GFLOP')))
+    if args.out: write_json(args.out, dict(threads=THREADS, rows=rows))
+
+
+if __name__ == '__main__': main()
