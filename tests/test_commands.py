@@ -189,6 +189,7 @@ def test_words_reach_the_mask_file(run, scan, tmp_path):
     from atm_net.predict import weights_file
     model,meta = load_network(weights_file(run.path)); gains = [w for n,w in model.named_parameters() if n.endswith('alpha') or n.startswith('hasf') and 'norm' in n and n.endswith('weight')]; assert len(gains)>2
     for w in gains: torch.nn.init.constant_(w, 3.)
+    torch.nn.init.zeros_(model.out.conv.conv.bias)                      # else one training step leaves all to the background
     save_weights(tmp_path/'loud.safetensors', model, meta); masks = []
     for k,text in enumerate(('An MRI with L1.','An MRI with L5 and S.','An MRI with L1.')):
         r = done(call('atm_predict', scan.image, tmp_path/f'{k}.nii.gz', '--weights', tmp_path/'loud.safetensors', '--prompt', text)); assert 'protocol user' in r.out; masks.append(read_labels(tmp_path/f'{k}.nii.gz').data)
