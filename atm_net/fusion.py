@@ -58,8 +58,10 @@ class Attention(nn.Module):
         v:Tensor, # (b, t, c) what it can read
         mask:Tensor=None, # (b, t) bool, True where a key exists
         need_weights=False,
+        which:Tensor=None,# (b,) int: keys, values and mask are those of p prompts, projected once; this is the prompt of each image
     )->tuple[Tensor,Tensor|None]: # (b, n, c); (b, n, t) mean over heads, rows sum to 1
         q,k,v = (self._split(f(x)) for f,x in ((self.q,q),(self.k,k),(self.v,v)))
+        if which is not None: k,v,mask = k[which],v[which],None if mask is None else mask[which]
         m = None if mask is None else mask[:,None,None]
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=m)
         return self.out(y.transpose(1,2).flatten(2)), self._weights(q, k, m) if need_weights else None
@@ -151,9 +153,10 @@ class TextFusion(nn.Module):
         hw:tuple,         # (h, w) with h*w = n
         mask:Tensor=None, # (b, t) bool, keys that exist
         need_weights=False,
+        which:Tensor=None,# (b,) int, of `Attention`: then `f_t` and `mask` are those of p prompts
     )->tuple[Tensor,Tensor|None]: # (b, n, c) fused tokens; (b, n, t) attention, rows sum to 1
         c = f_v.shape[-1]
-        y,w = self.att(f_v+visual_code(hw,c,self.code).to(f_v), f_t+code_1d(f_t.shape[1],c).to(f_t), f_t, mask, need_weights)
+        y,w = self.att(f_v+visual_code(hw,c,self.code).to(f_v), f_t+code_1d(f_t.shape[1],c).to(f_t), f_t, mask, need_weights, which)
         return f_v+self.alpha*self.norm(y), w
 
 # %% ../nbs/07_fusion.ipynb #c026
@@ -168,14 +171,15 @@ class HASFStage(nn.Module):
 
     def forward(self,
         x:Tensor,    # (b, c, h, w) features of the stage
-        g:Tensor,    # (b, l, d) token states
-        mask:Tensor, # (b, l) bool
+        g:Tensor,    # (b, l, d) token states; (p, l, d) with `which`
+        mask:Tensor, # (b, l) bool; (p, l) with `which`
         need_weights=False,
+        which:Tensor=None, # (b,) int, the prompt that each image reads
     )->tuple[Tensor,Tensor|None]: # (b, c, h, w); (b, l, h, w) share of each word
         hw = x.shape[2:]; f_t,keys = self.project(g, mask)
         f_v = self.enhance(x.flatten(2).transpose(1,2), hw)
-        f_m,w = self.fuse(f_v, f_t, hw, keys, need_weights)
-        if w is not None: w = self.project.to_words(w, mask).transpose(1,2).unflatten(-1, hw)
+        f_m,w = self.fuse(f_v, f_t, hw, keys, need_weights, which)
+        if w is not None: w = self.project.to_words(w, mask if which is None else mask[which]).transpose(1,2).unflatten(-1, hw)
         return f_m.transpose(1,2).unflatten(-1, hw), w
 
 class HASF(nn.ModuleList):

@@ -69,6 +69,7 @@ class ATMNet(SwinUNETR):
         mask:Tensor=None, # (b, l) bool
         text=True,        # False skips HASF on purpose
         need_weights=False,
+        which:Tensor=None,# (b,) int: `g` and `mask` are p prompts, this is the one that each image reads; None: its own
     )->tuple[Tensor,list]: # (b, feature_size, h, w); share of each word (b, l, h', w') per stage, deepest first
         "Decoder features before the last 1x1 convolution"
         self._check_input_size(x.shape[2:])
@@ -77,13 +78,13 @@ class ATMNet(SwinUNETR):
         skips = [s[3], self.encoder4(s[2]), self.encoder3(s[1]), self.encoder2(s[0]), self.encoder1(x)]
         y,words = self.encoder10(s[4]),[]
         for i,(up,skip) in enumerate(zip(self._ups, skips)):
-            if text and self.hasf is not None: y,w = self.hasf[i](y, g, mask, need_weights); words.append(w)
+            if text and self.hasf is not None: y,w = self.hasf[i](y, g, mask, need_weights, which); words.append(w)
             y = getattr(self,up)(y, skip)
         return y,words
 
-    def forward(self, x, g=None, mask=None, text=True)->Tensor: # (b, k, h, w) logits
+    def forward(self, x, g=None, mask=None, text=True, which=None)->Tensor: # (b, k, h, w) logits
         "Logits; the softmax of Eq. 3 is taken in the loss and in prediction"
-        return self.out(self.features(x, g, mask, text)[0])
+        return self.out(self.features(x, g, mask, text, which=which)[0])
 
 # %% ../nbs/09_model.ipynb #n002
 def _conv(i:int, o:int, stride:int=1, kernel:int=3):

@@ -29,9 +29,15 @@ def pad32(
     h,w = x.shape[2:]
     return F.pad(x, (0,-w%32, 0,-h%32))
 
+def _words_of(texts, part, device)->dict:
+    "What the network is told about some slices: each sentence once"
+    if texts is None: return {}
+    g,mask,which = texts; used,which = which[part].unique(return_inverse=True)
+    return dict(g=g[used].to(device), mask=mask[used].to(device), which=which.to(device))
+
 def slice_probs(
     model, images:np.ndarray,  # (s, h, w) on the grid, 0..1
-    features=None,             # (g (s, l, d), mask (s, l)) or None
+    texts=None,                # (g (p, l, d), mask (p, l), which (s,)) or None, of `Predictor.texts`
     device='cpu', batch:int=8,
 ): # yields (k, probs (channels, h, w)) tensors, slice by slice
     "Class probabilities of each slice"
@@ -40,8 +46,7 @@ def slice_probs(
     for i in range(0, len(images), batch):
         x = pad32(torch.as_tensor(np.asarray(images[i:i+batch], np.float32))[:,None]).to(device)
         with torch.inference_mode():
-            text = () if features is None else tuple(f[i:i+batch].to(device) for f in features)
-            probs = model(x, *text).float().softmax(1)[...,:h,:w].cpu()
+            probs = model(x, **_words_of(texts, slice(i,i+batch), device)).float().softmax(1)[...,:h,:w].cpu()
         yield from ((i+j,p) for j,p in enumerate(probs))
 
 # %% ../nbs/12_predict.ipynb #c009
@@ -122,6 +127,13 @@ class Predictor:
         "Encode one prompt per slice"
         return self.encoder([str(p) for p in prompts], self.length) if self.has_text else None
 
+    def texts(self, prompts): # (g (p, l, d), mask (p, l), which (s,)) or None
+        "Encode each sentence once; `which` says what a slice reads"
+        import torch
+        if not self.has_text: return None
+        said = [str(p) for p in prompts]; once = list(dict.fromkeys(said))
+        return *self.encoder(once, self.length), torch.tensor([once.index(s) for s in said])
+
     def to_grid(self, volume:Volume, box=None)->np.ndarray: # (s, h, w) float32 0..1
         "A volume on the grid of the network"
         return self.grid.to_grid(normalise(volume.data), volume.spacing[1:], box=box)
@@ -129,13 +141,13 @@ class Predictor:
     def grid_labels(self, images, prompts=None)->np.ndarray: # (s, h, w) uint8 on the grid
         "Labels on the grid itself"
         out = np.zeros(images.shape, np.uint8)
-        for k,p in slice_probs(self.model, images, self.features(prompts), self.device): out[k] = p.argmax(0).numpy()
+        for k,p in slice_probs(self.model, images, self.texts(prompts), self.device): out[k] = p.argmax(0).numpy()
         return out
 
     def source_labels(self, images, prompts, volume:Volume, box=None)->np.ndarray: # (s, h, w) uint8 on the source's pixels
         "Labels on the pixels of the source: scores are interpolated, then the best class is taken"
         out = np.zeros(volume.shape, np.uint8)
-        for k,p in slice_probs(self.model, images, self.features(prompts), self.device):
+        for k,p in slice_probs(self.model, images, self.texts(prompts), self.device):
             out[k] = self.grid.from_grid(p.numpy(), volume.shape[1:], volume.spacing[1:], box=box)
         return out
 
