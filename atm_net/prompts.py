@@ -480,7 +480,7 @@ FINDINGS = { # finding -> (where it sits, pattern); earlier ones win where two o
     'Baastrup disease':   ('disc', r'baastrup\w*|kissing\s+spin\w*|interspinous\s+bursitis'),
     'arachnoiditis':      ('disc', r'arachnoiditis|clump\w*(?:\s+of\s+(?:the\s+)?(?:\w+\s+){0,2}roots)?'),
     'haematoma':          ('disc', r'ha?ematoma\w*|ha?emorrhag\w*'),
-    'injury':             ('disc', r'contus\w*|sprain\w*|ligament\w*\s+(?:\w+\s+)?(?:injur\w*|tears?|disrupt\w*|ruptur\w*)|(?:disrupt\w*|ruptur\w*|injur\w*|tear)\s+(?:of|to)\s+{_upto(3)}ligament\w*|dislocat\w*|subluxat\w*|distraction'),
+    'injury':             ('disc', rf'contus\w*|sprain\w*|ligament\w*\s+(?:\w+\s+)?(?:injur\w*|tears?|disrupt\w*|ruptur\w*)|(?:disrupt\w*|ruptur\w*|injur\w*|tear)\s+(?:of|to)\s+{_upto(3)}ligament\w*|dislocat\w*|subluxat\w*|distraction'),
     'ossification':       ('disc', r'ossif\w*|calcif\w*|ankylos\w*|DISH\b|OPLL\b'),
     'arthritis':          ('disc', r'sacro-?iliitis|arthrit\w*|synovitis|bursitis|romanus\w*|andersson\w*|inflammat\w*'),
     'dysraphism':         ('vertebra', r'(?:dural\s+)?ectasia|scallop\w*|meningoco?eles?|tether\w*|(?:intradural\s+|filum\s+)?(?:fibro)?lipomas?|(?:fatty|thickened)\s+filum|diastematomyelia|(?:epi)?dermoid\w*'),
@@ -623,12 +623,11 @@ def _group_for(hit, s):
     if inside := next((g for g in s.groups if hit.start<=g[0].start<hit.end), None): return inside
     after = next((g for g in s.groups if g[0].start>=hit.end), None); before = next((g for g in s.groups[::-1] if g[-1].end<=hit.start), None)
     beside = lambda g: g and s.clause(g[0].start)==s.clause(hit.start)
+    opens = before and beside(before) and not any(s.clause(before[0].start)<=h.start<before[0].start for h in s.hits)      # the clause begins with its level
     if after and not any(hit.end<=h.start<after[0].start for h in s.hits):
         gap = s.text[hit.end:after[0].start]
-        opens = before and not any(s.clause(before[0].start)<=h.start<before[0].start for h in s.hits) and beside(before)
         if _behind.fullmatch(gap) or beside(after) and _site.search(gap) and not _apart.search(gap) and not (opens and re.search(r'\bwith\b', gap)): return after
-    opens = before and not any(s.clause(before[0].start)<=h.start<before[0].start for h in s.hits)        # the clause begins with its level
-    if before and (opens and beside(before) or _depends.match(s.text[before[-1].end:hit.start])): return before
+    if before and (opens or _depends.match(s.text[before[-1].end:hit.start])): return before
     apart = before and after and any(_denied(h, s)!=_denied(hit, s) for h in s.hits if hit.end<=h.start<after[0].start)      # 'slip of L4 on L5 with arthrosis, no defect at L4': only the defect is at the last
     return after if beside(after) and not apart else before or after                                      # shared: 'bulge and stenosis at L4/5'
 
@@ -641,7 +640,7 @@ def _repeated(i, s, used):
     "What the i-th group repeats where it has no finding of its own, as 'severe at L4-5 and absent at L2-3': (`Hit`, denied) or None"
     last,g = s.groups[i-1],s.groups[i]; before = [h for h in s.hits if h.end<=last[0].start]
     if g in used or not before or any(h.end>last[-1].end and h.start<g[0].start for h in s.hits): return None
-    gap = s.text[s.groups[i-1][-1].end:g[0].start]; rest = re.split(r'[.;,]|\band\b', s.text[g[-1].end:])[0]
+    gap = s.text[last[-1].end:g[0].start]; rest = re.split(r'[.;,]|\band\b', s.text[g[-1].end:])[0]
     if re.search(r'[:;]', gap) or _healthy.search(gap) or _healthy.search(rest) or _says.search(rest) or not _joins.search(gap): return None
     return before[-1],bool(_deny.search(gap))
 

@@ -4,42 +4,28 @@ from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
+from speed import batch_of, build, rivals
 
 
-def rival_times(fs, repeats, warm=1): # seconds of each function
+def rival_times(fs, repeats): # seconds of each function
     "Median seconds of each function; the rivals take turns, so that a busy machine slows all alike"
-    for _ in range(warm):
-        for f in fs: f()
-    seconds = [[] for _ in fs]
-    for _ in range(repeats):
-        for f,s in zip(fs, seconds): t = time.perf_counter(); f(); s.append(time.perf_counter()-t)
-    return [statistics.median(s) for s in seconds]
+    return [statistics.median(s) for s in rivals(fs, repeats)]
 
 
 def row(what, peer, ours, theirs, unit='ms', scale=1e3): # a line of the table; ratio: ours / peer in time
     return [what, peer, f'{ours*scale:.4g} {unit}', f'{theirs*scale:.4g} {unit}', f'{ours/theirs:.3g}' if theirs else '-']
 
 
-def batch_of(batch, side, channels):
-    "Random images and labels: speed does not depend on what they show"
-    import torch
-    g = torch.Generator().manual_seed(0)
-    return torch.rand(batch, 1, side, side, generator=g), torch.randint(0, channels, (batch, side, side), generator=g)
-
-
 def pair(batch, side, k=21):
     "The tiny ATM-Net and MONAI's Swin UNETR of the same width; for each a loss and an inference on the same random batch"
-    import torch
     from monai.losses import DiceFocalLoss
     from monai.networks.nets import SwinUNETR
     from atm_net.losses import dice_focal, total_loss
-    from atm_net.model import ATMNet
-    torch.manual_seed(0); ours,peer = ATMNet(k, 12, attention='pooled'), SwinUNETR(1, k, feature_size=12, spatial_dims=2); x,y = batch_of(batch, side, k)
-    text,mask = torch.randn(batch, 128, 128), torch.ones(batch, 128, dtype=torch.bool); classes,here = torch.randn(batch, k, 128), torch.ones(batch, k, dtype=torch.bool); loss = DiceFocalLoss(to_onehot_y=True, softmax=True)
+    ours,peer,d = build('HASF, pooled, and CCAE', k),SwinUNETR(1, k, feature_size=12, spatial_dims=2),batch_of(batch, side, k); loss = DiceFocalLoss(to_onehot_y=True, softmax=True); x,y,words = d['x'],d['y'],(d['g'],d['mask'])
     def own():
-        z = ours(x, text, mask)
-        return total_loss(dice_focal(z, y), ours.ccae(z.softmax(1), classes, here))
-    return (ours, own, lambda: ours(x, text, mask)), (peer, lambda: loss(peer(x), y[:,None]), lambda: peer(x))
+        z = ours(x, *words)
+        return total_loss(dice_focal(z, y), ours.ccae(z.softmax(1), d['classes'], d['here']))
+    return (ours, own, lambda: ours(x, *words)), (peer, lambda: loss(peer(x), y[:,None]), lambda: peer(x))
 
 
 def training_steps(batch, side): # a callable for ours and for the peer
