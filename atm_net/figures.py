@@ -274,7 +274,7 @@ def even_shares(
 )->list: # per stage, deepest first, (l,) share of each token
     "What each token would get from a stage that attends to all of its text tokens alike"
     import torch
-    mask = predictor.features([prompt])[1].to(predictor.device)
+    mask = predictor.features([prompt])[1].to(predictor.device)>0
     def even(p): # attention 1/m on the mixed tokens, or 1/n on the n words
         keys = mask.float() if p.mix is None else mask.new_ones((1,len(p.mix.weight)), dtype=torch.float32)
         return p.to_words((keys/keys.sum())[:,None], mask)[0,0].float().cpu().numpy()

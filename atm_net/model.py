@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['NETWORKS', 'PlainUp', 'ATMNet', 'AttentionRefinement', 'FeatureFusion', 'MultiScaleAttention', 'StripPooling',
            'ModifiedBiSeNet', 'UBiSeNet', 'column_edges', 'region_pool', 'region_unpool', 'SpineParseNet',
-           'build_network', 'reads_text', 'save_weights', 'read_weights', 'load_network', 'class_axes', 'init_from']
+           'build_network', 'reads_text', 'reads_order', 'save_weights', 'read_weights', 'load_network', 'class_axes',
+           'init_from']
 
 # %% ../nbs/09_model.ipynb #c004
 import inspect, json, torch
@@ -47,7 +48,7 @@ class ATMNet(SwinUNETR):
         tokens:str='mixed',      # 'mixed' (paper) or 'words' (ours)
         alpha:float=.1,          # start of alpha in Eq. 2 (ours)
         gain:float=1.,           # start of the norm's weight in Eq. 1 (ours)
-        code:str='2d',           # position code of the image tokens, '2d' or '1d'
+        code:str='2d',           # position code, '2d' or '1d' of the image tokens, or 'order' (ours)
         decoder:str='residual',  # 'residual' (MONAI) or 'plain' (Eq. 3)
         contrast:str='projected',# 'projected' or 'grid'
         tau:float=.07,           # temperature of Eq. 7 (assumed)
@@ -66,7 +67,7 @@ class ATMNet(SwinUNETR):
     def features(self,
         x:Tensor,         # (b, 1, h, w)
         g:Tensor=None,    # (b, l, d) token states of the holistic prompt
-        mask:Tensor=None, # (b, l) bool
+        mask:Tensor=None, # (b, l) bool; uint8 places with code 'order'
         text=True,        # False skips HASF on purpose
         need_weights=False,
         which:Tensor=None,# (b,) int: `g` and `mask` are p prompts, this is the one that each image reads; None: its own
@@ -256,6 +257,7 @@ def build_network(
     return _baselines()[name](out_channels, feature_size)
 
 def reads_text(model)->bool: return getattr(model, 'hasf', None) is not None
+def reads_order(model)->bool: return reads_text(model) and model.hasf[0].fuse.code=='order'
 
 # %% ../nbs/09_model.ipynb #c022
 def save_weights(

@@ -40,7 +40,7 @@ class Config:
     attention:str = hp('exact', 'paper')
     pool:int = hp(8, 'ours')
     tokens:str = hp('mixed', 'paper')
-    code:str = hp('2d', 'assumed')         # position code of the image tokens
+    code:str = hp('2d', 'assumed')         # position code: 2d, 1d or order
     decoder:str = hp('residual', 'ours')
     alpha:float = hp(.1, 'ours')
     gain:float = hp(1., 'ours')
@@ -124,7 +124,7 @@ class Words:
 
     def holistic(self, batch)->tuple: # (b, l, d), (b, l)
         "Features of the holistic prompts"
-        return self.encoder([self.prompt(i, i['label'].numpy()) for i in batch], self.cfg.length)
+        return self.encoder([self.prompt(i, i['label'].numpy()) for i in batch], self.cfg.length, self.anatomy if self.cfg.code=='order' else None)
 
     def class_features(self, present): # (b, k) bool -> (b, k, d)
         "Features of 'It contains ...' or 'It does not contain ...' for each class"
@@ -519,7 +519,7 @@ def atm_train(
     contrast:str=None, # projected or grid
     focal:str=None, # softmax or sigmoid
     tokens:str=None, # mixed or words
-    code:str=None,   # 2d or 1d, the position code of the image tokens
+    code:str=None,   # position code: 2d or 1d of the image tokens, or order (with --tokens words)
     attention:str=None, # exact or pooled
     init:str=None, # weights to start from: a run or a .safetensors
     steps:int=None, # all stages together
