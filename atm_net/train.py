@@ -442,7 +442,7 @@ class Trainer:
         if channels_last: self.net.to(memory_format=torch.channels_last)
         self.opt = torch.optim.AdamW(self.net.parameters(), cfg.lr, weight_decay=cfg.weight_decay)
         self.scaler = torch.amp.GradScaler(torch.device(world.device).type, enabled=cfg.amp=='fp16')
-        self.model,self.step,self.best,self.stop = _wrap(self.net, world, compile),0,-1.,False
+        self.model,self.step,self.best,self.stop,self.pictures = _wrap(self.net, world, compile),0,-1.,False,[]
 
     def predictor(self):
         "The network as it is now, ready to segment volumes"
@@ -520,7 +520,6 @@ def check_share(cfg:Config, world:World, accumulate:int):
     if cfg.amp=='bf16' and world.device!='cpu':
         import torch
         if not torch.cuda.is_bf16_supported(): raise InputError('--amp bf16: this GPU has no bfloat16: use --amp fp16')
-
 
 # %% ../nbs/14_train.ipynb #c031
 class Stopped(InputError): "A person or the system asked the run to stop; what was done is saved"
@@ -625,7 +624,7 @@ def open_run(run:Path, cfg:Config, cache:Cache, world:World, resume:bool):
     f = run/'config.json'
     if f.exists() and not resume: raise InputError(f'{run}: holds a run already: go on with --resume, or choose another folder')
     if f.exists():
-        old = {f.name:f.default for f in fields(Config)}|{k:v['value'] for k,v in read_json(f)['config'].items()}; new = json.loads(json.dumps(asdict(cfg)))
+        old = json.loads(json.dumps(asdict(Config())))|{k:v['value'] for k,v in read_json(f)['config'].items()}; new = json.loads(json.dumps(asdict(cfg)))
         diff = [k for k in new if old[k]!=new[k]]
         if diff: raise InputError(f"{f}: was started with {diff[0]} {old.get(diff[0])}, not {new[diff[0]]}: repeat the options of the start, or choose another folder")
         if read_json(f)['cache'].get('hash')!=cache_hash(cache): raise InputError(f'{run}: was started on another cache ({read_json(f)["cache"]["path"]})')
