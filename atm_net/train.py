@@ -398,7 +398,7 @@ class Log:
 def board_class():
     "TensorBoard's writer; raises `InputError` where the package is missing"
     try: from torch.utils.tensorboard import SummaryWriter
-    except ImportError as e: raise InputError("--tensorboard: the package tensorboard is not installed: pip install 'atm_net[tensorboard]', or leave the option out") from e
+    except ImportError as e: raise InputError("--tensorboard: the package tensorboard is not installed: pip install tensorboard (or this package with its extra of that name), or leave the option out") from e
     return SummaryWriter
 
 
