@@ -113,7 +113,7 @@ def test_ten_restarts(script, cache, tmp_path):
 
 def restart(script, cache, run, step):
     "Two workers with one restart, a hard limit, and the end"
-    r = finish(start(script, cache, run, f'crash{step}', ('-m','torch.distributed.run','--standalone','--nproc-per-node',2,'--max-restarts',1), 'no-resume'), timeout=120)
+    r = finish(start(script, cache, run, f'crash{step}', ('-m','torch.distributed.run','--standalone','--nproc-per-node',2,'--max-restarts',1), 'no-resume'), timeout=240)
     assert r.returncode==0, r.stderr[-3000:]
     assert (run.parent/f'{run.name}.faults').read_text()=='2' if step else True
     assert f'{run}: '+('going on from step' if step else 'no checkpoint yet') in r.stderr, r.stderr[-3000:]
