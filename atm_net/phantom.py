@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['MORPHOMETRY', 'LEVELS', 'CONTRASTS', 'GRADING_HEADER', 'LAYOUTS', 'LOW', 'HIGH', 'channel_of', 'drawn_levels',
-           'PhantomSpec', 'draw_tissue', 'draw_spec', 'with_findings', 'spine_curve', 'smooth_noise', 'coordinates',
-           'smooth_max', 'outline', 'endplates', 'body_sdf', 'capsule', 'posterior_sdf', 'canal_sdf', 'Canvas',
-           'surfaces', 'paint_body', 'bowel', 'abdomen', 'vessels', 'paint_canal', 'paint_posterior', 'paint_sacrum',
-           'paint_disc', 'paint_level', 'in_field', 'finish', 'Phantom', 'gradings', 'present', 'make_phantom',
-           'write_cohort', 'atm_phantom']
+           'PhantomSpec', 'signal', 'draw_tissue', 'draw_spec', 'with_findings', 'spine_curve', 'smooth_noise',
+           'coordinates', 'smooth_max', 'outline', 'endplates', 'body_sdf', 'capsule', 'spinous_sdf', 'posterior_sdf',
+           'canal_sdf', 'Canvas', 'surfaces', 'paint_body', 'bowel', 'abdomen', 'vessels', 'paint_canal',
+           'paint_posterior', 'paint_sacrum', 'paint_disc', 'paint_level', 'in_field', 'finish', 'Phantom', 'gradings',
+           'present', 'make_phantom', 'write_cohort', 'atm_phantom']
 
 # %% ../nbs/03_phantom.ipynb #c004
 import csv, io, math
@@ -98,20 +98,35 @@ class PhantomSpec:
 
 # %% ../nbs/03_phantom.ipynb #c016
 CONTRASTS = ('t1','t2','stir')
-_TISSUE = dict(fat=(.95,.85,.16), muscle=(.30,.13,.20), csf=(.14,.85,1.0), cord=(.42,.42,.45), root=(.40,.45,.45), # t1, t2, stir
-    marrow=(.52,.38,.17), cortex=(.08,.05,.04), nucleus=(.34,.52,.60), annulus=(.22,.08,.10), dark=(.26,.13,.12), ligament=(.12,.07,.08),
-    vessel=(.12,.10,.10), vein=(.30,.55,.55), organ=(.45,.32,.35), kidney=(.40,.55,.60), lung=(.05,.04,.05), gas=(.03,.02,.02),
-    fluid=(.18,.90,.90), bowel=(.40,.40,.40), skin=(.40,.25,.30), bladder=(.16,.95,.95), edema=(.32,.60,.75))
+_RELAX = dict(fat=(.95,280,135), muscle=(.82,1100,43), csf=(1,3800,1200), cord=(.85,880,82), root=(.85,900,78), # proton density, T1 and T2 in ms
+    marrow=(.78,640,78), cortex=(.15,700,18), nucleus=(.94,1150,125), annulus=(.62,900,29), dark=(.74,950,48), ligament=(.24,800,26),
+    vessel=(.08,900,60), vein=(.9,1300,120), organ=(.82,620,55), kidney=(.9,950,85), lung=(.05,900,40), gas=(.02,900,40),
+    fluid=(1,3200,700), bowel=(.85,850,72), skin=(.6,800,38), bladder=(1,3500,1000), edema=(.9,1200,115))
+_TIMES = dict(t1=((450,700),(8,14),None), t2=((2800,4500),(85,120),None), stir=((3500,5000),(40,60),(150,170))) # ranges of TR, TE, TI in ms
 
 # %% ../nbs/03_phantom.ipynb #c017
 def _lognormal(rng, s, n=None): return np.exp(rng.normal(0, s, n))
 def _r(x, k=4): return tuple(round(float(v), k) for v in np.ravel(x))
 def _on(rng, p): return float(rng.random()<p)
 
+def signal(
+    pd, t1, t2, # proton density; relaxation times in ms
+    tr, te,     # repetition and echo time in ms
+    ti=None,    # inversion time in ms; None: no inversion
+): # relative grey level
+    "Signal of a spin echo, or of an inversion recovery"
+    m = 1-np.exp(-tr/t1) if ti is None else np.abs(1-2*np.exp(-ti/t1)+np.exp(-tr/t1))
+    return pd*m*np.exp(-te/t2)
+
+def _scan(rng, contrast, spread=.07):
+    "Grey levels of all tissues in one scan, fat or water at 1; people differ by `spread`"
+    times = [r and rng.uniform(*r) for r in _TIMES[contrast]]; t = np.array(list(_RELAX.values())); v = signal(*(t*_lognormal(rng, spread, t.shape)).T, *times)
+    v = dict(zip(_RELAX, v)); top = max(v['fat'],v['csf']); return {k:x/top for k,x in v.items()}
+
 def _random_tissue(rng):
     "Between two contrasts, or anything"
-    a,b = rng.choice(3, 2, replace=False); m = rng.uniform(0,1); wild = _on(rng,.5)*rng.uniform(0,1)
-    t = {k:((1-m)*v[a]+m*v[b])*(1-wild)+wild*rng.uniform(.03,1) for k,v in _TISSUE.items()}
+    a,b = (_scan(rng, str(c), .15) for c in rng.choice(CONTRASTS, 2, replace=False)); m = rng.uniform(0,1); wild = _on(rng,.5)*rng.uniform(0,1)
+    t = {k:((1-m)*a[k]+m*b[k])*(1-wild)+wild*rng.uniform(.03,1) for k in _RELAX}
     if rng.random()<.85: t['cortex'] = rng.uniform(0,.12)
     if rng.random()<.8: t['gas'] = t['lung'] = rng.uniform(0,.1)
     return t
@@ -121,23 +136,23 @@ def draw_tissue(
     contrast:str, # 't1', 't2', 'stir' or 'random'
 )->dict: # tissue -> grey level, about 0..1
     "Grey levels of one scan"
-    t = _random_tissue(rng) if contrast=='random' else {k:v[CONTRASTS.index(contrast)] for k,v in _TISSUE.items()}
-    return {k:round(float(np.clip(v*_lognormal(rng,.17), .01, 1.3)), 4) for k,v in t.items()}
+    t = _random_tissue(rng) if contrast=='random' else _scan(rng, contrast)
+    return {k:round(float(np.clip(v, .01, 1.3)), 4) for k,v in t.items()}
 
 # %% ../nbs/03_phantom.ipynb #c021
 def _draw_grid(rng, slices=None):
     "Field of view, pixels and slices"
-    px,gap,n = rng.uniform(.9,1.55),rng.uniform(3.3,4.8),int(rng.integers(11,18)); wide = rng.random()<.6
+    px,gap,n = rng.uniform(.8,1.2),rng.uniform(3.3,4.8),int(rng.integers(11,18)); wide = rng.random()<.6
     if slices: n,gap = slices
-    fh = rng.uniform(280,400) if wide else rng.uniform(220,300); fw = float(np.clip(fh*(rng.uniform(.85,1.03) if wide else rng.uniform(.7,1.05)), 180, 390))
-    below = rng.uniform(.12,.36)*fh if rng.random()<.7 else rng.uniform(-80,5)
-    return dict(shape=(n, round(fh/px), round(fw/px)), spacing=_r((gap,px,px)), below=round(below,3), column=round(rng.uniform(.38,.70) if wide else rng.uniform(.3,.62),4))
+    fh = rng.uniform(280,400) if wide else rng.uniform(250,310); fw = float(np.clip(fh*rng.uniform(.85,1.03), 235, 390))
+    below = max(fh/2-rng.normal(82,15), 15) if rng.random()<.7 else rng.uniform(-50,5)
+    return dict(shape=(n, round(fh/px), round(fw/px)), spacing=_r((gap,px,px)), below=round(below,3), column=round(rng.uniform(.42,.6),4))
 
 def _draw_pose(rng):
     "How the subject lies, and how thick the layers around the spine are"
     fat,curved,wave = rng.gamma(1.7,8),(rng.random()<.12)*rng.uniform(4,14),rng.uniform(180,420) # one in eight has a scoliosis
     amp = min(abs(rng.normal(0,2))+curved, .16*(wave/(2*math.pi))**2/36)                        # of at most 9 degrees from level to level
-    return dict(tilt=round(rng.normal(0,4),3), midline=_r((rng.normal(0,4), rng.normal(0,.013), amp, wave, rng.uniform(0,6.28))),
+    return dict(tilt=round(rng.normal(0,4),3), midline=_r((rng.normal(0,3), rng.normal(0,.011), amp, wave, rng.uniform(0,6.28))),
         twist=round(rng.normal(0,3),3), belly=round(rng.uniform(85,190),2), fat_front=round(4+fat*rng.uniform(.5,1.3),2), fat_back=round(4+fat*rng.uniform(.3,.9),2),
         fatty=round(.1+.9*rng.beta(1.5,3),4), warp=_r((rng.uniform(0,1.6), rng.uniform(25,60))), table=round(_on(rng,.8)*rng.uniform(.4,.95),3))
 
@@ -149,7 +164,7 @@ def _draw_shape(rng):
 # %% ../nbs/03_phantom.ipynb #c023
 def _draw_sizes(rng, age):
     "Heights, depths, widths, discs, tilts and wedges of the levels, and how degenerate the discs are"
-    n = len(LEVELS); size = float(np.clip(rng.normal(1.07,.09), .82, 1.3)); h,d,w,g,ang,_,wed = _TABLE.T.copy(); lumbar = np.array([l[0]=='L' for l in LEVELS])
+    n = len(LEVELS); size = float(np.clip(rng.normal(1.08,.07), .88, 1.3)); h,d,w,g,ang,_,wed = _TABLE.T.copy(); lumbar = np.array([l[0]=='L' for l in LEVELS])
     ang = ang*rng.uniform(.55,1.35); ang[_L['S1']:] += rng.normal(0,6); ang[_L['S2']:] -= rng.uniform(-12,25)*np.array([.1,.4,.8,1]); ang[_L['L5']] += rng.normal(0,3); ang = ang+gaussian_filter1d(rng.normal(0,5,n), 1.2)
     h,d,w = (v*size*rng.uniform(.93,1.07)*_lognormal(rng,.02,n) for v in (h,d,w))
     run = gaussian_filter1d(rng.normal(0,.5,n), 2); low = np.exp(-((np.arange(n)-_L['L5'])/1.5)**2) # neighbours age alike, the lowest discs first
@@ -189,14 +204,14 @@ def _draw_spine(rng, pathology=1.):
         modics=tuple(int(v) for v in np.where(hit(.08), rng.integers(1,4,n), 0)), spots=_r(draw(.08,3,8)))
 
 def _draw_image(rng, contrast):
-    "Grey levels, shading and noise of one scan"
-    on,wild = lambda p: _on(rng, p),contrast=='random'; lo,hi = (1.5,2.4) if wild else (1.45,1.95)
-    return dict(tissue=draw_tissue(rng, contrast), texture=round(rng.uniform(.02,.11),4), cortex=_r((rng.uniform(.5,1.1+.4*wild), rng.uniform(.4,1), rng.normal(0,.2+.25*wild))),
-        coil=_r((10**rng.uniform(lo,hi), rng.uniform(.7,1)*on(.85 if wild else 1), rng.uniform(90,300), rng.uniform(.25,.75))), bias=round(rng.uniform(0,.35),4),
-        band=_r((rng.uniform(15,70), rng.normal(0,.25), rng.uniform(.5,.97)*on(.3))), padding=round(on(.15 if wild else .05)*rng.uniform(0,.25),4), blur=_r(rng.uniform(.15,.6+.3*wild,2)*(1+.8*on(.2))),
-        correct=round(on(.45)*rng.uniform(.2,.8),3), breath=_r((on(.6)*rng.uniform(.02,.12), rng.uniform(3,18))), border=round(on(.5)*rng.uniform(.01,.06),4),
-        noise=round(10**rng.uniform(-2.8,-1.5),5), ghost=_r((rng.uniform(.01,.08)*on(.4), rng.uniform(.1,.5))), gamma=round(float(_lognormal(rng,.2)),4),
-        clip=round(100-on(.35)*rng.uniform(.2,5),3), scale=float(rng.choice([255,600,1500,3000,4095])), pad=0., floor=round(on(.3 if wild else .08)*rng.uniform(0,.14),4))
+    "Grey levels, shading and noise of one scan: a clinical one, or a wild one under 'random'"
+    on,ran,wild = lambda p: _on(rng, p),rng.uniform,contrast=='random'; pick = lambda clinic,free: ran(*(free if wild else clinic))
+    return dict(tissue=draw_tissue(rng, contrast), texture=round(pick((.03,.07), (.02,.11)),4), cortex=_r((pick((.9,1.5), (.5,1.6)), pick((.75,1), (.4,1)), rng.normal(0,.2+.25*wild))),
+        coil=_r((10**pick((1.5,2.1), (1.5,2.4)), pick((.88,1), (.7,1))*on(.85 if wild else 1), pick((140,350), (90,300)), pick((.35,.65), (.25,.75)))), bias=round(pick((0,.12), (0,.35)),4),
+        band=_r((ran(15,70), rng.normal(0,.25), ran(.5,.97)*on(.3))), padding=round(on(.15 if wild else .03)*ran(0,.25),4), blur=_r(ran(.2,.5+.4*wild,2)*(1+.8*on(.2*wild))),
+        correct=round(on(.35)*ran(.2,.7),3), breath=_r((on(.6)*ran(.02,.1), ran(3,18))), border=round(on(.5 if wild else .25)*ran(.01,.06),4),
+        noise=round(10**pick((-2.7,-1.9), (-2.8,-1.5)),5), ghost=_r((ran(.01,.08)*on(.4*wild), ran(.1,.5))), gamma=round(float(_lognormal(rng,.2 if wild else .08)),4),
+        clip=round(100-(on(.35)*ran(.2,5) if wild else on(.4)*ran(.05,.5)),3), scale=float(rng.choice([255,600,1500,3000,4095])), pad=0., floor=round(on(.3 if wild else 0)*ran(0,.14),4))
 
 # %% ../nbs/03_phantom.ipynb #c025
 def draw_spec(
@@ -351,19 +366,27 @@ def capsule(
     e = np.sqrt(((u-p[0]-s*d[0])/ru)**2+((v-p[1]-s*d[1])**2+(t-p[2]-s*d[2])**2)/rt**2)
     return (e-1)*min(ru,rt)
 
+def spinous_sdf(spec, i:int, u, v, t):
+    "Signed distance (mm) to the spinous process of level `i`: a thin plate that gets higher on its way back; long and steep in the chest, short at L5"
+    h,k,chest = spec.heights[i],spec.heights[i]/26,LEVELS[i][0]=='T'; long,slope = spec.spinous; back = _arch(spec, i)
+    L = (17 if chest else 15 if i==_L['L5'] else 28)*long*k; s = np.clip((v-back+3)/(L+3), 0, 1)  # 0 at the arch, 1 at the tip
+    mid = .3*h+s*((15 if chest else 5)*k+18*slope); half = (6+(1.5 if chest else 7)*s-5*s*s*(s-.5))*k
+    plate = smooth_max(np.abs(u-mid)-half, np.abs(v-back-L/2+1.5)-L/2-1.5, 11*k)
+    return smooth_max(plate, np.abs(t)-(3+1.8*s)*k, 2.5)
+
+def _arch(spec, i): return spec.depths[i]/2+_TABLE[i,5]*spec.canal[0]+spec.canal[2]+6 # mm from the middle of the body to the back of its arch
+
 def posterior_sdf(spec, i:int, u, v, t):
     "Signed distance (mm) to the posterior elements of level `i`"
-    h,d,t = spec.heights[i],spec.depths[i]/2,np.abs(t); k = h/26; chest = LEVELS[i][0]=='T'; long,slope = spec.spinous
-    back,tp = d+_TABLE[i,5]*spec.canal[0]+spec.canal[2]+6, .3*spec.widths[i]+1.5 # the arch's depth; the pedicle's distance from the middle
-    tip = (.5*h+(15 if chest else 3)*k+18*slope, back+long*(17 if chest else 21)*k, 0)
+    h,d = spec.heights[i],spec.depths[i]/2; k = h/26; back,tp = _arch(spec, i),.3*spec.widths[i]+1.5 # the pedicle's distance from the middle
     rods = [((-.2*h,.8*d,tp), (-.15*h,d+9*k,tp), 6.5, 5.),               # pedicle
             ((-.62*h,d+7*k,tp+2), (.1*h,d+12*k,tp), 6., 4.5),            # upper joint process
             ((.1*h,d+12*k,tp), (.8*h,d+15*k,tp-2), 6., 4.2),             # lower joint process
-            ((.2*h,d+13*k,tp-2), (.38*h,back+3*k,0), 8., 3.),            # lamina
             ((0,d+10*k,tp), (-.05*h,d+16*k,tp+20*k), 4.5, 3.5)]          # transverse process
-    out = capsule(u, v, t*1.8, (.36*h,back+k,0), tip, (5.5 if chest else 10)*k, (5 if chest else 6.5)*k)
+    out,t = spinous_sdf(spec, i, u, v, t),np.abs(t)
     for p,q,ru,rt in rods: out = np.minimum(out, capsule(u, v, t, p, q, ru*k, rt*k))
-    return out
+    plate = capsule(u, v-.35*(u-.3*h), t, (.22*h,d+13*k,tp-2), (.36*h,back+2*k,0), 10.5*k, 3.2*k) # lamina: leans like a tile
+    return np.minimum(out, plate)
 
 # %% ../nbs/03_phantom.ipynb #c045
 def canal_sdf(spec, curve, c):
@@ -382,13 +405,15 @@ class Canvas:
         self.anatomy,self.spec,self.T,self.curve,self.cavity = anatomy,spec,spec.tissue,spine_curve(spec),None; self.c = coordinates(spec, self.curve)
         self.img = np.zeros(spec.shape, np.float32); self.labels,self.behind = np.zeros((2,*spec.shape), np.uint8)
         rng = np.random.default_rng([spec.seed, 21]); n = lambda *mm: smooth_noise(rng, spec.shape, [m/d for m,d in zip(mm, spec.spacing)])
-        self.fine,self.mid,self.coarse,self.fibre = n(4,1.6,1.6),n(6,5,5),n(20,22,22),self._fibres(rng)
+        self.fine,self.mid,self.coarse = n(4,1.4,1.4),n(6,5,5),n(20,22,22)
+        self.fibre,self.fan,self.root = (self.streaks(rng, *o) for o in ((rng.uniform(20,50),rng.uniform(1.5,2.4),rng.uniform(-.3,.1),.6), (rng.uniform(7,12),rng.uniform(1.3,2.2),rng.uniform(-1.,-.2),3.), (70,.55,0.,.3)))
 
-    def _fibres(self, rng):
-        "Streaks along the spine, slanted by a random shear"
-        (s,h,w),(ds,dh,dw) = self.spec.shape,self.spec.spacing; shear = rng.uniform(-1.1,.2)*dw/dh; more = int(abs(shear)*w)+1
-        f = smooth_noise(rng, (s,h+more,w), (5/ds,rng.uniform(14,45)/dh,rng.uniform(1.6,3.2)/dw)); cols = np.arange(w)[None]
-        return np.ascontiguousarray(f[:, np.arange(h)[:,None]+np.rint(shear*cols).astype(int)+(more-1 if shear<0 else 0), cols])
+    def streaks(self, rng, long, fine, lean=0., waver=1.5):
+        "Lines along the spine, `long` and `fine` (mm), that lean and waver (mm): a table over `a` (mm) and `v` (half mm, mirrored), looked up"
+        s,A,V = self.spec.shape[0],448,256; f = smooth_noise(rng, (s,A,V), (6/self.spec.spacing[0],long,2*fine)); c = self.c
+        i = np.clip(c.a-self.curve.at[_L['T9']]+40, 0, A-1).astype(np.int32); j = (2*(c.v+lean*c.a+waver*self.mid+2*self.coarse)).astype(np.int32)
+        j &= 2*V-1; j -= V; np.abs(j, out=j); np.minimum(j, V-1, out=j); j += i*V; j += (np.arange(s, dtype=np.int32)*A*V)[:,None,None]
+        return f.ravel().take(j)
 
     def at(self, name): return self.curve.at[_L[name]]
     def channel(self, name): return channel_of(name, self.anatomy)
@@ -441,7 +466,7 @@ def surfaces(p:Canvas)->tuple: # three (h,) arrays, mm from the front edge
     "In each row: the fascia and the skin behind, and the skin in front"
     spec,cv = p.spec,p.curve; h,dh = spec.shape[1],spec.spacing[1]; y = (np.arange(h)+.5)*dh; rng = p.rng(22); s1,s3 = p.at('S1'),p.at('S3')
     wave = lambda mm: (lambda q: q/(q.std()+1e-6))(gaussian_filter1d(rng.normal(0,1,h), mm/dh, mode='nearest'))
-    off = np.interp(cv.a, cv.at, np.array(spec.depths)/2+_TABLE[:,5]*spec.canal[0]+6+spec.spinous[0]*24*np.array(spec.heights)/26) # where the spinous processes end
+    off = np.interp(cv.a, cv.at, [_arch(spec, i)+spec.spinous[0]*28*spec.heights[i]/26 for i in range(len(LEVELS))]) # where the spinous processes end
     off = np.where(cv.a>s1, np.interp(cv.a, [s1,s3], [np.interp(s1, cv.a, off),22]), off)
     ty,tz = cv.y-np.sin(cv.th)*off,cv.z+np.cos(cv.th)*off; o = np.argsort(ty); tip = gaussian_filter1d(np.interp(y, ty[o], tz[o]), 12/dh)
     fascia = gaussian_filter1d(np.maximum(gaussian_filter1d(tip, 45/dh, mode='nearest'), tip)+4, 10/dh, mode='nearest')
@@ -453,13 +478,13 @@ def surfaces(p:Canvas)->tuple: # three (h,) arrays, mm from the front edge
 def paint_body(p:Canvas):
     "Skin, fat, muscles and what is in the belly"
     spec,c,T,rng = p.spec,p.c,p.T,p.rng(23); fascia,skin,front = (v.astype(np.float32)[None,:,None] for v in surfaces(p)); lat = (np.abs(c.x)/60)**2
-    fore = front+25*lat+_navel(p, rng)-c.z; out = np.maximum(c.z-skin+10*lat, fore); p.paint(out, T['skin']); p.paint(out+1.8, p.tex(T['fat'], fine=.4, mid=.25, coarse=.5))
-    p.img *= np.where(out<-2, 1-rng.uniform(0,.3)*np.clip(1-rng.uniform(2,5)*np.abs(.9*p.fibre+.35*p.mid+.5*p.coarse), 0, 1)*np.clip(p.coarse+.5, 0, 1), 1) # septa
+    fore = front+25*lat+_navel(p, rng)-c.z; out = np.maximum(c.z-skin+10*lat, fore); p.paint(out, T['skin']); p.paint(out+1.8, p.tex(T['fat'], fine=.3, mid=.15, coarse=.3))
+    p.img *= 1-(out<-2)*(rng.uniform(.05,.3)*np.clip(1-rng.uniform(7,12)*np.abs(p.coarse+.15*p.mid), 0, 1)*np.clip(.5+.7*p.mid, 0, 1)) # septa
     inner = np.maximum(c.z-fascia+6*lat, np.maximum(fore+_belly_fat(p, rng), out+3)); p.paint(inner, T['ligament'])
-    p.paint(inner+1.2, p.tex(T['muscle']+(T['fat']-T['muscle'])*_fat_share(p, rng), fine=.3))
+    p.paint(inner+1.2, p.tex(T['muscle']+(T['fat']-T['muscle'])*_fat_share(p, rng), fine=.6))
     p.cavity = np.maximum(inner+rng.uniform(6,11)+p.coarse, c.v+8); p.paint(p.cavity, _mesentery(p, rng), soft=2.)
-    if rng.random()<(.6 if spec.contrast=='random' else .25): bowel(p, rng)
-    abdomen(p, rng, float(front.mean())+spec.fat_front); s = rng.uniform(.5,3)
+    if rng.random()<.6*(spec.contrast=='random'): bowel(p, rng)
+    abdomen(p, rng, float(front.mean())+spec.fat_front); s = rng.uniform(.5,2.5)
     p.img += p.alpha(p.cavity+4, 4.)*(gaussian_filter(p.img, (0,s,.6*s), truncate=2.5)-p.img) # breathing
     vessels(p, rng); p.cavity = None
 
@@ -474,22 +499,29 @@ def _belly_fat(p, rng):
     y0,y1 = (p.where(p.at(n))[0] for n in ('T12','L4')); c = p.c; grow = 1/(1+np.exp(-(c.y-(y0+y1)/2)/rng.uniform(15,40)))
     return 3+p.spec.fat_front*(rng.uniform(.15,.6)+grow*rng.uniform(.5,1.1))*(1-.6*np.exp(-((c.y-y1-5)/12)**2-(c.x/15)**2))
 
-#| export
-def _mesentery(p, rng):
-    "Grey levels of fat with strands, vessels and the shadows of what lies beside the slice"
-    T,ran = p.T,rng.uniform; n = lambda *mm: smooth_noise(rng, p.spec.shape, [m/d for m,d in zip(mm, p.spec.spacing)])
-    f = ran(.3,.8)*n(14,ran(30,70),ran(14,30))+ran(.2,.5)*n(9,ran(12,24),ran(6,10))+.2*n(6,5,4)
-    strand = np.clip(1-ran(3,7)*np.abs(n(6,ran(10,30),ran(4,9))), 0, 1)*np.clip(p.coarse+.7, 0, 1)
-    share = np.maximum(1/(1+np.exp(-ran(2,5)*(f+ran(-.7,.7)))), ran(.2,.8)*strand); fat,dark = T['fat']*ran(.45,1),T['muscle']*ran(.7,1.6)
-    return fat+(dark-fat)*share*ran(.5,1)
+def _bend(p, rng):
+    "Flat indices (h, w) of the picture's pixels after a strong random deformation: what lies in the belly follows no grid"
+    (_,h,w),(_,dh,dw) = p.spec.shape,p.spec.spacing; turn = rng.uniform(-.5,.5)
+    by = lambda: sum(a/dh*smooth_noise(rng, (h,w), (m/dh,m/dw)) for a,m in ((9,28),(2.5,8)))
+    y,x = np.arange(h)[:,None],np.arange(w)[None]; yy,xx = y+by()-turn*(x-w/2),x+by()+turn*(y-h/2)
+    return np.clip(yy, 0, h-1).astype(np.int32)*w+np.clip(xx, 0, w-1).astype(np.int32)
 
-#| export
+def _mesentery(p, rng):
+    "Grey levels of fat with strands and vessels, and of bowel with its walls, blurred by what lies beside the slice"
+    T,ran = p.T,rng.uniform; n = lambda *mm: smooth_noise(rng, p.spec.shape, [m/d for m,d in zip(mm, p.spec.spacing)]).reshape(len(p.img),-1)[:,bend]
+    bend = _bend(p, rng); lie,coil,fold = n(14,ran(30,60),ran(16,30)),n(10,ran(14,24),ran(9,14)),n(6,6,4)
+    f = coil+ran(.3,.9)*lie+.25*fold-ran(-.3,.8); inside = 1/(1+np.exp(-ran(2.5,5)*f)); wall = np.clip(1-ran(2.5,5)*np.abs(f), 0, 1)*np.clip(.4+.6*p.coarse, 0, 1)
+    strand = np.clip(.9*n(6,ran(8,16),ran(2,3.5))+.4*coil-ran(.4,1.), 0, 1)
+    fat = T['fat']*ran(.6,.85)*(1+.06*lie+.05*p.mid); gut = T['bowel']*ran(.5,1)*(1+.35*p.coarse+.2*fold); gut += (fat-gut)*ran(0,.4)
+    out = fat+(T['muscle']-fat)*ran(.3,.8)*strand; out += (gut-out)*inside; out += (T['muscle']-out)*wall*ran(.2,.8)
+    return np.maximum(out, T['gas'])
+
 def _fat_share(p, rng):
-    "Fat between the fibres of the back muscles: more near the bone and low down, and between the spinous processes"
-    c,l4 = p.c,_L['L4']; deep = np.clip(1-(c.v-p.spec.depths[l4]/2-_TABLE[l4,5])/45, 0, 1)*np.exp(-(c.t/30)**2)*np.clip(1+(c.a-80)/220, .35, 1.2)
-    line = np.clip(1-rng.uniform(.9,1.6)*np.abs(p.fibre+.35*p.mid), 0, 1)**1.5; share = .02+(.012+p.spec.fatty*(.03+1.3*deep))*(.15+line+.25*p.coarse)
-    between = np.exp(-(c.t/5)**2)*rng.uniform(.2,1); streak = .2+rng.uniform(0,.3)+.14*p.fibre+.1*p.mid+.1*p.coarse
-    return np.clip(share+between*(np.clip(streak, 0, 1)-share), 0, .85)
+    "Fat in the back muscles: wisps between the bundles, more near the bone, low down and with age; in the middle the streaks between the spinous processes"
+    c,l4,age = p.c,_L['L4'],p.spec.fatty; deep = np.clip(1-(c.v-p.spec.depths[l4]/2-_TABLE[l4,5])/rng.uniform(35,55), 0, 1)*np.clip(1+(c.a-50)/200, .1, 1.3)*np.exp(-(c.t/26)**2)
+    wisp = np.clip(rng.uniform(-.5,0)+.8*p.fibre+.1*p.fine, 0, 1); patch = 1/(1+np.exp(-4*(.7*p.mid+p.coarse-2.2+(2.3+2*age)*deep)))
+    share = .01+.04*age+wisp*patch*(.25+deep*(.7+.4*age)); between = np.exp(-(c.t/rng.uniform(3.5,5.5))**2)
+    return np.clip(share+between*(np.clip(rng.uniform(.08,.22)+.2*p.fan*np.clip(.8+p.mid, 0, 2)+.16*p.mid+.06*p.fine, .01, .85)-share), 0, .85)
 
 def _ellipsoid(p, centre, radii, value, rim=None, tilt=0., uneven=.1, soft=1.):
     "An `uneven` ellipsoid at (x, y, z) mm, with a wall of grey level `rim`"
@@ -513,18 +545,25 @@ def bowel(p:Canvas, rng):
 def abdomen(p:Canvas, rng, front:float):
     "Liver, lung, kidneys, bladder, rectum, and ellipsoids of any kind"
     T,ran = p.T,rng.uniform; row = lambda n: p.where(p.at(n))[0]; col = lambda y: float(np.interp(y, p.curve.y, p.curve.z)); fh = p.spec.shape[1]*p.spec.spacing[1]; draw = lambda *a,**k: _ellipsoid(p,*a,**k)
-    draw((-40,row('T10')+ran(-20,10),col(row('T10'))-ran(60,100)), (75,ran(55,85),ran(45,70)), T['organ'], uneven=ran(.02,.06), soft=ran(2,6))
-    if rng.random()<.8: draw((ran(-10,40),row('T8')-ran(0,40),col(row('T9'))-ran(50,90)), (90,ran(30,60),ran(50,80)), T['lung']+.12*T['organ'], uneven=ran(.01,.05), soft=ran(3,8))
+    draw((-40,row('T10')+ran(-30,10),col(row('T10'))-ran(80,130)), (75,ran(55,90),ran(45,75)), T['organ']+ran(0,.2)*T['fat'], uneven=ran(.05,.2), tilt=ran(-.8,.2), soft=ran(2,6))
+    if rng.random()<.15: draw((ran(-10,40),row('T8')-ran(10,50),col(row('T9'))-ran(50,90)), (90,ran(30,60),ran(50,80)), T['lung']+.12*T['organ'], uneven=ran(.01,.05), soft=ran(3,8))
     for s in (-1,1): draw((s*ran(48,60),row('L1')+ran(-15,20),col(row('L1'))-ran(-5,15)), (26,ran(42,58),24), T['kidney'], rim=T['fat'])
-    for _ in range(int(rng.integers(0,22))):
-        y = ran(row('T12'), fh+20); z = ran(front, max(front+1, col(min(y,fh))-30)); r = ran(5,20); kind = str(rng.choice(['gas','fluid','bowel','organ','muscle'], p=[.2,.15,.35,.15,.15]))
-        draw((ran(-70,70),y,z), (r*ran(.8,2.5),r*ran(.7,1.8),r*ran(.7,1.6)), ran(.1,.9)*T['fat'] if kind=='bowel' else T[kind]*ran(.7,1.2), rim=T['muscle'] if rng.random()<.3 else None, tilt=ran(-1.5,1.5), uneven=ran(.1,.45), soft=ran(1,6))
+    for _ in range(int(rng.integers(4,20))):
+        y = ran(row('T12'), fh+20); z = ran(front, max(front+1, col(min(y,fh))-30)); r = ran(5,13); kind = str(rng.choice(['gas','fluid','bowel','organ','muscle'], p=[.15,.05,.5,.15,.15]))
+        draw((ran(-70,70),y,z), (r*ran(.8,2.5),r*ran(.7,1.8),r*ran(.7,1.6)), ran(.2,.6)*T['fat']+ran(0,.5)*T['bowel'] if kind=='bowel' else T[kind]+ran(0,.3)*T['fat'], rim=T['muscle']*ran(.8,1.6) if rng.random()<.6 else None, tilt=ran(-1.5,1.5), uneven=ran(.1,.35), soft=ran(1.2,4))
     for _ in range(int(rng.integers(0,30))): # vessels across
         r = ran(1.5,4); y = ran(row('T12'), row('S2')); z = ran(front+10, max(front+11, col(min(y,fh))-25)); draw((ran(-40,40),y,z), (r*ran(1,4),r*ran(1,5),r*ran(.7,1.4)), T['vessel']*ran(.8,1.6), tilt=ran(-.6,.3), uneven=ran(.1,.3), soft=ran(1,2))
     for _ in range(int(rng.integers(2,10))): # loops with gas or stool in the pelvis
         r = ran(5,14); draw((ran(-40,40),row('S1')+ran(-10,70),col(row('S1'))-ran(25,100)), (r*ran(1,2.5),r*ran(.7,1.5),r*ran(.7,1.5)), T['gas' if rng.random()<.6 else 'muscle'], rim=T['muscle'] if rng.random()<.6 else None, uneven=ran(.15,.4), soft=ran(.8,2))
-    if rng.random()<.5: draw((rng.normal(0,8),row('S4')+ran(-15,30),col(row('S1'))-ran(60,90)), (40,ran(20,45),ran(20,40)), T['bladder']*ran(.4,1), rim=T['muscle'], uneven=ran(.02,.06))
+    if rng.random()<.3: draw((rng.normal(0,8),row('S4')+ran(-15,30),col(row('S1'))-ran(60,90)), (40,ran(20,45),ran(20,40)), T['bladder']*ran(.4,1), rim=T['muscle'], uneven=ran(.05,.15))
     if rng.random()<.7: draw((rng.normal(0,10),row('S4')+ran(-10,30),col(row('S3'))-ran(25,35)), (18,ran(15,40),ran(9,16)), T[str(rng.choice(['gas','bowel','muscle']))], rim=T['muscle'], tilt=ran(-.5,.5))
+
+def _mesenteric(p, rng):
+    "Mesenteric artery and vein: from in front of L1 down and away from the spine"
+    c,(y,z,th,*_) = p.c,p.where(p.at('L1')); z -= p.spec.depths[_L['L1']]/2+14
+    for _ in range(2):
+        x,lean,r,o = rng.normal(0,7),rng.uniform(.05,.4),rng.uniform(2,4),rng.uniform(0,14); e = (c.z-z+o+(lean-math.tan(th))*(c.y-y)+5*p.coarse+p.mid)*.9
+        p.paint(np.maximum(np.sqrt((c.x-x)**2+e*e)-r, np.abs(c.y-y-50)-rng.uniform(25,60)), p.T['vessel']*rng.uniform(1,3), soft=2., opacity=rng.uniform(.1,.6))
 
 def vessels(p:Canvas, rng):
     "Psoas muscles, crura of the diaphragm, aorta and vena cava: they follow the spine"
@@ -532,12 +571,15 @@ def vessels(p:Canvas, rng):
     for s in (-1,1):
         e = np.sqrt(((s*c.t-24-16*q)/(15*q+3))**2+((c.v+2+12*np.clip((c.a+20)/60, 0, 2))/(19*q+3))**2)
         p.paint((e-1)*10*q, p.tex(T['muscle']*(1+.25*p.fibre*p.spec.fatty), fine=.3))
-    up = np.clip((p.at('L3')-c.a)/60, 0, 1)*rng.uniform(1,9); p.paint(np.maximum(np.abs(c.v+half+1+up/2)-up/2, np.abs(c.t)-20), p.tex(T['muscle']))
-    for s,r,kind,end in ((1,rng.uniform(6,10),'fluid','L4'),(-1,rng.uniform(5,11),'vein','L5')):
-        below = np.clip(c.a-p.at(end), 0, None); off,wave,ph,lift = rng.normal(0,4),rng.uniform(0,2),rng.uniform(0,6.3),rng.uniform(0,9)
-        x = s*(11 if s>0 else 18)+off+wave*np.sin(c.a/rng.uniform(35,70)+ph)+s*.7*below; r = r*(1+.15*np.sin(c.a/40+2*ph))
-        d = np.sqrt((c.t-x)**2+(c.v+half+r+2+lift*(1+np.sin(c.a/50+ph))/2+.1*below)**2)-r
-        flow = T['vessel'] if rng.random()<.85 else T['muscle']+(T[kind]-T['muscle'])*rng.uniform(0,.7); soft = rng.uniform(1.5,6); p.paint(d-1, T['ligament'], soft=soft); p.paint(d, p.tex(flow*rng.uniform(.8,2), fine=.3, mid=.8), soft=soft, opacity=rng.uniform(.4,1)*np.clip(.75+.3*p.coarse+.15*np.sin(c.a/rng.uniform(8,20)+ph), 0, 1))
+    _mesenteric(p, rng)
+    up = np.clip((p.at('L3')-c.a)/60, 0, 1)*rng.uniform(1,9); p.paint(np.maximum(np.abs(c.v+half+3+up/2)-up/2, np.abs(c.t)-20), p.tex(T['muscle']))
+    strip = np.maximum(np.abs(c.v+half+2.2)-1.5-.6*p.mid, np.abs(c.t)-20); p.paint(strip, T['fat']*.8, opacity=rng.uniform(.3,1)*np.clip(.6+.6*p.mid, 0, 1)) # fat before the spine, with small vessels
+    for s,r,end,off in ((1,rng.uniform(7.5,10),'L4',rng.normal(8,5)),(-1,rng.uniform(8,11),'L5',rng.normal(15,5))):
+        below = np.clip(c.a-p.at(end)+8, 0, None); drift,wave,ph = rng.uniform(0,6),rng.uniform(80,140),rng.uniform(0,6.3)
+        x = s*(off+.7*below)+drift*np.sin(c.a/wave+ph); gap = r+rng.uniform(3,6)+drift*(1+np.sin(c.a/wave-ph))+.15*below
+        r = r*np.clip((p.at(end)+30-c.a)/60, .35, 1); d = np.sqrt((c.t-x)**2+((c.v+half+gap)*(1 if s>0 else 1.2))**2)-r
+        flow = T['vessel']*rng.uniform(1,2.5) if rng.random()<.85 else T['muscle']+(T['vein']-T['muscle'])*rng.uniform(0,.6)
+        p.paint(d-1.2, T['ligament'], soft=2.5, opacity=.8); p.paint(d, p.tex(flow, fine=.5, mid=.8), soft=2., opacity=np.clip(rng.uniform(.35,.85)+.15*p.coarse, .3, 1))
 
 # %% ../nbs/03_phantom.ipynb #c061
 def _local(p, at, a):
@@ -553,17 +595,26 @@ def _frame(p, a, r, rx):
     return None if at is None else (at, _local(p, at, a))
 
 # %% ../nbs/03_phantom.ipynb #c062
+def _pads(p):
+    "Thickness (1, h, w) of the pads of fat behind the sac, in the windows between the arches"
+    spec,rng = p.spec,p.rng(31,1); a = p.curve.a; out = 0*a; most = rng.uniform(2.5,6)
+    for i in range(_L['T9'], _L['S1']): h = spec.heights[i]; out = np.maximum(out, most*rng.uniform(.6,1.1)*(.6 if LEVELS[i][0]=='T' else 1)*np.sqrt(np.clip(1-((a-p.curve.at[i]-.6*h-spec.discs[i]/2)/(.45*h))**2, 0, 1)))
+    return np.interp(p.c.a, a, out).astype(np.float32)
+
 def paint_canal(p:Canvas):
     "Epidural and foraminal fat, nerve roots, dural sac, cord, cauda equina; labels `SC`"
     spec,c,T = p.spec,p.c,p.T; sac,cord,mid,r = canal_sdf(spec, p.curve, c); half = p.along(np.array(spec.depths)/2)
-    fat = np.maximum(np.maximum(half-1-c.v, c.v-mid-r-np.where(np.abs(c.t)<6, 4., 1.)), np.maximum(np.abs(c.t)-19+3*p.mid, .5*(c.a-p.at('S3'))))+.8*p.mid+.8*p.coarse
-    p.paint(fat, p.tex(T['fat']*p.rng(31).uniform(.75,1), mid=1.2, fine=1.)*(1-.5/(1+np.exp(-4*(p.mid+.5*p.fine-.9)))))
+    side = np.maximum(np.maximum(half-1-c.v, c.v-mid-r-1), np.maximum(np.abs(c.t)-19+3*p.mid, .5*(c.a-p.at('S3'))))+.6*p.mid+.6*p.coarse
+    p.paint(side, p.tex(T['fat']*p.rng(31).uniform(.6,.9), mid=2., fine=1.)*(1-.6/(1+np.exp(-4*(p.mid+.5*p.fine-.4)))))
+    behind = np.maximum(np.abs(c.v-mid-r-3)-3, np.abs(c.t)-9+p.mid); p.paint(np.maximum(behind, c.a-p.at('S1')), p.tex(T['ligament']+.15*T['fat'], mid=2.)) # yellow ligament
+    p.paint(np.maximum(c.v-mid-r-_pads(p)*np.clip(1-(c.t/8)**2, 0, 1), half-c.v)+.3*p.mid, p.tex(T['fat'], mid=.5))
     for i in p.in_view():
         if i>_L['S2'] or not (fr:=_frame(p, p.curve.at[i], 40, 45)): continue
         at,(u,v,t) = fr; h,d,w = spec.heights[i],spec.depths[i]/2,spec.widths[i]/2; k = h/26
         p.paint(capsule(u, v, np.abs(t), (.05*h,d+7*k,.6*spec.canal[1]), (.5*h,d+3*k,w), 3.2*k, 2.6*k), T['root'], at)
-    tail = np.clip(.15+.4*p.fibre+.25*np.clip((c.v-mid)/np.maximum(r,1), -1, 1), 0, .9)*np.clip((c.a-p.at('L1')+20-spec.conus)/40, 0, 1) # roots lie at the back
-    p.paint(sac-.9, T['ligament']); p.paint(sac, p.tex(T['csf'], fine=.1, mid=.2, coarse=.2)*(1-tail)+T['root']*tail); p.paint(cord, p.tex(T['cord'], fine=.2))
+    low = np.clip((c.a-p.at('L1')+20-spec.conus)/30, 0, 1); lie = np.clip(.5+(c.v-mid+r*np.clip((c.a-p.at('L3'))/120, 0, .6))/(r+1), 0, 1)
+    tail = low*np.clip((.25+.75*lie)*(.42+.17*p.root), 0, .9) # roots lie at the back, and spread on their way down
+    p.paint(sac-.8, T['ligament']); p.paint(sac, p.tex(T['csf'], fine=.15, mid=.2, coarse=.2)*(1-tail)+T['root']*tail); p.paint(cord, p.tex(T['cord'], fine=.3))
     p.behind[sac<0] = p.channel('SC')
     if k:=p.channel('cord'): p.behind[np.broadcast_to((cord<0)&(sac<0), p.behind.shape)] = k
 
@@ -572,8 +623,8 @@ def paint_posterior(p:Canvas, whole:bool):
     T,(thick,dark,_) = p.T,p.spec.cortex
     for i in p.in_view(70):
         if LEVELS[i][0]=='S' or not (fr:=_frame(p, p.curve.at[i], (48,75), 50)): continue
-        at,(u,v,t) = fr; d = posterior_sdf(p.spec, i, u, v, t)+.6*p.mid[at]+.8*p.coarse[at]
-        p.paint(d-.9*thick, T['cortex']+(T['marrow']-T['cortex'])*(1-.8*dark), at, 1.6); p.paint(d+.5*thick, p.tex(T['marrow'], at, mid=1.6, fine=1., coarse=1.5), at, 2.2)
+        at,(u,v,t) = fr; d = posterior_sdf(p.spec, i, u, v, t)+.9*p.mid[at]+.5*p.coarse[at]
+        p.paint(d-.5*thick, T['cortex']+(T['marrow']-T['cortex'])*(1-.8*dark), at, 1.5); p.paint(d+(.5+.25*p.coarse[at])*thick, p.tex(T['marrow'], at, mid=1.5, fine=1., coarse=1.5), at, 1.8)
         if whole and (k:=p.channel(LEVELS[i])): l = p.behind[at]; l[(d<0)&(l==0)&(v>0)] = k
 
 def paint_sacrum(p:Canvas):
@@ -602,8 +653,8 @@ def _disc_sdf(p, i, at, v, t):
 
 def _disc_grey(p, i, at, v, t, z, d, w):
     "Grey level in a disc: annulus, nucleus, cleft"
-    T,rng,deg = p.T,p.rng(27,i),p.spec.degenerations[i]; rn = rng.uniform(.68,.92)
-    e = np.sqrt(((v-.06*d)/(rn*d))**2+(t/(min(rn+.08,.85)*w))**2+(rng.uniform(.7,1.05)*z)**4)+.08*p.mid[at]; n = np.clip((1-e)/rng.uniform(.3,.7)+.4, 0, 1)
+    T,rng,deg = p.T,p.rng(27,i),p.spec.degenerations[i]; rn = rng.uniform(.58,.8)
+    e = np.sqrt(((v-.06*d)/(rn*d))**2+(t/(min(rn+.08,.85)*w))**2+(rng.uniform(.95,1.3)*z)**4)+.08*p.mid[at]; n = np.clip((1-e)/rng.uniform(.25,.5)+.4, 0, 1)
     cleft = 1-rng.uniform(0,.6)*np.exp(-((z+.2*p.mid[at])/.25)**2)*np.clip(1.3-1.3*e, 0, 1)
     return T['annulus']+((T['nucleus']*(1-deg)+T['dark']*deg)*cleft-T['annulus'])*n
 
