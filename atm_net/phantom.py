@@ -99,7 +99,7 @@ class PhantomSpec:
 # %% ../nbs/03_phantom.ipynb #c016
 CONTRASTS = ('t1','t2','stir')
 _RELAX = dict(fat=(.95,280,135), muscle=(.82,1100,43), csf=(1,3800,1200), cord=(.85,880,82), root=(.85,900,78), # proton density, T1 and T2 in ms
-    marrow=(.78,640,78), cortex=(.15,700,18), nucleus=(.94,1150,125), annulus=(.62,900,29), dark=(.74,950,48), ligament=(.24,800,26),
+    marrow=(.78,640,78), cortex=(.15,700,18), nucleus=(.94,1150,108), annulus=(.66,900,43), dark=(.74,950,48), ligament=(.24,800,26),
     vessel=(.08,900,60), vein=(.9,1300,120), organ=(.82,620,55), kidney=(.9,950,85), lung=(.05,900,40), gas=(.02,900,40),
     fluid=(1,3200,700), bowel=(.85,850,72), skin=(.6,800,38), bladder=(1,3500,1000), edema=(.9,1200,115))
 _TIMES = dict(t1=((450,700),(8,14),None), t2=((2800,4500),(85,120),None), stir=((3500,5000),(40,60),(150,170))) # ranges of TR, TE, TI in ms
@@ -142,10 +142,10 @@ def draw_tissue(
 # %% ../nbs/03_phantom.ipynb #c021
 def _draw_grid(rng, slices=None):
     "Field of view, pixels and slices"
-    px,gap,n = rng.uniform(.8,1.2),rng.uniform(3.3,4.8),int(rng.integers(11,18)); wide = rng.random()<.6
+    px,gap,n = rng.uniform(.8,1.2),rng.uniform(3.3,4.8),int(rng.integers(11,18)); low = rng.random()<.7; wide = low and rng.random()<.8 # a field that ends above the sacrum is a small one
     if slices: n,gap = slices
     fh = rng.uniform(280,400) if wide else rng.uniform(250,310); fw = float(np.clip(fh*rng.uniform(.85,1.03), 235, 390))
-    below = max(fh/2-rng.normal(82,15), 15) if rng.random()<.7 else rng.uniform(-50,5)
+    below = max(fh/2-rng.normal(82,15), 15) if low else rng.uniform(-40,5)
     return dict(shape=(n, round(fh/px), round(fw/px)), spacing=_r((gap,px,px)), below=round(below,3), column=round(rng.uniform(.42,.6),4))
 
 def _draw_pose(rng):
@@ -158,7 +158,7 @@ def _draw_pose(rng):
 
 def _draw_shape(rng):
     "Form of bodies, canal and processes, the same at all levels"
-    return dict(concavity=round(rng.uniform(.8,3.2),3), waist=round(rng.uniform(.05,.16),4), squareness=round(rng.uniform(2.6,5),3), rounding=round(rng.uniform(3,7),3),
+    return dict(concavity=round(rng.uniform(1.2,3.4),3), waist=round(rng.uniform(.03,.09),4), squareness=round(rng.uniform(2.6,5),3), rounding=round(rng.uniform(3,7),3),
         kidney=round(rng.uniform(0,2.5),3), canal=_r((rng.uniform(.75,1.15), rng.uniform(8.5,11.5), rng.uniform(.5,2.5))), conus=round(rng.normal(15,16),2), spinous=_r((rng.uniform(.8,1.2), rng.normal(0,.1))))
 
 # %% ../nbs/03_phantom.ipynb #c023
@@ -200,18 +200,18 @@ def _draw_spine(rng, pathology=1.):
     odd = _transitional(np.random.default_rng(rng.bit_generator.seed_seq.spawn(1)[0]), p, d, w, g, ang)
     return dict(transitional=odd, heights=_r(h), depths=_r(d), widths=_r(w), discs=_r(g), angles=_r(ang), wedges=_r(wed),
         slips=_r(draw(.05,3,10,low)+np.where(mobile, rng.normal(0,.35,n), 0)), crushes=_r(draw(.035,.12,.5)), schmorls=_r(draw(.08,2,6)), lips=_r(lips),
-        degenerations=_r(deg), bulges=_r(np.clip(rng.normal(.2,.6,n)+2*deg*rng.random(n), 0, 4)*mobile), herniations=_r(draw(.07,3,7,lumbar)),
+        degenerations=_r(deg), bulges=_r(np.clip(rng.normal(.1,.5,n)+2*deg*rng.random(n), 0, 4)*mobile), herniations=_r(draw(.07,3,7,lumbar)),
         modics=tuple(int(v) for v in np.where(hit(.08), rng.integers(1,4,n), 0)), spots=_r(draw(.08,3,8)))
 
 def _draw_image(rng, contrast):
     "Grey levels, shading and noise of one scan: a clinical one, or a wild one under 'random'"
     on,ran,wild = lambda p: _on(rng, p),rng.uniform,contrast=='random'; pick = lambda clinic,free: ran(*(free if wild else clinic))
-    return dict(tissue=draw_tissue(rng, contrast), texture=round(pick((.03,.07), (.02,.11)),4), cortex=_r((pick((.9,1.5), (.5,1.6)), pick((.75,1), (.4,1)), rng.normal(0,.2+.25*wild))),
-        coil=_r((10**pick((1.5,2.1), (1.5,2.4)), pick((.88,1), (.7,1))*on(.85 if wild else 1), pick((140,350), (90,300)), pick((.35,.65), (.25,.75)))), bias=round(pick((0,.12), (0,.35)),4),
+    return dict(tissue=draw_tissue(rng, contrast), texture=round(pick((.03,.07), (.02,.11)),4), cortex=_r((pick((.7,1.2), (.5,1.6)), pick((.75,1), (.4,1)), rng.normal(0,.2+.25*wild))),
+        coil=_r((10**pick((1.5,2.15), (1.5,2.4)), pick((.88,1), (.7,1))*on(.85 if wild else 1), pick((140,350), (90,300)), pick((.35,.65), (.25,.75)))), bias=round(pick((0,.12), (0,.35)),4),
         band=_r((ran(15,70), rng.normal(0,.25), ran(.5,.97)*on(.3))), padding=round(on(.15 if wild else .03)*ran(0,.25),4), blur=_r(ran(.2,.5+.4*wild,2)*(1+.8*on(.2*wild))),
-        correct=round(on(.35)*ran(.2,.7),3), breath=_r((on(.6)*ran(.02,.1), ran(3,18))), border=round(on(.5 if wild else .25)*ran(.01,.06),4),
+        correct=round(on(.3)*ran(.2,.6),3), breath=_r((on(.6)*ran(.02,.1), ran(3,18))), border=round(on(.5 if wild else .25)*ran(.01,.06),4),
         noise=round(10**pick((-2.7,-1.9), (-2.8,-1.5)),5), ghost=_r((ran(.01,.08)*on(.4*wild), ran(.1,.5))), gamma=round(float(_lognormal(rng,.2 if wild else .08)),4),
-        clip=round(100-(on(.35)*ran(.2,5) if wild else on(.4)*ran(.05,.5)),3), scale=float(rng.choice([255,600,1500,3000,4095])), pad=0., floor=round(on(.3 if wild else 0)*ran(0,.14),4))
+        clip=round(100-(on(.35)*ran(.2,5) if wild else on(.6)*ran(.1,1.2)),3), scale=float(rng.choice([255,600,1500,3000,4095])), pad=0., floor=round(on(.3 if wild else 0)*ran(0,.14),4))
 
 # %% ../nbs/03_phantom.ipynb #c025
 def draw_spec(
@@ -368,8 +368,8 @@ def capsule(
 
 def spinous_sdf(spec, i:int, u, v, t):
     "Signed distance (mm) to the spinous process of level `i`: a thin plate that gets higher on its way back; long and steep in the chest, short at L5"
-    h,k,chest = spec.heights[i],spec.heights[i]/26,LEVELS[i][0]=='T'; long,slope = spec.spinous; back = _arch(spec, i)
-    L = (17 if chest else 15 if i==_L['L5'] else 28)*long*k; s = np.clip((v-back+3)/(L+3), 0, 1)  # 0 at the arch, 1 at the tip
+    h,k,chest = spec.heights[i],spec.heights[i]/26,i<_L['T11']; long,slope = spec.spinous; back = _arch(spec, i)
+    L = (17 if chest else 22 if i<_L['L1'] else 17 if i==_L['L5'] else 28)*long*k; s = np.clip((v-back+3)/(L+3), 0, 1)  # 0 at the arch, 1 at the tip
     mid = .3*h+s*((15 if chest else 5)*k+18*slope); half = (6+(1.5 if chest else 7)*s-5*s*s*(s-.5))*k
     plate = smooth_max(np.abs(u-mid)-half, np.abs(v-back-L/2+1.5)-L/2-1.5, 11*k)
     return smooth_max(plate, np.abs(t)-(3+1.8*s)*k, 2.5)
@@ -406,12 +406,12 @@ class Canvas:
         self.img = np.zeros(spec.shape, np.float32); self.labels,self.behind = np.zeros((2,*spec.shape), np.uint8)
         rng = np.random.default_rng([spec.seed, 21]); n = lambda *mm: smooth_noise(rng, spec.shape, [m/d for m,d in zip(mm, spec.spacing)])
         self.fine,self.mid,self.coarse = n(4,1.4,1.4),n(6,5,5),n(20,22,22)
-        self.fibre,self.fan,self.root = (self.streaks(rng, *o) for o in ((rng.uniform(20,50),rng.uniform(1.5,2.4),rng.uniform(-.3,.1),.6), (rng.uniform(7,12),rng.uniform(1.3,2.2),rng.uniform(-1.,-.2),3.), (70,.55,0.,.3)))
+        self.fibre,self.fan,self.root = (self.streaks(rng, *o) for o in ((rng.uniform(18,36),rng.uniform(1.8,2.8),rng.uniform(-.35,.05),1.), (rng.uniform(11,18),rng.uniform(1.2,1.8),rng.uniform(-.6,.1),1.5,rng.uniform(0,3.5)), (60,1.7,0.,.3)))
 
-    def streaks(self, rng, long, fine, lean=0., waver=1.5):
-        "Lines along the spine, `long` and `fine` (mm), that lean and waver (mm): a table over `a` (mm) and `v` (half mm, mirrored), looked up"
+    def streaks(self, rng, long, fine, lean=0., waver=1., bow=0.):
+        "Lines along the spine, `long` and `fine` (mm), that lean, waver (mm) and bow from level to level (mm): a table over `a` (mm) and `v` (half mm, mirrored), looked up"
         s,A,V = self.spec.shape[0],448,256; f = smooth_noise(rng, (s,A,V), (6/self.spec.spacing[0],long,2*fine)); c = self.c
-        i = np.clip(c.a-self.curve.at[_L['T9']]+40, 0, A-1).astype(np.int32); j = (2*(c.v+lean*c.a+waver*self.mid+2*self.coarse)).astype(np.int32)
+        i = np.clip(c.a-self.curve.at[_L['T9']]+40, 0, A-1).astype(np.int32); bent = c.v+lean*c.a+bow*np.sin(2*np.pi*self.along(np.arange(len(LEVELS))+rng.random())); j = (2*(bent+waver*self.mid+2*self.coarse)).astype(np.int32)
         j &= 2*V-1; j -= V; np.abs(j, out=j); np.minimum(j, V-1, out=j); j += i*V; j += (np.arange(s, dtype=np.int32)*A*V)[:,None,None]
         return f.ravel().take(j)
 
@@ -482,6 +482,7 @@ def paint_body(p:Canvas):
     p.img *= 1-(out<-2)*(rng.uniform(.05,.3)*np.clip(1-rng.uniform(7,12)*np.abs(p.coarse+.15*p.mid), 0, 1)*np.clip(.5+.7*p.mid, 0, 1)) # septa
     inner = np.maximum(c.z-fascia+6*lat, np.maximum(fore+_belly_fat(p, rng), out+3)); p.paint(inner, T['ligament'])
     p.paint(inner+1.2, p.tex(T['muscle']+(T['fat']-T['muscle'])*_fat_share(p, rng), fine=.6))
+    p.paint(np.maximum(np.abs(inner+rng.uniform(2.5,5))-.5, 20-c.v), T['fat'], opacity=rng.uniform(0,.35)*np.clip(.5+p.mid+p.coarse, 0, 1)) # between the layers of the fascia
     p.cavity = np.maximum(inner+rng.uniform(6,11)+p.coarse, c.v+8); p.paint(p.cavity, _mesentery(p, rng), soft=2.)
     if rng.random()<.6*(spec.contrast=='random'): bowel(p, rng)
     abdomen(p, rng, float(front.mean())+spec.fat_front); s = rng.uniform(.5,2.5)
@@ -512,16 +513,17 @@ def _mesentery(p, rng):
     bend = _bend(p, rng); lie,coil,fold = n(14,ran(30,60),ran(16,30)),n(10,ran(14,24),ran(9,14)),n(6,6,4)
     f = coil+ran(.3,.9)*lie+.25*fold-ran(-.3,.8); inside = 1/(1+np.exp(-ran(2.5,5)*f)); wall = np.clip(1-ran(2.5,5)*np.abs(f), 0, 1)*np.clip(.4+.6*p.coarse, 0, 1)
     strand = np.clip(.9*n(6,ran(8,16),ran(2,3.5))+.4*coil-ran(.4,1.), 0, 1)
-    fat = T['fat']*ran(.6,.85)*(1+.06*lie+.05*p.mid); gut = T['bowel']*ran(.5,1)*(1+.35*p.coarse+.2*fold); gut += (fat-gut)*ran(0,.4)
+    fat = T['fat']*ran(.65,.95)*(1+.06*lie+.05*p.mid); gut = T['bowel']*ran(.35,.9)*(1+.35*p.coarse+.2*fold); gut += (fat-gut)*ran(0,.3)
     out = fat+(T['muscle']-fat)*ran(.3,.8)*strand; out += (gut-out)*inside; out += (T['muscle']-out)*wall*ran(.2,.8)
     return np.maximum(out, T['gas'])
 
 def _fat_share(p, rng):
     "Fat in the back muscles: wisps between the bundles, more near the bone, low down and with age; in the middle the streaks between the spinous processes"
-    c,l4,age = p.c,_L['L4'],p.spec.fatty; deep = np.clip(1-(c.v-p.spec.depths[l4]/2-_TABLE[l4,5])/rng.uniform(35,55), 0, 1)*np.clip(1+(c.a-50)/200, .1, 1.3)*np.exp(-(c.t/26)**2)
-    wisp = np.clip(rng.uniform(-.5,0)+.8*p.fibre+.1*p.fine, 0, 1); patch = 1/(1+np.exp(-4*(.7*p.mid+p.coarse-2.2+(2.3+2*age)*deep)))
-    share = .01+.04*age+wisp*patch*(.25+deep*(.7+.4*age)); between = np.exp(-(c.t/rng.uniform(3.5,5.5))**2)
-    return np.clip(share+between*(np.clip(rng.uniform(.08,.22)+.2*p.fan*np.clip(.8+p.mid, 0, 2)+.16*p.mid+.06*p.fine, .01, .85)-share), 0, .85)
+    c,age,ran = p.c,p.spec.fatty,rng.uniform; arch = p.along([_arch(p.spec, i) for i in range(len(LEVELS))])
+    deep = np.clip(1.1-(c.v-arch)/ran(30,45), 0, 1)*np.clip(1.1+c.a/200, .25, 1.4)*np.exp(-(c.t/ran(14,24))**2)
+    wisp = np.clip(ran(-.3,.1)+.55*p.fibre+.35*p.fan, 0, 1); patch = 1/(1+np.exp(-4*(.7*p.mid+p.coarse-1.9+(2+2*age)*deep)))
+    share = .01+.04*age+wisp*patch*(.25+deep*(.7+.4*age)); streak = ran(.07,.16)+.25*np.clip(.8*p.fan+.4*p.fibre, -.6, 2.2)*np.clip(.7+.7*p.mid, .1, 1.8)+.08*p.mid+.06*p.coarse+.05*p.fine
+    return np.clip(share+np.exp(-(c.t/ran(4,7))**2)*np.clip(1.3-(c.v-arch)/45, 0, 1)*(np.clip(streak, .02, .9)-share), 0, .9)
 
 def _ellipsoid(p, centre, radii, value, rim=None, tilt=0., uneven=.1, soft=1.):
     "An `uneven` ellipsoid at (x, y, z) mm, with a wall of grey level `rim`"
@@ -549,12 +551,12 @@ def abdomen(p:Canvas, rng, front:float):
     if rng.random()<.15: draw((ran(-10,40),row('T8')-ran(10,50),col(row('T9'))-ran(50,90)), (90,ran(30,60),ran(50,80)), T['lung']+.12*T['organ'], uneven=ran(.01,.05), soft=ran(3,8))
     for s in (-1,1): draw((s*ran(48,60),row('L1')+ran(-15,20),col(row('L1'))-ran(-5,15)), (26,ran(42,58),24), T['kidney'], rim=T['fat'])
     for _ in range(int(rng.integers(4,20))):
-        y = ran(row('T12'), fh+20); z = ran(front, max(front+1, col(min(y,fh))-30)); r = ran(5,13); kind = str(rng.choice(['gas','fluid','bowel','organ','muscle'], p=[.15,.05,.5,.15,.15]))
-        draw((ran(-70,70),y,z), (r*ran(.8,2.5),r*ran(.7,1.8),r*ran(.7,1.6)), ran(.2,.6)*T['fat']+ran(0,.5)*T['bowel'] if kind=='bowel' else T[kind]+ran(0,.3)*T['fat'], rim=T['muscle']*ran(.8,1.6) if rng.random()<.6 else None, tilt=ran(-1.5,1.5), uneven=ran(.1,.35), soft=ran(1.2,4))
-    for _ in range(int(rng.integers(0,30))): # vessels across
-        r = ran(1.5,4); y = ran(row('T12'), row('S2')); z = ran(front+10, max(front+11, col(min(y,fh))-25)); draw((ran(-40,40),y,z), (r*ran(1,4),r*ran(1,5),r*ran(.7,1.4)), T['vessel']*ran(.8,1.6), tilt=ran(-.6,.3), uneven=ran(.1,.3), soft=ran(1,2))
+        y = ran(row('T12'), fh+20); z = front+ran(3,max(4, col(min(y,fh))-30-front))*ran(.4,1); r = ran(5,13); kind = str(rng.choice(['gas','fluid','bowel','organ','muscle'], p=[.05,.05,.6,.15,.15]))
+        draw((ran(-70,70),y,z), (r*ran(.8,2.5),r*ran(.7,1.8),r*ran(.7,1.6)), ran(.2,.6)*T['fat']+ran(0,.5)*T['bowel'] if kind=='bowel' else T[kind]+ran(0,.3)*T['fat'], rim=T['muscle']*ran(.8,1.6) if rng.random()<.6 else None, tilt=ran(-1.5,1.5), uneven=ran(.1,.35), soft=ran(1.5,5))
+    for _ in range(int(rng.integers(0,16))): # vessels across
+        r = ran(1.5,4); y = ran(row('T12'), row('S2')); z = ran(front+10, max(front+11, col(min(y,fh))-25)); draw((ran(-40,40),y,z), (r*ran(1,4),r*ran(1,5),r*ran(.7,1.4)), T['vessel']*ran(.8,2)+ran(0,.3)*T['fat'], tilt=ran(-.6,.3), uneven=ran(.1,.3), soft=ran(1,2.5))
     for _ in range(int(rng.integers(2,10))): # loops with gas or stool in the pelvis
-        r = ran(5,14); draw((ran(-40,40),row('S1')+ran(-10,70),col(row('S1'))-ran(25,100)), (r*ran(1,2.5),r*ran(.7,1.5),r*ran(.7,1.5)), T['gas' if rng.random()<.6 else 'muscle'], rim=T['muscle'] if rng.random()<.6 else None, uneven=ran(.15,.4), soft=ran(.8,2))
+        r = ran(5,14); draw((ran(-40,40),row('S1')+ran(-10,70),col(row('S1'))-ran(25,100)), (r*ran(1,2.5),r*ran(.7,1.5),r*ran(.7,1.5)), T['gas' if rng.random()<.4 else 'muscle']+ran(0,.3)*T['fat'], rim=T['muscle'] if rng.random()<.6 else None, uneven=ran(.15,.4), soft=ran(1.2,4))
     if rng.random()<.3: draw((rng.normal(0,8),row('S4')+ran(-15,30),col(row('S1'))-ran(60,90)), (40,ran(20,45),ran(20,40)), T['bladder']*ran(.4,1), rim=T['muscle'], uneven=ran(.05,.15))
     if rng.random()<.7: draw((rng.normal(0,10),row('S4')+ran(-10,30),col(row('S3'))-ran(25,35)), (18,ran(15,40),ran(9,16)), T[str(rng.choice(['gas','bowel','muscle']))], rim=T['muscle'], tilt=ran(-.5,.5))
 
@@ -573,13 +575,13 @@ def vessels(p:Canvas, rng):
         p.paint((e-1)*10*q, p.tex(T['muscle']*(1+.25*p.fibre*p.spec.fatty), fine=.3))
     _mesenteric(p, rng)
     up = np.clip((p.at('L3')-c.a)/60, 0, 1)*rng.uniform(1,9); p.paint(np.maximum(np.abs(c.v+half+3+up/2)-up/2, np.abs(c.t)-20), p.tex(T['muscle']))
-    strip = np.maximum(np.abs(c.v+half+2.2)-1.5-.6*p.mid, np.abs(c.t)-20); p.paint(strip, T['fat']*.8, opacity=rng.uniform(.3,1)*np.clip(.6+.6*p.mid, 0, 1)) # fat before the spine, with small vessels
+    strip = np.maximum(np.abs(c.v+half+2.2)-1.5-.6*p.mid, np.abs(c.t)-20); p.paint(strip, T['fat']*.7, opacity=rng.uniform(.2,.8)*np.clip(.6+.6*p.mid, 0, 1)) # fat before the spine, with small vessels
     for s,r,end,off in ((1,rng.uniform(7.5,10),'L4',rng.normal(8,5)),(-1,rng.uniform(8,11),'L5',rng.normal(15,5))):
         below = np.clip(c.a-p.at(end)+8, 0, None); drift,wave,ph = rng.uniform(0,6),rng.uniform(80,140),rng.uniform(0,6.3)
         x = s*(off+.7*below)+drift*np.sin(c.a/wave+ph); gap = r+rng.uniform(3,6)+drift*(1+np.sin(c.a/wave-ph))+.15*below
         r = r*np.clip((p.at(end)+30-c.a)/60, .35, 1); d = np.sqrt((c.t-x)**2+((c.v+half+gap)*(1 if s>0 else 1.2))**2)-r
         flow = T['vessel']*rng.uniform(1,2.5) if rng.random()<.85 else T['muscle']+(T['vein']-T['muscle'])*rng.uniform(0,.6)
-        p.paint(d-1.2, T['ligament'], soft=2.5, opacity=.8); p.paint(d, p.tex(flow, fine=.5, mid=.8), soft=2., opacity=np.clip(rng.uniform(.35,.85)+.15*p.coarse, .3, 1))
+        p.paint(d-1.2, T['ligament'], soft=2.5, opacity=.4); p.paint(d, p.tex(flow, fine=.5, mid=.8), soft=2., opacity=np.clip(rng.uniform(.25,.7)+.15*p.coarse, .1, 1))
 
 # %% ../nbs/03_phantom.ipynb #c061
 def _local(p, at, a):
@@ -597,8 +599,8 @@ def _frame(p, a, r, rx):
 # %% ../nbs/03_phantom.ipynb #c062
 def _pads(p):
     "Thickness (1, h, w) of the pads of fat behind the sac, in the windows between the arches"
-    spec,rng = p.spec,p.rng(31,1); a = p.curve.a; out = 0*a; most = rng.uniform(2.5,6)
-    for i in range(_L['T9'], _L['S1']): h = spec.heights[i]; out = np.maximum(out, most*rng.uniform(.6,1.1)*(.6 if LEVELS[i][0]=='T' else 1)*np.sqrt(np.clip(1-((a-p.curve.at[i]-.6*h-spec.discs[i]/2)/(.45*h))**2, 0, 1)))
+    spec,rng = p.spec,p.rng(31,1); a = p.curve.a; out = 0*a; most = rng.uniform(1.5,5)
+    for i in range(_L['T9'], _L['S1']): h = spec.heights[i]; out = np.maximum(out, most*rng.uniform(.3,1.1)*(.6 if LEVELS[i][0]=='T' else 1)*np.sqrt(np.clip(1-((a-p.curve.at[i]-.6*h-spec.discs[i]/2)/(.45*h))**2, 0, 1)))
     return np.interp(p.c.a, a, out).astype(np.float32)
 
 def paint_canal(p:Canvas):
@@ -607,13 +609,13 @@ def paint_canal(p:Canvas):
     side = np.maximum(np.maximum(half-1-c.v, c.v-mid-r-1), np.maximum(np.abs(c.t)-19+3*p.mid, .5*(c.a-p.at('S3'))))+.6*p.mid+.6*p.coarse
     p.paint(side, p.tex(T['fat']*p.rng(31).uniform(.6,.9), mid=2., fine=1.)*(1-.6/(1+np.exp(-4*(p.mid+.5*p.fine-.4)))))
     behind = np.maximum(np.abs(c.v-mid-r-3)-3, np.abs(c.t)-9+p.mid); p.paint(np.maximum(behind, c.a-p.at('S1')), p.tex(T['ligament']+.15*T['fat'], mid=2.)) # yellow ligament
-    p.paint(np.maximum(c.v-mid-r-_pads(p)*np.clip(1-(c.t/8)**2, 0, 1), half-c.v)+.3*p.mid, p.tex(T['fat'], mid=.5))
+    p.paint(np.maximum(c.v-mid-r-_pads(p)*np.clip(1.2-(c.t/14)**2, 0, 1), half-c.v)+.3*p.mid, p.tex(T['fat'], mid=.5))
     for i in p.in_view():
         if i>_L['S2'] or not (fr:=_frame(p, p.curve.at[i], 40, 45)): continue
         at,(u,v,t) = fr; h,d,w = spec.heights[i],spec.depths[i]/2,spec.widths[i]/2; k = h/26
         p.paint(capsule(u, v, np.abs(t), (.05*h,d+7*k,.6*spec.canal[1]), (.5*h,d+3*k,w), 3.2*k, 2.6*k), T['root'], at)
     low = np.clip((c.a-p.at('L1')+20-spec.conus)/30, 0, 1); lie = np.clip(.5+(c.v-mid+r*np.clip((c.a-p.at('L3'))/120, 0, .6))/(r+1), 0, 1)
-    tail = low*np.clip((.25+.75*lie)*(.42+.17*p.root), 0, .9) # roots lie at the back, and spread on their way down
+    tail = low*np.clip((.25+.75*lie)*(.38+.12*p.root), 0, .9) # roots lie at the back, and spread on their way down
     p.paint(sac-.8, T['ligament']); p.paint(sac, p.tex(T['csf'], fine=.15, mid=.2, coarse=.2)*(1-tail)+T['root']*tail); p.paint(cord, p.tex(T['cord'], fine=.3))
     p.behind[sac<0] = p.channel('SC')
     if k:=p.channel('cord'): p.behind[np.broadcast_to((cord<0)&(sac<0), p.behind.shape)] = k
@@ -622,9 +624,10 @@ def paint_posterior(p:Canvas, whole:bool):
     "Posterior elements; labelled with their vertebra if `whole`, but never over the canal"
     T,(thick,dark,_) = p.T,p.spec.cortex
     for i in p.in_view(70):
-        if LEVELS[i][0]=='S' or not (fr:=_frame(p, p.curve.at[i], (48,75), 50)): continue
+        if LEVELS[i][0]=='S' or not (fr:=_frame(p, p.curve.at[i], (54,88), 50)): continue
         at,(u,v,t) = fr; d = posterior_sdf(p.spec, i, u, v, t)+.9*p.mid[at]+.5*p.coarse[at]
-        p.paint(d-.5*thick, T['cortex']+(T['marrow']-T['cortex'])*(1-.8*dark), at, 1.5); p.paint(d+(.5+.25*p.coarse[at])*thick, p.tex(T['marrow'], at, mid=1.5, fine=1., coarse=1.5), at, 1.8)
+        p.paint(d-.5*thick, T['cortex']+(T['marrow']-T['cortex'])*(1-.8*dark), at, 1.5); s = np.clip((v-_arch(p.spec, i)+4)/28, 0, 1)+.5*p.coarse[at]
+        p.paint(d+.8*thick, p.tex(T['marrow']*np.clip(.6+.65*s, .35, 1.4), at, mid=2., fine=1., coarse=1.), at, 2.2)
         if whole and (k:=p.channel(LEVELS[i])): l = p.behind[at]; l[(d<0)&(l==0)&(v>0)] = k
 
 def paint_sacrum(p:Canvas):
@@ -654,7 +657,7 @@ def _disc_sdf(p, i, at, v, t):
 def _disc_grey(p, i, at, v, t, z, d, w):
     "Grey level in a disc: annulus, nucleus, cleft"
     T,rng,deg = p.T,p.rng(27,i),p.spec.degenerations[i]; rn = rng.uniform(.58,.8)
-    e = np.sqrt(((v-.06*d)/(rn*d))**2+(t/(min(rn+.08,.85)*w))**2+(rng.uniform(.95,1.3)*z)**4)+.08*p.mid[at]; n = np.clip((1-e)/rng.uniform(.25,.5)+.4, 0, 1)
+    e = np.sqrt(((v-.06*d)/(rn*d))**2+(t/(min(rn+.08,.85)*w))**2+(rng.uniform(.85,1.15)*z)**4)+.08*p.mid[at]; n = np.clip((1-e)/rng.uniform(.25,.5)+.4, 0, 1)
     cleft = 1-rng.uniform(0,.6)*np.exp(-((z+.2*p.mid[at])/.25)**2)*np.clip(1.3-1.3*e, 0, 1)
     return T['annulus']+((T['nucleus']*(1-deg)+T['dark']*deg)*cleft-T['annulus'])*n
 
@@ -664,7 +667,7 @@ def paint_disc(p:Canvas, i:int):
     spec = p.spec; a = p.curve.at[i]+(spec.heights[i]+spec.discs[i])/2
     if not (fr:=_frame(p, a, spec.depths[i]/2+14, spec.widths[i]/2+6)): return
     at,(u,v,t) = fr; sdf,z,d,w = _disc_sdf(p, i, at, v, t)
-    p.paint(sdf-.7, p.T['ligament'], at); p.paint(sdf, p.tex(_disc_grey(p, i, at, v, t, z, d, w), at, mid=.8, fine=.6, coarse=.2), at)
+    p.paint(sdf-.4, p.T['ligament'], at); p.paint(sdf, p.tex(_disc_grey(p, i, at, v, t, z, d, w), at, mid=.8, fine=.6, coarse=.2), at)
     if k:=p.channel(f'{LEVELS[i]}/{LEVELS[i+1]}'): p.labels[at][sdf<0] = k
 
 def paint_level(p:Canvas, i:int):
@@ -672,6 +675,7 @@ def paint_level(p:Canvas, i:int):
     spec,(thick,dark,shift) = p.spec,p.spec.cortex; h,d,w = spec.heights[i],spec.depths[i]/2,spec.widths[i]/2
     if not (fr:=_frame(p, p.curve.at[i], math.hypot(h/2,d)+6, w+6)): return
     at,(u,v,t) = fr; sdf = body_sdf(spec, i, u, v, t); move = shift*np.clip(2*u/h, -1, 1)
+    thick = thick*(.75+.5*np.clip(2*np.abs(u)/h, 0, 1)**4) # thickest at the endplates
     p.paint(sdf-.5*thick-move, p.T['cortex']+(p.T['marrow']-p.T['cortex'])*(1-dark), at)
     p.paint(sdf+.5*thick-move, p.tex(_marrow(p, i, at, u, v, t), at, fine=.7, mid=.7, coarse=.6), at)
     if k:=p.channel(LEVELS[i]): p.labels[at][sdf<0] = k
@@ -695,7 +699,7 @@ def _marrow(p, i, at, u, v, t):
 def _shading(p, rng):
     "Sensitivity of the coil, as far as it is left, times bias field times saturation band; and what evening it out does to the noise"
     spec = p.spec; (s,h,w),(ds,dh,dw) = spec.shape,spec.spacing; reach,mix,along,centre = spec.coil; row,col = np.arange(h)[:,None],np.arange(w)[None]*dw
-    coil = np.exp(-((row/h-centre)*h*dh/along)**2)/(1+(np.maximum(surfaces(p)[1][:,None]-col, 0)/reach)**1.5)
+    coil = np.exp(-((row/h-centre)*h*dh/along)**2)/(1+np.maximum(surfaces(p)[1][:,None]-col, 0)/reach)**1.4
     seen = (1-mix+mix*coil/coil.max()).astype(np.float32)[None]; out = seen**(1-spec.correct)*np.exp(spec.bias*smooth_noise(rng, (s,h,w), (60/ds,140/dh,140/dw)))
     dist,lean,dark = spec.band
     if dark:
