@@ -11,7 +11,7 @@ __all__ = ['MORPHOMETRY', 'LEVELS', 'CONTRASTS', 'GRADING_HEADER', 'LAYOUTS', 'L
            'present', 'make_phantom', 'write_cohort', 'atm_phantom']
 
 # %% ../nbs/03_phantom.ipynb #c004
-import csv, io, math
+import copy, csv, io, math
 from dataclasses import dataclass, asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -153,12 +153,12 @@ def _draw_pose(rng):
     fat,curved,wave = rng.gamma(1.7,8),(rng.random()<.12)*rng.uniform(4,14),rng.uniform(180,420) # one in eight has a scoliosis
     amp = min(abs(rng.normal(0,2))+curved, .16*(wave/(2*math.pi))**2/36)                        # of at most 9 degrees from level to level
     return dict(tilt=round(rng.normal(0,4),3), midline=_r((rng.normal(0,3), rng.normal(0,.011), amp, wave, rng.uniform(0,6.28))),
-        twist=round(rng.normal(0,3),3), belly=round(rng.uniform(85,190),2), fat_front=round(4+fat*rng.uniform(.5,1.3),2), fat_back=round(4+fat*rng.uniform(.3,.9),2),
+        twist=round(rng.normal(0,3),3), belly=round(rng.uniform(85,190),2), fat_front=round(4+fat*rng.uniform(.5,1.3),2), fat_back=round(3+fat*rng.uniform(.25,.75),2),
         fatty=round(.1+.9*rng.beta(1.5,3),4), warp=_r((rng.uniform(0,1.6), rng.uniform(25,60))), table=round(_on(rng,.8)*rng.uniform(.4,.95),3))
 
 def _draw_shape(rng):
     "Form of bodies, canal and processes, the same at all levels"
-    return dict(concavity=round(rng.uniform(1.2,3.4),3), waist=round(rng.uniform(.03,.09),4), squareness=round(rng.uniform(2.6,5),3), rounding=round(rng.uniform(3,7),3),
+    return dict(concavity=round(rng.uniform(1.2,3.4),3), waist=round(rng.uniform(.03,.09),4), squareness=round(rng.uniform(2.6,5),3), rounding=round(rng.uniform(2,4.5),3),
         kidney=round(rng.uniform(0,2.5),3), canal=_r((rng.uniform(.75,1.15), rng.uniform(8.5,11.5), rng.uniform(.5,2.5))), conus=round(rng.normal(15,16),2), spinous=_r((rng.uniform(.8,1.2), rng.normal(0,.1))))
 
 # %% ../nbs/03_phantom.ipynb #c023
@@ -371,7 +371,7 @@ def spinous_sdf(spec, i:int, u, v, t):
     h,k,chest = spec.heights[i],spec.heights[i]/26,i<_L['T11']; long,slope = spec.spinous; back = _arch(spec, i)
     L = (17 if chest else 22 if i<_L['L1'] else 17 if i==_L['L5'] else 28)*long*k; s = np.clip((v-back+3)/(L+3), 0, 1)  # 0 at the arch, 1 at the tip
     mid = .3*h+s*((15 if chest else 5)*k+18*slope); half = (6+(1.5 if chest else 7)*s-5*s*s*(s-.5))*k
-    plate = smooth_max(np.abs(u-mid)-half, np.abs(v-back-L/2+1.5)-L/2-1.5, 11*k)
+    plate = smooth_max(np.abs(u-mid)-half, np.abs(v-back-L/2+1.5)-L/2-1.5, 8*k)
     return smooth_max(plate, np.abs(t)-(3+1.8*s)*k, 2.5)
 
 def _arch(spec, i): return spec.depths[i]/2+_TABLE[i,5]*spec.canal[0]+spec.canal[2]+6 # mm from the middle of the body to the back of its arch
@@ -385,7 +385,7 @@ def posterior_sdf(spec, i:int, u, v, t):
             ((0,d+10*k,tp), (-.05*h,d+16*k,tp+20*k), 4.5, 3.5)]          # transverse process
     out,t = spinous_sdf(spec, i, u, v, t),np.abs(t)
     for p,q,ru,rt in rods: out = np.minimum(out, capsule(u, v, t, p, q, ru*k, rt*k))
-    plate = capsule(u, v-.35*(u-.3*h), t, (.22*h,d+13*k,tp-2), (.36*h,back+2*k,0), 10.5*k, 3.2*k) # lamina: leans like a tile
+    plate = capsule(u, v-.35*(u-.3*h), t, (.2*h,d+13*k,tp-2), (.34*h,back+k,0), 12.5*k, 3.6*k) # lamina: leans like a tile
     return np.minimum(out, plate)
 
 # %% ../nbs/03_phantom.ipynb #c045
@@ -406,7 +406,7 @@ class Canvas:
         self.img = np.zeros(spec.shape, np.float32); self.labels,self.behind = np.zeros((2,*spec.shape), np.uint8)
         rng = np.random.default_rng([spec.seed, 21]); n = lambda *mm: smooth_noise(rng, spec.shape, [m/d for m,d in zip(mm, spec.spacing)])
         self.fine,self.mid,self.coarse = n(4,1.4,1.4),n(6,5,5),n(20,22,22)
-        self.fibre,self.fan,self.root = (self.streaks(rng, *o) for o in ((rng.uniform(18,36),rng.uniform(1.8,2.8),rng.uniform(-.35,.05),1.), (rng.uniform(11,18),rng.uniform(1.2,1.8),rng.uniform(-.6,.1),1.5,rng.uniform(0,3.5)), (60,1.7,0.,.3)))
+        self.fibre,self.fan,self.root = (self.streaks(rng, *o) for o in ((rng.uniform(18,36),rng.uniform(1.8,2.8),rng.uniform(-.35,.05),1.), (rng.uniform(11,18),rng.uniform(1.2,1.8),rng.uniform(-.6,.1),.9,rng.uniform(0,3.5)), (60,1.7,0.,.3)))
 
     def streaks(self, rng, long, fine, lean=0., waver=1., bow=0.):
         "Lines along the spine, `long` and `fine` (mm), that lean, waver (mm) and bow from level to level (mm): a table over `a` (mm) and `v` (half mm, mirrored), looked up"
@@ -414,6 +414,12 @@ class Canvas:
         i = np.clip(c.a-self.curve.at[_L['T9']]+40, 0, A-1).astype(np.int32); bent = c.v+lean*c.a+bow*np.sin(2*np.pi*self.along(np.arange(len(LEVELS))+rng.random())); j = (2*(bent+waver*self.mid+2*self.coarse)).astype(np.int32)
         j &= 2*V-1; j -= V; np.abs(j, out=j); np.minimum(j, V-1, out=j); j += i*V; j += (np.arange(s, dtype=np.int32)*A*V)[:,None,None]
         return f.ravel().take(j)
+
+    def part(self, front, back):
+        "The columns that reach from `front` to `back` mm behind the centreline: a canvas of views, so what is painted there is painted here"
+        j = np.flatnonzero(((self.c.v>front)&(self.c.v<back)).any((0,1))); j = slice(j[0], j[-1]+1) if len(j) else slice(0)
+        q,cut = copy.copy(self),lambda o: {k:v[:,:,j] for k,v in vars(o).items() if isinstance(v, np.ndarray) and v.ndim==3 and v.shape[2]>1}
+        vars(q).update(cut(self)); q.c = SimpleNamespace(**vars(self.c)|cut(self.c)); return q
 
     def at(self, name): return self.curve.at[_L[name]]
     def channel(self, name): return channel_of(name, self.anatomy)
@@ -479,21 +485,21 @@ def paint_body(p:Canvas):
     "Skin, fat, muscles and what is in the belly"
     spec,c,T,rng = p.spec,p.c,p.T,p.rng(23); fascia,skin,front = (v.astype(np.float32)[None,:,None] for v in surfaces(p)); lat = (np.abs(c.x)/60)**2
     fore = front+25*lat+_navel(p, rng)-c.z; out = np.maximum(c.z-skin+10*lat, fore); p.paint(out, T['skin']); p.paint(out+1.8, p.tex(T['fat'], fine=.3, mid=.15, coarse=.3))
-    p.img *= 1-(out<-2)*(rng.uniform(.05,.3)*np.clip(1-rng.uniform(7,12)*np.abs(p.coarse+.15*p.mid), 0, 1)*np.clip(.5+.7*p.mid, 0, 1)) # septa
+    p.img *= 1-(out<-2)*(rng.uniform(.1,.4)*np.clip(1-rng.uniform(6,10)*np.abs(p.coarse+.2*p.fan*(c.v>0)), 0, 1)*np.clip(.5+.7*p.mid, 0, 1)) # septa
     inner = np.maximum(c.z-fascia+6*lat, np.maximum(fore+_belly_fat(p, rng), out+3)); p.paint(inner, T['ligament'])
     p.paint(inner+1.2, p.tex(T['muscle']+(T['fat']-T['muscle'])*_fat_share(p, rng), fine=.6))
     p.paint(np.maximum(np.abs(inner+rng.uniform(2.5,5))-.5, 20-c.v), T['fat'], opacity=rng.uniform(0,.35)*np.clip(.5+p.mid+p.coarse, 0, 1)) # between the layers of the fascia
-    p.cavity = np.maximum(inner+rng.uniform(6,11)+p.coarse, c.v+8); p.paint(p.cavity, _mesentery(p, rng), soft=2.)
-    if rng.random()<.6*(spec.contrast=='random'): bowel(p, rng)
+    p.cavity = np.maximum(inner+2.5+rng.uniform(3,8)*np.clip(np.abs(c.x)/10, 0, 1)+p.coarse, c.v+8); q = p.part(-1e3, -8); q.paint(q.cavity, _mesentery(q, rng), soft=2.)
+    if rng.random()<.6*(spec.contrast=='random'): bowel(q, rng)
     abdomen(p, rng, float(front.mean())+spec.fat_front); s = rng.uniform(.5,2.5)
-    p.img += p.alpha(p.cavity+4, 4.)*(gaussian_filter(p.img, (0,s,.6*s), truncate=2.5)-p.img) # breathing
-    vessels(p, rng); p.cavity = None
+    q.img += q.alpha(q.cavity+4, 4.)*(gaussian_filter(q.img, (0,s,.6*s), truncate=2.5)-q.img) # breathing
+    vessels(p.part(-75, 22), rng); p.cavity = None
 
 # %% ../nbs/03_phantom.ipynb #c055
 def _navel(p, rng):
     "How far the skin is drawn in around the navel, in front of L4"
     y = p.where(p.at('L4'))[0]+rng.uniform(-15,25); c = p.c
-    return rng.uniform(0,14)*np.exp(-((c.y-y)/rng.uniform(4,9))**2-(c.x/12)**2)
+    return rng.uniform(0,10)*np.exp(-((c.y-y)/rng.uniform(4,9))**2-(c.x/12)**2)
 
 def _belly_fat(p, rng):
     "Thickness of the fat in front: little on the chest, most below the navel"
@@ -502,28 +508,28 @@ def _belly_fat(p, rng):
 
 def _bend(p, rng):
     "Flat indices (h, w) of the picture's pixels after a strong random deformation: what lies in the belly follows no grid"
-    (_,h,w),(_,dh,dw) = p.spec.shape,p.spec.spacing; turn = rng.uniform(-.5,.5)
+    (_,h,w),(_,dh,dw) = p.img.shape,p.spec.spacing; turn = rng.uniform(-.5,.5)
     by = lambda: sum(a/dh*smooth_noise(rng, (h,w), (m/dh,m/dw)) for a,m in ((9,28),(2.5,8)))
     y,x = np.arange(h)[:,None],np.arange(w)[None]; yy,xx = y+by()-turn*(x-w/2),x+by()+turn*(y-h/2)
     return np.clip(yy, 0, h-1).astype(np.int32)*w+np.clip(xx, 0, w-1).astype(np.int32)
 
 def _mesentery(p, rng):
     "Grey levels of fat with strands and vessels, and of bowel with its walls, blurred by what lies beside the slice"
-    T,ran = p.T,rng.uniform; n = lambda *mm: smooth_noise(rng, p.spec.shape, [m/d for m,d in zip(mm, p.spec.spacing)]).reshape(len(p.img),-1)[:,bend]
-    bend = _bend(p, rng); lie,coil,fold = n(14,ran(30,60),ran(16,30)),n(10,ran(14,24),ran(9,14)),n(6,6,4)
-    f = coil+ran(.3,.9)*lie+.25*fold-ran(-.3,.8); inside = 1/(1+np.exp(-ran(2.5,5)*f)); wall = np.clip(1-ran(2.5,5)*np.abs(f), 0, 1)*np.clip(.4+.6*p.coarse, 0, 1)
+    T,ran = p.T,rng.uniform; n = lambda *mm: smooth_noise(rng, p.img.shape, [m/d for m,d in zip(mm, p.spec.spacing)]).reshape(len(p.img),-1)[:,bend]
+    bend = _bend(p, rng); lie,coil,fold = n(14,ran(30,60),ran(16,30)),n(9,ran(8,17),ran(6,11)),n(6,6,4)
+    f = coil+ran(.3,.7)*lie+.2*fold-ran(.3,1.3); inside = 1/(1+np.exp(-ran(2.5,5)*f)); wall = np.clip(1-ran(2.5,5)*np.abs(f), 0, 1)*np.clip(.4+.6*p.coarse, 0, 1)
     strand = np.clip(.9*n(6,ran(8,16),ran(2,3.5))+.4*coil-ran(.4,1.), 0, 1)
-    fat = T['fat']*ran(.65,.95)*(1+.06*lie+.05*p.mid); gut = T['bowel']*ran(.35,.9)*(1+.35*p.coarse+.2*fold); gut += (fat-gut)*ran(0,.3)
+    fat = T['fat']*ran(.65,.95)*(1+.13*lie+.06*p.mid); gut = T['bowel']*ran(.35,.9)*(1+.35*p.coarse+.2*fold); gut += (fat-gut)*ran(.1,.55)
     out = fat+(T['muscle']-fat)*ran(.3,.8)*strand; out += (gut-out)*inside; out += (T['muscle']-out)*wall*ran(.2,.8)
     return np.maximum(out, T['gas'])
 
 def _fat_share(p, rng):
     "Fat in the back muscles: wisps between the bundles, more near the bone, low down and with age; in the middle the streaks between the spinous processes"
     c,age,ran = p.c,p.spec.fatty,rng.uniform; arch = p.along([_arch(p.spec, i) for i in range(len(LEVELS))])
-    deep = np.clip(1.1-(c.v-arch)/ran(30,45), 0, 1)*np.clip(1.1+c.a/200, .25, 1.4)*np.exp(-(c.t/ran(14,24))**2)
+    deep = (c.v>0)*np.clip(1.1-(c.v-arch)/ran(30,45), 0, 1)*np.clip(1.1+c.a/200, .25, 1.4)*np.exp(-(c.t/ran(14,24))**2)
     wisp = np.clip(ran(-.3,.1)+.55*p.fibre+.35*p.fan, 0, 1); patch = 1/(1+np.exp(-4*(.7*p.mid+p.coarse-1.9+(2+2*age)*deep)))
     share = .01+.04*age+wisp*patch*(.25+deep*(.7+.4*age)); streak = ran(.07,.16)+.25*np.clip(.8*p.fan+.4*p.fibre, -.6, 2.2)*np.clip(.7+.7*p.mid, .1, 1.8)+.08*p.mid+.06*p.coarse+.05*p.fine
-    return np.clip(share+np.exp(-(c.t/ran(4,7))**2)*np.clip(1.3-(c.v-arch)/45, 0, 1)*(np.clip(streak, .02, .9)-share), 0, .9)
+    return np.clip(share+(c.v>0)*np.exp(-(c.t/ran(4,7))**2)*np.clip(1.3-(c.v-arch)/45, 0, 1)*(np.clip(streak, .02, .9)-share), 0, .9)
 
 def _ellipsoid(p, centre, radii, value, rim=None, tilt=0., uneven=.1, soft=1.):
     "An `uneven` ellipsoid at (x, y, z) mm, with a wall of grey level `rim`"
@@ -538,7 +544,7 @@ def _ellipsoid(p, centre, radii, value, rim=None, tilt=0., uneven=.1, soft=1.):
 # %% ../nbs/03_phantom.ipynb #c057
 def bowel(p:Canvas, rng):
     "Winding loops: the band around zero of one random field, filled by the steps of another"
-    T,r = p.T,rng.uniform(9,20); n = lambda k: smooth_noise(rng, p.spec.shape, [q*k*r/d for q,d in zip((1.5,1,1), p.spec.spacing)]); path,fill = n(1.),n(1.3)
+    T,r = p.T,rng.uniform(9,20); n = lambda k: smooth_noise(rng, p.img.shape, [q*k*r/d for q,d in zip((1.5,1,1), p.spec.spacing)]); path,fill = n(1.),n(1.3)
     d = np.maximum((np.abs(path)-rng.uniform(.35,.75))*r*.5, np.maximum(p.cavity+3, p.c.v+rng.uniform(32,48)))
     pick = [T[k]*rng.uniform(.7,1.2) if rng.random()<.6 else rng.uniform(.1,.8)*T['fat'] for k in ('gas','muscle','bowel','fluid','organ','bowel','gas')]
     value = np.array(pick, np.float32)[np.clip(fill*1.6+3.5, 0, 6).astype(int)]
@@ -591,9 +597,9 @@ def _local(p, at, a):
     t,v = t*math.cos(tw)+v*math.sin(tw),v*math.cos(tw)-t*math.sin(tw)
     return u/n+t*m/n, v, t/n-u*m/n
 
-def _frame(p, a, r, rx):
-    "Box of half size `r` and `rx` mm around the centreline at arc length `a`, and its coordinates; None if out of view"
-    y,z,_,x,_ = p.where(a); at = p.box(y, z, r, x, rx)
+def _frame(p, a, r, rx, back=0.):
+    "Box of half size `r` and `rx` mm around the point `back` mm behind the centreline at arc length `a`, and its coordinates; None if out of view"
+    y,z,th,x,_ = p.where(a); at = p.box(y-math.sin(th)*back, z+math.cos(th)*back, r, x, rx)
     return None if at is None else (at, _local(p, at, a))
 
 # %% ../nbs/03_phantom.ipynb #c062
@@ -603,31 +609,40 @@ def _pads(p):
     for i in range(_L['T9'], _L['S1']): h = spec.heights[i]; out = np.maximum(out, most*rng.uniform(.3,1.1)*(.6 if LEVELS[i][0]=='T' else 1)*np.sqrt(np.clip(1-((a-p.curve.at[i]-.6*h-spec.discs[i]/2)/(.45*h))**2, 0, 1)))
     return np.interp(p.c.a, a, out).astype(np.float32)
 
-def paint_canal(p:Canvas):
-    "Epidural and foraminal fat, nerve roots, dural sac, cord, cauda equina; labels `SC`"
-    spec,c,T = p.spec,p.c,p.T; sac,cord,mid,r = canal_sdf(spec, p.curve, c); half = p.along(np.array(spec.depths)/2)
+def _bed(p, mid, r):
+    "What the sac lies in: fat with veins at its sides and in the foramina, the yellow ligament and pads of fat behind it"
+    c,T,half = p.c,p.T,p.along(np.array(p.spec.depths)/2)
     side = np.maximum(np.maximum(half-1-c.v, c.v-mid-r-1), np.maximum(np.abs(c.t)-19+3*p.mid, .5*(c.a-p.at('S3'))))+.6*p.mid+.6*p.coarse
     p.paint(side, p.tex(T['fat']*p.rng(31).uniform(.6,.9), mid=2., fine=1.)*(1-.6/(1+np.exp(-4*(p.mid+.5*p.fine-.4)))))
-    behind = np.maximum(np.abs(c.v-mid-r-3)-3, np.abs(c.t)-9+p.mid); p.paint(np.maximum(behind, c.a-p.at('S1')), p.tex(T['ligament']+.15*T['fat'], mid=2.)) # yellow ligament
+    yellow = np.maximum(np.maximum(np.abs(c.v-mid-r-3)-3, np.abs(c.t)-9+p.mid), c.a-p.at('S1')); p.paint(yellow, p.tex(T['ligament']+.15*T['fat'], mid=2.))
     p.paint(np.maximum(c.v-mid-r-_pads(p)*np.clip(1.2-(c.t/14)**2, 0, 1), half-c.v)+.3*p.mid, p.tex(T['fat'], mid=.5))
+
+def _roots(p):
+    "Nerve roots on their way out through the foramina"
     for i in p.in_view():
         if i>_L['S2'] or not (fr:=_frame(p, p.curve.at[i], 40, 45)): continue
-        at,(u,v,t) = fr; h,d,w = spec.heights[i],spec.depths[i]/2,spec.widths[i]/2; k = h/26
-        p.paint(capsule(u, v, np.abs(t), (.05*h,d+7*k,.6*spec.canal[1]), (.5*h,d+3*k,w), 3.2*k, 2.6*k), T['root'], at)
-    low = np.clip((c.a-p.at('L1')+20-spec.conus)/30, 0, 1); lie = np.clip(.5+(c.v-mid+r*np.clip((c.a-p.at('L3'))/120, 0, .6))/(r+1), 0, 1)
-    tail = low*np.clip((.25+.75*lie)*(.38+.12*p.root), 0, .9) # roots lie at the back, and spread on their way down
+        at,(u,v,t) = fr; h,d,w = p.spec.heights[i],p.spec.depths[i]/2,p.spec.widths[i]/2; k = h/26
+        p.paint(capsule(u, v, np.abs(t), (.05*h,d+7*k,.6*p.spec.canal[1]), (.5*h,d+3*k,w), 3.2*k, 2.6*k), p.T['root'], at)
+
+def _sac(p, sac, cord, mid, r):
+    "Dura, fluid, cord, and the strands of the cauda equina: they lie at the back, and spread on their way down"
+    c,T = p.c,p.T; low = np.clip((c.a-p.at('L1')+20-p.spec.conus)/30, 0, 1)
+    back = np.clip(.5+(c.v-mid+r*np.clip((c.a-p.at('L3'))/120, 0, .6))/(r+1), 0, 1); tail = low*np.clip((.25+.75*back)*(.38+.12*p.root), 0, .9)
     p.paint(sac-.8, T['ligament']); p.paint(sac, p.tex(T['csf'], fine=.15, mid=.2, coarse=.2)*(1-tail)+T['root']*tail); p.paint(cord, p.tex(T['cord'], fine=.3))
-    p.behind[sac<0] = p.channel('SC')
-    if k:=p.channel('cord'): p.behind[np.broadcast_to((cord<0)&(sac<0), p.behind.shape)] = k
+
+def paint_canal(p:Canvas):
+    "Epidural and foraminal fat, nerve roots, dural sac, cord, cauda equina; labels `SC`"
+    q = p.part(-5, 60); sac,cord,mid,r = canal_sdf(p.spec, p.curve, q.c); _bed(q, mid, r); _roots(p); _sac(q, sac, cord, mid, r); q.behind[sac<0] = p.channel('SC')
+    if k:=p.channel('cord'): q.behind[np.broadcast_to((cord<0)&(sac<0), q.behind.shape)] = k
 
 def paint_posterior(p:Canvas, whole:bool):
     "Posterior elements; labelled with their vertebra if `whole`, but never over the canal"
     T,(thick,dark,_) = p.T,p.spec.cortex
     for i in p.in_view(70):
-        if LEVELS[i][0]=='S' or not (fr:=_frame(p, p.curve.at[i], (54,88), 50)): continue
-        at,(u,v,t) = fr; d = posterior_sdf(p.spec, i, u, v, t)+.9*p.mid[at]+.5*p.coarse[at]
+        if LEVELS[i][0]=='S' or not (fr:=_frame(p, p.curve.at[i], (58,50), 50, 45)): continue
+        at,(u,v,t) = fr; d = posterior_sdf(p.spec, i, u, v, t)+.6*p.mid[at]+.5*p.coarse[at]
         p.paint(d-.5*thick, T['cortex']+(T['marrow']-T['cortex'])*(1-.8*dark), at, 1.5); s = np.clip((v-_arch(p.spec, i)+4)/28, 0, 1)+.5*p.coarse[at]
-        p.paint(d+.8*thick, p.tex(T['marrow']*np.clip(.6+.65*s, .35, 1.4), at, mid=2., fine=1., coarse=1.), at, 2.2)
+        p.paint(d+.8*thick, p.tex(T['marrow']*np.clip(.65+.35*s+.15*p.fan[at], .3, 1.15), at, mid=2., fine=1., coarse=1.), at, 2.2)
         if whole and (k:=p.channel(LEVELS[i])): l = p.behind[at]; l[(d<0)&(l==0)&(v>0)] = k
 
 def paint_sacrum(p:Canvas):
