@@ -366,6 +366,7 @@ def capsule(
     e = np.sqrt(((u-p[0]-s*d[0])/ru)**2+((v-p[1]-s*d[1])**2+(t-p[2]-s*d[2])**2)/rt**2)
     return (e-1)*min(ru,rt)
 
+# %% ../nbs/03_phantom.ipynb #p002
 def spinous_sdf(spec, i:int, u, v, t):
     "Signed distance (mm) to the spinous process of level `i`: a thin plate that gets higher on its way back; long and steep in the chest, short at L5"
     h,k,chest = spec.heights[i],spec.heights[i]/26,i<_L['T11']; long,slope = spec.spinous; back = _arch(spec, i)
@@ -376,6 +377,7 @@ def spinous_sdf(spec, i:int, u, v, t):
 
 def _arch(spec, i): return spec.depths[i]/2+_TABLE[i,5]*spec.canal[0]+spec.canal[2]+6 # mm from the middle of the body to the back of its arch
 
+# %% ../nbs/03_phantom.ipynb #p004
 def posterior_sdf(spec, i:int, u, v, t):
     "Signed distance (mm) to the posterior elements of level `i`"
     h,d = spec.heights[i],spec.depths[i]/2; k = h/26; back,tp = _arch(spec, i),.3*spec.widths[i]+1.5 # the pedicle's distance from the middle
@@ -506,6 +508,7 @@ def _belly_fat(p, rng):
     y0,y1 = (p.where(p.at(n))[0] for n in ('T12','L4')); c = p.c; grow = 1/(1+np.exp(-(c.y-(y0+y1)/2)/rng.uniform(15,40)))
     return 3+p.spec.fat_front*(rng.uniform(.15,.6)+grow*rng.uniform(.5,1.1))*(1-.6*np.exp(-((c.y-y1-5)/12)**2-(c.x/15)**2))
 
+# %% ../nbs/03_phantom.ipynb #p006
 def _bend(p, rng):
     "Flat indices (h, w) of the picture's pixels after a strong random deformation: what lies in the belly follows no grid"
     (_,h,w),(_,dh,dw) = p.img.shape,p.spec.spacing; turn = rng.uniform(-.5,.5)
@@ -523,6 +526,7 @@ def _mesentery(p, rng):
     out = fat+(T['muscle']-fat)*ran(.3,.8)*strand; out += (gut-out)*inside; out += (T['muscle']-out)*wall*ran(.2,.8)
     return np.maximum(out, T['gas'])
 
+# %% ../nbs/03_phantom.ipynb #p008
 def _fat_share(p, rng):
     "Fat in the back muscles: wisps between the bundles, more near the bone, low down and with age; in the middle the streaks between the spinous processes"
     c,age,ran = p.c,p.spec.fatty,rng.uniform; arch = p.along([_arch(p.spec, i) for i in range(len(LEVELS))])
@@ -531,6 +535,7 @@ def _fat_share(p, rng):
     share = .01+.04*age+wisp*patch*(.25+deep*(.7+.4*age)); streak = ran(.07,.16)+.25*np.clip(.8*p.fan+.4*p.fibre, -.6, 2.2)*np.clip(.7+.7*p.mid, .1, 1.8)+.08*p.mid+.06*p.coarse+.05*p.fine
     return np.clip(share+(c.v>0)*np.exp(-(c.t/ran(4,7))**2)*np.clip(1.3-(c.v-arch)/45, 0, 1)*(np.clip(streak, .02, .9)-share), 0, .9)
 
+# %% ../nbs/03_phantom.ipynb #p010
 def _ellipsoid(p, centre, radii, value, rim=None, tilt=0., uneven=.1, soft=1.):
     "An `uneven` ellipsoid at (x, y, z) mm, with a wall of grey level `rim`"
     (x,y,z),(rx,ry,rz) = centre,radii; more = 1+4*uneven; at = p.box(y, z, more*max(ry,rz)+4, x, more*rx+4)
@@ -617,6 +622,7 @@ def _bed(p, mid, r):
     yellow = np.maximum(np.maximum(np.abs(c.v-mid-r-3)-3, np.abs(c.t)-9+p.mid), c.a-p.at('S1')); p.paint(yellow, p.tex(T['ligament']+.15*T['fat'], mid=2.))
     p.paint(np.maximum(c.v-mid-r-_pads(p)*np.clip(1.2-(c.t/14)**2, 0, 1), half-c.v)+.3*p.mid, p.tex(T['fat'], mid=.5))
 
+# %% ../nbs/03_phantom.ipynb #p012
 def _roots(p):
     "Nerve roots on their way out through the foramina"
     for i in p.in_view():
@@ -635,6 +641,7 @@ def paint_canal(p:Canvas):
     q = p.part(-5, 60); sac,cord,mid,r = canal_sdf(p.spec, p.curve, q.c); _bed(q, mid, r); _roots(p); _sac(q, sac, cord, mid, r); q.behind[sac<0] = p.channel('SC')
     if k:=p.channel('cord'): q.behind[np.broadcast_to((cord<0)&(sac<0), q.behind.shape)] = k
 
+# %% ../nbs/03_phantom.ipynb #p014
 def paint_posterior(p:Canvas, whole:bool):
     "Posterior elements; labelled with their vertebra if `whole`, but never over the canal"
     T,(thick,dark,_) = p.T,p.spec.cortex
@@ -645,6 +652,7 @@ def paint_posterior(p:Canvas, whole:bool):
         p.paint(d+.8*thick, p.tex(T['marrow']*np.clip(.65+.35*s+.15*p.fan[at], .3, 1.15), at, mid=2., fine=1., coarse=1.), at, 2.2)
         if whole and (k:=p.channel(LEVELS[i])): l = p.behind[at]; l[(d<0)&(l==0)&(v>0)] = k
 
+# %% ../nbs/03_phantom.ipynb #p016
 def paint_sacrum(p:Canvas):
     "Wings of the sacrum with their foramina, and the iliac bones"
     T,c,rng,thick = p.T,p.c,p.rng(24),p.spec.cortex[0]; y,z,_,x,_ = p.where(p.at('S2')); at = p.box(y, z, 75); four = lambda q: (q*q)**2
