@@ -98,7 +98,7 @@ class PhantomSpec:
 
 # %% ../nbs/03_phantom.ipynb #c016
 CONTRASTS = ('t1','t2','stir')
-_RELAX = dict(fat=(.95,280,135), muscle=(.82,1100,43), csf=(1,3800,1200), cord=(.85,880,82), root=(.85,900,78), # proton density, T1 and T2 in ms
+_RELAX = dict(fat=(.95,280,135), muscle=(.8,1250,43), csf=(1,3800,1200), cord=(.85,880,82), root=(.85,900,78), # proton density, T1 and T2 in ms
     marrow=(.78,640,78), cortex=(.15,700,18), nucleus=(.94,1150,108), annulus=(.66,900,43), dark=(.74,950,48), ligament=(.24,800,26),
     vessel=(.08,900,60), vein=(.9,1300,120), organ=(.82,620,55), kidney=(.9,950,85), lung=(.05,900,40), gas=(.02,900,40),
     fluid=(1,3200,700), bowel=(.85,850,72), skin=(.6,800,38), bladder=(1,3500,1000), edema=(.9,1200,115))
@@ -145,7 +145,7 @@ def _draw_grid(rng, slices=None):
     px,gap,n = rng.uniform(.8,1.2),rng.uniform(3.3,4.8),int(rng.integers(11,18)); low = rng.random()<.7; wide = low and rng.random()<.8 # a field that ends above the sacrum is a small one
     if slices: n,gap = slices
     fh = rng.uniform(280,400) if wide else rng.uniform(250,310); fw = float(np.clip(fh*rng.uniform(.85,1.03), 235, 390))
-    below = max(fh/2-rng.normal(82,15), 15) if low else rng.uniform(-40,5)
+    below = max(fh/2-rng.normal(72,12), 15) if low else rng.uniform(-40,5)
     return dict(shape=(n, round(fh/px), round(fw/px)), spacing=_r((gap,px,px)), below=round(below,3), column=round(rng.uniform(.42,.6),4))
 
 def _draw_pose(rng):
@@ -153,8 +153,8 @@ def _draw_pose(rng):
     fat,curved,wave = rng.gamma(1.7,8),(rng.random()<.12)*rng.uniform(4,14),rng.uniform(180,420) # one in eight has a scoliosis
     amp = min(abs(rng.normal(0,2))+curved, .16*(wave/(2*math.pi))**2/36)                        # of at most 9 degrees from level to level
     return dict(tilt=round(rng.normal(0,4),3), midline=_r((rng.normal(0,3), rng.normal(0,.011), amp, wave, rng.uniform(0,6.28))),
-        twist=round(rng.normal(0,3),3), belly=round(rng.uniform(85,190),2), fat_front=round(4+fat*rng.uniform(.5,1.3),2), fat_back=round(3+fat*rng.uniform(.25,.75),2),
-        fatty=round(.1+.9*rng.beta(1.5,3),4), warp=_r((rng.uniform(0,1.6), rng.uniform(25,60))), table=round(_on(rng,.8)*rng.uniform(.4,.95),3))
+        twist=round(rng.normal(0,3),3), belly=round(rng.uniform(85,190),2), fat_front=round(4+fat*rng.uniform(.5,1.3),2), fat_back=round(2.5+fat*rng.uniform(.2,.65),2),
+        fatty=round(.1+.9*rng.beta(1.5,3),4), warp=_r((rng.uniform(0,1.6), rng.uniform(25,60))), table=round(_on(rng,.7)*rng.uniform(.2,.85),3))
 
 def _draw_shape(rng):
     "Form of bodies, canal and processes, the same at all levels"
@@ -165,7 +165,7 @@ def _draw_shape(rng):
 def _draw_sizes(rng, age):
     "Heights, depths, widths, discs, tilts and wedges of the levels, and how degenerate the discs are"
     n = len(LEVELS); size = float(np.clip(rng.normal(1.08,.07), .88, 1.3)); h,d,w,g,ang,_,wed = _TABLE.T.copy(); lumbar = np.array([l[0]=='L' for l in LEVELS])
-    ang = ang*rng.uniform(.55,1.35); ang[_L['S1']:] += rng.normal(0,6); ang[_L['S2']:] -= rng.uniform(-12,25)*np.array([.1,.4,.8,1]); ang[_L['L5']] += rng.normal(0,3); ang = ang+gaussian_filter1d(rng.normal(0,5,n), 1.2)
+    ang = ang*rng.uniform(.7,1.35); ang[_L['S1']:] += rng.normal(0,6); ang[_L['S2']:] -= rng.uniform(-12,25)*np.array([.1,.4,.8,1]); ang[_L['L5']] += rng.normal(0,3); ang = ang+gaussian_filter1d(rng.normal(0,5,n), 1.2)
     h,d,w = (v*size*rng.uniform(.93,1.07)*_lognormal(rng,.02,n) for v in (h,d,w))
     run = gaussian_filter1d(rng.normal(0,.5,n), 2); low = np.exp(-((np.arange(n)-_L['L5'])/1.5)**2) # neighbours age alike, the lowest discs first
     deg = np.clip(.15+run+age*(.45+.25*low)*np.where(lumbar,1.,.7)+(.5+.5*low)*(rng.beta(1.2,2.5,n)-.35), 0, 1)
@@ -478,7 +478,7 @@ def surfaces(p:Canvas)->tuple: # three (h,) arrays, mm from the front edge
     off = np.where(cv.a>s1, np.interp(cv.a, [s1,s3], [np.interp(s1, cv.a, off),22]), off)
     ty,tz = cv.y-np.sin(cv.th)*off,cv.z+np.cos(cv.th)*off; o = np.argsort(ty); tip = gaussian_filter1d(np.interp(y, ty[o], tz[o]), 12/dh)
     fascia = gaussian_filter1d(np.maximum(gaussian_filter1d(tip, 45/dh, mode='nearest'), tip)+4, 10/dh, mode='nearest')
-    fat = spec.fat_back*np.exp(.25*wave(40))*(1+rng.uniform(0,1.2)*np.exp(-((y-p.where(0)[0]-20)/60)**2))
+    fat = spec.fat_back*np.exp(.25*wave(40))*(1+rng.uniform(.1,1.6)*np.exp(-((y-p.where(0)[0]-20)/60)**2))
     front = p.where(p.at('L3'))[1]-spec.belly+wave(50)*rng.uniform(2,9)+rng.uniform(-.2,.1)*(y-y.mean())
     skin = fascia+fat; line = np.percentile(skin, 55); skin = skin-spec.table*np.where(skin>line, skin-line, .5*(skin-line)) # pressed flat
     return fascia,gaussian_filter1d(np.maximum(skin, fascia+3), 4/dh, mode='nearest'),front
@@ -512,7 +512,7 @@ def _belly_fat(p, rng):
 def _bend(p, rng):
     "Flat indices (h, w) of the picture's pixels after a strong random deformation: what lies in the belly follows no grid"
     (_,h,w),(_,dh,dw) = p.img.shape,p.spec.spacing; turn = rng.uniform(-.5,.5)
-    by = lambda: sum(a/dh*smooth_noise(rng, (h,w), (m/dh,m/dw)) for a,m in ((9,28),(2.5,8)))
+    by = lambda: sum(a/dh*smooth_noise(rng, (h,w), (m/dh,m/dw)) for a,m in ((6,30),(2,8)))
     y,x = np.arange(h)[:,None],np.arange(w)[None]; yy,xx = y+by()-turn*(x-w/2),x+by()+turn*(y-h/2)
     return np.clip(yy, 0, h-1).astype(np.int32)*w+np.clip(xx, 0, w-1).astype(np.int32)
 
@@ -523,7 +523,7 @@ def _mesentery(p, rng):
     f = coil+ran(.3,.7)*lie+.2*fold-ran(.3,1.3); inside = 1/(1+np.exp(-ran(2.5,5)*f)); wall = np.clip(1-ran(2.5,5)*np.abs(f), 0, 1)*np.clip(.4+.6*p.coarse, 0, 1)
     strand = np.clip(.9*n(6,ran(8,16),ran(2,3.5))+.4*coil-ran(.4,1.), 0, 1)
     fat = T['fat']*ran(.65,.95)*(1+.13*lie+.06*p.mid); gut = T['bowel']*ran(.35,.9)*(1+.35*p.coarse+.2*fold); gut += (fat-gut)*ran(.1,.55)
-    out = fat+(T['muscle']-fat)*ran(.3,.8)*strand; out += (gut-out)*inside; out += (T['muscle']-out)*wall*ran(.2,.8)
+    out = fat+(T['muscle']-fat)*ran(.1,.6)*strand; out += (gut-out)*inside; out += (T['muscle']-out)*wall*ran(.2,.8)
     return np.maximum(out, T['gas'])
 
 # %% ../nbs/03_phantom.ipynb #p008
@@ -532,7 +532,7 @@ def _fat_share(p, rng):
     c,age,ran = p.c,p.spec.fatty,rng.uniform; arch = p.along([_arch(p.spec, i) for i in range(len(LEVELS))])
     deep = (c.v>0)*np.clip(1.1-(c.v-arch)/ran(30,45), 0, 1)*np.clip(1.1+c.a/200, .25, 1.4)*np.exp(-(c.t/ran(14,24))**2)
     wisp = np.clip(ran(-.3,.1)+.55*p.fibre+.35*p.fan, 0, 1); patch = 1/(1+np.exp(-4*(.7*p.mid+p.coarse-1.9+(2+2*age)*deep)))
-    share = .01+.04*age+wisp*patch*(.25+deep*(.7+.4*age)); streak = ran(.07,.16)+.25*np.clip(.8*p.fan+.4*p.fibre, -.6, 2.2)*np.clip(.7+.7*p.mid, .1, 1.8)+.08*p.mid+.06*p.coarse+.05*p.fine
+    share = .01+.04*age+wisp*patch*(.25+deep*(.7+.4*age)); streak = ran(.07,.16)+.25*np.clip(.8*p.fan+.4*p.fibre, -.6, 2.2)*np.clip(.5+.6*p.mid+.4*p.coarse, .05, 1.8)+.08*p.mid+.06*p.coarse+.05*p.fine
     return np.clip(share+(c.v>0)*np.exp(-(c.t/ran(4,7))**2)*np.clip(1.3-(c.v-arch)/45, 0, 1)*(np.clip(streak, .02, .9)-share), 0, .9)
 
 # %% ../nbs/03_phantom.ipynb #p010
