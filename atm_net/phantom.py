@@ -98,7 +98,7 @@ class PhantomSpec:
 
 # %% ../nbs/03_phantom.ipynb #c016
 CONTRASTS = ('t1','t2','stir')
-_RELAX = dict(fat=(.95,280,135), muscle=(.8,1250,43), csf=(1,3800,1200), cord=(.85,880,82), root=(.85,900,78), # proton density, T1 and T2 in ms
+_RELAX = dict(fat=(.95,280,155), muscle=(.8,1250,43), csf=(.93,3800,1200), cord=(.85,880,82), root=(.85,900,78), # proton density, T1 and T2 in ms
     marrow=(.78,640,78), cortex=(.15,700,18), nucleus=(.94,1150,108), annulus=(.66,900,43), dark=(.74,950,48), ligament=(.24,800,26),
     vessel=(.08,900,60), vein=(.9,1300,120), organ=(.82,620,55), kidney=(.9,950,85), lung=(.05,900,40), gas=(.02,900,40),
     fluid=(1,3200,700), bowel=(.85,850,72), skin=(.6,800,38), bladder=(1,3500,1000), edema=(.9,1200,115))
@@ -207,7 +207,7 @@ def _draw_image(rng, contrast):
     "Grey levels, shading and noise of one scan: a clinical one, or a wild one under 'random'"
     on,ran,wild = lambda p: _on(rng, p),rng.uniform,contrast=='random'; pick = lambda clinic,free: ran(*(free if wild else clinic))
     return dict(tissue=draw_tissue(rng, contrast), texture=round(pick((.03,.07), (.02,.11)),4), cortex=_r((pick((.7,1.2), (.5,1.6)), pick((.75,1), (.4,1)), rng.normal(0,.2+.25*wild))),
-        coil=_r((10**pick((1.5,2.15), (1.5,2.4)), pick((.88,1), (.7,1))*on(.85 if wild else 1), pick((140,350), (90,300)), pick((.35,.65), (.25,.75)))), bias=round(pick((0,.12), (0,.35)),4),
+        coil=_r((10**pick((1.45,2.05), (1.5,2.4)), pick((.88,1), (.7,1))*on(.85 if wild else 1), pick((140,350), (90,300)), pick((.35,.65), (.25,.75)))), bias=round(pick((0,.12), (0,.35)),4),
         band=_r((ran(15,70), rng.normal(0,.25), ran(.5,.97)*on(.3))), padding=round(on(.15 if wild else .03)*ran(0,.25),4), blur=_r(ran(.2,.5+.4*wild,2)*(1+.8*on(.2*wild))),
         correct=round(on(.3)*ran(.2,.6),3), breath=_r((on(.6)*ran(.02,.1), ran(3,18))), border=round(on(.5 if wild else .25)*ran(.01,.06),4),
         noise=round(10**pick((-2.7,-1.9), (-2.8,-1.5)),5), ghost=_r((ran(.01,.08)*on(.4*wild), ran(.1,.5))), gamma=round(float(_lognormal(rng,.2 if wild else .08)),4),
@@ -408,7 +408,7 @@ class Canvas:
         self.img = np.zeros(spec.shape, np.float32); self.labels,self.behind = np.zeros((2,*spec.shape), np.uint8)
         rng = np.random.default_rng([spec.seed, 21]); n = lambda *mm: smooth_noise(rng, spec.shape, [m/d for m,d in zip(mm, spec.spacing)])
         self.fine,self.mid,self.coarse = n(4,1.4,1.4),n(6,5,5),n(20,22,22)
-        self.fibre,self.fan,self.root = (self.streaks(rng, *o) for o in ((rng.uniform(18,36),rng.uniform(1.8,2.8),rng.uniform(-.35,.05),1.), (rng.uniform(11,18),rng.uniform(1.2,1.8),rng.uniform(-.6,.1),.9,rng.uniform(0,3.5)), (60,1.7,0.,.3)))
+        self.fibre,self.fan,self.root = (self.streaks(rng, *o) for o in ((rng.uniform(18,36),rng.uniform(1.8,2.8),rng.uniform(-.35,.05),1.), (rng.uniform(9,17),rng.uniform(1.4,2.5),rng.uniform(-.6,.1),1.3,rng.uniform(0,3.5)), (60,1.7,0.,.3)))
 
     def streaks(self, rng, long, fine, lean=0., waver=1., bow=0.):
         "Lines along the spine, `long` and `fine` (mm), that lean, waver (mm) and bow from level to level (mm): a table over `a` (mm) and `v` (half mm, mirrored), looked up"
@@ -522,8 +522,8 @@ def _mesentery(p, rng):
     bend = _bend(p, rng); lie,coil,fold = n(14,ran(30,60),ran(16,30)),n(9,ran(8,17),ran(6,11)),n(6,6,4)
     f = coil+ran(.3,.7)*lie+.2*fold-ran(.3,1.3); inside = 1/(1+np.exp(-ran(2.5,5)*f)); wall = np.clip(1-ran(2.5,5)*np.abs(f), 0, 1)*np.clip(.4+.6*p.coarse, 0, 1)
     strand = np.clip(.9*n(6,ran(8,16),ran(2,3.5))+.4*coil-ran(.4,1.), 0, 1)
-    fat = T['fat']*ran(.65,.95)*(1+.13*lie+.06*p.mid); gut = T['bowel']*ran(.35,.9)*(1+.35*p.coarse+.2*fold); gut += (fat-gut)*ran(.1,.55)
-    out = fat+(T['muscle']-fat)*ran(.1,.6)*strand; out += (gut-out)*inside; out += (T['muscle']-out)*wall*ran(.2,.8)
+    fat = T['fat']*ran(.65,.95)*(1+.13*lie+.06*p.mid); gut = T['bowel']*ran(.35,.9)*(1+.35*p.coarse+.2*fold); gut += (fat-gut)*ran(.35,.85)
+    out = fat+(T['muscle']-fat)*ran(.1,.6)*strand; out += (gut-out)*inside; out += (T['muscle']-out)*wall*ran(.1,.5)
     return np.maximum(out, T['gas'])
 
 # %% ../nbs/03_phantom.ipynb #p008
@@ -558,16 +558,16 @@ def bowel(p:Canvas, rng):
 def abdomen(p:Canvas, rng, front:float):
     "Liver, lung, kidneys, bladder, rectum, and ellipsoids of any kind"
     T,ran = p.T,rng.uniform; row = lambda n: p.where(p.at(n))[0]; col = lambda y: float(np.interp(y, p.curve.y, p.curve.z)); fh = p.spec.shape[1]*p.spec.spacing[1]; draw = lambda *a,**k: _ellipsoid(p,*a,**k)
-    draw((-40,row('T10')+ran(-30,10),col(row('T10'))-ran(80,130)), (75,ran(55,90),ran(45,75)), T['organ']+ran(0,.2)*T['fat'], uneven=ran(.05,.2), tilt=ran(-.8,.2), soft=ran(2,6))
+    draw((-40,row('T10')+ran(-30,10),col(row('T10'))-ran(80,130)), (75,ran(55,90),ran(45,75)), T['organ']+ran(.1,.4)*T['fat'], uneven=ran(.04,.12), tilt=ran(-.8,.2), soft=ran(4,10))
     if rng.random()<.15: draw((ran(-10,40),row('T8')-ran(10,50),col(row('T9'))-ran(50,90)), (90,ran(30,60),ran(50,80)), T['lung']+.12*T['organ'], uneven=ran(.01,.05), soft=ran(3,8))
     for s in (-1,1): draw((s*ran(48,60),row('L1')+ran(-15,20),col(row('L1'))-ran(-5,15)), (26,ran(42,58),24), T['kidney'], rim=T['fat'])
     for _ in range(int(rng.integers(4,20))):
-        y = ran(row('T12'), fh+20); z = front+ran(3,max(4, col(min(y,fh))-30-front))*ran(.4,1); r = ran(5,13); kind = str(rng.choice(['gas','fluid','bowel','organ','muscle'], p=[.05,.05,.6,.15,.15]))
-        draw((ran(-70,70),y,z), (r*ran(.8,2.5),r*ran(.7,1.8),r*ran(.7,1.6)), ran(.2,.6)*T['fat']+ran(0,.5)*T['bowel'] if kind=='bowel' else T[kind]+ran(0,.3)*T['fat'], rim=T['muscle']*ran(.8,1.6) if rng.random()<.6 else None, tilt=ran(-1.5,1.5), uneven=ran(.1,.35), soft=ran(1.5,5))
-    for _ in range(int(rng.integers(0,16))): # vessels across
-        r = ran(1.5,4); y = ran(row('T12'), row('S2')); z = ran(front+10, max(front+11, col(min(y,fh))-25)); draw((ran(-40,40),y,z), (r*ran(1,4),r*ran(1,5),r*ran(.7,1.4)), T['vessel']*ran(.8,2)+ran(0,.3)*T['fat'], tilt=ran(-.6,.3), uneven=ran(.1,.3), soft=ran(1,2.5))
+        y = ran(row('T12'), fh+20); z = front+ran(3,max(4, col(min(y,fh))-30-front))*ran(.4,1); r = ran(5,13); kind = str(rng.choice(['gas','fluid','bowel','organ','muscle'], p=[.04,.03,.83,.05,.05]))
+        draw((ran(-70,70),y,z), (r*ran(.8,2.5),r*ran(.7,1.8),r*ran(.7,1.6)), ran(.3,.65)*T['fat']+ran(0,.4)*T['bowel'] if kind=='bowel' else T[kind]+ran(0,.3)*T['fat'], rim=T['muscle']*ran(.8,1.6)+ran(0,.2)*T['fat'] if rng.random()<.35 else None, tilt=ran(-1.5,1.5), uneven=ran(.1,.35), soft=ran(1.5,5))
+    for _ in range(int(rng.integers(0,9))): # vessels across
+        r = ran(1.5,4); y = ran(row('T12'), row('S2')); z = ran(front+10, max(front+11, col(min(y,fh))-25)); draw((ran(-40,40),y,z), (r*ran(1,4),r*ran(1,5),r*ran(.7,1.4)), T['vessel']*ran(.8,2)+ran(0,.3)*T['fat'], tilt=ran(-.6,.3), uneven=ran(.1,.3), soft=ran(1.5,4))
     for _ in range(int(rng.integers(2,10))): # loops with gas or stool in the pelvis
-        r = ran(5,14); draw((ran(-40,40),row('S1')+ran(-10,70),col(row('S1'))-ran(25,100)), (r*ran(1,2.5),r*ran(.7,1.5),r*ran(.7,1.5)), T['gas' if rng.random()<.4 else 'muscle']+ran(0,.3)*T['fat'], rim=T['muscle'] if rng.random()<.6 else None, uneven=ran(.15,.4), soft=ran(1.2,4))
+        r = ran(5,14); draw((ran(-40,40),row('S1')+ran(-10,70),col(row('S1'))-ran(25,100)), (r*ran(1,2.5),r*ran(.7,1.5),r*ran(.7,1.5)), T['gas' if rng.random()<.25 else 'muscle']+ran(.05,.45)*T['fat'], rim=T['muscle']+ran(0,.2)*T['fat'] if rng.random()<.4 else None, uneven=ran(.15,.4), soft=ran(1.5,5))
     if rng.random()<.3: draw((rng.normal(0,8),row('S4')+ran(-15,30),col(row('S1'))-ran(60,90)), (40,ran(20,45),ran(20,40)), T['bladder']*ran(.4,1), rim=T['muscle'], uneven=ran(.05,.15))
     if rng.random()<.7: draw((rng.normal(0,10),row('S4')+ran(-10,30),col(row('S3'))-ran(25,35)), (18,ran(15,40),ran(9,16)), T[str(rng.choice(['gas','bowel','muscle']))], rim=T['muscle'], tilt=ran(-.5,.5))
 
@@ -576,7 +576,7 @@ def _mesenteric(p, rng):
     c,(y,z,th,*_) = p.c,p.where(p.at('L1')); z -= p.spec.depths[_L['L1']]/2+14
     for _ in range(2):
         x,lean,r,o = rng.normal(0,7),rng.uniform(.05,.4),rng.uniform(2,4),rng.uniform(0,14); e = (c.z-z+o+(lean-math.tan(th))*(c.y-y)+5*p.coarse+p.mid)*.9
-        p.paint(np.maximum(np.sqrt((c.x-x)**2+e*e)-r, np.abs(c.y-y-50)-rng.uniform(25,60)), p.T['vessel']*rng.uniform(1,3), soft=2., opacity=rng.uniform(.1,.6))
+        p.paint(np.maximum(np.sqrt((c.x-x)**2+e*e)-r, np.abs(c.y-y-50)-rng.uniform(25,60)), p.T['vessel']*rng.uniform(1,3), soft=2., opacity=rng.uniform(.05,.35))
 
 def vessels(p:Canvas, rng):
     "Psoas muscles, crura of the diaphragm, aorta and vena cava: they follow the spine"
@@ -587,12 +587,12 @@ def vessels(p:Canvas, rng):
     _mesenteric(p, rng)
     up = np.clip((p.at('L3')-c.a)/60, 0, 1)*rng.uniform(1,9); p.paint(np.maximum(np.abs(c.v+half+3+up/2)-up/2, np.abs(c.t)-20), p.tex(T['muscle']))
     strip = np.maximum(np.abs(c.v+half+2.2)-1.5-.6*p.mid, np.abs(c.t)-20); p.paint(strip, T['fat']*.7, opacity=rng.uniform(.2,.8)*np.clip(.6+.6*p.mid, 0, 1)) # fat before the spine, with small vessels
-    for s,r,end,off in ((1,rng.uniform(7.5,10),'L4',rng.normal(8,5)),(-1,rng.uniform(8,11),'L5',rng.normal(15,5))):
+    for s,r,end,off in ((1,rng.uniform(7.5,10),'L4',rng.normal(11,6)),(-1,rng.uniform(8,11),'L5',rng.normal(18,6))):
         below = np.clip(c.a-p.at(end)+8, 0, None); drift,wave,ph = rng.uniform(0,6),rng.uniform(80,140),rng.uniform(0,6.3)
         x = s*(off+.7*below)+drift*np.sin(c.a/wave+ph); gap = r+rng.uniform(3,6)+drift*(1+np.sin(c.a/wave-ph))+.15*below
         r = r*np.clip((p.at(end)+30-c.a)/60, .35, 1); d = np.sqrt((c.t-x)**2+((c.v+half+gap)*(1 if s>0 else 1.2))**2)-r
         flow = T['vessel']*rng.uniform(1,2.5) if rng.random()<.85 else T['muscle']+(T['vein']-T['muscle'])*rng.uniform(0,.6)
-        p.paint(d-1.2, T['ligament'], soft=2.5, opacity=.4); p.paint(d, p.tex(flow, fine=.5, mid=.8), soft=2., opacity=np.clip(rng.uniform(.25,.7)+.15*p.coarse, .1, 1))
+        p.paint(d-1.2, T['ligament'], soft=2.5, opacity=.25); p.paint(d, p.tex(flow, fine=.5, mid=.8), soft=3., opacity=np.clip(rng.uniform(.15,.6)+.15*p.coarse, .05, 1))
 
 # %% ../nbs/03_phantom.ipynb #c061
 def _local(p, at, a):
