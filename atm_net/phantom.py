@@ -142,7 +142,7 @@ def draw_tissue(
 # %% ../nbs/03_phantom.ipynb #c021
 def _draw_grid(rng, slices=None):
     "Field of view, pixels and slices"
-    px,gap,n = rng.uniform(.8,1.2),rng.uniform(3.3,4.8),int(rng.integers(11,18)); low = rng.random()<.7; wide = low and rng.random()<.8 # a field that ends above the sacrum is a small one
+    px,gap,n = rng.uniform(.8,1.2),rng.uniform(3.3,4.8),int(rng.integers(11,18)); low = rng.random()<.73; wide = low and rng.random()<.8 # a field that ends above the sacrum is a small one
     if slices: n,gap = slices
     fh = rng.uniform(280,400) if wide else rng.uniform(250,310); fw = float(np.clip(fh*rng.uniform(.85,1.03), 235, 390))
     below = max(fh/2-rng.normal(72,12), 15) if low else rng.uniform(-40,5)
@@ -165,7 +165,7 @@ def _draw_shape(rng):
 def _draw_sizes(rng, age):
     "Heights, depths, widths, discs, tilts and wedges of the levels, and how degenerate the discs are"
     n = len(LEVELS); size = float(np.clip(rng.normal(1.08,.07), .88, 1.3)); h,d,w,g,ang,_,wed = _TABLE.T.copy(); lumbar = np.array([l[0]=='L' for l in LEVELS])
-    ang = ang*rng.uniform(.7,1.35); ang[_L['S1']:] += rng.normal(0,6); ang[_L['S2']:] -= rng.uniform(-12,25)*np.array([.1,.4,.8,1]); ang[_L['L5']] += rng.normal(0,3); ang = ang+gaussian_filter1d(rng.normal(0,5,n), 1.2)
+    ang = ang*rng.uniform(.8,1.4); ang[_L['S1']:] += rng.normal(0,6); ang[_L['S2']:] -= rng.uniform(-12,25)*np.array([.1,.4,.8,1]); ang[_L['L5']] += rng.normal(0,3); ang = ang+gaussian_filter1d(rng.normal(0,5,n), 1.2)
     h,d,w = (v*size*rng.uniform(.93,1.07)*_lognormal(rng,.02,n) for v in (h,d,w))
     run = gaussian_filter1d(rng.normal(0,.5,n), 2); low = np.exp(-((np.arange(n)-_L['L5'])/1.5)**2) # neighbours age alike, the lowest discs first
     deg = np.clip(.15+run+age*(.45+.25*low)*np.where(lumbar,1.,.7)+(.5+.5*low)*(rng.beta(1.2,2.5,n)-.35), 0, 1)
@@ -207,11 +207,11 @@ def _draw_image(rng, contrast):
     "Grey levels, shading and noise of one scan: a clinical one, or a wild one under 'random'"
     on,ran,wild = lambda p: _on(rng, p),rng.uniform,contrast=='random'; pick = lambda clinic,free: ran(*(free if wild else clinic))
     return dict(tissue=draw_tissue(rng, contrast), texture=round(pick((.03,.07), (.02,.11)),4), cortex=_r((pick((.7,1.2), (.5,1.6)), pick((.75,1), (.4,1)), rng.normal(0,.2+.25*wild))),
-        coil=_r((10**pick((1.45,2.05), (1.5,2.4)), pick((.88,1), (.7,1))*on(.85 if wild else 1), pick((140,350), (90,300)), pick((.35,.65), (.25,.75)))), bias=round(pick((0,.12), (0,.35)),4),
+        coil=_r((10**pick((1.83,2.05), (1.6,2.5)), pick((.95,1), (.7,1))*on(.85 if wild else 1), pick((140,350), (90,300)), pick((.35,.65), (.25,.75)))), bias=round(pick((0,.12), (0,.35)),4),
         band=_r((ran(15,70), rng.normal(0,.25), ran(.5,.97)*on(.3))), padding=round(on(.15 if wild else .03)*ran(0,.25),4), blur=_r(ran(.2,.5+.4*wild,2)*(1+.8*on(.2*wild))),
-        correct=round(on(.3)*ran(.2,.6),3), breath=_r((on(.6)*ran(.02,.1), ran(3,18))), border=round(on(.5 if wild else .25)*ran(.01,.06),4),
-        noise=round(10**pick((-2.7,-1.9), (-2.8,-1.5)),5), ghost=_r((ran(.01,.08)*on(.4*wild), ran(.1,.5))), gamma=round(float(_lognormal(rng,.2 if wild else .08)),4),
-        clip=round(100-(on(.35)*ran(.2,5) if wild else on(.6)*ran(.1,1.2)),3), scale=float(rng.choice([255,600,1500,3000,4095])), pad=0., floor=round(on(.3 if wild else 0)*ran(0,.14),4))
+        correct=round(on(.25)*ran(.1,.5),3), breath=_r((on(.6)*ran(.02,.1), ran(3,18))), border=round(on(.5 if wild else .25)*ran(.01,.06),4),
+        noise=round(10**pick((-2.35,-1.75), (-2.8,-1.5)),5), ghost=_r((ran(.01,.08)*on(.4*wild), ran(.1,.5))), gamma=round(float(_lognormal(rng,.2 if wild else .08)),4),
+        clip=round(100-(on(.35)*ran(.2,5) if wild else on(.25)*ran(.05,.4)),3), scale=float(rng.choice([255,600,1500,3000,4095])), pad=0., floor=round(on(.3 if wild else 0)*ran(0,.14),4))
 
 # %% ../nbs/03_phantom.ipynb #c025
 def draw_spec(
@@ -338,7 +338,9 @@ def endplates(
 ): # upper, lower endplate: mm above, mm below the centre
     "Heights of the two endplates of a body"
     h,d,w = spec.heights[i]/2,spec.depths[i]/2,spec.widths[i]/2; sacral = LEVELS[i][0]=='S'
-    top = bot = h-math.tan(math.radians(spec.wedges[i])/2)*v-spec.concavity*(.4 if sacral else 1)*np.clip(1-(v/d)**2-(t/w)**2, 0, 1)
+    q = [math.sin(9.7*spec.seed+3.1*i+k) for k in range(6)] # -1..1, another one for each subject and level
+    flat = h-math.tan(math.radians(spec.wedges[i])/2)*v; cup = spec.concavity*(.4 if sacral else 1); bowl = lambda o: cup*np.clip(1-((v-o*d)/d)**2-(t/w)**2+o*o, 0, 1)
+    top,bot = (flat-(1+s*.35*q[0])*bowl(.25*q[k])+.35*np.sin(v/(3.5+q[k+1])+3*q[k+2])*(v/d) for s,k in ((1,1),(-1,3))) # no plate is like another
     if spec.crushes[i]: top = top-2*h*spec.crushes[i]*np.clip(.75-v/d, 0, 1.6)/1.6
     if spec.schmorls[i]: bot = bot-spec.schmorls[i]*np.exp(-((v-.15*d)**2+(t-.2*w)**2)/18)
     return top,bot
@@ -395,7 +397,8 @@ def canal_sdf(spec, curve, c):
     "Signed distances (s, h, w) to the dural sac and to the cord; the sac's middle (along `v`) and its half depth, (1, h, w)"
     at = curve.at; f = lambda vals: np.interp(c.a, at, vals).astype(np.float32); low = at[_L['S2']]; taper = np.sqrt(np.clip((low-c.a)/45, 0, 1))
     r = f(_TABLE[:,5]*spec.canal[0]/2); gap = spec.canal[2]*(1+2.5*np.exp(-((c.a-8)/22)**2))
-    mid = f(np.array(spec.depths)/2)-.8*spec.kidney+gap+r; r = r*taper; rw = spec.canal[1]*(.8+.2*np.clip((c.a+250)/150, 0, 1))*taper
+    mid = f(np.array(spec.depths)/2)-.8*spec.kidney+gap+r; dent = sum((.5+.45*spec.bulges[i]+.35*spec.herniations[i])*np.exp(-((c.a-at[i]-(spec.heights[i]+spec.discs[i])/2)/4.5)**2) for i in range(_L['T9'], _L['S1'])) # by the discs, from the front
+    dent = np.minimum(dent, .5*r); mid,r = mid+.5*dent,(r-.5*dent)*taper; rw = spec.canal[1]*(.8+.2*np.clip((c.a+250)/150, 0, 1))*taper
     tube = lambda rt,rv,v0,end: np.where(c.a<end, (np.sqrt((c.t/np.maximum(rt,.3))**2+((c.v-v0)/np.maximum(rv,.3))**2)-1)*np.minimum(rt,rv), np.float32(5))
     tip = at[_L['L1']]-spec.heights[_L['L1']]/2+spec.conus; rc = np.maximum(np.minimum(4, r*.62)*np.sqrt(np.clip((tip-c.a)/30, 0, 1)), .05)
     return tube(rw,r,mid,low), tube(1.25*rc,rc,mid-.1*r,tip), mid, r
@@ -408,7 +411,7 @@ class Canvas:
         self.img = np.zeros(spec.shape, np.float32); self.labels,self.behind = np.zeros((2,*spec.shape), np.uint8)
         rng = np.random.default_rng([spec.seed, 21]); n = lambda *mm: smooth_noise(rng, spec.shape, [m/d for m,d in zip(mm, spec.spacing)])
         self.fine,self.mid,self.coarse = n(4,1.4,1.4),n(6,5,5),n(20,22,22)
-        self.fibre,self.fan,self.root = (self.streaks(rng, *o) for o in ((rng.uniform(18,36),rng.uniform(1.8,2.8),rng.uniform(-.35,.05),1.), (rng.uniform(9,17),rng.uniform(1.4,2.5),rng.uniform(-.6,.1),1.3,rng.uniform(0,3.5)), (60,1.7,0.,.3)))
+        self.fibre,self.fan,self.root = (self.streaks(rng, *o) for o in ((rng.uniform(18,36),rng.uniform(1.8,2.8),rng.uniform(-.35,.05),1.), (rng.uniform(9,17),rng.uniform(1.4,2.5),rng.uniform(-.6,.1),1.3,rng.uniform(0,3.5)), (60,1.1,0.,.2)))
 
     def streaks(self, rng, long, fine, lean=0., waver=1., bow=0.):
         "Lines along the spine, `long` and `fine` (mm), that lean, waver (mm) and bow from level to level (mm): a table over `a` (mm) and `v` (half mm, mirrored), looked up"
@@ -483,13 +486,19 @@ def surfaces(p:Canvas)->tuple: # three (h,) arrays, mm from the front edge
     skin = fascia+fat; line = np.percentile(skin, 55); skin = skin-spec.table*np.where(skin>line, skin-line, .5*(skin-line)) # pressed flat
     return fascia,gaussian_filter1d(np.maximum(skin, fascia+3), 4/dh, mode='nearest'),front
 
+def _septa(p, rng, out):
+    "How much brighter or darker the fat under the skin is: lobules, the septa between them, one layer parallel to the skin, and the elements of the coil"
+    ran,c = rng.uniform,p.c; net = np.clip(1-ran(3,6)*np.abs(p.mid+.4*p.coarse), 0, 1)+np.clip(1-8*np.abs(p.coarse+.2*p.fan*(c.v>0)), 0, 1)
+    layer = np.clip(1.2-np.abs(out+ran(4,9)+1.5*p.coarse), 0, 1)*np.clip(.5+p.coarse, 0, 1); wave = np.sin(2*np.pi*c.y/ran(50,110)+ran(0,6.3))
+    return ran(.04,.12)*p.coarse+ran(.01,.03)*p.mid+.012*p.fine+ran(.05,.15)*wave-ran(.03,.14)*net-ran(.05,.35)*layer
+
 def paint_body(p:Canvas):
     "Skin, fat, muscles and what is in the belly"
     spec,c,T,rng = p.spec,p.c,p.T,p.rng(23); fascia,skin,front = (v.astype(np.float32)[None,:,None] for v in surfaces(p)); lat = (np.abs(c.x)/60)**2
     fore = front+25*lat+_navel(p, rng)-c.z; out = np.maximum(c.z-skin+10*lat, fore); p.paint(out, T['skin']); p.paint(out+1.8, p.tex(T['fat'], fine=.3, mid=.15, coarse=.3))
-    p.img *= 1-(out<-2)*(rng.uniform(.1,.4)*np.clip(1-rng.uniform(6,10)*np.abs(p.coarse+.2*p.fan*(c.v>0)), 0, 1)*np.clip(.5+.7*p.mid, 0, 1)) # septa
+    p.img *= 1+(out<-2)*_septa(p, rng, out)
     inner = np.maximum(c.z-fascia+6*lat, np.maximum(fore+_belly_fat(p, rng), out+3)); p.paint(inner, T['ligament'])
-    p.paint(inner+1.2, p.tex(T['muscle']+(T['fat']-T['muscle'])*_fat_share(p, rng), fine=.6))
+    p.paint(inner+1.2, p.tex(T['muscle']*(1+.1*p.fibre+.04*p.fine)+(T['fat']-T['muscle'])*_fat_share(p, rng), fine=.7))
     p.paint(np.maximum(np.abs(inner+rng.uniform(2.5,5))-.5, 20-c.v), T['fat'], opacity=rng.uniform(0,.35)*np.clip(.5+p.mid+p.coarse, 0, 1)) # between the layers of the fascia
     p.cavity = np.maximum(inner+2.5+rng.uniform(3,8)*np.clip(np.abs(c.x)/10, 0, 1)+p.coarse, c.v+8); q = p.part(-1e3, -8); q.paint(q.cavity, _mesentery(q, rng), soft=2.)
     if rng.random()<.6*(spec.contrast=='random'): bowel(q, rng)
@@ -532,7 +541,7 @@ def _fat_share(p, rng):
     c,age,ran = p.c,p.spec.fatty,rng.uniform; arch = p.along([_arch(p.spec, i) for i in range(len(LEVELS))])
     deep = (c.v>0)*np.clip(1.1-(c.v-arch)/ran(30,45), 0, 1)*np.clip(1.1+c.a/200, .25, 1.4)*np.exp(-(c.t/ran(14,24))**2)
     wisp = np.clip(ran(-.3,.1)+.55*p.fibre+.35*p.fan, 0, 1); patch = 1/(1+np.exp(-4*(.7*p.mid+p.coarse-1.9+(2+2*age)*deep)))
-    share = .01+.04*age+wisp*patch*(.25+deep*(.7+.4*age)); streak = ran(.07,.16)+.25*np.clip(.8*p.fan+.4*p.fibre, -.6, 2.2)*np.clip(.5+.6*p.mid+.4*p.coarse, .05, 1.8)+.08*p.mid+.06*p.coarse+.05*p.fine
+    share = .01+.04*age+wisp*patch*(.15+deep*(.5+.4*age)); streak = ran(.07,.16)+.18*np.clip(.8*p.fan+.4*p.fibre, -.7, 2.2)*np.clip(.5+.6*p.mid+.4*p.coarse, .05, 1.8)+.08*p.mid+.06*p.coarse+.05*p.fine
     return np.clip(share+(c.v>0)*np.exp(-(c.t/ran(4,7))**2)*np.clip(1.3-(c.v-arch)/45, 0, 1)*(np.clip(streak, .02, .9)-share), 0, .9)
 
 # %% ../nbs/03_phantom.ipynb #p010
@@ -618,7 +627,7 @@ def _bed(p, mid, r):
     "What the sac lies in: fat with veins at its sides and in the foramina, the yellow ligament and pads of fat behind it"
     c,T,half = p.c,p.T,p.along(np.array(p.spec.depths)/2)
     side = np.maximum(np.maximum(half-1-c.v, c.v-mid-r-1), np.maximum(np.abs(c.t)-19+3*p.mid, .5*(c.a-p.at('S3'))))+.6*p.mid+.6*p.coarse
-    p.paint(side, p.tex(T['fat']*p.rng(31).uniform(.6,.9), mid=2., fine=1.)*(1-.6/(1+np.exp(-4*(p.mid+.5*p.fine-.4)))))
+    p.paint(side, p.tex(T['fat']*p.rng(31).uniform(.5,.75), mid=3., fine=2.)*(1-.6/(1+np.exp(-4*(p.mid+.5*p.fine-.4)))))
     yellow = np.maximum(np.maximum(np.abs(c.v-mid-r-3)-3, np.abs(c.t)-9+p.mid), c.a-p.at('S1')); p.paint(yellow, p.tex(T['ligament']+.15*T['fat'], mid=2.))
     p.paint(np.maximum(c.v-mid-r-_pads(p)*np.clip(1.2-(c.t/14)**2, 0, 1), half-c.v)+.3*p.mid, p.tex(T['fat'], mid=.5))
 
@@ -633,7 +642,7 @@ def _roots(p):
 def _sac(p, sac, cord, mid, r):
     "Dura, fluid, cord, and the strands of the cauda equina: they lie at the back, and spread on their way down"
     c,T = p.c,p.T; low = np.clip((c.a-p.at('L1')+20-p.spec.conus)/30, 0, 1)
-    back = np.clip(.5+(c.v-mid+r*np.clip((c.a-p.at('L3'))/120, 0, .6))/(r+1), 0, 1); tail = low*np.clip((.25+.75*back)*(.38+.12*p.root), 0, .9)
+    back = np.clip(.5+(c.v-mid+r*np.clip((c.a-p.at('L3'))/120, 0, .6))/(r+1), 0, 1); tail = low*np.clip((.25+.75*back)*(.38+.2*p.root), 0, .9)
     p.paint(sac-.8, T['ligament']); p.paint(sac, p.tex(T['csf'], fine=.15, mid=.2, coarse=.2)*(1-tail)+T['root']*tail); p.paint(cord, p.tex(T['cord'], fine=.3))
 
 def paint_canal(p:Canvas):
@@ -680,7 +689,7 @@ def _disc_sdf(p, i, at, v, t):
 def _disc_grey(p, i, at, v, t, z, d, w):
     "Grey level in a disc: annulus, nucleus, cleft"
     T,rng,deg = p.T,p.rng(27,i),p.spec.degenerations[i]; rn = rng.uniform(.58,.8)
-    e = np.sqrt(((v-.06*d)/(rn*d))**2+(t/(min(rn+.08,.85)*w))**2+(rng.uniform(.85,1.15)*z)**4)+.08*p.mid[at]; n = np.clip((1-e)/rng.uniform(.25,.5)+.4, 0, 1)
+    e = np.sqrt(((v-.06*d)/(rn*d))**2+(t/(min(rn+.08,.85)*w))**2+(rng.uniform(.85,1.15)*z)**4)+.16*p.mid[at]; n = np.clip((1-e)/rng.uniform(.25,.5)+.4, 0, 1)
     cleft = 1-rng.uniform(0,.6)*np.exp(-((z+.2*p.mid[at])/.25)**2)*np.clip(1.3-1.3*e, 0, 1)
     return T['annulus']+((T['nucleus']*(1-deg)+T['dark']*deg)*cleft-T['annulus'])*n
 
@@ -700,7 +709,7 @@ def paint_level(p:Canvas, i:int):
     at,(u,v,t) = fr; sdf = body_sdf(spec, i, u, v, t); move = shift*np.clip(2*u/h, -1, 1)
     thick = thick*(.75+.5*np.clip(2*np.abs(u)/h, 0, 1)**4) # thickest at the endplates
     p.paint(sdf-.5*thick-move, p.T['cortex']+(p.T['marrow']-p.T['cortex'])*(1-dark), at)
-    p.paint(sdf+.5*thick-move, p.tex(_marrow(p, i, at, u, v, t), at, fine=.7, mid=.7, coarse=.6), at)
+    p.paint(sdf+.5*thick-move, p.tex(_marrow(p, i, at, u, v, t), at, fine=1., mid=1.8, coarse=1.5), at)
     if k:=p.channel(LEVELS[i]): p.labels[at][sdf<0] = k
 
 # %% ../nbs/03_phantom.ipynb #c067
@@ -722,7 +731,7 @@ def _marrow(p, i, at, u, v, t):
 def _shading(p, rng):
     "Sensitivity of the coil, as far as it is left, times bias field times saturation band; and what evening it out does to the noise"
     spec = p.spec; (s,h,w),(ds,dh,dw) = spec.shape,spec.spacing; reach,mix,along,centre = spec.coil; row,col = np.arange(h)[:,None],np.arange(w)[None]*dw
-    coil = np.exp(-((row/h-centre)*h*dh/along)**2)/(1+np.maximum(surfaces(p)[1][:,None]-col, 0)/reach)**1.4
+    coil = np.exp(-((row/h-centre)*h*dh/along)**2)/(1+(np.maximum(surfaces(p)[1][:,None]-col, 0)/reach)**3.5)
     seen = (1-mix+mix*coil/coil.max()).astype(np.float32)[None]; out = seen**(1-spec.correct)*np.exp(spec.bias*smooth_noise(rng, (s,h,w), (60/ds,140/dh,140/dw)))
     dist,lean,dark = spec.band
     if dark:
