@@ -540,8 +540,8 @@ def _fat_share(p, rng):
     "Fat in the back muscles: wisps between the bundles, more near the bone, low down and with age; in the middle the streaks between the spinous processes"
     c,age,ran = p.c,p.spec.fatty,rng.uniform; arch = p.along([_arch(p.spec, i) for i in range(len(LEVELS))])
     deep = (c.v>0)*np.clip(1.1-(c.v-arch)/ran(30,45), 0, 1)*np.clip(1.1+c.a/200, .25, 1.4)*np.exp(-(c.t/ran(14,24))**2)
-    wisp = np.clip(ran(-.3,.1)+.55*p.fibre+.35*p.fan, 0, 1); patch = 1/(1+np.exp(-4*(.7*p.mid+p.coarse-1.9+(2+2*age)*deep)))
-    share = .01+.04*age+wisp*patch*(.15+deep*(.5+.4*age)); streak = ran(.07,.16)+.18*np.clip(.8*p.fan+.4*p.fibre, -.7, 2.2)*np.clip(.5+.6*p.mid+.4*p.coarse, .05, 1.8)+.08*p.mid+.06*p.coarse+.05*p.fine
+    wisp = np.clip(ran(-.3,.1)+.55*p.fibre+.35*p.fan, 0, 1); patch = 1/(1+np.exp(-4*(.7*p.mid+p.coarse-2.2+(2+2*age)*deep)))
+    share = .01+.04*age+wisp*patch*(.15+deep*(.5+.4*age)); streak = ran(.07,.16)+.15*np.clip(.8*p.fan+.4*p.fibre, -.7, 2.2)*np.clip(.5+.6*p.mid+.4*p.coarse, .05, 1.8)+.08*p.mid+.06*p.coarse+.05*p.fine
     return np.clip(share+(c.v>0)*np.exp(-(c.t/ran(4,7))**2)*np.clip(1.3-(c.v-arch)/45, 0, 1)*(np.clip(streak, .02, .9)-share), 0, .9)
 
 # %% ../nbs/03_phantom.ipynb #p010
