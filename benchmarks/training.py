@@ -2,7 +2,8 @@
 
 Everything is measured in this run; rivals take turns and the table gives medians of ratios, so that a busy machine slows all alike.
 Scaling: a global batch of the same size in 2 processes with 1 thread each (torchrun, gloo) against 1 process with 1 thread; efficiency is
-the speed-up over 2. It needs two idle cores: on one that is busy it measures the neighbour."""
+the speed-up over 2. Two runs side by side that exchange nothing say how much of a second core the machine really has (memory and caches are
+shared). It needs two idle cores: on one that is busy it measures the neighbour."""
 import argparse, json, os, platform, statistics, subprocess, sys, tempfile, time
 from dataclasses import replace
 from pathlib import Path
@@ -48,19 +49,31 @@ def worker(cache, side, batch, steps):
     leave_world(world)
 
 
-def seconds_of(n, args):
-    "Median seconds of a step in `n` processes"
-    start = [sys.executable] if n==1 else [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', str(n)]
-    r = subprocess.run([*start, str(HERE), '--worker', *map(str, args)], capture_output=True, text=True, env=os.environ|dict(OMP_NUM_THREADS='1'))
-    if r.returncode: raise RuntimeError(r.stderr[-3000:])
-    return statistics.median(json.loads(r.stdout.strip().splitlines()[-1]))
+def start(n, args):
+    "A run of `n` processes that prints the seconds of its steps"
+    before = [sys.executable] if n==1 else [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', str(n)]
+    return subprocess.Popen([*before, str(HERE), '--worker', *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ|dict(OMP_NUM_THREADS='1'))
+
+
+def seconds_of(p):
+    "Median seconds of a step of a run that was started"
+    out,err = p.communicate()
+    if p.returncode: raise RuntimeError(err[-3000:])
+    return statistics.median(json.loads(out.strip().splitlines()[-1]))
+
+
+def side_by_side(cache, side, batch, steps):
+    "Two runs at once that know nothing of each other, each with half of the batch: what the machine has for two processes, exchange left out"
+    return max(map(seconds_of, [start(1, (cache, side, batch//2, steps)) for _ in range(2)]))
 
 
 def scaling(cache, args):
-    "two processes against one"
-    turns = [[seconds_of(n, (cache, args.side, args.batch, args.steps)) for n in (1, 2)] for _ in range(args.repeats)]
-    one,two = (statistics.median(t) for t in zip(*turns)); eff = statistics.median(a/(2*b) for a,b in turns)
-    return [f'efficiency of 2 processes x 1 thread, batch {args.batch}', f'{two*1e3:.0f} ms a step', f'1 x 1 thread: {one*1e3:.0f} ms', eff, '>= 85 %']
+    "two processes against one, and against two that exchange nothing"
+    how = (cache, args.side, args.batch, args.steps); turns = [(seconds_of(start(1, how)), seconds_of(start(2, how)), side_by_side(*how)) for _ in range(args.repeats)]
+    one,two,apart = (statistics.median(t) for t in zip(*turns)); eff = lambda f: statistics.median(map(f, turns)); what = f'2 processes x 1 thread, batch {args.batch}'
+    return [[f'efficiency of {what}', f'{two*1e3:.0f} ms a step', f'1 x 1 thread: {one*1e3:.0f} ms', eff(lambda t: t[0]/(2*t[1])), '>= 85 %'],
+            ['efficiency of two runs side by side', f'{apart*1e3:.0f} ms a step', f'1 x 1 thread: {one*1e3:.0f} ms', eff(lambda t: t[0]/(2*t[2])), 'the machine'],
+            [f'{what}: what the exchange leaves of it', f'{two*1e3:.0f} ms a step', f'side by side: {apart*1e3:.0f} ms', eff(lambda t: t[2]/t[1]), '>= 85 %']]
 
 
 def waiting(cache, args):
@@ -113,7 +126,7 @@ def main():
     torch.set_num_threads(args.threads); args.side,args.batch,args.steps,args.repeats = (64, 2, 3, 2) if args.quick else (128, 8, 8, 5); skip = args.skip.split(',')+['compile']*args.quick; rows = []
     with tempfile.TemporaryDirectory() as tmp:
         root = Path(tmp); cache = make_cache(root, 3 if args.quick else 6)
-        for name,f in dict(scaling=lambda: [scaling(cache, args)], waiting=lambda: waiting(cache, args), overhead=lambda: [overhead(cache, root, args)], help=lambda: [help_time(args)],
+        for name,f in dict(scaling=lambda: scaling(cache, args), waiting=lambda: waiting(cache, args), overhead=lambda: [overhead(cache, root, args)], help=lambda: [help_time(args)],
                            variants=lambda: variants(cache, args, {'--channels_last':dict(channels_last=True), f'--accumulate {args.batch}':dict(accumulate=args.batch)}), compile=lambda: variants(cache, args, {'--compile':dict(compile=True)})).items():
             if name not in skip: print(name, file=sys.stderr); rows += f()
     busy = os.getloadavg()[0]; print(f'Medians of {args.repeats} turns; window {args.side} px, batch {args.batch}; {args.threads} thread(s); {platform.machine()}, {os.cpu_count()} cores, load {busy:.1f}; atm_net {atm_net.__version__}, torch {torch.__version__}.\n')
