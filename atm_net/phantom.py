@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['MORPHOMETRY', 'LEVELS', 'CONTRASTS', 'GRADING_HEADER', 'LAYOUTS', 'LOW', 'HIGH', 'channel_of', 'drawn_levels',
-           'PhantomSpec', 'draw_tissue', 'draw_spec', 'with_findings', 'spine_curve', 'smooth_noise', 'coordinates',
-           'smooth_max', 'outline', 'endplates', 'body_sdf', 'capsule', 'posterior_sdf', 'canal_sdf', 'Canvas',
-           'surfaces', 'paint_body', 'bowel', 'abdomen', 'vessels', 'paint_canal', 'paint_posterior', 'paint_sacrum',
-           'paint_disc', 'paint_level', 'in_field', 'finish', 'Phantom', 'gradings', 'present', 'make_phantom',
-           'write_cohort', 'atm_phantom']
+           'PhantomSpec', 'signal', 'draw_tissue', 'draw_spec', 'with_findings', 'spine_curve', 'smooth_noise',
+           'coordinates', 'smooth_max', 'outline', 'endplates', 'body_sdf', 'capsule', 'spinous_sdf', 'posterior_sdf',
+           'canal_sdf', 'Canvas', 'surfaces', 'paint_body', 'bowel', 'abdomen', 'vessels', 'paint_canal',
+           'paint_posterior', 'paint_sacrum', 'paint_disc', 'paint_level', 'in_field', 'finish', 'Phantom', 'gradings',
+           'present', 'make_phantom', 'write_cohort', 'atm_phantom']
 
 # %% ../nbs/03_phantom.ipynb #c004
-import csv, io, math
+import copy, csv, io, math
 from dataclasses import dataclass, asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -98,20 +98,35 @@ class PhantomSpec:
 
 # %% ../nbs/03_phantom.ipynb #c016
 CONTRASTS = ('t1','t2','stir')
-_TISSUE = dict(fat=(.95,.85,.16), muscle=(.30,.13,.20), csf=(.14,.85,1.0), cord=(.42,.42,.45), root=(.40,.45,.45), # t1, t2, stir
-    marrow=(.52,.38,.17), cortex=(.08,.05,.04), nucleus=(.34,.52,.60), annulus=(.22,.08,.10), dark=(.26,.13,.12), ligament=(.12,.07,.08),
-    vessel=(.12,.10,.10), vein=(.30,.55,.55), organ=(.45,.32,.35), kidney=(.40,.55,.60), lung=(.05,.04,.05), gas=(.03,.02,.02),
-    fluid=(.18,.90,.90), bowel=(.40,.40,.40), skin=(.40,.25,.30), bladder=(.16,.95,.95), edema=(.32,.60,.75))
+_RELAX = dict(fat=(.95,280,155), muscle=(.8,1250,43), csf=(.93,3800,1200), cord=(.85,880,82), root=(.85,900,78), # proton density, T1 and T2 in ms
+    marrow=(.78,640,78), cortex=(.15,700,18), nucleus=(.94,1150,108), annulus=(.66,900,43), dark=(.74,950,48), ligament=(.24,800,26),
+    vessel=(.08,900,60), vein=(.9,1300,120), organ=(.82,620,55), kidney=(.9,950,85), lung=(.05,900,40), gas=(.02,900,40),
+    fluid=(1,3200,700), bowel=(.85,850,72), skin=(.6,800,38), bladder=(1,3500,1000), edema=(.9,1200,115))
+_TIMES = dict(t1=((450,700),(8,14),None), t2=((2800,4500),(85,120),None), stir=((3500,5000),(40,60),(150,170))) # ranges of TR, TE, TI in ms
 
 # %% ../nbs/03_phantom.ipynb #c017
 def _lognormal(rng, s, n=None): return np.exp(rng.normal(0, s, n))
 def _r(x, k=4): return tuple(round(float(v), k) for v in np.ravel(x))
 def _on(rng, p): return float(rng.random()<p)
 
+def signal(
+    pd, t1, t2, # proton density; relaxation times in ms
+    tr, te,     # repetition and echo time in ms
+    ti=None,    # inversion time in ms; None: no inversion
+): # relative grey level
+    "Signal of a spin echo, or of an inversion recovery"
+    m = 1-np.exp(-tr/t1) if ti is None else np.abs(1-2*np.exp(-ti/t1)+np.exp(-tr/t1))
+    return pd*m*np.exp(-te/t2)
+
+def _scan(rng, contrast, spread=.07):
+    "Grey levels of all tissues in one scan, fat or water at 1; people differ by `spread`"
+    times = [r and rng.uniform(*r) for r in _TIMES[contrast]]; t = np.array(list(_RELAX.values())); v = signal(*(t*_lognormal(rng, spread, t.shape)).T, *times)
+    v = dict(zip(_RELAX, v)); top = max(v['fat'],v['csf']); return {k:x/top for k,x in v.items()}
+
 def _random_tissue(rng):
     "Between two contrasts, or anything"
-    a,b = rng.choice(3, 2, replace=False); m = rng.uniform(0,1); wild = _on(rng,.5)*rng.uniform(0,1)
-    t = {k:((1-m)*v[a]+m*v[b])*(1-wild)+wild*rng.uniform(.03,1) for k,v in _TISSUE.items()}
+    a,b = (_scan(rng, str(c), .15) for c in rng.choice(CONTRASTS, 2, replace=False)); m = rng.uniform(0,1); wild = _on(rng,.5)*rng.uniform(0,1)
+    t = {k:((1-m)*a[k]+m*b[k])*(1-wild)+wild*rng.uniform(.03,1) for k in _RELAX}
     if rng.random()<.85: t['cortex'] = rng.uniform(0,.12)
     if rng.random()<.8: t['gas'] = t['lung'] = rng.uniform(0,.1)
     return t
@@ -121,36 +136,36 @@ def draw_tissue(
     contrast:str, # 't1', 't2', 'stir' or 'random'
 )->dict: # tissue -> grey level, about 0..1
     "Grey levels of one scan"
-    t = _random_tissue(rng) if contrast=='random' else {k:v[CONTRASTS.index(contrast)] for k,v in _TISSUE.items()}
-    return {k:round(float(np.clip(v*_lognormal(rng,.17), .01, 1.3)), 4) for k,v in t.items()}
+    t = _random_tissue(rng) if contrast=='random' else _scan(rng, contrast)
+    return {k:round(float(np.clip(v, .01, 1.3)), 4) for k,v in t.items()}
 
 # %% ../nbs/03_phantom.ipynb #c021
 def _draw_grid(rng, slices=None):
     "Field of view, pixels and slices"
-    px,gap,n = rng.uniform(.9,1.55),rng.uniform(3.3,4.8),int(rng.integers(11,18)); wide = rng.random()<.6
+    px,gap,n = rng.uniform(.8,1.2),rng.uniform(3.3,4.8),int(rng.integers(11,18)); low = rng.random()<.73; wide = low and rng.random()<.8 # a field that ends above the sacrum is a small one
     if slices: n,gap = slices
-    fh = rng.uniform(280,400) if wide else rng.uniform(220,300); fw = float(np.clip(fh*(rng.uniform(.85,1.03) if wide else rng.uniform(.7,1.05)), 180, 390))
-    below = rng.uniform(.12,.36)*fh if rng.random()<.7 else rng.uniform(-80,5)
-    return dict(shape=(n, round(fh/px), round(fw/px)), spacing=_r((gap,px,px)), below=round(below,3), column=round(rng.uniform(.38,.70) if wide else rng.uniform(.3,.62),4))
+    fh = rng.uniform(280,400) if wide else rng.uniform(250,310); fw = float(np.clip(fh*rng.uniform(.85,1.03), 235, 390))
+    below = max(fh/2-rng.normal(72,12), 15) if low else rng.uniform(-40,5)
+    return dict(shape=(n, round(fh/px), round(fw/px)), spacing=_r((gap,px,px)), below=round(below,3), column=round(rng.uniform(.42,.6),4))
 
 def _draw_pose(rng):
     "How the subject lies, and how thick the layers around the spine are"
     fat,curved,wave = rng.gamma(1.7,8),(rng.random()<.12)*rng.uniform(4,14),rng.uniform(180,420) # one in eight has a scoliosis
     amp = min(abs(rng.normal(0,2))+curved, .16*(wave/(2*math.pi))**2/36)                        # of at most 9 degrees from level to level
-    return dict(tilt=round(rng.normal(0,4),3), midline=_r((rng.normal(0,4), rng.normal(0,.013), amp, wave, rng.uniform(0,6.28))),
-        twist=round(rng.normal(0,3),3), belly=round(rng.uniform(85,190),2), fat_front=round(4+fat*rng.uniform(.5,1.3),2), fat_back=round(4+fat*rng.uniform(.3,.9),2),
-        fatty=round(.1+.9*rng.beta(1.5,3),4), warp=_r((rng.uniform(0,1.6), rng.uniform(25,60))), table=round(_on(rng,.8)*rng.uniform(.4,.95),3))
+    return dict(tilt=round(rng.normal(0,4),3), midline=_r((rng.normal(0,3), rng.normal(0,.011), amp, wave, rng.uniform(0,6.28))),
+        twist=round(rng.normal(0,3),3), belly=round(rng.uniform(85,190),2), fat_front=round(4+fat*rng.uniform(.5,1.3),2), fat_back=round(2.5+fat*rng.uniform(.2,.65),2),
+        fatty=round(.1+.9*rng.beta(1.5,3),4), warp=_r((rng.uniform(0,1.6), rng.uniform(25,60))), table=round(_on(rng,.7)*rng.uniform(.2,.85),3))
 
 def _draw_shape(rng):
     "Form of bodies, canal and processes, the same at all levels"
-    return dict(concavity=round(rng.uniform(.8,3.2),3), waist=round(rng.uniform(.05,.16),4), squareness=round(rng.uniform(2.6,5),3), rounding=round(rng.uniform(3,7),3),
+    return dict(concavity=round(rng.uniform(1.2,3.4),3), waist=round(rng.uniform(.03,.09),4), squareness=round(rng.uniform(2.6,5),3), rounding=round(rng.uniform(2,4.5),3),
         kidney=round(rng.uniform(0,2.5),3), canal=_r((rng.uniform(.75,1.15), rng.uniform(8.5,11.5), rng.uniform(.5,2.5))), conus=round(rng.normal(15,16),2), spinous=_r((rng.uniform(.8,1.2), rng.normal(0,.1))))
 
 # %% ../nbs/03_phantom.ipynb #c023
 def _draw_sizes(rng, age):
     "Heights, depths, widths, discs, tilts and wedges of the levels, and how degenerate the discs are"
-    n = len(LEVELS); size = float(np.clip(rng.normal(1.07,.09), .82, 1.3)); h,d,w,g,ang,_,wed = _TABLE.T.copy(); lumbar = np.array([l[0]=='L' for l in LEVELS])
-    ang = ang*rng.uniform(.55,1.35); ang[_L['S1']:] += rng.normal(0,6); ang[_L['S2']:] -= rng.uniform(-12,25)*np.array([.1,.4,.8,1]); ang[_L['L5']] += rng.normal(0,3); ang = ang+gaussian_filter1d(rng.normal(0,5,n), 1.2)
+    n = len(LEVELS); size = float(np.clip(rng.normal(1.08,.07), .88, 1.3)); h,d,w,g,ang,_,wed = _TABLE.T.copy(); lumbar = np.array([l[0]=='L' for l in LEVELS])
+    ang = ang*rng.uniform(.8,1.4); ang[_L['S1']:] += rng.normal(0,6); ang[_L['S2']:] -= rng.uniform(-12,25)*np.array([.1,.4,.8,1]); ang[_L['L5']] += rng.normal(0,3); ang = ang+gaussian_filter1d(rng.normal(0,5,n), 1.2)
     h,d,w = (v*size*rng.uniform(.93,1.07)*_lognormal(rng,.02,n) for v in (h,d,w))
     run = gaussian_filter1d(rng.normal(0,.5,n), 2); low = np.exp(-((np.arange(n)-_L['L5'])/1.5)**2) # neighbours age alike, the lowest discs first
     deg = np.clip(.15+run+age*(.45+.25*low)*np.where(lumbar,1.,.7)+(.5+.5*low)*(rng.beta(1.2,2.5,n)-.35), 0, 1)
@@ -185,18 +200,18 @@ def _draw_spine(rng, pathology=1.):
     odd = _transitional(np.random.default_rng(rng.bit_generator.seed_seq.spawn(1)[0]), p, d, w, g, ang)
     return dict(transitional=odd, heights=_r(h), depths=_r(d), widths=_r(w), discs=_r(g), angles=_r(ang), wedges=_r(wed),
         slips=_r(draw(.05,3,10,low)+np.where(mobile, rng.normal(0,.35,n), 0)), crushes=_r(draw(.035,.12,.5)), schmorls=_r(draw(.08,2,6)), lips=_r(lips),
-        degenerations=_r(deg), bulges=_r(np.clip(rng.normal(.2,.6,n)+2*deg*rng.random(n), 0, 4)*mobile), herniations=_r(draw(.07,3,7,lumbar)),
+        degenerations=_r(deg), bulges=_r(np.clip(rng.normal(.1,.5,n)+2*deg*rng.random(n), 0, 4)*mobile), herniations=_r(draw(.07,3,7,lumbar)),
         modics=tuple(int(v) for v in np.where(hit(.08), rng.integers(1,4,n), 0)), spots=_r(draw(.08,3,8)))
 
 def _draw_image(rng, contrast):
-    "Grey levels, shading and noise of one scan"
-    on,wild = lambda p: _on(rng, p),contrast=='random'; lo,hi = (1.5,2.4) if wild else (1.45,1.95)
-    return dict(tissue=draw_tissue(rng, contrast), texture=round(rng.uniform(.02,.11),4), cortex=_r((rng.uniform(.5,1.1+.4*wild), rng.uniform(.4,1), rng.normal(0,.2+.25*wild))),
-        coil=_r((10**rng.uniform(lo,hi), rng.uniform(.7,1)*on(.85 if wild else 1), rng.uniform(90,300), rng.uniform(.25,.75))), bias=round(rng.uniform(0,.35),4),
-        band=_r((rng.uniform(15,70), rng.normal(0,.25), rng.uniform(.5,.97)*on(.3))), padding=round(on(.15 if wild else .05)*rng.uniform(0,.25),4), blur=_r(rng.uniform(.15,.6+.3*wild,2)*(1+.8*on(.2))),
-        correct=round(on(.45)*rng.uniform(.2,.8),3), breath=_r((on(.6)*rng.uniform(.02,.12), rng.uniform(3,18))), border=round(on(.5)*rng.uniform(.01,.06),4),
-        noise=round(10**rng.uniform(-2.8,-1.5),5), ghost=_r((rng.uniform(.01,.08)*on(.4), rng.uniform(.1,.5))), gamma=round(float(_lognormal(rng,.2)),4),
-        clip=round(100-on(.35)*rng.uniform(.2,5),3), scale=float(rng.choice([255,600,1500,3000,4095])), pad=0., floor=round(on(.3 if wild else .08)*rng.uniform(0,.14),4))
+    "Grey levels, shading and noise of one scan: a clinical one, or a wild one under 'random'"
+    on,ran,wild = lambda p: _on(rng, p),rng.uniform,contrast=='random'; pick = lambda clinic,free: ran(*(free if wild else clinic))
+    return dict(tissue=draw_tissue(rng, contrast), texture=round(pick((.03,.07), (.02,.11)),4), cortex=_r((pick((.7,1.2), (.5,1.6)), pick((.75,1), (.4,1)), rng.normal(0,.2+.25*wild))),
+        coil=_r((10**pick((1.83,2.05), (1.6,2.5)), pick((.95,1), (.7,1))*on(.85 if wild else 1), pick((140,350), (90,300)), pick((.35,.65), (.25,.75)))), bias=round(pick((0,.12), (0,.35)),4),
+        band=_r((ran(15,70), rng.normal(0,.25), ran(.5,.97)*on(.3))), padding=round(on(.15 if wild else .03)*ran(0,.25),4), blur=_r(ran(.2,.5+.4*wild,2)*(1+.8*on(.2*wild))),
+        correct=round(on(.25)*ran(.1,.5),3), breath=_r((on(.6)*ran(.02,.1), ran(3,18))), border=round(on(.5 if wild else .25)*ran(.01,.06),4),
+        noise=round(10**pick((-2.35,-1.75), (-2.8,-1.5)),5), ghost=_r((ran(.01,.08)*on(.4*wild), ran(.1,.5))), gamma=round(float(_lognormal(rng,.2 if wild else .08)),4),
+        clip=round(100-(on(.35)*ran(.2,5) if wild else on(.25)*ran(.05,.4)),3), scale=float(rng.choice([255,600,1500,3000,4095])), pad=0., floor=round(on(.3 if wild else 0)*ran(0,.14),4))
 
 # %% ../nbs/03_phantom.ipynb #c025
 def draw_spec(
@@ -323,7 +338,9 @@ def endplates(
 ): # upper, lower endplate: mm above, mm below the centre
     "Heights of the two endplates of a body"
     h,d,w = spec.heights[i]/2,spec.depths[i]/2,spec.widths[i]/2; sacral = LEVELS[i][0]=='S'
-    top = bot = h-math.tan(math.radians(spec.wedges[i])/2)*v-spec.concavity*(.4 if sacral else 1)*np.clip(1-(v/d)**2-(t/w)**2, 0, 1)
+    q = [math.sin(9.7*spec.seed+3.1*i+k) for k in range(6)] # -1..1, another one for each subject and level
+    flat = h-math.tan(math.radians(spec.wedges[i])/2)*v; cup = spec.concavity*(.4 if sacral else 1); bowl = lambda o: cup*np.clip(1-((v-o*d)/d)**2-(t/w)**2+o*o, 0, 1)
+    top,bot = (flat-(1+s*.35*q[0])*bowl(.25*q[k])+.35*np.sin(v/(3.5+q[k+1])+3*q[k+2])*(v/d) for s,k in ((1,1),(-1,3))) # no plate is like another
     if spec.crushes[i]: top = top-2*h*spec.crushes[i]*np.clip(.75-v/d, 0, 1.6)/1.6
     if spec.schmorls[i]: bot = bot-spec.schmorls[i]*np.exp(-((v-.15*d)**2+(t-.2*w)**2)/18)
     return top,bot
@@ -351,26 +368,37 @@ def capsule(
     e = np.sqrt(((u-p[0]-s*d[0])/ru)**2+((v-p[1]-s*d[1])**2+(t-p[2]-s*d[2])**2)/rt**2)
     return (e-1)*min(ru,rt)
 
+# %% ../nbs/03_phantom.ipynb #p002
+def spinous_sdf(spec, i:int, u, v, t):
+    "Signed distance (mm) to the spinous process of level `i`: a thin plate that gets higher on its way back; long and steep in the chest, short at L5"
+    h,k,chest = spec.heights[i],spec.heights[i]/26,i<_L['T11']; long,slope = spec.spinous; back = _arch(spec, i)
+    L = (17 if chest else 22 if i<_L['L1'] else 17 if i==_L['L5'] else 28)*long*k; s = np.clip((v-back+3)/(L+3), 0, 1)  # 0 at the arch, 1 at the tip
+    mid = .3*h+s*((15 if chest else 5)*k+18*slope); half = (6+(1.5 if chest else 7)*s-5*s*s*(s-.5))*k
+    plate = smooth_max(np.abs(u-mid)-half, np.abs(v-back-L/2+1.5)-L/2-1.5, 8*k)
+    return smooth_max(plate, np.abs(t)-(3+1.8*s)*k, 2.5)
+
+def _arch(spec, i): return spec.depths[i]/2+_TABLE[i,5]*spec.canal[0]+spec.canal[2]+6 # mm from the middle of the body to the back of its arch
+
+# %% ../nbs/03_phantom.ipynb #p004
 def posterior_sdf(spec, i:int, u, v, t):
     "Signed distance (mm) to the posterior elements of level `i`"
-    h,d,t = spec.heights[i],spec.depths[i]/2,np.abs(t); k = h/26; chest = LEVELS[i][0]=='T'; long,slope = spec.spinous
-    back,tp = d+_TABLE[i,5]*spec.canal[0]+spec.canal[2]+6, .3*spec.widths[i]+1.5 # the arch's depth; the pedicle's distance from the middle
-    tip = (.5*h+(15 if chest else 3)*k+18*slope, back+long*(17 if chest else 21)*k, 0)
+    h,d = spec.heights[i],spec.depths[i]/2; k = h/26; back,tp = _arch(spec, i),.3*spec.widths[i]+1.5 # the pedicle's distance from the middle
     rods = [((-.2*h,.8*d,tp), (-.15*h,d+9*k,tp), 6.5, 5.),               # pedicle
             ((-.62*h,d+7*k,tp+2), (.1*h,d+12*k,tp), 6., 4.5),            # upper joint process
             ((.1*h,d+12*k,tp), (.8*h,d+15*k,tp-2), 6., 4.2),             # lower joint process
-            ((.2*h,d+13*k,tp-2), (.38*h,back+3*k,0), 8., 3.),            # lamina
             ((0,d+10*k,tp), (-.05*h,d+16*k,tp+20*k), 4.5, 3.5)]          # transverse process
-    out = capsule(u, v, t*1.8, (.36*h,back+k,0), tip, (5.5 if chest else 10)*k, (5 if chest else 6.5)*k)
+    out,t = spinous_sdf(spec, i, u, v, t),np.abs(t)
     for p,q,ru,rt in rods: out = np.minimum(out, capsule(u, v, t, p, q, ru*k, rt*k))
-    return out
+    plate = capsule(u, v-.35*(u-.3*h), t, (.2*h,d+13*k,tp-2), (.34*h,back+k,0), 12.5*k, 3.6*k) # lamina: leans like a tile
+    return np.minimum(out, plate)
 
 # %% ../nbs/03_phantom.ipynb #c045
 def canal_sdf(spec, curve, c):
     "Signed distances (s, h, w) to the dural sac and to the cord; the sac's middle (along `v`) and its half depth, (1, h, w)"
     at = curve.at; f = lambda vals: np.interp(c.a, at, vals).astype(np.float32); low = at[_L['S2']]; taper = np.sqrt(np.clip((low-c.a)/45, 0, 1))
     r = f(_TABLE[:,5]*spec.canal[0]/2); gap = spec.canal[2]*(1+2.5*np.exp(-((c.a-8)/22)**2))
-    mid = f(np.array(spec.depths)/2)-.8*spec.kidney+gap+r; r = r*taper; rw = spec.canal[1]*(.8+.2*np.clip((c.a+250)/150, 0, 1))*taper
+    mid = f(np.array(spec.depths)/2)-.8*spec.kidney+gap+r; dent = sum((.5+.45*spec.bulges[i]+.35*spec.herniations[i])*np.exp(-((c.a-at[i]-(spec.heights[i]+spec.discs[i])/2)/4.5)**2) for i in range(_L['T9'], _L['S1'])) # by the discs, from the front
+    dent = np.minimum(dent, .5*r); mid,r = mid+.5*dent,(r-.5*dent)*taper; rw = spec.canal[1]*(.8+.2*np.clip((c.a+250)/150, 0, 1))*taper
     tube = lambda rt,rv,v0,end: np.where(c.a<end, (np.sqrt((c.t/np.maximum(rt,.3))**2+((c.v-v0)/np.maximum(rv,.3))**2)-1)*np.minimum(rt,rv), np.float32(5))
     tip = at[_L['L1']]-spec.heights[_L['L1']]/2+spec.conus; rc = np.maximum(np.minimum(4, r*.62)*np.sqrt(np.clip((tip-c.a)/30, 0, 1)), .05)
     return tube(rw,r,mid,low), tube(1.25*rc,rc,mid-.1*r,tip), mid, r
@@ -382,13 +410,21 @@ class Canvas:
         self.anatomy,self.spec,self.T,self.curve,self.cavity = anatomy,spec,spec.tissue,spine_curve(spec),None; self.c = coordinates(spec, self.curve)
         self.img = np.zeros(spec.shape, np.float32); self.labels,self.behind = np.zeros((2,*spec.shape), np.uint8)
         rng = np.random.default_rng([spec.seed, 21]); n = lambda *mm: smooth_noise(rng, spec.shape, [m/d for m,d in zip(mm, spec.spacing)])
-        self.fine,self.mid,self.coarse,self.fibre = n(4,1.6,1.6),n(6,5,5),n(20,22,22),self._fibres(rng)
+        self.fine,self.mid,self.coarse = n(4,1.4,1.4),n(6,5,5),n(20,22,22)
+        self.fibre,self.fan,self.root = (self.streaks(rng, *o) for o in ((rng.uniform(18,36),rng.uniform(1.8,2.8),rng.uniform(-.35,.05),1.), (rng.uniform(9,17),rng.uniform(1.4,2.5),rng.uniform(-.6,.1),1.3,rng.uniform(0,3.5)), (60,1.1,0.,.2)))
 
-    def _fibres(self, rng):
-        "Streaks along the spine, slanted by a random shear"
-        (s,h,w),(ds,dh,dw) = self.spec.shape,self.spec.spacing; shear = rng.uniform(-1.1,.2)*dw/dh; more = int(abs(shear)*w)+1
-        f = smooth_noise(rng, (s,h+more,w), (5/ds,rng.uniform(14,45)/dh,rng.uniform(1.6,3.2)/dw)); cols = np.arange(w)[None]
-        return np.ascontiguousarray(f[:, np.arange(h)[:,None]+np.rint(shear*cols).astype(int)+(more-1 if shear<0 else 0), cols])
+    def streaks(self, rng, long, fine, lean=0., waver=1., bow=0.):
+        "Lines along the spine, `long` and `fine` (mm), that lean, waver (mm) and bow from level to level (mm): a table over `a` (mm) and `v` (half mm, mirrored), looked up"
+        s,A,V = self.spec.shape[0],448,256; f = smooth_noise(rng, (s,A,V), (6/self.spec.spacing[0],long,2*fine)); c = self.c
+        i = np.clip(c.a-self.curve.at[_L['T9']]+40, 0, A-1).astype(np.int32); bent = c.v+lean*c.a+bow*np.sin(2*np.pi*self.along(np.arange(len(LEVELS))+rng.random())); j = (2*(bent+waver*self.mid+2*self.coarse)).astype(np.int32)
+        j &= 2*V-1; j -= V; np.abs(j, out=j); np.minimum(j, V-1, out=j); j += i*V; j += (np.arange(s, dtype=np.int32)*A*V)[:,None,None]
+        return f.ravel().take(j)
+
+    def part(self, front, back):
+        "The columns that reach from `front` to `back` mm behind the centreline: a canvas of views, so what is painted there is painted here"
+        j = np.flatnonzero(((self.c.v>front)&(self.c.v<back)).any((0,1))); j = slice(j[0], j[-1]+1) if len(j) else slice(0)
+        q,cut = copy.copy(self),lambda o: {k:v[:,:,j] for k,v in vars(o).items() if isinstance(v, np.ndarray) and v.ndim==3 and v.shape[2]>1}
+        vars(q).update(cut(self)); q.c = SimpleNamespace(**vars(self.c)|cut(self.c)); return q
 
     def at(self, name): return self.curve.at[_L[name]]
     def channel(self, name): return channel_of(name, self.anatomy)
@@ -441,56 +477,74 @@ def surfaces(p:Canvas)->tuple: # three (h,) arrays, mm from the front edge
     "In each row: the fascia and the skin behind, and the skin in front"
     spec,cv = p.spec,p.curve; h,dh = spec.shape[1],spec.spacing[1]; y = (np.arange(h)+.5)*dh; rng = p.rng(22); s1,s3 = p.at('S1'),p.at('S3')
     wave = lambda mm: (lambda q: q/(q.std()+1e-6))(gaussian_filter1d(rng.normal(0,1,h), mm/dh, mode='nearest'))
-    off = np.interp(cv.a, cv.at, np.array(spec.depths)/2+_TABLE[:,5]*spec.canal[0]+6+spec.spinous[0]*24*np.array(spec.heights)/26) # where the spinous processes end
+    off = np.interp(cv.a, cv.at, [_arch(spec, i)+spec.spinous[0]*28*spec.heights[i]/26 for i in range(len(LEVELS))]) # where the spinous processes end
     off = np.where(cv.a>s1, np.interp(cv.a, [s1,s3], [np.interp(s1, cv.a, off),22]), off)
     ty,tz = cv.y-np.sin(cv.th)*off,cv.z+np.cos(cv.th)*off; o = np.argsort(ty); tip = gaussian_filter1d(np.interp(y, ty[o], tz[o]), 12/dh)
     fascia = gaussian_filter1d(np.maximum(gaussian_filter1d(tip, 45/dh, mode='nearest'), tip)+4, 10/dh, mode='nearest')
-    fat = spec.fat_back*np.exp(.25*wave(40))*(1+rng.uniform(0,1.2)*np.exp(-((y-p.where(0)[0]-20)/60)**2))
+    fat = spec.fat_back*np.exp(.25*wave(40))*(1+rng.uniform(.1,1.6)*np.exp(-((y-p.where(0)[0]-20)/60)**2))
     front = p.where(p.at('L3'))[1]-spec.belly+wave(50)*rng.uniform(2,9)+rng.uniform(-.2,.1)*(y-y.mean())
     skin = fascia+fat; line = np.percentile(skin, 55); skin = skin-spec.table*np.where(skin>line, skin-line, .5*(skin-line)) # pressed flat
     return fascia,gaussian_filter1d(np.maximum(skin, fascia+3), 4/dh, mode='nearest'),front
 
+def _septa(p, rng, out):
+    "How much brighter or darker the fat under the skin is: lobules, the septa between them, one layer parallel to the skin, and the elements of the coil"
+    ran,c = rng.uniform,p.c; net = np.clip(1-ran(3,6)*np.abs(p.mid+.4*p.coarse), 0, 1)+np.clip(1-8*np.abs(p.coarse+.2*p.fan*(c.v>0)), 0, 1)
+    layer = np.clip(1.2-np.abs(out+ran(4,9)+1.5*p.coarse), 0, 1)*np.clip(.5+p.coarse, 0, 1); wave = np.sin(2*np.pi*c.y/ran(50,110)+ran(0,6.3))
+    return ran(.04,.12)*p.coarse+ran(.01,.03)*p.mid+.012*p.fine+ran(.05,.15)*wave-ran(.03,.14)*net-ran(.05,.35)*layer
+
 def paint_body(p:Canvas):
     "Skin, fat, muscles and what is in the belly"
     spec,c,T,rng = p.spec,p.c,p.T,p.rng(23); fascia,skin,front = (v.astype(np.float32)[None,:,None] for v in surfaces(p)); lat = (np.abs(c.x)/60)**2
-    fore = front+25*lat+_navel(p, rng)-c.z; out = np.maximum(c.z-skin+10*lat, fore); p.paint(out, T['skin']); p.paint(out+1.8, p.tex(T['fat'], fine=.4, mid=.25, coarse=.5))
-    p.img *= np.where(out<-2, 1-rng.uniform(0,.3)*np.clip(1-rng.uniform(2,5)*np.abs(.9*p.fibre+.35*p.mid+.5*p.coarse), 0, 1)*np.clip(p.coarse+.5, 0, 1), 1) # septa
+    fore = front+25*lat+_navel(p, rng)-c.z; out = np.maximum(c.z-skin+10*lat, fore); p.paint(out, T['skin']); p.paint(out+1.8, p.tex(T['fat'], fine=.3, mid=.15, coarse=.3))
+    p.img *= 1+(out<-2)*_septa(p, rng, out)
     inner = np.maximum(c.z-fascia+6*lat, np.maximum(fore+_belly_fat(p, rng), out+3)); p.paint(inner, T['ligament'])
-    p.paint(inner+1.2, p.tex(T['muscle']+(T['fat']-T['muscle'])*_fat_share(p, rng), fine=.3))
-    p.cavity = np.maximum(inner+rng.uniform(6,11)+p.coarse, c.v+8); p.paint(p.cavity, _mesentery(p, rng), soft=2.)
-    if rng.random()<(.6 if spec.contrast=='random' else .25): bowel(p, rng)
-    abdomen(p, rng, float(front.mean())+spec.fat_front); s = rng.uniform(.5,3)
-    p.img += p.alpha(p.cavity+4, 4.)*(gaussian_filter(p.img, (0,s,.6*s), truncate=2.5)-p.img) # breathing
-    vessels(p, rng); p.cavity = None
+    p.paint(inner+1.2, p.tex(T['muscle']*(1+.1*p.fibre+.04*p.fine)+(T['fat']-T['muscle'])*_fat_share(p, rng), fine=.7))
+    p.paint(np.maximum(np.abs(inner+rng.uniform(2.5,5))-.5, 20-c.v), T['fat'], opacity=rng.uniform(0,.35)*np.clip(.5+p.mid+p.coarse, 0, 1)) # between the layers of the fascia
+    p.cavity = np.maximum(inner+2.5+rng.uniform(3,8)*np.clip(np.abs(c.x)/10, 0, 1)+p.coarse, c.v+8); q = p.part(-1e3, -8); q.paint(q.cavity, _mesentery(q, rng), soft=2.)
+    if rng.random()<.6*(spec.contrast=='random'): bowel(q, rng)
+    abdomen(p, rng, float(front.mean())+spec.fat_front); s = rng.uniform(.5,2.5)
+    q.img += q.alpha(q.cavity+4, 4.)*(gaussian_filter(q.img, (0,s,.6*s), truncate=2.5)-q.img) # breathing
+    vessels(p.part(-75, 22), rng); p.cavity = None
 
 # %% ../nbs/03_phantom.ipynb #c055
 def _navel(p, rng):
     "How far the skin is drawn in around the navel, in front of L4"
     y = p.where(p.at('L4'))[0]+rng.uniform(-15,25); c = p.c
-    return rng.uniform(0,14)*np.exp(-((c.y-y)/rng.uniform(4,9))**2-(c.x/12)**2)
+    return rng.uniform(0,10)*np.exp(-((c.y-y)/rng.uniform(4,9))**2-(c.x/12)**2)
 
 def _belly_fat(p, rng):
     "Thickness of the fat in front: little on the chest, most below the navel"
     y0,y1 = (p.where(p.at(n))[0] for n in ('T12','L4')); c = p.c; grow = 1/(1+np.exp(-(c.y-(y0+y1)/2)/rng.uniform(15,40)))
     return 3+p.spec.fat_front*(rng.uniform(.15,.6)+grow*rng.uniform(.5,1.1))*(1-.6*np.exp(-((c.y-y1-5)/12)**2-(c.x/15)**2))
 
-#| export
+# %% ../nbs/03_phantom.ipynb #p006
+def _bend(p, rng):
+    "Flat indices (h, w) of the picture's pixels after a strong random deformation: what lies in the belly follows no grid"
+    (_,h,w),(_,dh,dw) = p.img.shape,p.spec.spacing; turn = rng.uniform(-.5,.5)
+    by = lambda: sum(a/dh*smooth_noise(rng, (h,w), (m/dh,m/dw)) for a,m in ((6,30),(2,8)))
+    y,x = np.arange(h)[:,None],np.arange(w)[None]; yy,xx = y+by()-turn*(x-w/2),x+by()+turn*(y-h/2)
+    return np.clip(yy, 0, h-1).astype(np.int32)*w+np.clip(xx, 0, w-1).astype(np.int32)
+
 def _mesentery(p, rng):
-    "Grey levels of fat with strands, vessels and the shadows of what lies beside the slice"
-    T,ran = p.T,rng.uniform; n = lambda *mm: smooth_noise(rng, p.spec.shape, [m/d for m,d in zip(mm, p.spec.spacing)])
-    f = ran(.3,.8)*n(14,ran(30,70),ran(14,30))+ran(.2,.5)*n(9,ran(12,24),ran(6,10))+.2*n(6,5,4)
-    strand = np.clip(1-ran(3,7)*np.abs(n(6,ran(10,30),ran(4,9))), 0, 1)*np.clip(p.coarse+.7, 0, 1)
-    share = np.maximum(1/(1+np.exp(-ran(2,5)*(f+ran(-.7,.7)))), ran(.2,.8)*strand); fat,dark = T['fat']*ran(.45,1),T['muscle']*ran(.7,1.6)
-    return fat+(dark-fat)*share*ran(.5,1)
+    "Grey levels of fat with strands and vessels, and of bowel with its walls, blurred by what lies beside the slice"
+    T,ran = p.T,rng.uniform; n = lambda *mm: smooth_noise(rng, p.img.shape, [m/d for m,d in zip(mm, p.spec.spacing)]).reshape(len(p.img),-1)[:,bend]
+    bend = _bend(p, rng); lie,coil,fold = n(14,ran(30,60),ran(16,30)),n(9,ran(8,17),ran(6,11)),n(6,6,4)
+    f = coil+ran(.3,.7)*lie+.2*fold-ran(.3,1.3); inside = 1/(1+np.exp(-ran(2.5,5)*f)); wall = np.clip(1-ran(2.5,5)*np.abs(f), 0, 1)*np.clip(.4+.6*p.coarse, 0, 1)
+    strand = np.clip(.9*n(6,ran(8,16),ran(2,3.5))+.4*coil-ran(.4,1.), 0, 1)
+    fat = T['fat']*ran(.65,.95)*(1+.13*lie+.06*p.mid); gut = T['bowel']*ran(.35,.9)*(1+.35*p.coarse+.2*fold); gut += (fat-gut)*ran(.35,.85)
+    out = fat+(T['muscle']-fat)*ran(.1,.6)*strand; out += (gut-out)*inside; out += (T['muscle']-out)*wall*ran(.1,.5)
+    return np.maximum(out, T['gas'])
 
-#| export
+# %% ../nbs/03_phantom.ipynb #p008
 def _fat_share(p, rng):
-    "Fat between the fibres of the back muscles: more near the bone and low down, and between the spinous processes"
-    c,l4 = p.c,_L['L4']; deep = np.clip(1-(c.v-p.spec.depths[l4]/2-_TABLE[l4,5])/45, 0, 1)*np.exp(-(c.t/30)**2)*np.clip(1+(c.a-80)/220, .35, 1.2)
-    line = np.clip(1-rng.uniform(.9,1.6)*np.abs(p.fibre+.35*p.mid), 0, 1)**1.5; share = .02+(.012+p.spec.fatty*(.03+1.3*deep))*(.15+line+.25*p.coarse)
-    between = np.exp(-(c.t/5)**2)*rng.uniform(.2,1); streak = .2+rng.uniform(0,.3)+.14*p.fibre+.1*p.mid+.1*p.coarse
-    return np.clip(share+between*(np.clip(streak, 0, 1)-share), 0, .85)
+    "Fat in the back muscles: wisps between the bundles, more near the bone, low down and with age; in the middle the streaks between the spinous processes"
+    c,age,ran = p.c,p.spec.fatty,rng.uniform; arch = p.along([_arch(p.spec, i) for i in range(len(LEVELS))])
+    deep = (c.v>0)*np.clip(1.1-(c.v-arch)/ran(30,45), 0, 1)*np.clip(1.1+c.a/200, .25, 1.4)*np.exp(-(c.t/ran(14,24))**2)
+    wisp = np.clip(ran(-.3,.1)+.55*p.fibre+.35*p.fan, 0, 1); patch = 1/(1+np.exp(-4*(.7*p.mid+p.coarse-2.2+(2+2*age)*deep)))
+    share = .01+.04*age+wisp*patch*(.15+deep*(.5+.4*age)); streak = ran(.07,.16)+.15*np.clip(.8*p.fan+.4*p.fibre, -.7, 2.2)*np.clip(.5+.6*p.mid+.4*p.coarse, .05, 1.8)+.08*p.mid+.06*p.coarse+.05*p.fine
+    return np.clip(share+(c.v>0)*np.exp(-(c.t/ran(4,7))**2)*np.clip(1.3-(c.v-arch)/45, 0, 1)*(np.clip(streak, .02, .9)-share), 0, .9)
 
+# %% ../nbs/03_phantom.ipynb #p010
 def _ellipsoid(p, centre, radii, value, rim=None, tilt=0., uneven=.1, soft=1.):
     "An `uneven` ellipsoid at (x, y, z) mm, with a wall of grey level `rim`"
     (x,y,z),(rx,ry,rz) = centre,radii; more = 1+4*uneven; at = p.box(y, z, more*max(ry,rz)+4, x, more*rx+4)
@@ -504,7 +558,7 @@ def _ellipsoid(p, centre, radii, value, rim=None, tilt=0., uneven=.1, soft=1.):
 # %% ../nbs/03_phantom.ipynb #c057
 def bowel(p:Canvas, rng):
     "Winding loops: the band around zero of one random field, filled by the steps of another"
-    T,r = p.T,rng.uniform(9,20); n = lambda k: smooth_noise(rng, p.spec.shape, [q*k*r/d for q,d in zip((1.5,1,1), p.spec.spacing)]); path,fill = n(1.),n(1.3)
+    T,r = p.T,rng.uniform(9,20); n = lambda k: smooth_noise(rng, p.img.shape, [q*k*r/d for q,d in zip((1.5,1,1), p.spec.spacing)]); path,fill = n(1.),n(1.3)
     d = np.maximum((np.abs(path)-rng.uniform(.35,.75))*r*.5, np.maximum(p.cavity+3, p.c.v+rng.uniform(32,48)))
     pick = [T[k]*rng.uniform(.7,1.2) if rng.random()<.6 else rng.uniform(.1,.8)*T['fat'] for k in ('gas','muscle','bowel','fluid','organ','bowel','gas')]
     value = np.array(pick, np.float32)[np.clip(fill*1.6+3.5, 0, 6).astype(int)]
@@ -513,18 +567,25 @@ def bowel(p:Canvas, rng):
 def abdomen(p:Canvas, rng, front:float):
     "Liver, lung, kidneys, bladder, rectum, and ellipsoids of any kind"
     T,ran = p.T,rng.uniform; row = lambda n: p.where(p.at(n))[0]; col = lambda y: float(np.interp(y, p.curve.y, p.curve.z)); fh = p.spec.shape[1]*p.spec.spacing[1]; draw = lambda *a,**k: _ellipsoid(p,*a,**k)
-    draw((-40,row('T10')+ran(-20,10),col(row('T10'))-ran(60,100)), (75,ran(55,85),ran(45,70)), T['organ'], uneven=ran(.02,.06), soft=ran(2,6))
-    if rng.random()<.8: draw((ran(-10,40),row('T8')-ran(0,40),col(row('T9'))-ran(50,90)), (90,ran(30,60),ran(50,80)), T['lung']+.12*T['organ'], uneven=ran(.01,.05), soft=ran(3,8))
+    draw((-40,row('T10')+ran(-30,10),col(row('T10'))-ran(80,130)), (75,ran(55,90),ran(45,75)), T['organ']+ran(.1,.4)*T['fat'], uneven=ran(.04,.12), tilt=ran(-.8,.2), soft=ran(4,10))
+    if rng.random()<.15: draw((ran(-10,40),row('T8')-ran(10,50),col(row('T9'))-ran(50,90)), (90,ran(30,60),ran(50,80)), T['lung']+.12*T['organ'], uneven=ran(.01,.05), soft=ran(3,8))
     for s in (-1,1): draw((s*ran(48,60),row('L1')+ran(-15,20),col(row('L1'))-ran(-5,15)), (26,ran(42,58),24), T['kidney'], rim=T['fat'])
-    for _ in range(int(rng.integers(0,22))):
-        y = ran(row('T12'), fh+20); z = ran(front, max(front+1, col(min(y,fh))-30)); r = ran(5,20); kind = str(rng.choice(['gas','fluid','bowel','organ','muscle'], p=[.2,.15,.35,.15,.15]))
-        draw((ran(-70,70),y,z), (r*ran(.8,2.5),r*ran(.7,1.8),r*ran(.7,1.6)), ran(.1,.9)*T['fat'] if kind=='bowel' else T[kind]*ran(.7,1.2), rim=T['muscle'] if rng.random()<.3 else None, tilt=ran(-1.5,1.5), uneven=ran(.1,.45), soft=ran(1,6))
-    for _ in range(int(rng.integers(0,30))): # vessels across
-        r = ran(1.5,4); y = ran(row('T12'), row('S2')); z = ran(front+10, max(front+11, col(min(y,fh))-25)); draw((ran(-40,40),y,z), (r*ran(1,4),r*ran(1,5),r*ran(.7,1.4)), T['vessel']*ran(.8,1.6), tilt=ran(-.6,.3), uneven=ran(.1,.3), soft=ran(1,2))
+    for _ in range(int(rng.integers(4,20))):
+        y = ran(row('T12'), fh+20); z = front+ran(3,max(4, col(min(y,fh))-30-front))*ran(.4,1); r = ran(5,13); kind = str(rng.choice(['gas','fluid','bowel','organ','muscle'], p=[.04,.03,.83,.05,.05]))
+        draw((ran(-70,70),y,z), (r*ran(.8,2.5),r*ran(.7,1.8),r*ran(.7,1.6)), ran(.3,.65)*T['fat']+ran(0,.4)*T['bowel'] if kind=='bowel' else T[kind]+ran(0,.3)*T['fat'], rim=T['muscle']*ran(.8,1.6)+ran(0,.2)*T['fat'] if rng.random()<.35 else None, tilt=ran(-1.5,1.5), uneven=ran(.1,.35), soft=ran(1.5,5))
+    for _ in range(int(rng.integers(0,9))): # vessels across
+        r = ran(1.5,4); y = ran(row('T12'), row('S2')); z = ran(front+10, max(front+11, col(min(y,fh))-25)); draw((ran(-40,40),y,z), (r*ran(1,4),r*ran(1,5),r*ran(.7,1.4)), T['vessel']*ran(.8,2)+ran(0,.3)*T['fat'], tilt=ran(-.6,.3), uneven=ran(.1,.3), soft=ran(1.5,4))
     for _ in range(int(rng.integers(2,10))): # loops with gas or stool in the pelvis
-        r = ran(5,14); draw((ran(-40,40),row('S1')+ran(-10,70),col(row('S1'))-ran(25,100)), (r*ran(1,2.5),r*ran(.7,1.5),r*ran(.7,1.5)), T['gas' if rng.random()<.6 else 'muscle'], rim=T['muscle'] if rng.random()<.6 else None, uneven=ran(.15,.4), soft=ran(.8,2))
-    if rng.random()<.5: draw((rng.normal(0,8),row('S4')+ran(-15,30),col(row('S1'))-ran(60,90)), (40,ran(20,45),ran(20,40)), T['bladder']*ran(.4,1), rim=T['muscle'], uneven=ran(.02,.06))
+        r = ran(5,14); draw((ran(-40,40),row('S1')+ran(-10,70),col(row('S1'))-ran(25,100)), (r*ran(1,2.5),r*ran(.7,1.5),r*ran(.7,1.5)), T['gas' if rng.random()<.25 else 'muscle']+ran(.05,.45)*T['fat'], rim=T['muscle']+ran(0,.2)*T['fat'] if rng.random()<.4 else None, uneven=ran(.15,.4), soft=ran(1.5,5))
+    if rng.random()<.3: draw((rng.normal(0,8),row('S4')+ran(-15,30),col(row('S1'))-ran(60,90)), (40,ran(20,45),ran(20,40)), T['bladder']*ran(.4,1), rim=T['muscle'], uneven=ran(.05,.15))
     if rng.random()<.7: draw((rng.normal(0,10),row('S4')+ran(-10,30),col(row('S3'))-ran(25,35)), (18,ran(15,40),ran(9,16)), T[str(rng.choice(['gas','bowel','muscle']))], rim=T['muscle'], tilt=ran(-.5,.5))
+
+def _mesenteric(p, rng):
+    "Mesenteric artery and vein: from in front of L1 down and away from the spine"
+    c,(y,z,th,*_) = p.c,p.where(p.at('L1')); z -= p.spec.depths[_L['L1']]/2+14
+    for _ in range(2):
+        x,lean,r,o = rng.normal(0,7),rng.uniform(.05,.4),rng.uniform(2,4),rng.uniform(0,14); e = (c.z-z+o+(lean-math.tan(th))*(c.y-y)+5*p.coarse+p.mid)*.9
+        p.paint(np.maximum(np.sqrt((c.x-x)**2+e*e)-r, np.abs(c.y-y-50)-rng.uniform(25,60)), p.T['vessel']*rng.uniform(1,3), soft=2., opacity=rng.uniform(.05,.35))
 
 def vessels(p:Canvas, rng):
     "Psoas muscles, crura of the diaphragm, aorta and vena cava: they follow the spine"
@@ -532,12 +593,15 @@ def vessels(p:Canvas, rng):
     for s in (-1,1):
         e = np.sqrt(((s*c.t-24-16*q)/(15*q+3))**2+((c.v+2+12*np.clip((c.a+20)/60, 0, 2))/(19*q+3))**2)
         p.paint((e-1)*10*q, p.tex(T['muscle']*(1+.25*p.fibre*p.spec.fatty), fine=.3))
-    up = np.clip((p.at('L3')-c.a)/60, 0, 1)*rng.uniform(1,9); p.paint(np.maximum(np.abs(c.v+half+1+up/2)-up/2, np.abs(c.t)-20), p.tex(T['muscle']))
-    for s,r,kind,end in ((1,rng.uniform(6,10),'fluid','L4'),(-1,rng.uniform(5,11),'vein','L5')):
-        below = np.clip(c.a-p.at(end), 0, None); off,wave,ph,lift = rng.normal(0,4),rng.uniform(0,2),rng.uniform(0,6.3),rng.uniform(0,9)
-        x = s*(11 if s>0 else 18)+off+wave*np.sin(c.a/rng.uniform(35,70)+ph)+s*.7*below; r = r*(1+.15*np.sin(c.a/40+2*ph))
-        d = np.sqrt((c.t-x)**2+(c.v+half+r+2+lift*(1+np.sin(c.a/50+ph))/2+.1*below)**2)-r
-        flow = T['vessel'] if rng.random()<.85 else T['muscle']+(T[kind]-T['muscle'])*rng.uniform(0,.7); soft = rng.uniform(1.5,6); p.paint(d-1, T['ligament'], soft=soft); p.paint(d, p.tex(flow*rng.uniform(.8,2), fine=.3, mid=.8), soft=soft, opacity=rng.uniform(.4,1)*np.clip(.75+.3*p.coarse+.15*np.sin(c.a/rng.uniform(8,20)+ph), 0, 1))
+    _mesenteric(p, rng)
+    up = np.clip((p.at('L3')-c.a)/60, 0, 1)*rng.uniform(1,9); p.paint(np.maximum(np.abs(c.v+half+3+up/2)-up/2, np.abs(c.t)-20), p.tex(T['muscle']))
+    strip = np.maximum(np.abs(c.v+half+2.2)-1.5-.6*p.mid, np.abs(c.t)-20); p.paint(strip, T['fat']*.7, opacity=rng.uniform(.2,.8)*np.clip(.6+.6*p.mid, 0, 1)) # fat before the spine, with small vessels
+    for s,r,end,off in ((1,rng.uniform(7.5,10),'L4',rng.normal(11,6)),(-1,rng.uniform(8,11),'L5',rng.normal(18,6))):
+        below = np.clip(c.a-p.at(end)+8, 0, None); drift,wave,ph = rng.uniform(0,6),rng.uniform(80,140),rng.uniform(0,6.3)
+        x = s*(off+.7*below)+drift*np.sin(c.a/wave+ph); gap = r+rng.uniform(3,6)+drift*(1+np.sin(c.a/wave-ph))+.15*below
+        r = r*np.clip((p.at(end)+30-c.a)/60, .35, 1); d = np.sqrt((c.t-x)**2+((c.v+half+gap)*(1 if s>0 else 1.2))**2)-r
+        flow = T['vessel']*rng.uniform(1,2.5) if rng.random()<.85 else T['muscle']+(T['vein']-T['muscle'])*rng.uniform(0,.6)
+        p.paint(d-1.2, T['ligament'], soft=2.5, opacity=.25); p.paint(d, p.tex(flow, fine=.5, mid=.8), soft=3., opacity=np.clip(rng.uniform(.15,.6)+.15*p.coarse, .05, 1))
 
 # %% ../nbs/03_phantom.ipynb #c061
 def _local(p, at, a):
@@ -547,35 +611,57 @@ def _local(p, at, a):
     t,v = t*math.cos(tw)+v*math.sin(tw),v*math.cos(tw)-t*math.sin(tw)
     return u/n+t*m/n, v, t/n-u*m/n
 
-def _frame(p, a, r, rx):
-    "Box of half size `r` and `rx` mm around the centreline at arc length `a`, and its coordinates; None if out of view"
-    y,z,_,x,_ = p.where(a); at = p.box(y, z, r, x, rx)
+def _frame(p, a, r, rx, back=0.):
+    "Box of half size `r` and `rx` mm around the point `back` mm behind the centreline at arc length `a`, and its coordinates; None if out of view"
+    y,z,th,x,_ = p.where(a); at = p.box(y-math.sin(th)*back, z+math.cos(th)*back, r, x, rx)
     return None if at is None else (at, _local(p, at, a))
 
 # %% ../nbs/03_phantom.ipynb #c062
-def paint_canal(p:Canvas):
-    "Epidural and foraminal fat, nerve roots, dural sac, cord, cauda equina; labels `SC`"
-    spec,c,T = p.spec,p.c,p.T; sac,cord,mid,r = canal_sdf(spec, p.curve, c); half = p.along(np.array(spec.depths)/2)
-    fat = np.maximum(np.maximum(half-1-c.v, c.v-mid-r-np.where(np.abs(c.t)<6, 4., 1.)), np.maximum(np.abs(c.t)-19+3*p.mid, .5*(c.a-p.at('S3'))))+.8*p.mid+.8*p.coarse
-    p.paint(fat, p.tex(T['fat']*p.rng(31).uniform(.75,1), mid=1.2, fine=1.)*(1-.5/(1+np.exp(-4*(p.mid+.5*p.fine-.9)))))
+def _pads(p):
+    "Thickness (1, h, w) of the pads of fat behind the sac, in the windows between the arches"
+    spec,rng = p.spec,p.rng(31,1); a = p.curve.a; out = 0*a; most = rng.uniform(1.5,5)
+    for i in range(_L['T9'], _L['S1']): h = spec.heights[i]; out = np.maximum(out, most*rng.uniform(.3,1.1)*(.6 if LEVELS[i][0]=='T' else 1)*np.sqrt(np.clip(1-((a-p.curve.at[i]-.6*h-spec.discs[i]/2)/(.45*h))**2, 0, 1)))
+    return np.interp(p.c.a, a, out).astype(np.float32)
+
+def _bed(p, mid, r):
+    "What the sac lies in: fat with veins at its sides and in the foramina, the yellow ligament and pads of fat behind it"
+    c,T,half = p.c,p.T,p.along(np.array(p.spec.depths)/2)
+    side = np.maximum(np.maximum(half-1-c.v, c.v-mid-r-1), np.maximum(np.abs(c.t)-19+3*p.mid, .5*(c.a-p.at('S3'))))+.6*p.mid+.6*p.coarse
+    p.paint(side, p.tex(T['fat']*p.rng(31).uniform(.5,.75), mid=3., fine=2.)*(1-.6/(1+np.exp(-4*(p.mid+.5*p.fine-.4)))))
+    yellow = np.maximum(np.maximum(np.abs(c.v-mid-r-3)-3, np.abs(c.t)-9+p.mid), c.a-p.at('S1')); p.paint(yellow, p.tex(T['ligament']+.15*T['fat'], mid=2.))
+    p.paint(np.maximum(c.v-mid-r-_pads(p)*np.clip(1.2-(c.t/14)**2, 0, 1), half-c.v)+.3*p.mid, p.tex(T['fat'], mid=.5))
+
+# %% ../nbs/03_phantom.ipynb #p012
+def _roots(p):
+    "Nerve roots on their way out through the foramina"
     for i in p.in_view():
         if i>_L['S2'] or not (fr:=_frame(p, p.curve.at[i], 40, 45)): continue
-        at,(u,v,t) = fr; h,d,w = spec.heights[i],spec.depths[i]/2,spec.widths[i]/2; k = h/26
-        p.paint(capsule(u, v, np.abs(t), (.05*h,d+7*k,.6*spec.canal[1]), (.5*h,d+3*k,w), 3.2*k, 2.6*k), T['root'], at)
-    tail = np.clip(.15+.4*p.fibre+.25*np.clip((c.v-mid)/np.maximum(r,1), -1, 1), 0, .9)*np.clip((c.a-p.at('L1')+20-spec.conus)/40, 0, 1) # roots lie at the back
-    p.paint(sac-.9, T['ligament']); p.paint(sac, p.tex(T['csf'], fine=.1, mid=.2, coarse=.2)*(1-tail)+T['root']*tail); p.paint(cord, p.tex(T['cord'], fine=.2))
-    p.behind[sac<0] = p.channel('SC')
-    if k:=p.channel('cord'): p.behind[np.broadcast_to((cord<0)&(sac<0), p.behind.shape)] = k
+        at,(u,v,t) = fr; h,d,w = p.spec.heights[i],p.spec.depths[i]/2,p.spec.widths[i]/2; k = h/26
+        p.paint(capsule(u, v, np.abs(t), (.05*h,d+7*k,.6*p.spec.canal[1]), (.5*h,d+3*k,w), 3.2*k, 2.6*k), p.T['root'], at)
 
+def _sac(p, sac, cord, mid, r):
+    "Dura, fluid, cord, and the strands of the cauda equina: they lie at the back, and spread on their way down"
+    c,T = p.c,p.T; low = np.clip((c.a-p.at('L1')+20-p.spec.conus)/30, 0, 1)
+    back = np.clip(.5+(c.v-mid+r*np.clip((c.a-p.at('L3'))/120, 0, .6))/(r+1), 0, 1); tail = low*np.clip((.25+.75*back)*(.38+.2*p.root), 0, .9)
+    p.paint(sac-.8, T['ligament']); p.paint(sac, p.tex(T['csf'], fine=.15, mid=.2, coarse=.2)*(1-tail)+T['root']*tail); p.paint(cord, p.tex(T['cord'], fine=.3))
+
+def paint_canal(p:Canvas):
+    "Epidural and foraminal fat, nerve roots, dural sac, cord, cauda equina; labels `SC`"
+    q = p.part(-5, 60); sac,cord,mid,r = canal_sdf(p.spec, p.curve, q.c); _bed(q, mid, r); _roots(p); _sac(q, sac, cord, mid, r); q.behind[sac<0] = p.channel('SC')
+    if k:=p.channel('cord'): q.behind[np.broadcast_to((cord<0)&(sac<0), q.behind.shape)] = k
+
+# %% ../nbs/03_phantom.ipynb #p014
 def paint_posterior(p:Canvas, whole:bool):
     "Posterior elements; labelled with their vertebra if `whole`, but never over the canal"
     T,(thick,dark,_) = p.T,p.spec.cortex
     for i in p.in_view(70):
-        if LEVELS[i][0]=='S' or not (fr:=_frame(p, p.curve.at[i], (48,75), 50)): continue
-        at,(u,v,t) = fr; d = posterior_sdf(p.spec, i, u, v, t)+.6*p.mid[at]+.8*p.coarse[at]
-        p.paint(d-.9*thick, T['cortex']+(T['marrow']-T['cortex'])*(1-.8*dark), at, 1.6); p.paint(d+.5*thick, p.tex(T['marrow'], at, mid=1.6, fine=1., coarse=1.5), at, 2.2)
+        if LEVELS[i][0]=='S' or not (fr:=_frame(p, p.curve.at[i], (58,50), 50, 45)): continue
+        at,(u,v,t) = fr; d = posterior_sdf(p.spec, i, u, v, t)+.6*p.mid[at]+.5*p.coarse[at]
+        p.paint(d-.5*thick, T['cortex']+(T['marrow']-T['cortex'])*(1-.8*dark), at, 1.5); s = np.clip((v-_arch(p.spec, i)+4)/28, 0, 1)+.5*p.coarse[at]
+        p.paint(d+.8*thick, p.tex(T['marrow']*np.clip(.65+.35*s+.15*p.fan[at], .3, 1.15), at, mid=2., fine=1., coarse=1.), at, 2.2)
         if whole and (k:=p.channel(LEVELS[i])): l = p.behind[at]; l[(d<0)&(l==0)&(v>0)] = k
 
+# %% ../nbs/03_phantom.ipynb #p016
 def paint_sacrum(p:Canvas):
     "Wings of the sacrum with their foramina, and the iliac bones"
     T,c,rng,thick = p.T,p.c,p.rng(24),p.spec.cortex[0]; y,z,_,x,_ = p.where(p.at('S2')); at = p.box(y, z, 75); four = lambda q: (q*q)**2
@@ -602,8 +688,8 @@ def _disc_sdf(p, i, at, v, t):
 
 def _disc_grey(p, i, at, v, t, z, d, w):
     "Grey level in a disc: annulus, nucleus, cleft"
-    T,rng,deg = p.T,p.rng(27,i),p.spec.degenerations[i]; rn = rng.uniform(.68,.92)
-    e = np.sqrt(((v-.06*d)/(rn*d))**2+(t/(min(rn+.08,.85)*w))**2+(rng.uniform(.7,1.05)*z)**4)+.08*p.mid[at]; n = np.clip((1-e)/rng.uniform(.3,.7)+.4, 0, 1)
+    T,rng,deg = p.T,p.rng(27,i),p.spec.degenerations[i]; rn = rng.uniform(.58,.8)
+    e = np.sqrt(((v-.06*d)/(rn*d))**2+(t/(min(rn+.08,.85)*w))**2+(rng.uniform(.85,1.15)*z)**4)+.16*p.mid[at]; n = np.clip((1-e)/rng.uniform(.25,.5)+.4, 0, 1)
     cleft = 1-rng.uniform(0,.6)*np.exp(-((z+.2*p.mid[at])/.25)**2)*np.clip(1.3-1.3*e, 0, 1)
     return T['annulus']+((T['nucleus']*(1-deg)+T['dark']*deg)*cleft-T['annulus'])*n
 
@@ -613,7 +699,7 @@ def paint_disc(p:Canvas, i:int):
     spec = p.spec; a = p.curve.at[i]+(spec.heights[i]+spec.discs[i])/2
     if not (fr:=_frame(p, a, spec.depths[i]/2+14, spec.widths[i]/2+6)): return
     at,(u,v,t) = fr; sdf,z,d,w = _disc_sdf(p, i, at, v, t)
-    p.paint(sdf-.7, p.T['ligament'], at); p.paint(sdf, p.tex(_disc_grey(p, i, at, v, t, z, d, w), at, mid=.8, fine=.6, coarse=.2), at)
+    p.paint(sdf-.4, p.T['ligament'], at); p.paint(sdf, p.tex(_disc_grey(p, i, at, v, t, z, d, w), at, mid=.8, fine=.6, coarse=.2), at)
     if k:=p.channel(f'{LEVELS[i]}/{LEVELS[i+1]}'): p.labels[at][sdf<0] = k
 
 def paint_level(p:Canvas, i:int):
@@ -621,8 +707,9 @@ def paint_level(p:Canvas, i:int):
     spec,(thick,dark,shift) = p.spec,p.spec.cortex; h,d,w = spec.heights[i],spec.depths[i]/2,spec.widths[i]/2
     if not (fr:=_frame(p, p.curve.at[i], math.hypot(h/2,d)+6, w+6)): return
     at,(u,v,t) = fr; sdf = body_sdf(spec, i, u, v, t); move = shift*np.clip(2*u/h, -1, 1)
+    thick = thick*(.75+.5*np.clip(2*np.abs(u)/h, 0, 1)**4) # thickest at the endplates
     p.paint(sdf-.5*thick-move, p.T['cortex']+(p.T['marrow']-p.T['cortex'])*(1-dark), at)
-    p.paint(sdf+.5*thick-move, p.tex(_marrow(p, i, at, u, v, t), at, fine=.7, mid=.7, coarse=.6), at)
+    p.paint(sdf+.5*thick-move, p.tex(_marrow(p, i, at, u, v, t), at, fine=1., mid=1.8, coarse=1.5), at)
     if k:=p.channel(LEVELS[i]): p.labels[at][sdf<0] = k
 
 # %% ../nbs/03_phantom.ipynb #c067
@@ -644,7 +731,7 @@ def _marrow(p, i, at, u, v, t):
 def _shading(p, rng):
     "Sensitivity of the coil, as far as it is left, times bias field times saturation band; and what evening it out does to the noise"
     spec = p.spec; (s,h,w),(ds,dh,dw) = spec.shape,spec.spacing; reach,mix,along,centre = spec.coil; row,col = np.arange(h)[:,None],np.arange(w)[None]*dw
-    coil = np.exp(-((row/h-centre)*h*dh/along)**2)/(1+(np.maximum(surfaces(p)[1][:,None]-col, 0)/reach)**1.5)
+    coil = np.exp(-((row/h-centre)*h*dh/along)**2)/(1+(np.maximum(surfaces(p)[1][:,None]-col, 0)/reach)**3.5)
     seen = (1-mix+mix*coil/coil.max()).astype(np.float32)[None]; out = seen**(1-spec.correct)*np.exp(spec.bias*smooth_noise(rng, (s,h,w), (60/ds,140/dh,140/dw)))
     dist,lean,dark = spec.band
     if dark:

@@ -1,4 +1,4 @@
-"A training run in float64, as one process or under torchrun: `double_run.py CACHE RUN BATCH STEPS`; goes on if RUN is there already (used by test_torchrun)"
+"A training run in float64, as one process or under torchrun: `double_run.py CACHE RUN BATCH STEPS [PARTS]`; goes on if RUN is there already (used by test_torchrun)"
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +14,8 @@ class DoubleWords(T.Words):
     def holistic(self, batch): g,mask = super().holistic(batch); return g.double(),mask
 
 if __name__=='__main__':
-    cache,run,batch,steps = sys.argv[1:]
+    cache,run,batch,steps,parts = (*sys.argv[1:],1)[:5]
     torch.set_default_dtype(torch.float64); T.SliceDataset,T.Words = Doubles,DoubleWords
     T.Trainer.validate = lambda self,log: {}                    # validation is in float32
     cfg = replace(T.PRESETS['tiny'], batch=int(batch), steps=int(steps), warmup=0, plain=.5)
-    T.train(cache, run, cfg, resume=Path(run).exists(), device='cpu', every=1, val_every=int(steps), save_every=2)
+    T.train(cache, run, cfg, resume=Path(run).exists(), device='cpu', every=1, val_every=int(steps), save_every=2, accumulate=int(parts))

@@ -1,10 +1,9 @@
-"Several processes do what one does; a killed run goes on as if nothing had happened"
-import json, os, signal, subprocess, sys, time
-from dataclasses import replace
+"Several processes, on one machine or on two, do what one does"
+import json, os, signal, socket, subprocess, sys, time
 from pathlib import Path
 import pytest, torch
 from safetensors.torch import load_file
-from conftest import BIN, call, done
+from conftest import call, done
 
 HERE = Path(__file__).parent
 
@@ -16,6 +15,20 @@ def torchrun(*args, n=2, timeout=180):
     except subprocess.TimeoutExpired:
         os.killpg(p.pid, signal.SIGKILL); out,err = p.communicate(); pytest.fail(f'torchrun hung for {timeout} s\n{err[-3000:]}')
     return subprocess.CompletedProcess(cmd, p.returncode, out, err)
+
+def one(cache, run, *args):
+    "The same in one process"
+    return subprocess.run([sys.executable, str(HERE/'double_run.py'), str(cache), str(run), *map(str,args)], capture_output=True, text=True, timeout=180)
+
+def two_nodes(*args, timeout=180):
+    "Two torchruns that meet at an endpoint, as on two machines that share a file system"
+    with socket.socket() as s: s.bind(('127.0.0.1',0)); port = s.getsockname()[1]
+    cmd = [sys.executable,'-m','torch.distributed.run','--nnodes',2,'--nproc-per-node',1,'--rdzv-backend','c10d','--rdzv-endpoint',f'127.0.0.1:{port}','--rdzv-id','test','--local-addr','127.0.0.1',*args]
+    nodes = [subprocess.Popen([str(c) for c in cmd], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True) for _ in range(2)]; limit = time.time()+timeout
+    try: said = [p.communicate(timeout=max(1,limit-time.time()))[1] for p in nodes]
+    except subprocess.TimeoutExpired: pytest.fail(f'the nodes hung for {timeout} s')
+    finally: [os.killpg(p.pid, signal.SIGKILL) for p in nodes if p.poll() is None]
+    assert [p.returncode for p in nodes]==[0,0], said
 
 def far(a, b)->tuple: # name, largest difference
     "Where two weight files differ most"
@@ -33,11 +46,16 @@ def gap_share(run, other)->float:
 
 def test_two_processes_equal_one_in_float64(cache, tmp_path):
     "Four steps over both stages (text and contrast from step 2), global batch 4: the same weights up to rounding. In float32 AdamW blows rounding up to the learning rate wherever a gradient is nearly 0, so the sharp comparison is in float64"
-    done(torchrun(HERE/'double_run.py', cache, tmp_path/'two', 4, 4))
-    r = subprocess.run([sys.executable, str(HERE/'double_run.py'), str(cache), str(tmp_path/'one'), '4', '4'], capture_output=True, text=True, timeout=120); assert r.returncode==0, r.stderr
+    done(torchrun(HERE/'double_run.py', cache, tmp_path/'two', 4, 4)); done(one(cache, tmp_path/'one', 4, 4))
     a,b = (load_file(tmp_path/n/'last.safetensors') for n in ('one','two')); name,gap = far(a,b); assert a['out.conv.conv.weight'].dtype==torch.float64
     assert gap<1e-6, f'{name} differs by {gap:.2g}'
     assert json.loads((tmp_path/'two'/'config.json').read_text())['processes']==2 and json.loads((tmp_path/'one'/'config.json').read_text())['processes']==1
+
+def test_two_nodes_with_accumulation_equal_one_process(cache, tmp_path):
+    "--nnodes 2, each batch in two parts in each process: still the weights of one process that sees the batch whole"
+    two_nodes(HERE/'double_run.py', cache, tmp_path/'nodes', 4, 4, 2); done(one(cache, tmp_path/'one', 4, 4))
+    a,b = (load_file(tmp_path/n/'last.safetensors') for n in ('one','nodes')); name,gap = far(a,b); assert gap<1e-6, f'{name} differs by {gap:.2g}'
+    d = json.loads((tmp_path/'nodes'/'config.json').read_text()); assert (d['processes'],d['how']['accumulate'])==(2,2)
 
 def test_torchrun_command(cache, tmp_path):
     "The command itself under torchrun, in float32: one run folder, written once, and weights that lie close to one process's"
@@ -64,33 +82,12 @@ def kill_at_checkpoint(p, points, timeout=180):
         for pid in (p.pid, *map(int, workers)): os.kill(pid, signal.SIGKILL)
         p.wait(timeout=30); p.stderr.close()
 
-KILLED = '''
-import sys
-from dataclasses import replace
-from atm_net.train import PRESETS, train
-if __name__=='__main__': train(sys.argv[1], sys.argv[2], replace(PRESETS['tiny'], steps=8, batch=2, warmup=0, plain=.5), device='cpu', save_every=2, val_every=8)
-'''
-
-def test_kill_and_resume_is_bitwise(cache, tmp_path):
-    "kill -9 after the first checkpoint, in the plain stage; resumed over the border it ends with the very same weights"
-    from atm_net.train import PRESETS, train
-    cfg = replace(PRESETS['tiny'], steps=8, batch=2, warmup=0, plain=.5); (tmp_path/'go.py').write_text(KILLED)
-    p = subprocess.Popen([sys.executable, str(tmp_path/'go.py'), str(cache), str(tmp_path/'broken')], stderr=subprocess.PIPE, text=True); points = tmp_path/'broken'/'checkpoints'
-    kill_at_checkpoint(p, points)
-    assert p.returncode==-signal.SIGKILL and max(points.glob('step-*.safetensors')).name<'step-0000008'
-    handlers = [signal.getsignal(s) for s in (signal.SIGINT,signal.SIGTERM)]
-    train(cache, tmp_path/'broken', cfg, resume=True, device='cpu', save_every=2, val_every=8); train(cache, tmp_path/'whole', cfg, device='cpu', save_every=2, val_every=8)
-    a,b = (load_file(tmp_path/n/'last.safetensors') for n in ('whole','broken')); assert all(torch.equal(a[k],b[k]) for k in a) and a.keys()==b.keys(), far(a,b)
-    assert [signal.getsignal(s) for s in (signal.SIGINT,signal.SIGTERM)]==handlers, 'training keeps Ctrl-C for itself'
-    steps = lambda n: [l.split(',')[0] for l in (tmp_path/n/'log.csv').read_text().splitlines()]; assert steps('broken')==steps('whole')
-
 @pytest.mark.slow
 def test_another_number_of_processes_after_a_kill(cache, tmp_path):
     "Two processes, killed after the first checkpoint; one process goes on over the border of the stages and ends where an unbroken run ends (in float64, see above)"
-    one = lambda run: subprocess.run([sys.executable, str(HERE/'double_run.py'), str(cache), str(run), '4', '8'], capture_output=True, text=True, timeout=180)
-    whole,broken = tmp_path/'whole',tmp_path/'broken'; r = one(whole); assert r.returncode==0, r.stderr
+    whole,broken = tmp_path/'whole',tmp_path/'broken'; done(one(cache, whole, 4, 8))
     p = subprocess.Popen([sys.executable,'-m','torch.distributed.run','--standalone','--nproc-per-node','2',str(HERE/'double_run.py'),str(cache),str(broken),'4','8'], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     kill_at_checkpoint(p, broken/'checkpoints'); assert max((broken/'checkpoints').glob('step-*.safetensors')).name<'step-0000008'
-    r = one(broken); assert r.returncode==0 and 'going on from step' in r.stderr, r.stderr
+    r = one(cache, broken, 4, 8); assert r.returncode==0 and 'going on from step' in r.stderr, r.stderr
     a,b = (load_file(f/'last.safetensors') for f in (whole,broken)); name,gap = far(a,b); assert gap<1e-6, f'{name} differs by {gap:.2g}'
     steps = lambda f: [l.split(',')[0] for l in (f/'log.csv').read_text().splitlines()]; assert steps(broken)==steps(whole)
