@@ -1,5 +1,5 @@
 "A run outlives kill -9, Ctrl-C, a crashed worker and a full disk, and ends with the weights of a run that nobody touched"
-import os, random, signal, subprocess, sys, time
+import contextlib, os, random, signal, subprocess, sys, time
 from pathlib import Path
 import pytest, torch
 from safetensors.torch import load_file
@@ -59,8 +59,7 @@ def children(pid)->list:
 def stop_all(p):
     "kill -9 a process and its children, which torchrun puts into sessions of their own"
     for pid in (*children(p.pid), p.pid):
-        try: os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError: pass
+        with contextlib.suppress(ProcessLookupError): os.kill(pid, signal.SIGKILL) # it may have ended by itself: that is what is wanted
 
 def alive(pid)->bool:
     "Does it run? A zombie that nobody has buried does not"
@@ -105,13 +104,13 @@ def test_ten_kills_at_random_moments(script, cache, whole, tmp_path):
 
 def test_a_killed_worker_restarts(script, cache, tmp_path):
     "One of two workers dies at step 5; torchrun starts both again, they resume without being told, and the run ends well"
-    restart(script, cache, tmp_path/'run', 5)
+    check_restart(script, cache, tmp_path/'run', 5)
 
 @pytest.mark.slow
 def test_ten_restarts(script, cache, tmp_path):
-    for k in range(10): t = time.time(); restart(script, cache, tmp_path/f'run{k}', k%STEPS); print(f'restart {k}: died at step {k%STEPS}, ended after {time.time()-t:.0f} s')
+    for k in range(10): t = time.time(); check_restart(script, cache, tmp_path/f'run{k}', k%STEPS); print(f'restart {k}: died at step {k%STEPS}, ended after {time.time()-t:.0f} s')
 
-def restart(script, cache, run, step):
+def check_restart(script, cache, run, step):
     "Two workers with one restart, a hard limit, and the end"
     r = finish(start(script, cache, run, f'crash{step}', ('-m','torch.distributed.run','--standalone','--nproc-per-node',2,'--max-restarts',1), 'no-resume'), timeout=240)
     assert r.returncode==0, r.stderr[-3000:]
@@ -121,7 +120,7 @@ def restart(script, cache, run, step):
 
 def test_workers_end_with_their_torchrun(script, cache, tmp_path):
     "kill -9 of torchrun alone: within seconds no worker is left that would go on writing into the run"
-    run = tmp_path/'run'; p = start(script, cache, run, 'slow', ('-m','torch.distributed.run','--standalone','--nproc-per-node',2))
+    run,workers = tmp_path/'run',[]; p = start(script, cache, run, 'slow', ('-m','torch.distributed.run','--standalone','--nproc-per-node',2))
     try:
         until(lambda: points(run) or p.poll() is not None, 120, 'no checkpoint'); workers = children(p.pid); assert len(workers)==2 and p.poll() is None
         os.kill(p.pid, signal.SIGKILL); p.wait(30)
