@@ -307,7 +307,7 @@ def lead_first(world:World, f):
     if world.size>1: dist.broadcast_object_list(said)
     if said[0]: raise InputError(said[0])
 
-def _wrap(net, world, compile=False):
+def _wrap(net, world, compile=False, unused=False): # unused: may parameters be left without gradient?
     "Logits and contrast as one module; in a group, with the gradient averaged over the processes"
     import torch
     from torch.nn.parallel import DistributedDataParallel
@@ -317,7 +317,7 @@ def _wrap(net, world, compile=False):
     both = Both()
     if compile: both.compile()
     if world.size==1: return both
-    return DistributedDataParallel(both, device_ids=[world.device] if world.device!='cpu' else None, find_unused_parameters=True) # the plain stage leaves HASF unused
+    return DistributedDataParallel(both, device_ids=[world.device] if world.device!='cpu' else None, find_unused_parameters=unused, gradient_as_bucket_view=True)
 
 
 # %% ../nbs/14_train.ipynb #c024
@@ -442,7 +442,7 @@ class Trainer:
         if channels_last: self.net.to(memory_format=torch.channels_last)
         self.opt = torch.optim.AdamW(self.net.parameters(), cfg.lr, weight_decay=cfg.weight_decay)
         self.scaler = torch.amp.GradScaler(torch.device(world.device).type, enabled=cfg.amp=='fp16')
-        self.model,self.step,self.best,self.stop,self.pictures = _wrap(self.net, world, compile),0,-1.,False,[]
+        self.compile,self.model,self.step,self.best,self.stop,self.pictures = compile,None,0,-1.,False,[]
 
     def predictor(self):
         "The network as it is now, ready to segment volumes"
@@ -456,9 +456,16 @@ class Trainer:
         own = torch.Generator()                                    # or the loader would draw from the global one
         return DataLoader(self.data, batch_sampler=Plan(self.cfg, len(self.data), self.step, self.world), collate_fn=list, num_workers=self.workers, generator=own)
 
+    def enter_stage(self):
+        "The network as the current stage trains it: in the plain one HASF and CCAE rest, and are no part of what the processes exchange"
+        text = self.step>=stage_border(self.cfg)
+        for m in (getattr(self.net,'hasf',None), getattr(self.net,'ccae',None)): m is not None and m.requires_grad_(text)
+        self.model = _wrap(self.net, self.world, self.compile, unused=self.cfg.network=='unetr') # MONAI's blocks of UNETR hold a norm for a cross-attention that it does not use
+
     def update(self, batch)->dict: # means over the batch
         "One optimizer step"
         import torch
+        if self.model is None or self.step==stage_border(self.cfg): self.enter_stage()
         self.net.train(); n = len(batch)//self.accumulate
         for g in self.opt.param_groups: g['lr'] = learning_rate(self.cfg, self.step)
         self.opt.zero_grad(); parts = [self._gradient(batch[i:i+n], i+n==len(batch)) for i in range(0,len(batch),n)]
@@ -700,7 +707,7 @@ def atm_train(
     amp:str=None, # mixed precision: none, bf16 or fp16
     seed:int=0, # of weights, order, augmentation and prompt dropout
     device:str='auto', # cpu, cuda or auto
-    workers:int=0, # loader processes
+    workers:int=1, # loader processes; 0: the training process loads its own slices
     channels_last:bool=False, # the GPU-friendly memory format (same result up to rounding)
     compile:bool=False, # torch.compile the network (same result up to rounding)
     save:int=200, # steps between checkpoints

@@ -18,7 +18,7 @@ RECIPES = { # name -> fields of `Config`
     'generic .5': dict(p_generic=.5),
     'half plain + generic .5': dict(plain=.5, p_generic=.5),
     'words': dict(tokens='words'),
-    'words, order': dict(tokens='words', code='order'),
+    'words + order': dict(tokens='words', code='order'),
     'words + generic .5': dict(tokens='words', p_generic=.5),
     'no CCAE': dict(ccae=False),
     'no wrong or incomplete': dict(p_wrong=0., p_incomplete=0.),
