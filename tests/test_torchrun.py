@@ -18,7 +18,7 @@ def torchrun(*args, n=2, timeout=180):
 
 def one(cache, run, *args):
     "The same in one process"
-    return subprocess.run([sys.executable, str(HERE/'double_run.py'), str(cache), str(run), *map(str,args)], capture_output=True, text=True, timeout=180)
+    return subprocess.run([sys.executable, str(HERE/'double_run.py'), str(cache), str(run), *map(str,args)], capture_output=True, text=True, timeout=600)
 
 def two_nodes(*args, timeout=180):
     "Two torchruns that meet at an endpoint, as on two machines that share a file system"
