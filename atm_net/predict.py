@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SHIPPED', 'PROTOCOLS', 'TRUST', 'pad32', 'slice_probs', 'Prediction', 'weights_file', 'weights_id', 'pick_device',
            'load_predictor', 'Predictor', 'choose_protocol', 'protocol_prompts', 'agreement', 'Vote', 'self_prompts',
-           'vote_figure', 'words_for', 'localise', 'predict', 'segment', 'mask_values', 'reading', 'fitting_schemes',
-           'side_schemes', 'unsure', 'file_scheme', 'read_mask', 'prediction_figure', 'spare_inputs', 'atm_predict',
-           'atm_prepare']
+           'vote_figure', 'words_for', 'localise', 'touching_parts', 'reach', 'name_column', 'order_column', 'predict',
+           'segment', 'mask_values', 'reading', 'fitting_schemes', 'side_schemes', 'unsure', 'file_scheme', 'read_mask',
+           'prediction_figure', 'spare_inputs', 'atm_predict', 'atm_prepare']
 
 # %% ../nbs/12_predict.ipynb #c004
 import hashlib, re, sys
@@ -144,12 +144,11 @@ class Predictor:
         for k,p in slice_probs(self.model, images, self.texts(prompts), self.device): out[k] = p.argmax(0).numpy()
         return out
 
-    def source_labels(self, images, prompts, volume:Volume, box=None)->np.ndarray: # (s, h, w) uint8 on the source's pixels
-        "Labels on the pixels of the source: scores are interpolated, then the best class is taken"
-        out = np.zeros(volume.shape, np.uint8)
-        for k,p in slice_probs(self.model, images, self.texts(prompts), self.device):
-            out[k] = self.grid.from_grid(p.numpy(), volume.shape[1:], volume.spacing[1:], box=box)
-        return out
+    def source_labels(self, images, prompts, volume:Volume, box=None, step=None)->np.ndarray: # (s, h, w) uint8 on the source's pixels
+        "Labels on the pixels of the source: probabilities, changed by `step` for the volume as a whole if there is one, are interpolated, then the best class is taken"
+        each = (p.numpy() for _,p in slice_probs(self.model, images, self.texts(prompts), self.device))
+        if step: each = step(np.stack([p.astype(np.float16) for p in each]))
+        return np.stack([self.grid.from_grid(np.asarray(p, np.float32), volume.shape[1:], volume.spacing[1:], box=box) for p in each]).astype(np.uint8)
 
 # %% ../nbs/12_predict.ipynb #c013
 _reads = {'user':'prompt', 'report':'report', 'oracle':'truth', 'oracle-levels':'truth', 'shuffled':'other'} # protocol -> what it makes its words from
@@ -268,9 +267,93 @@ def localise(
     predictor:Predictor, volume:Volume, margin:float=20., # mm around what was found (ours)
 )->tuple: # (top, left, bottom, right) in source pixels
     "A box around the spine from a first, generic prediction: a field of view without a mask"
-    pr = predict(predictor, volume, 'generic' if predictor.has_text else 'none', box=(0,0,*volume.shape[1:]))
+    pr = predict(predictor, volume, 'generic' if predictor.has_text else 'none', box=(0,0,*volume.shape[1:]), column=False)
     if not (pr.labels>0).any(): return (0,0,*volume.shape[1:])
     return crop_oracle(pr.labels, volume.spacing[1:], margin)
+
+# %% ../nbs/12_predict.ipynb #k002
+def touching_parts(
+    prob:np.ndarray,  # (s, h, w) probability of a kind of structure
+    spacing,          # (slice, row, column) mm
+    core:float=0.,    # mm shaved off in the plane, so that what touches comes apart
+    least:float=.5,   # ml of a core
+    threshold:float=.5,
+)->np.ndarray: # (s, h, w) int32, 0 none, 1.. parts
+    "Connected parts in 3-D; what touches is cut apart between its cores (ours)"
+    from scipy import ndimage as ndi
+    mask = prob>threshold; n = round(core/spacing[1])
+    lab,_ = ndi.label(ndi.binary_erosion(mask, ndi.generate_binary_structure(2,1)[None], iterations=n, border_value=1) if n else mask)
+    ml = np.bincount(lab.ravel())*np.prod(spacing)/1000; lab[(ml<least)[lab]] = 0
+    return np.where(mask, reach(lab, spacing, 2*core), 0)
+
+def reach(
+    parts:np.ndarray, # (s, h, w), 0 none
+    spacing, mm:float,
+)->np.ndarray: # (s, h, w)
+    "Parts grown by `mm` on all sides, each pixel to its nearest (ours)"
+    from scipy import ndimage as ndi
+    if not parts.any(): return parts
+    far,near = ndi.distance_transform_edt(parts==0, sampling=spacing, return_indices=True)
+    return np.where(far<=mm, parts[tuple(near)], 0)
+
+def name_column(
+    rows,   # (n,) mm, places of the parts from the top
+    likes,  # (n, k) how much each part looks like each level, levels from the top
+    weight, # (n,) 0..1, how much a part counts
+    spread:float=.2, # of the distance between neighbours, in levels (ours)
+    lost:float=2.5,  # nats that it costs to drop a part (ours)
+    floor:float=.02, # likeness that is never ruled out (ours)
+)->list: # n levels 0..k-1, or None where the part is dropped
+    "The best way to name parts so that levels follow each other as the distances say (ours)"
+    rows,likes,weight = (np.asarray(a,float) for a in (rows,likes,weight)); n,k = likes.shape
+    gaps = np.diff(rows); pitch = float(np.median(gaps[gaps>8])) if (gaps>8).any() else 30.
+    says = weight[:,None]*np.log(likes/likes.sum(1,keepdims=True)+floor); drop = np.concatenate([[0], np.cumsum(lost*weight)])
+    steps = np.arange(k)[None]-np.arange(k)[:,None]                                     # from, to
+    best = says-drop[:n,None]; back = {}
+    for i in range(n):
+        for a in range(i):
+            c = np.where(steps>=0, best[a][:,None]-(drop[i]-drop[a+1])-(steps-(rows[i]-rows[a])/pitch)**2/(4*spread**2), -np.inf)
+            j = np.flatnonzero(c.max(0)+says[i]>best[i]); best[i,j] = c.max(0)[j]+says[i,j]; back |= {(i,x):(a,int(c[:,x].argmax())) for x in j}
+    i,j = np.unravel_index((best+drop[1:,None]-drop[-1]).argmax(), best.shape); out,at = [None]*n,(int(i),int(j))
+    while at: out[at[0]] = at[1]; at = back.get(at)
+    return out
+
+def _give(probs, channels, parts, level):
+    "Each part's share of `channels` goes to its own level, what is outside to the background"
+    total = probs[:,channels].sum(1); at = np.concatenate([[-1], level])[parts]
+    probs[:,0] += np.where(at<0, total, 0)
+    for j,c in enumerate(channels): probs[:,c] = np.where(at==j, total, 0)
+
+def order_column(
+    probs:np.ndarray, # (s, k, h, w) of a whole volume
+    scheme, spacing,  # (slice, row, column) mm
+    anatomy,
+)->np.ndarray: # (s, k, h, w) float32
+    "One name for each vertebra and disc of a volume, in anatomical order, none twice (ours)"
+    from scipy import ndimage as ndi
+    bodies = [n for n in anatomy.top_down if anatomy[n].kind in ('vertebra','sacrum') and n in scheme.values]; discs = [anatomy.below(n,'disc') for n in bodies]
+    probs = probs.astype(np.float32); B = [scheme.channel(n) for n in bodies]
+    parts = touching_parts(probs[:,B].sum(1), spacing, core=6.)
+    ids = [i for i in np.unique(parts) if i]
+    if len(bodies)<2 or not ids: return probs
+    place = lambda p,ids: np.array([c[1] for c in ndi.center_of_mass(p>0, p, ids)])*spacing[1]
+    size = np.bincount(parts.ravel())[ids]; rows = place(parts, ids); order = np.argsort(rows); ids = [ids[i] for i in order]; rows,size = rows[order],size[order]
+    likes = np.stack([ndi.mean(probs[:,c], parts, ids) for c in B], 1)
+    names = name_column(rows, likes, np.minimum(1, size/np.median(size)))
+    level = np.full(parts.max(), -1); 
+    for i,j in zip(ids,names): level[i-1] = -1 if j is None else j
+    _give(probs, B, reach(parts, spacing, 4.), level)
+    D = [scheme.channel(d) if d in scheme.values else None for d in discs[:-1]]
+    own = [c for c in D if c is not None]
+    parts = touching_parts(probs[:,own].sum(1), spacing, least=.2, threshold=.4); ids = [i for i in np.unique(parts) if i]
+    if own and ids:
+        known = [(r,j) for r,j in zip(rows,names) if j is not None]; level = np.full(parts.max(), -1)
+        for i,r in zip(ids, place(parts, ids)):
+            lo = max((j for q,j in known if q<r), default=min(j for _,j in known)-1); hi = max(lo+1, min((j for q,j in known if q>=r), default=lo+1))
+            fits = [own.index(D[j]) for j in range(lo,hi) if 0<=j<len(D) and D[j] is not None]
+            if fits: level[i-1] = max(fits, key=lambda j: probs[:,own[j]][parts==i].mean())
+        _give(probs, own, reach(parts, spacing, 4.), level)
+    return probs
 
 # %% ../nbs/12_predict.ipynb #c018
 def predict(
@@ -279,6 +362,7 @@ def predict(
     prompt:str=None, report:str=None, # texts, for 'user' and 'report'
     truth:np.ndarray=None, # (s, h, w) channels of the model's scheme on the source's pixels, for the oracles
     other:list=None, complete=True, rounds:int=3,
+    column=True,        # one name for each vertebra and disc of the volume (`order_column`); False: every pixel by itself
     box=None,           # (top, left, bottom, right) in source pixels; None: as the model was trained (crop 'self': found by this network)
 )->Prediction:
     "Segment a volume; a text-free model always answers as protocol `none`; raises `InputError`, also on words that would not be read"
@@ -286,7 +370,9 @@ def predict(
     if box is None and self.crop=='self': box = localise(self, volume)
     if box is None and self.crop=='oracle': raise InputError('this model was trained on crops taken from the mask (oracle): give the box')
     images = self.to_grid(volume, box); prompts,trace = self.words_for(images, protocol, rounds, prompt=prompt, report=report, truth=truth, other=other, complete=complete)
-    return Prediction(self.source_labels(images, prompts, volume, box), self.scheme, protocol, prompts, trace)
+    t,l,b,r = box or (0,0,*volume.shape[1:]); spacing = (volume.spacing[0], *self.grid.pixel((b-t,r-l), volume.spacing[1:]))
+    step = (lambda p: order_column(p, self.scheme, spacing, self.anatomy)) if column else None
+    return Prediction(self.source_labels(images, prompts, volume, box, step), self.scheme, protocol, prompts, trace)
 Predictor.predict = predict
 
 def segment(
@@ -427,6 +513,7 @@ def atm_predict(
     report:str=None, # text file of a radiology report, or a folder of them, for protocol report
     mask:str=None, # true mask, or a folder of them, for the oracle protocols
     labels:str=None, # scheme to write: mrspineseg, spider or joint (default: the model's)
+    column:bool=True, # off: every pixel by itself, not one name for each vertebra of the volume
     encoder:str=None, # text encoder, name or folder (default: the one the model was trained with)
     device:str='cpu', # cpu, cuda or auto
 ):
@@ -438,7 +525,7 @@ def atm_predict(
     if prompt is not None: user_prompt(prompt, p.anatomy)
     for (path,mask_file,png),(said,true) in progress(list(zip(jobs,beside)), 'predict'):
         vol = read_volume(path); check_image(vol)
-        pr = p.predict(vol, protocol, prompt, report=None if said is None else report_text(said), truth=_truth(true, vol, p))
+        pr = p.predict(vol, protocol, prompt, report=None if said is None else report_text(said), truth=_truth(true, vol, p), column=column)
         out_labels,lost = convert(pr.labels, p.scheme, dst)
         write_labels(dst.decode(out_labels), vol, mask_file); save_figure(prediction_figure(vol, pr, p.anatomy), png)
         voted = f'; voted {pr.trace[-1]}' if pr.trace else ''
