@@ -34,17 +34,28 @@ def jaccard(
     return int((a&b).sum())/n if n else None
 
 # %% ../nbs/11_metrics.ipynb #c013
-_cross = ndimage.generate_binary_structure(3, 1)
-_flat = _cross & np.array([0,1,0], bool)[:,None,None]
-
 def surface(
     mask:np.ndarray,   # (s, h, w) bool
     flat:bool=False,   # outline of each slice by itself
 )->np.ndarray: # (s, h, w) bool
     "Voxels of `mask` that touch the outside through a face"
-    return mask & ~ndimage.binary_erosion(mask, _flat if flat else _cross)
+    around = np.pad(mask, 1); core = mask.copy()
+    for axis,side in itertools.product((1,2) if flat else (0,1,2), (0,2)): # neighbour by neighbour: many times faster than a general erosion
+        at = [slice(1,-1)]*3; at[axis] = slice(side, side+mask.shape[axis]); core &= around[tuple(at)]
+    return mask & ~core
 
 # %% ../nbs/11_metrics.ipynb #c019
+_roomy = 24 # voxels of the box for each surface point, above which the points are searched in a tree (ours)
+
+def _between(
+    x:np.ndarray, # (s, h, w) bool, a surface
+    y:np.ndarray, # (s, h, w) bool, the other
+    spacing,      # (3,)
+)->tuple[np.ndarray,np.ndarray]:
+    "Distance from each point of x to the nearest of y, and back"
+    if x.size>_roomy*(int(x.sum())+int(y.sum())): return _nearest(np.argwhere(x), np.argwhere(y), spacing)
+    return tuple(ndimage.distance_transform_edt(~to, sampling=spacing)[at] for at,to in ((x,y),(y,x)))
+
 def surface_distances(
     a:np.ndarray,       # (s, h, w) bool, not empty
     b:np.ndarray,       # (s, h, w) bool, not empty
@@ -52,14 +63,14 @@ def surface_distances(
 )->tuple[np.ndarray,np.ndarray]: # (n,) from each surface point of a to b; (m,) from b to a; mm
     "Nearest distances between two surfaces, both ways; raises `ValueError` on an empty mask"
     if not a.any() or not b.any(): raise ValueError('an empty mask has no surface')
-    return _nearest(np.argwhere(surface(a)), np.argwhere(surface(b)), spacing)
+    return _between(surface(a), surface(b), spacing)
 
 def _nearest(
     x:np.ndarray, # (n, d) index of each point
     y:np.ndarray, # (m, d)
     spacing,      # (d,)
 )->tuple[np.ndarray,np.ndarray]:
-    "Distance from each point of x to the nearest of y, and back"
+    "The same for points, by a tree"
     x,y = x*np.asarray(spacing,float), y*np.asarray(spacing,float)
     return KDTree(y).query(x)[0], KDTree(x).query(y)[0]
 
@@ -69,7 +80,12 @@ def hd95(
     d_ba:np.ndarray, # (m,) distances from b to a
 )->float: # in the unit of the distances
     "95 % Hausdorff distance: the larger of the two directed percentiles"
-    return float(max(np.quantile(d_ab,.95), np.quantile(d_ba,.95)))
+    return float(max(_percentile(d_ab), _percentile(d_ba)))
+
+def _percentile(d, q:float=.95)->float:
+    "`np.quantile` of one sample, without its overhead"
+    s = np.sort(d); at = q*(len(s)-1); i = int(at)
+    return s[i]+(at-i)*(s[min(i+1,len(s)-1)]-s[i])
 
 def assd(
     d_ab:np.ndarray, # (n,)
@@ -160,11 +176,11 @@ def _plane_distances(
     b:np.ndarray, # (s, h, w) bool, truth
 )->list: # (HD95, ASSD) in px, one per slice where the truth has the structure; None where the prediction misses it
     "Distances in the plane, slice by slice"
-    x,y = surface(a, flat=True),surface(b, flat=True)
-    def one(k):
-        d = _nearest(np.argwhere(x[k]), np.argwhere(y[k]), (1,1))
-        return hd95(*d), assd(*d)
-    return [one(k) if a[k].any() else None for k in np.flatnonzero(b.any((1,2)))]
+    both = a.any((1,2)) & b.any((1,2)); out = dict.fromkeys(np.flatnonzero(b.any((1,2))).tolist())
+    if not both.any(): return list(out.values())
+    x,y = surface(a[both], flat=True),surface(b[both], flat=True)
+    parts = [np.split(d, np.cumsum(m.sum((1,2)))[:-1]) for d,m in zip(_between(x, y, (sum(x.shape)*2,1,1)), (x,y))] # slices so far apart that the nearest point is always in the same one
+    return list((out | {k:(hd95(*d),assd(*d)) for k,*d in zip(np.flatnonzero(both).tolist(), *parts)}).values())
 
 def structure_scores(
     a:np.ndarray,   # (s, h, w) bool, prediction, at least the bounding box of both
@@ -205,6 +221,7 @@ def exclude(
     if annotated is not None:
         drawn = np.isin(truth, [scheme.channel(n) for n in annotated])
         out = out | ((truth>0)&~drawn) | ~drawn.any((1,2))[:,None,None]
+    if not out.any(): return pred, truth
     return np.where(out, 0, pred), np.where(out, 0, truth)
 
 # %% ../nbs/11_metrics.ipynb #c035
@@ -216,6 +233,12 @@ def _union(p, q):
     "The smallest box around two boxes"
     return tuple(slice(min(i.start,j.start), max(i.stop,j.stop)) for i,j in zip(p,q))
 
+def _crop(p, t):
+    "Both within the box of all that is labelled"
+    fg = (p>0)|(t>0); box = [np.flatnonzero(fg.any(tuple(i for i in range(3) if i!=k))) for k in range(3)]
+    at = tuple(slice(i[0],i[-1]+1) for i in box) if len(box[0]) else (slice(0,1),)*3
+    return p[at], t[at]
+
 def volume_scores(
     pred:np.ndarray,   # (s, h, w) channels
     truth:np.ndarray,  # (s, h, w) channels, may hold `IGNORE`
@@ -224,7 +247,7 @@ def volume_scores(
     annotated=None,    # names that the truth annotates; None: all
 )->dict: # structure name -> record of `structure_scores`; status 'ignored' where not annotated
     "Scores of every structure of one volume by exact level; raises `InputError` on unequal shapes"
-    p,t = exclude(pred, truth, scheme, annotated)
+    p,t = _crop(*exclude(pred, truth, scheme, annotated))
     n = len(scheme.names); P,T = _boxes(p,n),_boxes(t,n); out = {}
     for c,name in enumerate(scheme.names, 1):
         at = [x for x in (P[c-1],T[c-1]) if x is not None] or [(slice(0,1),)*3]
