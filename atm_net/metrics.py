@@ -53,7 +53,7 @@ def _between(
     spacing,      # (3,)
 )->tuple[np.ndarray,np.ndarray]:
     "Distance from each point of x to the nearest of y, and back"
-    if x.size>_roomy*(int(x.sum())+int(y.sum())): return _nearest(np.argwhere(x), np.argwhere(y), spacing)
+    if x.size>_roomy*(np.count_nonzero(x)+np.count_nonzero(y)): return _nearest(*(np.stack(np.unravel_index(np.flatnonzero(m), m.shape), 1) for m in (x,y)), spacing)
     return tuple(ndimage.distance_transform_edt(~to, sampling=spacing)[at] for at,to in ((x,y),(y,x)))
 
 def surface_distances(
@@ -179,7 +179,7 @@ def _plane_distances(
     both = a.any((1,2)) & b.any((1,2)); out = dict.fromkeys(np.flatnonzero(b.any((1,2))).tolist())
     if not both.any(): return list(out.values())
     x,y = surface(a[both], flat=True),surface(b[both], flat=True)
-    parts = [np.split(d, np.cumsum(m.sum((1,2)))[:-1]) for d,m in zip(_between(x, y, (sum(x.shape)*2,1,1)), (x,y))] # slices so far apart that the nearest point is always in the same one
+    parts = [np.split(d, np.cumsum(np.count_nonzero(m,(1,2)))[:-1]) for d,m in zip(_between(x, y, (sum(x.shape)*2,1,1)), (x,y))] # slices so far apart that the nearest point is always in the same one
     return list((out | {k:(hd95(*d),assd(*d)) for k,*d in zip(np.flatnonzero(both).tolist(), *parts)}).values())
 
 def structure_scores(
