@@ -6,10 +6,10 @@
 __all__ = ['HEADER', 'PROMPTED', 'OVERALL', 'PAPER', 'FORM', 'mask_key', 'pair_masks', 'score_schemes', 'common_scheme', 'Scored',
            'score', 'score_folders', 'collect', 'scores_dict', 'read_scores', 'structure_rows', 'headline_text',
            'scores_markdown', 'volume_rows', 'atm_score', 'parse_protocols', 'run_protocols', 'shuffled_partner',
-           'case_words', 'case_data', 'evaluate_case', 'Entry', 'check_run', 'evaluate_runs', 'overall_rows',
-           'structure_table', 'difference_rows', 'overall_table', 'dsc_by_structure', 'paper_data', 'form_cell',
-           'form_rows', 'form_structures', 'table_tex', 'by_protocol', 'evaluation_markdown', 'form_tables',
-           'write_evaluation', 'run_names', 'evaluate_into']
+           'case_words', 'case_data', 'predicted_labels', 'evaluate_case', 'Entry', 'check_run', 'evaluate_runs',
+           'overall_rows', 'structure_table', 'difference_rows', 'overall_table', 'dsc_by_structure', 'paper_data',
+           'form_cell', 'form_rows', 'form_structures', 'table_tex', 'by_protocol', 'evaluation_markdown',
+           'form_tables', 'write_evaluation', 'run_names', 'run_config', 'library_versions', 'evaluate_into']
 
 # %% ../nbs/15_evaluate.ipynb #c003
 import re, sys
@@ -284,20 +284,28 @@ def case_data(
     if grid=='source': vol,truth = cache.source(case); return vol,truth,vol.spacing
     return np.asarray(cache.image(case), np.float32),np.asarray(cache.labels(case)),cache.meta(case)['grid_spacing']
 
-def evaluate_case(
+def predicted_labels(
     predictor, cache, case:str, protocol:str,
     data,             # of `case_data`
     grid:str='source',
     partner:str=None, # whose words `shuffled` borrows
-)->Scored:
-    "Predict one case under one protocol and score it"
-    x,truth,spacing = data; p,row = predictor,cache.row(case)
+)->np.ndarray: # (s, h, w) channels of the cache's scheme, on the grid of `data`
+    "Predict one case under one protocol"
+    x,truth,_ = data; p = predictor
     if grid=='cache': labels = p.grid_labels(x, case_words(p, cache, case, protocol, partner))
     else:
         words = convert(truth, cache.scheme, p.scheme)[0] if protocol.startswith('oracle') else None
         other = case_words(p, cache, partner, 'oracle') if protocol=='shuffled' else None
         labels = p.predict(x, protocol, truth=words, other=other, complete=_complete(p, cache, case), box=cache.meta(case)['box'] if p.crop=='oracle' else None).labels
-    return score(convert(labels, p.scheme, cache.scheme)[0], truth, spacing, cache.scheme, row['annotated'], cache.anatomy, row['patient'])
+    return convert(labels, p.scheme, cache.scheme)[0]
+
+def evaluate_case(
+    predictor, cache, case:str, protocol:str, data, grid:str='source', partner:str=None, # as `predicted_labels`
+)->Scored:
+    "Predict one case under one protocol and score it"
+    row = cache.row(case); labels = predicted_labels(predictor, cache, case, protocol, data, grid, partner)
+    return score(labels, data[1], data[2], cache.scheme, row['annotated'], cache.anatomy, row['patient'])
+
 
 # %% ../nbs/15_evaluate.ipynb #c037
 @dataclass
@@ -513,6 +521,17 @@ def run_names(
         out[name] = r
     return out
 
+def run_config(path)->dict|None: # field -> value, source
+    "The configuration that a run folder, or the folder of a weights file, keeps; None if there is none"
+    path = Path(path); f = (path if path.is_dir() else path.parent)/'config.json'
+    return read_json(f).get('config') if f.is_file() else None
+
+def library_versions()->dict:
+    "Versions of what the numbers depend on"
+    from importlib.metadata import version
+    import atm_net
+    return {p:version(p) for p in ('torch','monai','numpy','scipy')}|dict(atm_net=atm_net.__version__, python=sys.version.split()[0])
+
 def evaluate_into(
     cache, runs,     # slice cache; paths of run folders or weights files
     protocols:str,   # 'self,generic,oracle'
@@ -520,9 +539,10 @@ def evaluate_into(
     split:str='test', grid:str='source', device:str='cpu', encoder=None, seed:int=0, # as `atm_evaluate`
 )->tuple[Path,str]: # the folder; the tables as Markdown
     "Score runs side by side under several sources of words and write the tables; raises `InputError`"
-    from atm_net.predict import load_predictor
+    from atm_net.predict import load_predictor, weights_id
     asked = parse_protocols(protocols); named = run_names(runs); c = Cache(cache)
     first = next(iter(named.values())); out = Path(out) if out else (first if first.is_dir() else first.parent)/'evaluation'
-    entries,notes = evaluate_runs(c, {n:load_predictor(r, device, encoder) for n,r in named.items()}, asked, split, grid)
+    predictors = {n:load_predictor(r, device, encoder) for n,r in named.items()}; entries,notes = evaluate_runs(c, predictors, asked, split, grid)
+    weights = {n:weights_id(named[n])|{k:p.meta[k] for k in ('network','preset','steps','seed','encoder','crop') if p.meta.get(k) is not None} for n,p in predictors.items()}
     info = f"{len(entries[0].scored)} volumes of part '{split}', scored on the {'pixels of the source' if grid=='source' else 'grid of the cache'}, labels {c.scheme.name}"+''.join(f'; {x}' for x in notes)
-    return out, write_evaluation(entries, out, c.scheme, info, seed, paper_data(c), split=split, grid=grid, cache=str(cache), runs={k:str(v) for k,v in named.items()}, notes=notes)
+    return out, write_evaluation(entries, out, c.scheme, info, seed, paper_data(c), split=split, grid=grid, cache=str(cache), runs={k:str(v) for k,v in named.items()}, notes=notes, weights=weights, configs={n:k for n,r in named.items() if (k := run_config(r))}, versions=library_versions(), phantom=(Path(c.manifest['root'])/'phantom.json').exists())
