@@ -191,12 +191,12 @@ _marks = dict(vertebra='o', disc='D')
 def embed(
     x:np.ndarray,        # (n, d)
     perplexity:float=30, # neighbours that a point tries to keep
-    seed:int=0,
+    seed:int=0, init:str='pca', # start: the principal components, the same for each seed, or 'random'
 )->np.ndarray: # (n, 2)
     "t-SNE of the scaled features; raises `InputError` if there are too few points"
     from sklearn.manifold import TSNE
     if len(x)<=perplexity: raise InputError(f't-SNE of {len(x)} points: the perplexity {perplexity:g} must be smaller; take more slices, or a smaller one')
-    return TSNE(perplexity=perplexity, init='pca', random_state=seed).fit_transform(_scaled(np.asarray(x,np.float32)))
+    return TSNE(perplexity=perplexity, init=init, random_state=seed).fit_transform(_scaled(np.asarray(x,np.float32)))
 
 def push_apart(
     at:np.ndarray,   # (n, 2) centres of boxes
@@ -255,7 +255,7 @@ def tsne_seeds(
     for (m,(x,y,g)),row in zip(clouds.items(), axs):
         out[m] = cluster_scores(x, y, g)|dict(perplexity=perplexity, seeds=[])
         for seed,ax in zip(seeds,row):
-            z = embed(x, perplexity, seed); s = cluster_scores(z, y, g); out[m]['seeds'].append(s|dict(seed=seed))
+            z = embed(x, perplexity, seed, 'random'); s = cluster_scores(z, y, g); out[m]['seeds'].append(s|dict(seed=seed))
             for n in anatomy.order([scheme.names[c-1] for c in np.unique(y)]): p = z[y==scheme.channel(n)]; ax.scatter(*p.T, s=9, color=rgb[scheme.channel(n)], marker=_marks.get(anatomy[n].kind,'^'), ec='k', lw=.2, label=n, rasterized=True)
             ax.set(xticks=[], yticks=[]); ax.set_title(f"seed {seed}: {_apart(s)}", fontsize=8)
         row[0].set_ylabel(f"{m}\nfeatures: {_apart(out[m])}", fontsize=8)
@@ -468,7 +468,7 @@ def dice_by_size(
             q = [p for p in ps if (anatomy[p['structure']].kind if anatomy[p['structure']].kind in _marks else 'other')==kind]; ax.plot([p['size'] for p in q], [p['dice'] for p in q], _marks.get(kind,'^'), ms=3, color=color, alpha=.3, mec='none', rasterized=True)
         for b,(x,c) in enumerate(size_bins(ps, at)): x *= 1.03**(i-(len(here)-1)/2); ax.plot(x, c['mean'], 'osD^vPX*'[i%8], ms=7, color=color, mec='k', mew=.6, zorder=4, label=None if b else m); c['low'] is not None and ax.plot([x,x], [c['low'],c['high']], color=color, lw=2, zorder=3)
     for e in edges[1:-1]: ax.axvline(e, color='#bbbbbb', lw=.6, zorder=0)
-    ax.set(xscale='log', xlabel='true size, cm³ (small: disc of a body, diamond of a disc, triangle of another; large: mean of a bin)', ylabel='Dice', ylim=(-.03,1.03)); ax.grid(axis='y', alpha=.3); ax.legend(fontsize=8, loc='upper left', bbox_to_anchor=(1,1), frameon=False)
+    ax.set(xscale='log', xlabel='true size, cm³', ylabel='Dice', ylim=(-.03,1.03)); ax.grid(axis='y', alpha=.3); ax.legend(fontsize=8, loc='upper left', bbox_to_anchor=(1,1), frameon=False)
     return fig
 
 def size_bins(ps, at)->list: # points; bin of each -> (size in the middle of the bin's points, dict of `bootstrap_ci`)
