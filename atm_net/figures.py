@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['FRAMES', 'class_errors', 'edge_errors', 'window_sums', 'best_window', 'zoom_boxes', 'qualitative', 'class_features',
-           'on_canvas', 'cluster_scores', 'embed', 'push_apart', 'tsne', 'word_shares', 'read_slice', 'word_attention',
-           'even_shares', 'choose_words', 'word_ratio', 'colour_limit', 'tint', 'ratio_bar', 'word_maps',
-           'level_confusion', 'neighbour_share', 'show_confusion', 'protocol_bars', 'dice_by_structure', 'pick_cases',
-           'fullest_slice', 'spread_slices', 'slice_under', 'case_labels', 'draw_figures', 'atm_figures']
+           'on_canvas', 'cluster_scores', 'embed', 'push_apart', 'tsne', 'tsne_seeds', 'word_shares', 'read_slice',
+           'word_attention', 'even_shares', 'choose_words', 'word_ratio', 'colour_limit', 'tint', 'ratio_bar',
+           'word_maps', 'level_confusion', 'neighbour_share', 'show_confusion', 'protocol_bars', 'dice_by_structure',
+           'structure_points', 'dice_by_size', 'size_bins', 'reliability', 'calibration_error', 'show_calibration',
+           'pick_cases', 'fullest_slice', 'spread_slices', 'slice_under', 'case_labels', 'segment_case', 'level_means',
+           'draw_figures', 'atm_figures']
 
 # %% ../nbs/16_figures.ipynb #c003
 import textwrap
@@ -18,7 +20,7 @@ from scipy import ndimage
 from .anatomy import IGNORE, LUMBAR, InputError, convert
 from .show import HUES, colors, command, legend, overlay, progress, save_figure, show_slice, write_json
 from .data import Cache
-from .metrics import exclude
+from .metrics import bootstrap_ci, exclude
 from .train import cache_dice, training_curves
 from .evaluate import PROMPTED, Entry, case_words, check_run, parse_protocols, run_names, run_protocols, shuffled_partner
 
@@ -189,12 +191,12 @@ _marks = dict(vertebra='o', disc='D')
 def embed(
     x:np.ndarray,        # (n, d)
     perplexity:float=30, # neighbours that a point tries to keep
-    seed:int=0,
+    seed:int=0, init:str='pca', # start: the principal components, the same for each seed, or 'random'
 )->np.ndarray: # (n, 2)
     "t-SNE of the scaled features; raises `InputError` if there are too few points"
     from sklearn.manifold import TSNE
     if len(x)<=perplexity: raise InputError(f't-SNE of {len(x)} points: the perplexity {perplexity:g} must be smaller; take more slices, or a smaller one')
-    return TSNE(perplexity=perplexity, init='pca', random_state=seed).fit_transform(_scaled(np.asarray(x,np.float32)))
+    return TSNE(perplexity=perplexity, init=init, random_state=seed).fit_transform(_scaled(np.asarray(x,np.float32)))
 
 def push_apart(
     at:np.ndarray,   # (n, 2) centres of boxes
@@ -238,6 +240,30 @@ def tsne(
     ax.set(xticks=[], yticks=[], xlabel=f"t-SNE of {len(y)} points, perplexity {perplexity:g}, seed {seed}"); ax.set_title(f"{title}\nsilhouette {scores['silhouette']:.2f}, purity {purity}".strip(), fontsize=9)
     _place_names(fig, ax, {n:np.median(p,0) for n,p in at.items()})
     return fig, scores|dict(perplexity=perplexity, seed=seed)
+
+# %% ../nbs/16_figures.ipynb #f002
+def tsne_seeds(
+    clouds:dict,         # method -> (features (n, d), channels (n,), groups (n,))
+    scheme, perplexity:float=30,
+    seeds=(0,1,2), anatomy=LUMBAR,
+)->tuple: # Figure; method -> dict of `cluster_scores`, perplexity, seeds: list of `cluster_scores` in the plane
+    "t-SNE of several networks, one row each, with several seeds; raises `InputError` if they were not sampled alike"
+    import matplotlib.pyplot as plt
+    keys = [tuple(zip(y.tolist(),map(str,g))) for _,y,g in clouds.values()]
+    if len(set(keys))>1: raise InputError('t-SNE: the networks were sampled differently: give all of them the same slices and regions')
+    rgb = colors(scheme, anatomy); out = {}; fig,axs = plt.subplots(len(clouds), len(seeds), figsize=(2.9*len(seeds)+1.2,2.9*len(clouds)+.3), squeeze=False, layout='constrained')
+    for (m,(x,y,g)),row in zip(clouds.items(), axs):
+        out[m] = cluster_scores(x, y, g)|dict(perplexity=perplexity, seeds=[])
+        for seed,ax in zip(seeds,row):
+            z = embed(x, perplexity, seed, 'random'); s = cluster_scores(z, y, g); out[m]['seeds'].append(s|dict(seed=seed))
+            for n in anatomy.order([scheme.names[c-1] for c in np.unique(y)]): p = z[y==scheme.channel(n)]; ax.scatter(*p.T, s=9, color=rgb[scheme.channel(n)], marker=_marks.get(anatomy[n].kind,'^'), ec='k', lw=.2, label=n, rasterized=True)
+            ax.set(xticks=[], yticks=[]); ax.set_title(f"seed {seed}: {_apart(s)}", fontsize=8)
+        row[0].set_ylabel(f"{m}\nfeatures: {_apart(out[m])}", fontsize=8)
+    h,l = axs[0,0].get_legend_handles_labels(); fig.legend(h, l, loc='outside right upper', fontsize=7, frameon=False)
+    fig.supxlabel(f"t-SNE of {len(keys[0])} points, perplexity {perplexity:g}; chance of a pure neighbour {next(iter(out.values()))['chance'] or 0:.2f}", fontsize=8)
+    return fig,out
+
+def _apart(s)->str: return f"silhouette {s['silhouette']:.2f}, purity "+('–' if s['purity'] is None else f"{s['purity']:.2f}")
 
 # %% ../nbs/16_figures.ipynb #c032
 def word_shares(
@@ -417,6 +443,72 @@ def dice_by_structure(
     ax.legend(fontsize=7, loc='upper left', bbox_to_anchor=(1,1), frameon=False)
     return fig
 
+# %% ../nbs/16_figures.ipynb #f005
+def structure_points(
+    pred:np.ndarray,  # (s, h, w) channels, what does not count is background already (`exclude`)
+    truth:np.ndarray, # (s, h, w) channels, the same
+    spacing, scheme,  # (3,) mm
+)->list: # of dicts: structure, size (cm3, 0 if it is not there), dice
+    "Size and Dice of each structure that is there or was invented"
+    k = scheme.channels; count = lambda a: np.bincount(a.ravel(), minlength=k)[:k]; t,p,both = count(truth),count(pred),count(truth[pred==truth])
+    return [dict(structure=n, size=float(t[c]*np.prod(spacing)/1000), dice=float(2*both[c]/(t[c]+p[c]))) for c,n in enumerate(scheme.names,1) if t[c] or p[c]]
+
+def dice_by_size(
+    points:dict,   # method -> list of dicts with structure, size, dice, patient
+    bins:int=5, anatomy=LUMBAR,
+): # -> Figure
+    "Dice against the true size: a point for each structure of each volume, and the mean of each bin with its interval; raises `InputError` without a structure"
+    import matplotlib.pyplot as plt
+    here = {m:[p for p in ps if p['size']>0] for m,ps in points.items()}; sizes = np.array([p['size'] for ps in here.values() for p in ps])
+    if not len(sizes): raise InputError('no structure to show: the truth is empty')
+    edges = np.unique(np.quantile(sizes, np.linspace(0,1,bins+1))); fig,ax = plt.subplots(figsize=(7,3.4), layout='constrained')
+    for i,(m,ps) in enumerate(here.items()):
+        at = np.clip(np.searchsorted(edges, [p['size'] for p in ps], side='right')-1, 0, max(0,len(edges)-2)); color = HUES[i%len(HUES)]
+        for kind in ('vertebra','disc','other'):
+            q = [p for p in ps if (anatomy[p['structure']].kind if anatomy[p['structure']].kind in _marks else 'other')==kind]; ax.plot([p['size'] for p in q], [p['dice'] for p in q], _marks.get(kind,'^'), ms=3, color=color, alpha=.3, mec='none', rasterized=True)
+        for b,(x,c) in enumerate(size_bins(ps, at)): x *= 1.03**(i-(len(here)-1)/2); ax.plot(x, c['mean'], 'osD^vPX*'[i%8], ms=7, color=color, mec='k', mew=.6, zorder=4, label=None if b else m); c['low'] is not None and ax.plot([x,x], [c['low'],c['high']], color=color, lw=2, zorder=3)
+    for e in edges[1:-1]: ax.axvline(e, color='#bbbbbb', lw=.6, zorder=0)
+    ax.set(xscale='log', xlabel='true size, cm³', ylabel='Dice', ylim=(-.03,1.03)); ax.grid(axis='y', alpha=.3); ax.legend(fontsize=8, loc='upper left', bbox_to_anchor=(1,1), frameon=False)
+    return fig
+
+def size_bins(ps, at)->list: # points; bin of each -> (size in the middle of the bin's points, dict of `bootstrap_ci`)
+    "Mean Dice of each bin, patients drawn"
+    out = []
+    for b in sorted(set(at)):
+        q = [p for p,k in zip(ps,at) if k==b]; by = {}
+        for p in q: by.setdefault(p['patient'],[]).append(p['dice'])
+        out.append((float(np.exp(np.mean([np.log(p['size']) for p in q]))), bootstrap_ci(by, n=500)))
+    return out
+
+# %% ../nbs/16_figures.ipynb #f008
+def reliability(
+    conf:np.ndarray,  # (...) largest class probability
+    pred:np.ndarray, truth:np.ndarray, # (...) channels, background where nothing counts
+    bins:int=10,
+)->np.ndarray: # (3, bins): pixels, sum of the confidence, pixels that are right
+    "Counts of the pixels in which truth or prediction has a structure; counts of several slices may be added"
+    use = (pred>0)|(truth>0); at = np.clip((conf[use]*bins).astype(int), 0, bins-1)
+    return np.stack([np.bincount(at, w, bins) for w in (None, conf[use].astype(float), (pred==truth)[use].astype(float))])
+
+def calibration_error(
+    table:np.ndarray, # of `reliability`
+)->float|None: # 0..1; None without a pixel
+    "Expected calibration error"
+    n,conf,right = table
+    return float(np.abs(conf-right).sum()/n.sum()) if n.sum() else None
+
+def show_calibration(
+    tables:dict, # method -> of `reliability`
+): # -> Figure
+    "Share of right pixels against confidence, and below it how many pixels there are"
+    import matplotlib.pyplot as plt
+    fig,(ax,low) = plt.subplots(2, 1, figsize=(5.6,5), height_ratios=(3,1), sharex=True, layout='constrained'); ax.plot([0,1],[0,1], color='#999999', lw=1, ls=':')
+    for i,(m,(n,conf,right)) in enumerate(tables.items()):
+        ok = n>0; color = HUES[i%len(HUES)]; e = calibration_error(tables[m]); edges = np.linspace(0,1,len(n)+1)
+        ax.plot(conf[ok]/n[ok], right[ok]/n[ok], 'osD^vPX*'[i%8]+'-', ms=5, lw=1.2, color=color, label=f"{m}: error {'–' if e is None else f'{e:.3f}'}"); low.stairs(n/max(n.sum(),1), edges, color=color, lw=1.4, ls=('-','--',':','-.')[i%4])
+    ax.set(ylabel='share of right pixels', xlim=(0,1), ylim=(0,1.02)); ax.text(.98, .04, 'below the line: too sure', ha='right', fontsize=7, color='#666666')
+    low.set(xlabel='confidence: largest class probability', ylabel='share\nof pixels', ylim=(0,None)); ax.grid(alpha=.3); ax.legend(fontsize=7, loc='upper left', frameon=False); return fig
+
 # %% ../nbs/16_figures.ipynb #c055
 def pick_cases(
     scores:dict, # case -> Dice
@@ -473,31 +565,42 @@ def _write(fig, stem, done):
         for end,dpi in (('.png',110),('.svg',110)): save_figure(fig, f'{stem}{end}', dpi); print(f'{stem}{end}'); done.append(f'{Path(stem).name}{end}')
 
 # %% ../nbs/16_figures.ipynb #c059
+def segment_case(predictor, cache:Cache, case:str, prompts)->tuple: # (s, h, w) channels of the cache's scheme; (s, h, w) float32 confidence
+    "Labels of a case on the cache's grid, and how sure the network is of each"
+    from atm_net import predict
+    images = np.asarray(cache.image(case),np.float32); labels,conf = np.zeros(images.shape,np.uint8),np.zeros(images.shape,np.float32)
+    for k,p in predict.slice_probs(predictor.model, images, predictor.texts(prompts), predictor.device): c,l = p.max(0); labels[k],conf[k] = l.numpy(),c.numpy()
+    return convert(labels, predictor.scheme, cache.scheme)[0],conf
+
 def _score_cases(cache, cases, methods):
-    "Dice of the first method per case; confusion of each method; the words of each method and case, so that no later figure asks again"
-    dice,conf,words = {},{m:np.zeros((cache.scheme.channels,)*2,np.int64) for m in methods},{}
+    "Dice of the first method per case; per method confusion, points of `structure_points` and `reliability`; the words of each method and case, so that no later figure asks again"
+    dice,words = {},{}; conf,points,sure = ({m:f() for m in methods} for f in (lambda: np.zeros((cache.scheme.channels,)*2,np.int64), list, lambda: np.zeros((3,10))))
     for c in progress(cases, 'predict'):
-        truth = np.asarray(cache.labels(c))
+        truth = np.asarray(cache.labels(c)); row = cache.row(c)
         for i,(m,(p,q)) in enumerate(methods.items()):
-            words[m,c] = case_words(p, cache, c, q, shuffled_partner(cache,c,cases) if q=='shuffled' else None); labels = case_labels(p, cache, c, words[m,c])
-            conf[m] += level_confusion(*exclude(labels, truth, cache.scheme, cache.row(c)['annotated']), cache.scheme)
+            words[m,c] = case_words(p, cache, c, q, shuffled_partner(cache,c,cases) if q=='shuffled' else None); labels,prob = segment_case(p, cache, c, words[m,c])
+            both = exclude(labels, truth, cache.scheme, row['annotated']); conf[m] += level_confusion(*both, cache.scheme); both = [np.where(a<cache.scheme.channels, a, 0) for a in both]
+            points[m] += [x|dict(case=c, patient=row['patient']) for x in structure_points(*both, cache.meta(c)['grid_spacing'], cache.scheme) if row['annotated'] is None or x['structure'] in row['annotated']]; sure[m] += reliability(prob, *both)
             if not i: dice[c] = cache_dice(labels, truth, cache.annotated(c))
-    return {c:v for c,v in dice.items() if np.isfinite(v)},conf,words
+    return {c:v for c,v in dice.items() if np.isfinite(v)},conf,words,points,sure
+
+def level_means(points:list)->dict: # of `structure_points` -> structure -> mean Dice
+    "Mean over volumes of each structure, a missed or invented one 0"
+    return {n:float(np.mean([p['dice'] for p in points if p['structure']==n])) for n in dict.fromkeys(p['structure'] for p in points)}
 
 def _panel(cache, case, methods, said, word, out, done, info):
     "Qualitative panel of a case, and the word maps of each method that reads"
     truth = np.asarray(cache.labels(case)); k = fullest_slice(truth); one = slice(k,k+1); img = np.asarray(cache.image(case)[k],np.float32); mm = tuple(cache.meta(case)['grid_spacing'][1:])
     found = {m:case_labels(p, cache, case, said[m,case], one) for m,(p,_) in methods.items()}; counted = [exclude(f, truth[one], cache.scheme, cache.row(case)['annotated'])[0][0] for f in found.values()]
     texts = {m:str(said[m,case][k]) for m in methods if said[m,case]}; info[case] |= dict(slice=k, prompts=texts, boxes=zoom_boxes(truth[k], counted))
-    tag = '-oracle' if cache.crop=='oracle' or any(PROMPTED[q]!='no' for _,q in methods.values()) else ''
-    _write(qualitative(img, truth[k], {m:f[0] for m,f in found.items()}, cache.scheme, mm, boxes=info[case]['boxes'], texts=texts, title=f'{case} ({word}), slice {k+1} of {len(truth)}', anatomy=cache.anatomy), out/f'qualitative-{word.split()[0]}-{case}{tag}', done)
+    _write(qualitative(img, truth[k], {m:f[0] for m,f in found.items()}, cache.scheme, mm, boxes=info[case]['boxes'], texts=texts, title=f'{case} ({word}), slice {k+1} of {len(truth)}', anatomy=cache.anatomy), out/f'qualitative-{word.split()[0]}-{case}{_told(cache, methods)}', done)
     for m in texts:
         p,q = methods[m]; words,stages = word_attention(p, img, said[m,case][k])
         _write(word_maps(img, words, stages[3], title=f'{m}, stage 4 of 5: {texts[m]}', anatomy=cache.anatomy), out/f"words-{_file(m,q)}-{case}", done)
 
 def _clouds(cache, cases, methods, said, slices, perplexity, seed, out, done):
-    "t-SNE per method, on the same slices -> method -> scores"
-    at = spread_slices(cache, cases, slices); imgs,labs,scores = {},{},{}
+    "t-SNE per method, on the same slices, and all of them with three seeds -> method -> scores"
+    at = spread_slices(cache, cases, slices); clouds,scores = {},{}
     for m,(p,q) in progress(methods.items(), 't-SNE', len(methods)):
         if not hasattr(p.model,'features'): print(f'{m}: no t-SNE, this network does not show its decoder features'); continue
         x,y,g = [],[],[]
@@ -505,9 +608,17 @@ def _clouds(cache, cases, methods, said, slices, perplexity, seed, out, done):
             ks = [k for d,k in at if d==c]; prompts = said[m,c]
             f = class_features(p.model, np.asarray(cache.image(c)[ks],np.float32), np.asarray(cache.labels(c)[ks]), p.features([prompts[k] for k in ks]) if prompts else None, device=p.device)
             if len(f[1]): x.append(f[0]); y.append(f[1]); g += [cache.row(c)['patient']]*len(f[1])
-        x,y = (np.concatenate(v) for v in (x,y)) if x else (np.zeros((0,1)),np.zeros(0,int))
+        x,y = (np.concatenate(v) for v in (x,y)) if x else (np.zeros((0,1)),np.zeros(0,int)); clouds[m] = x,y,np.array(g)
         fig,scores[m] = tsne(x, y, cache.scheme, groups=np.array(g), perplexity=perplexity, seed=seed, title=m, anatomy=cache.anatomy); _write(fig, out/f"tsne-{_file(m,q)}", done)
+    if clouds:
+        fig,by_seed = tsne_seeds(clouds, cache.scheme, perplexity, (seed,seed+1,seed+2), cache.anatomy); _write(fig, out/f'tsne-seeds{_told(cache, methods)}', done)
+        for m in scores: scores[m]['seeds'] = by_seed[m]['seeds']
     return scores
+
+def _told(cache, methods)->str:
+    "The end of a file's name: `-oracle` if something in it comes from a true mask"
+    return '-oracle' if cache.crop=='oracle' or any(PROMPTED[q]!='no' for _,q in methods.values()) else ''
+
 
 # %% ../nbs/16_figures.ipynb #c060
 def draw_figures(
@@ -524,15 +635,16 @@ def draw_figures(
     for name,p in predictors.items():
         check_run(name, p, cache, 'cache'); qs,note = run_protocols(name, p.has_text, protocols); notes += [note] if note else []
         methods |= {Entry(name, q, cache.crop).name:(p,q) for q in qs}
-    dice,conf,said = _score_cases(cache, ids, methods)
+    dice,conf,said,points,sure = _score_cases(cache, ids, methods); told = _told(cache, methods)
     if not dice: raise InputError(f"{cache.path}: part '{split}' has no labelled structure to show")
     chosen = pick_cases(dice, cases); info = {c:dict(rank=w, dice=dice[c]) for c,w in chosen.items()}
     for c,w in progress(chosen.items(), 'panels', len(chosen)): _panel(cache, c, methods, said, w, out, done, info)
     for m,a in conf.items(): _write(show_confusion(a, cache.scheme, m, cache.anatomy), out/f"confusion-{_file(m,methods[m][1])}", done)
+    for stem,fig in (('levels',dice_by_structure({m:level_means(p) for m,p in points.items()}, 'Dice, penalised', cache.anatomy)), ('size',dice_by_size(points, anatomy=cache.anatomy)), ('calibration',show_calibration(sure))): _write(fig, out/f'{stem}-all{told}', done)
     first = {m:v for m,v in methods.items() if m==next(k for k in methods if k.startswith(m.rsplit(': ',1)[0]+': '))}    # one protocol of each run
     clouds = _clouds(cache, ids, first, said, slices, perplexity, seed, out, done)
     for n,f in (logs or {}).items(): _write(training_curves(f, n), out/f'curves-{n}', done)
-    d = dict(cache=str(cache.path), split=split, cases=info, ranked_by=next(iter(methods)), neighbour_share={m:neighbour_share(a,cache.scheme,cache.anatomy) for m,a in conf.items()}, tsne=clouds, notes=notes, files=done)
+    d = dict(cache=str(cache.path), split=split, cases=info, ranked_by=next(iter(methods)), neighbour_share={m:neighbour_share(a,cache.scheme,cache.anatomy) for m,a in conf.items()}, tsne=clouds, calibration_error={m:calibration_error(t) for m,t in sure.items()}, levels={m:level_means(p) for m,p in points.items()}, notes=notes, files=done)
     write_json(out/'figures.json', d); return d
 
 @command
@@ -547,9 +659,9 @@ def atm_figures(
     out:str=None,     # folder (default: figures/ in the first run's folder)
     device:str='cpu', # cpu or cuda
     encoder:str=None, # text encoder, name or folder (default: the one that each run was trained with)
-    seed:int=0,       # of the t-SNE
+    seed:int=0,       # of the t-SNE, the first of three
 ):
-    "Draw qualitative panels, word-attention maps, confusion of levels, t-SNE and training curves of runs"
+    "Draw qualitative panels, word-attention maps, confusion of levels, Dice by level and size, calibration, t-SNE and training curves of runs"
     from atm_net.predict import load_predictor
     import matplotlib; matplotlib.use('Agg')
     asked = parse_protocols(protocols); named = run_names([runs] if isinstance(runs,str) else runs); c = Cache(cache); first = next(iter(named.values()))

@@ -4,17 +4,20 @@
 
 # %% auto #0
 __all__ = ['LIMIT', 'LIMITS', 'slug', 'text_html', 'section', 'provenance_html', 'figures_html', 'image_html', 'build_page',
-           'demo_page', 'read_evaluation', 'headline', 'evaluation_report', 'atm_evaluate']
+           'demo_page', 'read_evaluation', 'best_fair', 'headline', 'worst_of', 'wrong_slice', 'draw_worst',
+           'evaluation_report', 'atm_evaluate']
 
 # %% ../nbs/18_report.ipynb #c003
-import base64, html, re
+import base64, html, re, shlex
 from pathlib import Path
 from types import SimpleNamespace
+import numpy as np
 from fastcore.script import Param
-from .anatomy import LUMBAR, InputError
-from .show import cell, command, figure_html, page, read_json, table_html, write_text
+from .anatomy import IGNORE, LUMBAR, InputError
+from .show import atomic_path, cell, command, figure_html, legend_html, page, progress, read_json, table_html, thumbnail, write_json, write_text
 from .data import Cache
-from .evaluate import HEADER, OVERALL, dsc_by_structure, evaluate_into, headline_text, overall_rows, overall_table, structure_rows
+from .metrics import mean_of
+from .evaluate import FORM, HEADER, OVERALL, PAPER, PROMPTED, case_data, dsc_by_structure, evaluate_into, headline_text, shuffled_partner, overall_rows, overall_table, predicted_labels, read_scores, structure_rows
 from .figures import dice_by_structure, protocol_bars
 
 # %% ../nbs/18_report.ipynb #c008
@@ -145,26 +148,72 @@ def read_evaluation(
         return d,[one(e) for e in d['entries']],sums
     except (KeyError,TypeError) as ex: raise InputError(f"{Path(folder)/'evaluation.json'}: is not an evaluation of atm_evaluate (field {ex} missing): evaluate again") from ex
 
+def best_fair(
+    rows, # of `overall_rows`
+)->dict|None:
+    "The best row that reads no true mask"
+    fair = [r for r in rows if r['reads_mask']=='no' and r['crop']!='oracle' and r['penalised_dsc'] is not None]
+    return max(fair, key=lambda r: r['penalised_dsc']) if fair else None
+
 def headline(
     rows, # of `overall_rows`
 )->str: # plain text
     "The result in sentences: the best row that needs no mask, then what the mask would add"
-    fair = [r for r in rows if r['reads_mask']=='no' and r['crop']!='oracle' and r['penalised_dsc'] is not None]; told = [r for r in rows if r['protocol'].startswith('oracle') and r['penalised_dsc'] is not None]
+    told = [r for r in rows if r['protocol'].startswith('oracle') and r['penalised_dsc'] is not None]
     name = lambda r: f"`{r['run']}` with protocol `{r['protocol']}`"; best = lambda rs: max(rs, key=lambda r: r['penalised_dsc'])
-    if not fair: return 'Every row reads a true mask: nothing here is a result on a new scan.'
-    b = best(fair); span = '' if b['penalised_dsc_low'] is None else f" (95 % interval {b['penalised_dsc_low']:.3f} to {b['penalised_dsc_high']:.3f})"
+    if not (b := best_fair(rows)): return 'Every row reads a true mask: nothing here is a result on a new scan.'
+    span = '' if b['penalised_dsc_low'] is None else f" (95 % interval {b['penalised_dsc_low']:.3f} to {b['penalised_dsc_high']:.3f})"
     text = f"On {b['volumes']} volumes of {b['patients']} patients, the best row that needs no mask is {name(b)}: Dice **{b['penalised_dsc']:.3f}**{span}, and {b['shifted']} of {b['shift_n']} cases are shifted by a level."
     told = [r for r in told if r['run']==b['run']]                                     # the same network, only other words
     if told: o = best(told); text += f" Told the levels by the true mask, the same network gets {o['penalised_dsc']:.3f} (`{o['protocol']}`): the difference is what knowing the answer is worth."
     return text
+
+# %% ../nbs/18_report.ipynb #r002
+def worst_of(
+    scores:dict, # case -> structure -> record of `structure_scores`
+    n:int=3,
+)->list: # of (case, mean Dice, structures missed, structures invented), worst first
+    "The cases with the lowest mean Dice over their structures"
+    row = lambda c,v: (c, mean_of(r['dsc'] for r in v.values()), *([k for k,r in v.items() if r['status']==s] for s in ('missed','false positive')))
+    return sorted((r for r in (row(c,v) for c,v in scores.items()) if r[1] is not None), key=lambda r: (r[1],r[0]))[:n]
+
+def wrong_slice(
+    pred:np.ndarray, truth:np.ndarray, # (s, h, w) channels
+)->int:
+    "The slice with the most wrong pixels"
+    return int(((pred!=truth)&(truth!=IGNORE)).sum((1,2)).argmax())
+
+def draw_worst(
+    folder, cache, predictors:dict, # folder of `atm_evaluate`; name -> `Predictor`
+    n:int=3, side:int=230,          # cases; px of a picture's longer side
+)->list: # what worst.json holds
+    "Image, truth and prediction of the worst cases, as PNGs in worst/"
+    from PIL import Image
+    folder = Path(folder); d,entries,sums = read_evaluation(folder); rows = overall_rows(entries, sums); e = entries[rows.index(best_fair(rows) or rows[0])]; out = []
+    for case,dice,missed,invented in progress(worst_of(read_scores(folder/'scores'/f'{e.run}-{e.protocol}.json'), n), 'worst cases'):
+        data = case_data(cache, case, d['grid']); x,truth,mm = data; partner = shuffled_partner(cache, case, cache.cases(None if d['split']=='all' else d['split'])) if e.protocol=='shuffled' else None
+        pred = predicted_labels(predictors[e.run], cache, case, e.protocol, data, d['grid'], partner); k = wrong_slice(pred, truth); img = np.asarray(x if isinstance(x,np.ndarray) else x.data)[k]
+        strip = [thumbnail(img, l, cache.scheme, mm[1:], side, anatomy=cache.anatomy) for l in (None,truth[k],pred[k])]; gap = np.full((strip[0].shape[0],6,3),255,np.uint8); f = f"worst/{case}{'' if PROMPTED[e.protocol]=='no' and e.crop!='oracle' else '-oracle'}.png"
+        with atomic_path(folder/f) as t: Image.fromarray(np.concatenate([strip[0],gap,strip[1],gap,strip[2]],1)).save(t)
+        seen = [cache.scheme.names[c-1] for c in np.unique(np.stack([truth[k],pred[k]])) if 0<c<cache.scheme.channels]
+        out.append(dict(case=case, entry=e.name, dice=dice, missed=missed, invented=invented, slice=k, slices=len(truth), structures=seen, file=f))
+    write_json(folder/'worst.json', out); return out
+
+def _worst_html(folder, scheme, anatomy)->str: # '' without pictures
+    "The section of the worst cases"
+    f = Path(folder)/'worst.json'; ws = read_json(f) if f.is_file() else []
+    word = lambda w: f"{w['case']}: mean Dice {w['dice']:.3f}. Slice {w['slice']+1} of {w['slices']}: image, truth, prediction."+(f" Missed: {', '.join(w['missed'])}." if w['missed'] else '')+(f" Invented: {', '.join(w['invented'])}." if w['invented'] else '')
+    if not ws: return ''
+    return text_html(f"The lowest Dice under {ws[0]['entry']}; the slice with the most wrong pixels.")+''.join(image_html(Path(folder)/w['file'], word(w)) for w in ws)+legend_html(scheme, [n for n in scheme.names if any(n in w['structures'] for w in ws)], anatomy)
 
 # %% ../nbs/18_report.ipynb #c028
 _how = '''Dice is the mean over structures of the mean over volumes, with a 95 % bootstrap interval over patients. **Penalised**: a missed structure and a false positive score 0 and the diagonal of the image. **Paper**: undefined values are dropped. **Matched**: a structure is scored against the predicted one that overlaps it most, whatever its name. **Shifted**: cases in which most matched vertebrae bear a wrong level.
 
 Hatched bars, and rows that read a true mask, show what telling the network the levels is worth; they are no result on a new scan.'''
 _captions = dict(qualitative='Image, truth and methods; dashed: most pixels of a wrong structure, dotted: most wrong outline.', words='Where a word gets more (purple) or less (orange) than its usual share of the attention; its mean share stands above.',
+    levels='Dice of each structure from head to feet, on the grid of the cache.', size='Dice against the true size; large marks: mean of a bin with its 95 % interval over patients.', calibration='Is it right as often as it is sure? Pixels in which truth or prediction has a structure.',
     confusion='Rows: the true structure; columns: what its pixels were called.', tsne='Decoder features, one point per structure and slice. Silhouette and purity are taken in the feature space; purity asks the nearest neighbour in another patient.', curves='The training.')
-_heads = dict(qualitative='Cases', confusion='Which level for which', words='What a word looks at', tsne='Features', curves='Training')
+_heads = dict(qualitative='Cases', confusion='Which level for which', levels='By level', size='By size', calibration='Is it sure?', words='What a word looks at', tsne='Features', curves='Training')
 
 def _drawn(figures, room):
     "(title, HTML) of the PNGs of `atm_figures` that fit into `room` bytes; whole kinds in order, each named if left out"
@@ -192,10 +241,16 @@ def evaluation_report(
     full = ''.join(f'<details><summary>{html.escape(e.name)}: all scores</summary>{text_html(headline_text(c).replace("- ","").splitlines())}'+''.join(f'<h3>policy {p}</h3>'+table_html(structure_rows(c['exact'][p]), HEADER) for p in c['exact'])+'</details>' for e,c in zip(entries,sums))
     sections = _gather(own, [('Overall',overall_table(rows),OVERALL,_how), ('By structure',t,h,'')], budget=LIMIT//3)
     if d.get('differences'): sections.append(('Differences', _differences(d['differences'])))
+    if worst := _worst_html(folder, anatomy.scheme(d['labels']) if d['labels'] in anatomy.schemes else SimpleNamespace(names=anatomy.names), anatomy): sections.append(('Worst cases', worst))
+    if d.get('paper'): sections.append(("The paper's figures", text_html(f"Table 2 of the paper for {d['paper']}, the same data set, on its own split; read as prompts from the true mask and policy `paper`.")+table_html([[m,*v] for m,v in PAPER[d['paper']]['table2'].items()], ['method',*FORM.values()])))
     used = sum(len(x) for _,x in sections)+len(full); sections += _drawn(figures, LIMIT*9//10-used) if figures else []
-    info = {k:d[k] for k in ('cache','split','grid','labels','runs','notes') if d.get(k)} | (provenance or {})
-    sections += [('All scores',full), ('Where this came from',provenance_html(info))]
+    info = {k:d[k] for k in ('cache','split','grid','labels','runs','notes') if d.get(k)} | {f'weights of {n}':w for n,w in d.get('weights',{}).items()} | {k:d[k] for k in ('versions','commands') if d.get(k)} | (dict(data='phantoms') if d.get('phantom') else {}) | (provenance or {})
+    sections += [('All scores',full), *([('Configuration',_configs(d['configs']))] if d.get('configs') else []), ('Where this came from',provenance_html(info))]
     out = Path(out) if out else Path(folder)/'report.html'; write_text(out, build_page(title, headline(rows), sections)); return out
+
+def _configs(configs:dict)->str: # run -> field -> value, source
+    "The settings of each run, each with where it comes from"
+    return ''.join(f'<details><summary>{html.escape(n)}</summary>'+table_html([[k,str(v['value']),v['source']] for k,v in c.items()], ['setting','value','source'])+'</details>' for n,c in configs.items())
 
 def _differences(rows)->str:
     "Paired differences of Dice as text and table"
@@ -219,4 +274,7 @@ def atm_evaluate(
     "Score runs side by side under several sources of words: tables, intervals and a report page"
     if figures is not None: read_json(Path(figures)/'figures.json')                     # before hours of scoring
     folder,tables = evaluate_into(cache, [runs] if isinstance(runs,str) else runs, protocols, out, split, grid, device, encoder, seed); print(tables, end='')
-    print(f'\nreport: {evaluation_report(folder, figures=figures, anatomy=Cache(cache).anatomy)}')
+    from atm_net.predict import load_predictor
+    c,d = Cache(cache),read_json(folder/'evaluation.json'); draw_worst(folder, c, {n:load_predictor(r, device, encoder) for n,r in d['runs'].items()})
+    line = shlex.join(['atm_evaluate', str(cache), *map(str,d['runs'].values()), '--protocols', protocols, '--split', split, '--grid', grid, '--out', str(folder), '--seed', str(seed), *(['--figures',str(figures)] if figures else []), *(['--encoder',encoder] if encoder else [])])
+    print(f'\nreport: {evaluation_report(folder, figures=figures, provenance=dict(commands=[line]), anatomy=c.anatomy)}')
