@@ -96,16 +96,19 @@ def load_predictor(
     path=None,     # as `weights_file`
     device='cpu',  # as `pick_device`
     encoder=None,  # a `TextEncoder`, name or folder in place of the one that the weights name
+    column=False,  # one name for each vertebra and disc of a volume (`order_column`)
 )->'Predictor':
     "Load weights with all that they need"
     from atm_net.model import load_network
     device,path = pick_device(device),weights_file(path); model,meta = load_network(path)
     if len(meta['values'])+1!=meta['out_channels']: raise InputError(f"{path}: names {len(meta['values'])} structures for {meta['out_channels']} channels: these weights were not written by atm_train")
-    return Predictor(model, meta, device, encoder)
+    p = Predictor(model, meta, device, encoder); p.column = column
+    return p
 
 # %% ../nbs/12_predict.ipynb #c010
 class Predictor:
     "A network, its text encoder and its grid: volumes in, masks out"
+    column = False # one name for each vertebra and disc of a volume (`order_column`)
     def __init__(self, model, meta:dict, device='cpu', encoder=None):
         from atm_net.model import reads_order, reads_text
         self.model,self.meta,self.device = model.to(device).eval(),meta,device
@@ -362,7 +365,7 @@ def predict(
     prompt:str=None, report:str=None, # texts, for 'user' and 'report'
     truth:np.ndarray=None, # (s, h, w) channels of the model's scheme on the source's pixels, for the oracles
     other:list=None, complete=True, rounds:int=3,
-    column=True,        # one name for each vertebra and disc of the volume (`order_column`); False: every pixel by itself
+    column:bool=None,   # one name for each vertebra and disc of the volume (`order_column`)? None: as the predictor says
     box=None,           # (top, left, bottom, right) in source pixels; None: as the model was trained (crop 'self': found by this network)
 )->Prediction:
     "Segment a volume; a text-free model always answers as protocol `none`; raises `InputError`, also on words that would not be read"
@@ -371,7 +374,7 @@ def predict(
     if box is None and self.crop=='oracle': raise InputError('this model was trained on crops taken from the mask (oracle): give the box')
     images = self.to_grid(volume, box); prompts,trace = self.words_for(images, protocol, rounds, prompt=prompt, report=report, truth=truth, other=other, complete=complete)
     t,l,b,r = box or (0,0,*volume.shape[1:]); spacing = (volume.spacing[0], *self.grid.pixel((b-t,r-l), volume.spacing[1:]))
-    step = (lambda p: order_column(p, self.scheme, spacing, self.anatomy)) if column else None
+    step = (lambda p: order_column(p, self.scheme, spacing, self.anatomy)) if (self.column if column is None else column) else None
     return Prediction(self.source_labels(images, prompts, volume, box, step), self.scheme, protocol, prompts, trace)
 Predictor.predict = predict
 
@@ -513,19 +516,19 @@ def atm_predict(
     report:str=None, # text file of a radiology report, or a folder of them, for protocol report
     mask:str=None, # true mask, or a folder of them, for the oracle protocols
     labels:str=None, # scheme to write: mrspineseg, spider or joint (default: the model's)
-    column:bool=True, # off: every pixel by itself, not one name for each vertebra of the volume
+    column:bool=False, # one name for each vertebra and disc of a volume, not every pixel by itself
     encoder:str=None, # text encoder, name or folder (default: the one the model was trained with)
     device:str='cpu', # cpu, cuda or auto
 ):
     "Segment volumes: a mask in the geometry of the input, and a PNG to look at"
     jobs = _jobs(volume, out); beside = [(_companion(report, v, 'report'), _companion(mask, v, 'mask')) for v,*_ in jobs]
     spare_inputs(jobs, [v for v,*_ in jobs]+[b for bs in beside for b in bs])
-    p = load_predictor(weights, device, encoder); protocol = choose_protocol(p.has_text, protocol, prompt=prompt, report=report, truth=mask)
+    p = load_predictor(weights, device, encoder, column); protocol = choose_protocol(p.has_text, protocol, prompt=prompt, report=report, truth=mask)
     dst = p.anatomy.scheme(labels or p.meta.get('write_scheme', p.scheme.name))
     if prompt is not None: user_prompt(prompt, p.anatomy)
     for (path,mask_file,png),(said,true) in progress(list(zip(jobs,beside)), 'predict'):
         vol = read_volume(path); check_image(vol)
-        pr = p.predict(vol, protocol, prompt, report=None if said is None else report_text(said), truth=_truth(true, vol, p), column=column)
+        pr = p.predict(vol, protocol, prompt, report=None if said is None else report_text(said), truth=_truth(true, vol, p))
         out_labels,lost = convert(pr.labels, p.scheme, dst)
         write_labels(dst.decode(out_labels), vol, mask_file); save_figure(prediction_figure(vol, pr, p.anatomy), png)
         voted = f'; voted {pr.trace[-1]}' if pr.trace else ''

@@ -267,14 +267,15 @@ def atm_evaluate(
     grid:str='source',   # source: the pixels of the files; cache: the network's grid
     out:str=None,        # folder for tables and report (default: evaluation/ in the first run's folder)
     figures:str=None,    # folder of atm_figures, whose pictures go into the report
+    column:bool=False,   # one name for each vertebra and disc of a volume, not every pixel by itself
     device:str='cpu',    # cpu, cuda or auto
     encoder:str=None,    # text encoder, name or folder (default: the one that each run was trained with)
     seed:int=0,          # of the intervals
 ):
     "Score runs side by side under several sources of words: tables, intervals and a report page"
     if figures is not None: read_json(Path(figures)/'figures.json')                     # before hours of scoring
-    folder,tables = evaluate_into(cache, [runs] if isinstance(runs,str) else runs, protocols, out, split, grid, device, encoder, seed); print(tables, end='')
+    folder,tables = evaluate_into(cache, [runs] if isinstance(runs,str) else runs, protocols, out, split, grid, device, encoder, seed, column); print(tables, end='')
     from atm_net.predict import load_predictor
-    c,d = Cache(cache),read_json(folder/'evaluation.json'); draw_worst(folder, c, {n:load_predictor(r, device, encoder) for n,r in d['runs'].items()})
-    line = shlex.join(['atm_evaluate', str(cache), *map(str,d['runs'].values()), '--protocols', protocols, '--split', split, '--grid', grid, '--out', str(folder), '--seed', str(seed), *(['--figures',str(figures)] if figures else []), *(['--encoder',encoder] if encoder else [])])
+    c,d = Cache(cache),read_json(folder/'evaluation.json'); draw_worst(folder, c, {n:load_predictor(r, device, encoder, column) for n,r in d['runs'].items()})
+    line = shlex.join(['atm_evaluate', str(cache), *map(str,d['runs'].values()), '--protocols', protocols, '--split', split, '--grid', grid, '--out', str(folder), '--seed', str(seed), *(['--column'] if column else []), *(['--figures',str(figures)] if figures else []), *(['--encoder',encoder] if encoder else [])])
     print(f'\nreport: {evaluation_report(folder, figures=figures, provenance=dict(commands=[line]), anatomy=c.anatomy)}')
