@@ -43,7 +43,7 @@ def check(
     answer,       # function without arguments that returns the answer
     *rules,       # (test of the answer, hint when it fails)
     task:str='Replace the ... in the cell above, run it, then run this one again.', # said while there is still a `...`
-    right:str='', # said when every rule holds
+    right='',     # said when every rule holds: a text, or a function of the answer
 )->Outcome:
     "Compare a learner's answer; a hint for whatever is wrong with it, an exception included"
     try: a = answer()
@@ -55,7 +55,7 @@ def check(
         try: ok,why = bool(test(a)),''
         except Exception as e: ok,why = False,f' (Comparing it stopped with {_raised(e)}: is it the kind of thing that was asked for?)'
         if not ok: return Outcome(name, 'wrong', hint+why)
-    return Outcome(name, 'right', right)
+    return Outcome(name, 'right', right(a) if callable(right) else right)
 
 # %% ../nbs/22_workshop.ipynb #c013
 def seal(
