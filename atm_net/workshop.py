@@ -235,7 +235,7 @@ def slide_types(
 _style = '''<style>html,body{height:100%;margin:0;overflow:hidden;background:#fff}section section{display:none}section section.now{display:block}
 .reveal{height:100%}.now{box-sizing:border-box;width:1100px;padding:24px 48px;position:absolute;left:50%;top:0;transform-origin:top left;overflow-y:auto}
 .now .jp-Cell{padding:2px 0}.now .jp-InputPrompt,.now .jp-OutputPrompt{display:none}aside.notes{display:none}.notes-on .now aside.notes{display:block;background:#fff3d6;padding:.5em 1em;font-size:18px}
-.now img{max-width:100%}.now .jp-OutputArea-output img{width:100%;height:auto;max-height:440px;object-fit:contain;object-position:left}.now .jp-RenderedMarkdown{line-height:1.4}.now pre{font-size:17px;line-height:1.3;white-space:pre-wrap!important}
+.now img{max-width:100%}.now .jp-OutputArea-output img{width:100%;height:auto;max-height:440px;object-fit:contain;object-position:left}.now .jp-RenderedMarkdown{line-height:1.4}.now pre{font-size:17px;line-height:1.3;white-space:pre-wrap!important;word-break:normal!important;overflow-wrap:anywhere}
 #at{position:fixed;right:14px;bottom:8px;font:14px system-ui;color:#666;background:#fffc}@media print{html,body{overflow:visible;height:auto}section section{display:block!important;position:static!important;transform:none!important;break-after:page}#at{display:none}}</style>'''
 _player = '''<div id="at"></div><script>
 const pages=[...document.querySelectorAll('.slides section section')], at=document.getElementById('at'); let k=0;
@@ -276,9 +276,9 @@ def _shown(cell, kind):
     "A cell as a slide has it: live widgets named, formulas drawn, the code behind a figure away"
     c = _keep(cell, role(cell).source); c['metadata']['slideshow'] = dict(slide_type=kind)
     if c['cell_type']=='markdown': c['source'] = draw_maths(c['source']); return c
-    if _figure(c): c['metadata']['tags'] = ['no_code']
-    for o in c['outputs']:
-        if 'application/vnd.jupyter.widget-view+json' in o.get('data',{}): o['data'] = {'text/plain':'a widget: it lives in the notebook'}
+    live = [o for o in c['outputs'] if 'application/vnd.jupyter.widget-view+json' in o.get('data',{})]
+    for o in live: o['data'] = {'text/plain':'a widget: it lives in the notebook'}
+    if _figure(c): c['metadata']['tags'] = ['no_code']; c['outputs'] = [o for o in c['outputs'] if o not in live] # a progress bar
     return c
 
 def slides(
