@@ -48,7 +48,9 @@ def check(
     "Compare a learner's answer; a hint for whatever is wrong with it, an exception included"
     try: a = answer()
     except NameError as e: return Outcome(name, 'unsolved', f'{_raised(e)}. Run the cells above, from the top, and then this one.')
-    except Exception as e: return Outcome(name, 'wrong', f'Your code stopped with {_raised(e)}. Look at the shapes and the names in the line that did it.')
+    except Exception as e:
+        if 'ellipsis' in str(e).lower(): return Outcome(name, 'unsolved', task) # it met a `...` on its way
+        return Outcome(name, 'wrong', f'Your code stopped with {_raised(e)}. Look at the shapes and the names in the line that did it.')
     if unsolved(a): return Outcome(name, 'unsolved', task)
     if a is None: return Outcome(name, 'wrong', 'The answer is None: does your function return something?')
     for test,hint in rules:
@@ -269,7 +271,7 @@ def _height(png)->int: return int.from_bytes(png[20:24], 'big')
 def draw_maths(text:str)->str:
     "Markdown with its formulas as pictures; code is left alone"
     parts = re.split(r'(```.*?```|`[^`\n]+`)', text, flags=re.S)
-    return ''.join(p if i%2 else _maths.sub(lambda m: f'\n<p style="text-align:center">{formula(m[1], 15)}</p>\n' if m[1] else formula(m[2]), p) for i,p in enumerate(parts))
+    return ''.join(p if i%2 else _maths.sub(lambda m: f'\n<p style="text-align:center">{formula(m[1], 19)}</p>\n' if m[1] else formula(m[2]), p) for i,p in enumerate(parts))
 
 # %% ../nbs/22_workshop.ipynb #c042
 def _shown(cell, kind):
