@@ -279,8 +279,9 @@ def _shown(cell, kind):
     c = _keep(cell, role(cell).source); c['metadata']['slideshow'] = dict(slide_type=kind)
     if c['cell_type']=='markdown': c['source'] = draw_maths(c['source']); return c
     live = [o for o in c['outputs'] if 'application/vnd.jupyter.widget-view+json' in o.get('data',{})]
+    bars = [o for o in live if '%|' in ''.join(o['data'].get('text/plain',''))]; c['outputs'] = [o for o in c['outputs'] if o not in bars]
     for o in live: o['data'] = {'text/plain':'a widget: it lives in the notebook'}
-    if _figure(c): c['metadata']['tags'] = ['no_code']; c['outputs'] = [o for o in c['outputs'] if o not in live] # a progress bar
+    if _figure(c): c['metadata']['tags'] = ['no_code']
     return c
 
 def slides(
@@ -297,7 +298,7 @@ def slides(
     page = SlidesExporter(config=cfg, raw_template=_template).from_notebook_node(made)[0]
     return re.sub(r'<link[^>]+href="https?:[^>]*>|@import url\([^)]*\);?', '', page).replace('</head>', _style+'</head>', 1)
 
-# %% ../nbs/22_workshop.ipynb #c045
+# %% ../nbs/22_workshop.ipynb #c046
 def lesson_files(
     source=None,     # folder of the lessons; None: nbs/workshop of this clone
     lesson:int=None, # number of one
@@ -314,7 +315,7 @@ def _home()->Path:
     import atm_net
     here = Path('nbs')/'workshop'; return here if here.is_dir() else Path(atm_net.__file__).parents[1]/'nbs'/'workshop'
 
-# %% ../nbs/22_workshop.ipynb #c046
+# %% ../nbs/22_workshop.ipynb #c047
 EDITIONS = dict(student=student, instructor=instructor)
 
 @command
@@ -339,6 +340,6 @@ def _write_lesson(path, edition, with_slides)->dict: # file name -> text
     nb = read_lesson(path); files = {path.name:nbformat.writes(EDITIONS[edition](nb))+'\n'}
     return files|({f'{path.stem}.slides.html':slides(nb, edition=='instructor')} if with_slides else {})
 
-# %% ../nbs/22_workshop.ipynb #c050
+# %% ../nbs/22_workshop.ipynb #c051
 #| eval: false
 if __name__=='__main__': atm_workshop()
