@@ -261,7 +261,7 @@ def formula(
     b = io.BytesIO(); tex = ' '.join(tex.split()).replace('\\text{','\\mathrm{').replace('\\lVert','\\Vert').replace('\\rVert','\\Vert')
     try: depth = mathtext.math_to_image(f'${tex}$', b, dpi=200, format='png', prop=_font(size))
     except ValueError as e: raise InputError(f'formula {tex}: matplotlib cannot draw it ({_raised(e)})') from e
-    return f'<img alt="{html.escape(tex)}" style="height:{_height(b.getvalue())/200*96*1.25:.0f}px;vertical-align:{-depth/200*96*1.25:.0f}px" src="data:image/png;base64,{base64.b64encode(b.getvalue()).decode()}">'
+    return f'<img alt="{html.escape(tex)}" style="height:{_height(b.getvalue())/200*96*1.25:.0f}px;vertical-align:{-depth/72*96*1.25:.0f}px" src="data:image/png;base64,{base64.b64encode(b.getvalue()).decode()}">'
 
 def _font(size):
     from matplotlib.font_manager import FontProperties
