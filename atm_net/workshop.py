@@ -204,8 +204,9 @@ def _instruct(cell):
 
 def instructor(nb):
     "With times, notes, answers, likely mistakes and solutions"
+    from nbformat.v4 import new_markdown_cell
     first,*rest = nb['cells']
-    return _with(nb, [_keep(first, first['source'])]+[_note(dict(id='times'), 'Times', _times(nb))]+[_instruct(c) for c in rest])
+    return _with(nb, [_keep(first, first['source'])]+[new_markdown_cell(f'**Times**\n\n{_times(nb)}', id='times')]+[_instruct(c) for c in rest])
 
 # %% ../nbs/22_workshop.ipynb #c036
 def _figure(cell)->bool: return any('image/png' in o.get('data',{}) for o in cell.get('outputs',()))
