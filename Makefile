@@ -33,6 +33,7 @@ lab: setup           ## JupyterLab at the walkthroughs, the explorer first
 
 bench: setup         ## ratios against named peers, in one run
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/metrics.py
 
 export: setup        ## notebooks -> modules, then clean the notebooks
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_export && PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_clean
