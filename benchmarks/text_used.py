@@ -21,7 +21,7 @@ RECIPES = { # name -> fields of `Config`
     'words + order': dict(tokens='words', code='order'),
     'words + generic .5': dict(tokens='words', p_generic=.5),
     'words + order + plain .6 + generic .5': dict(tokens='words', code='order', plain=.6, p_generic=.5),
-    'words + order + plain .8 + generic .5': dict(tokens='words', code='order', plain=.8, p_generic=.5),
+    'words + order + scratch + generic .5': dict(tokens='words', code='order', plain=0., p_generic=.5),
     'no CCAE': dict(ccae=False),
     'no wrong or incomplete': dict(p_wrong=0., p_incomplete=0.),
     'plain decoder': dict(decoder='plain'),
