@@ -1,10 +1,11 @@
 "Run notebooks top to bottom and keep their outputs: `python tests/run_notebooks.py [nbs/07_fusion.ipynb ...]`; slow cells keep what they have"
-import re, subprocess, sys, time
+import os, re, subprocess, sys, time
 from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[1]
+os.environ.pop('MPLBACKEND', None)   # a backend from the shell would leave out the figures
 
 def run(path: Path):
     "Execute one notebook in its own folder, then clean its metadata"
