@@ -343,7 +343,7 @@ def order_column(
     size = np.bincount(parts.ravel())[ids]; rows = place(parts, ids); order = np.argsort(rows); ids = [ids[i] for i in order]; rows,size = rows[order],size[order]
     likes = np.stack([ndi.mean(probs[:,c], parts, ids) for c in B], 1)
     names = name_column(rows, likes, np.minimum(1, size/np.median(size)))
-    level = np.full(parts.max(), -1); 
+    level = np.full(parts.max(), -1)
     for i,j in zip(ids,names): level[i-1] = -1 if j is None else j
     _give(probs, B, reach(parts, spacing, 4.), level)
     D = [scheme.channel(d) if d in scheme.values else None for d in discs[:-1]]

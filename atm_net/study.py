@@ -24,7 +24,7 @@ from .data import Cache
 from .metrics import METRICS, POLICIES, _drawn, _draws, _headline, _sums, by_patient, interval, mean_of, summarise
 from .measures import rows_csv
 from .predict import load_predictor, weights_id
-from .train import PRESETS, Config, Stopped, Trainer, World, cache_hash, join_world, open_run, read_checkpoint, stage_border, start_run, train
+from .train import PRESETS, Config, Stopped, Trainer, World, cache_hash, join_world, open_run, read_checkpoint, restore_optimizer, stage_border, start_run, train
 from .evaluate import FORM, PAPER, PROMPTED, evaluate_runs, form_rows, form_structures, paper_data, parse_protocols, read_scores, run_protocols, scores_dict, table_tex
 
 # %% ../nbs/17_study.ipynb #c007
@@ -286,13 +286,11 @@ def take_plain(
     device:str='cpu', workers:int=0,
 ):
     "Begin a run where the shared plain stage ends: its weights, optimizer and log; HASF and CCAE as they start"
-    import torch
     plain,folder = Path(plain),Path(folder); t = Trainer(cache, folder, run.config, World(device=device), workers)
     start_run(folder, run.config, cache, World(), device=device, workers=workers, plain=plain.name)
-    state,old = read_checkpoint(sorted((plain/'checkpoints').glob('step-*.safetensors'))[-1]); params = dict(t.net.named_parameters())
+    state,old = read_checkpoint(sorted((plain/'checkpoints').glob('step-*.safetensors'))[-1])
     t.net.load_state_dict(t.net.state_dict()|{k[6:]:v for k,v in old.items() if k.startswith('model.')})
-    for k,v in old.items():
-        if k.startswith('opt.'): name,what = k[4:].rsplit('.',1); p = params[name]; t.opt.state[p][what] = v if what=='step' else torch.empty_like(p, dtype=v.dtype).copy_(v)
+    restore_optimizer(t.opt, t.net, old)
     t.scaler.load_state_dict(state.get('scaler') or {}); t.step = state['step']; write_text(folder/'log.csv', (plain/'log.csv').read_text(encoding='utf-8')); t.checkpoint()
 
 def train_run(

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PRESETS', 'AMP', 'hp', 'Config', 'sources', 'stage_border', 'learning_rate', 'check_config', 'World', 'step_samples',
            'Plan', 'Words', 'present_classes', 'logits_and_contrast', 'autocast', 'step_loss', 'hard_dice',
-           'full_disk_named', 'checksum', 'save_checkpoint', 'read_checkpoint', 'load_checkpoint', 'sweep',
-           'join_world', 'restarted', 'gather', 'leave_world', 'lead_first', 'cache_dice', 'validate',
+           'full_disk_named', 'checksum', 'save_checkpoint', 'read_checkpoint', 'restore_optimizer', 'load_checkpoint',
+           'sweep', 'join_world', 'restarted', 'gather', 'leave_world', 'lead_first', 'cache_dice', 'validate',
            'prediction_strip', 'network_kwargs', 'read_anatomy', 'run_meta', 'Log', 'board_class', 'class_prior',
            'start_at_prior', 'Trainer', 'mean', 'check_share', 'Stopped', 'fit', 'Progress', 'duration',
            'training_curves', 'provenance', 'open_run', 'start_run', 'cache_hash', 'split_hash', 'start_from', 'train',
@@ -236,18 +236,21 @@ def read_checkpoint(path)->tuple[dict,dict]: # state, tensors
     if int(meta.get('crc', checksum(t)))!=checksum(t): raise ValueError('the checksum differs')      # written before there was one: none to compare
     return json.loads(meta['state']),t
 
+def restore_optimizer(opt, model, tensors:dict): # tensors: of `read_checkpoint`
+    "The optimizer's state of each parameter that a checkpoint knows"
+    import torch
+    params = dict(model.named_parameters())
+    for k,v in tensors.items():
+        if k.startswith('opt.'): name,what = k[4:].rsplit('.',1); p = params[name]; opt.state[p][what] = v if what=='step' else torch.empty_like(p, dtype=v.dtype).copy_(v)
+
 def load_checkpoint(run:Path, model, opt, lead=True)->dict|None: # state, or None without a checkpoint
     "Restore the newest whole checkpoint; a broken one is named (by the lead process) and the one before is used; raises `InputError` if all are broken"
-    import torch
     from safetensors import SafetensorError
     found = sorted((run/'checkpoints').glob('step-*.safetensors'))
     for f in found[::-1]:
         try: state,t = read_checkpoint(f)
         except (SafetensorError,OSError,KeyError,TypeError,AttributeError,ValueError) as e: lead and print(f'{f}: broken checkpoint ({e})', file=sys.stderr); continue
-        model.load_state_dict({k[6:]:v for k,v in t.items() if k.startswith('model.')})
-        params = dict(model.named_parameters())
-        for k,v in t.items():
-            if k.startswith('opt.'): name,what = k[4:].rsplit('.',1); p = params[name]; opt.state[p][what] = v if what=='step' else torch.empty_like(p, dtype=v.dtype).copy_(v)
+        model.load_state_dict({k[6:]:v for k,v in t.items() if k.startswith('model.')}); restore_optimizer(opt, model, t)
         return state
     if found: raise InputError(f"{run/'checkpoints'}: no whole checkpoint is left: start anew in another folder, or take {run/'last.safetensors'} with --init")
 
