@@ -61,7 +61,7 @@ class ATMNetTrainerMirror(nnUNetTrainer):
 
 def _last_line(log)->str:
     "What a command said last"
-    lines = [l.strip() for l in Path(log).read_text(errors='replace').splitlines() if l.strip()]
+    lines = [l.strip() for l in Path(log).read_text(errors='replace', encoding='utf-8').splitlines() if l.strip()]
     return lines[-1][:200] if lines else 'it said nothing'
 
 def run_tool(
@@ -71,7 +71,7 @@ def run_tool(
     tool = Path(python).parent/name
     if not tool.exists(): raise InputError(f"{tool}: not there: pip install 'atm_net[nnunet]', or name the python that has nnunetv2 with --python")
     Path(log).parent.mkdir(parents=True, exist_ok=True)
-    with open(log,'w') as f: status = subprocess.run([str(tool), *map(str,args)], env=os.environ|env, stdout=f, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL).returncode
+    with open(log,'w', encoding='utf-8') as f: status = subprocess.run([str(tool), *map(str,args)], env=os.environ|env, stdout=f, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL).returncode
     if status: raise InputError(f'{name} ended with status {status}: {_last_line(log)} ({log})')
 
 def run_nnunet(

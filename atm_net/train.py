@@ -390,10 +390,10 @@ class Log:
         if path.exists() and keep:
             whole = path.read_text(encoding='utf-8').rpartition('\n')[0]                    # a kill may have cut the last row
             rows = [r for r in csv.DictReader(whole.splitlines()) if int(r['step'])<=keep]
-        with atomic_path(path) as t, open(t,'w',newline='') as f: w = csv.DictWriter(f,self.keys); w.writeheader(); w.writerows(rows)
+        with atomic_path(path) as t, open(t,'w',newline='', encoding='utf-8') as f: w = csv.DictWriter(f,self.keys); w.writeheader(); w.writerows(rows)
     def add(self, **row):
         try:
-            with open(self.path,'a',newline='') as f: csv.DictWriter(f,self.keys).writerow({k:f'{v:.6g}' if isinstance(v,float) else v for k,v in row.items()})
+            with open(self.path,'a',newline='', encoding='utf-8') as f: csv.DictWriter(f,self.keys).writerow({k:f'{v:.6g}' if isinstance(v,float) else v for k,v in row.items()})
         except OSError as e: raise InputError(f'{self.path}: cannot be written ({e.strerror}): make room, then go on with --resume') from e
         if self.board:
             for k,v in row.items(): k!='step' and self.board.add_scalar(k, v, row['step'])

@@ -58,7 +58,7 @@ def compare(scheme, repeats, stray): # a line of the table
 
 def resident()->float: # MB
     "Memory that this process holds (Linux)"
-    with open('/proc/self/status') as f: return next(int(l.split()[1]) for l in f if l.startswith('VmRSS'))/1024
+    with open('/proc/self/status', encoding='utf-8') as f: return next(int(l.split()[1]) for l in f if l.startswith('VmRSS'))/1024
 
 
 def memory(scheme, volumes): # MB after each volume

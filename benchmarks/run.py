@@ -150,7 +150,7 @@ def small_cohort(folder, n):
     from atm_net.anatomy import LUMBAR
     from atm_net.phantom import make_phantom
     from atm_net.volumes import new_geometry, write_labels, write_volume
-    s = LUMBAR.scheme('joint'); (folder/'images').mkdir(parents=True); (folder/'masks').mkdir(); (folder/'labels.yaml').write_text(''.join(f'{v}: {n}\n' for n,v in s.values.items()))
+    s = LUMBAR.scheme('joint'); (folder/'images').mkdir(parents=True); (folder/'masks').mkdir(); (folder/'labels.yaml').write_text(''.join(f'{v}: {n}\n' for n,v in s.values.items()), encoding='utf-8')
     for k in range(n):
         if k<10:
             lab = phantom_labels((12,160,128))[1]; img = np.random.default_rng(k).normal(lab*20., 10).astype(np.float32); g = new_geometry(img.shape, (4.,1.5,1.5))

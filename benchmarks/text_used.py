@@ -103,7 +103,7 @@ def main():
             if not args.table: train_run(run, folder, train, 'cpu')
             done.setdefault(name, {})[seed] = score_run(run, folder, near, PROTOCOLS if cfg.network == 'atm_net' else ['none'], 'all', 'cache')
             write()
-    write(); print((args.out/'table.md').read_text())
+    write(); print((args.out/'table.md').read_text(encoding='utf-8'))
 
 
 if __name__ == '__main__': main()

@@ -67,13 +67,13 @@ def sample(notebook, n, seed):
 
 def put_in_module(path, id_, source):
     "Replace one cell of an exported module by a mutated source"
-    head, *parts = re.split(r'(?m)^(?=# %% )', path.read_text())
+    head, *parts = re.split(r'(?m)^(?=# %% )', path.read_text(encoding='utf-8'))
     body = EXPORT.sub('', source).strip('\n'); body = re.sub(r'from atm_net\.', 'from .', body)
     for i, p in enumerate(parts):
         first, _, rest = p.partition('\n')
         if first.endswith(f'#{id_}'): parts[i] = f'{first}\n{body}\n\n'; break
     else: raise SystemExit(f'{path}: no cell {id_}: run nbdev_export')
-    path.write_text(head+''.join(parts))
+    path.write_text(head+''.join(parts), encoding='utf-8')
 
 def copy_project(folder, notebook, id_=None, source=None):
     "A copy of what the cells and tests read, with one cell mutated"
@@ -130,7 +130,7 @@ def try_mutant(notebook, tests, limits, id_=None, source=None):
 
 def study(room, n, seed, jobs):
     "All mutants of a room; returns what is written to its JSON"
-    notebook, tests = ROOMS[room]; before = dict(code_cells(notebook)); known = json.loads(EQUIVALENT.read_text())
+    notebook, tests = ROOMS[room]; before = dict(code_cells(notebook)); known = json.loads(EQUIVALENT.read_text(encoding='utf-8'))
     killer, seconds = try_mutant(notebook, tests, (600, 600))
     if killer: raise SystemExit(f'{notebook}: fails unchanged ({killer})')
     limits = (30+4*seconds,)*2; todo = sample(notebook, n, seed)
@@ -156,6 +156,6 @@ if __name__ == '__main__':
     import torch, monai.networks.nets, monai.losses, monai.metrics, transformers, matplotlib.pyplot, scipy.ndimage, hypothesis   # once, before the forks
     out = ROOT/'runs'/'mutants'; out.mkdir(parents=True, exist_ok=True); results = []
     for room in args.rooms or ROOMS:
-        results.append(study(room, args.n, args.seed, args.jobs)); (out/f'{room}.json').write_text(json.dumps(results[-1], indent=1))
-    (out/'report.md').write_text(report(results)); print(report(results))
+        results.append(study(room, args.n, args.seed, args.jobs)); (out/f'{room}.json').write_text(json.dumps(results[-1], indent=1), encoding='utf-8')
+    (out/'report.md').write_text(report(results), encoding='utf-8'); print(report(results))
     sys.exit(any(r['killed'] < args.min*r['mutants'] or r['equivalent'] > .05*r['mutants'] for r in results))

@@ -27,7 +27,7 @@ def draw_knee(seed):
 @pytest.fixture(scope='module')
 def knees(tmp_path_factory):
     root = tmp_path_factory.mktemp('knee')/'data'; (root/'images').mkdir(parents=True); (root/'masks').mkdir()
-    (root/'knee.yaml').write_text(KNEE); (root/'labels.yaml').write_text('1: patella\n2: femur\n3: tibia\n4: PCL\n')
+    (root/'knee.yaml').write_text(KNEE, encoding='utf-8'); (root/'labels.yaml').write_text('1: patella\n2: femur\n3: tibia\n4: PCL\n', encoding='utf-8')
     for i in range(5):
         img,lab = draw_knee(i); g = new_geometry(img.shape, (4.,2.,2.), 'LPS')
         write_volume(img, g, root/'images'/f'knee{i}.nii.gz'); write_labels(lab, g, root/'masks'/f'knee{i}.nii.gz')
@@ -44,7 +44,7 @@ def test_from_images_to_scores(what, request, tmp_path):
     "audit, prepare, train, predict, score: all with the structures of the file and none of the lumbar spine"
     (root,anatomy),say = request.getfixturevalue(what),('--anatomy',); names = get_anatomy(str(anatomy)).names
     audit = done(call('atm_audit', root, *say, anatomy, '--json', tmp_path/'a.json')); assert 'would skip' not in audit.out
-    found = json.loads((tmp_path/'a.json').read_text())['structures']; assert set(found)==set(names) and sum(v['volumes']>0 for v in found.values())>=4
+    found = json.loads((tmp_path/'a.json').read_text(encoding='utf-8'))['structures']; assert set(found)==set(names) and sum(v['volumes']>0 for v in found.values())>=4
     done(call('atm_prepare', root, tmp_path/'cache', *say, anatomy, '--size', 64)); cache = Cache(tmp_path/'cache')
     assert cache.scheme.names==names and cache.anatomy!=LUMBAR
     done(call('atm_train', tmp_path/'cache', tmp_path/'run', '--steps', 3, '--batch', 2))

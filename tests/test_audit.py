@@ -24,7 +24,7 @@ def toy(folder, stems, end='.nii.gz', scheme=JOINT):
 @pytest.fixture(scope='module')
 def good(tmp_path_factory):
     "Four cases in the plain layout"
-    d = toy(tmp_path_factory.mktemp('toys'), ('a','b','c','d')); (d/'labels.yaml').write_text(''.join(f'{v}: {n}\n' for n,v in JOINT.values.items())); (d/'cases.csv').write_text('case,patient\na,A\nb,B\nc,C\nd,D\n'); return d
+    d = toy(tmp_path_factory.mktemp('toys'), ('a','b','c','d')); (d/'labels.yaml').write_text(''.join(f'{v}: {n}\n' for n,v in JOINT.values.items()), encoding='utf-8'); (d/'cases.csv').write_text('case,patient\na,A\nb,B\nc,C\nd,D\n', encoding='utf-8'); return d
 
 @pytest.fixture
 def folder(good, tmp_path): return shutil.copytree(good, tmp_path/'d')
@@ -36,7 +36,7 @@ def audited(folder, *args):
 
 def same(path, other): shutil.copy(path, other)
 I,M = lambda d: d/'images'/'b.nii.gz',lambda d: d/'masks'/'b.nii.gz'
-def not_an_image(f): f.write_text('This is no image.\n')
+def not_an_image(f): f.write_text('This is no image.\n', encoding='utf-8')
 def one_slice(d): [sitk.WriteImage(sitk.ReadImage(str(f(d)))[2:3,:,:] if f is not None else None, str(f(d))) for f in (I,M)]
 
 PROBLEMS = [                                     # fault, file that the line names, what it says, the remedy
@@ -76,7 +76,7 @@ def test_the_same_data_under_another_name_and_format(folder):
     im = read_volume(I(folder)); I(folder).unlink(); write_volume(im.data, im, folder/'images'/'b.mha'); shutil.copy(folder/'masks'/'b.nii.gz', folder/'masks'/'twin.nii.gz'); write_volume(im.data, im, folder/'images'/'twin.nii')
     _,a = audited(folder); assert a['same_images']['across_patients']==a['same_masks']['across_patients']==[['b','twin']] and a['usable']==5
     r = done(call('atm_prepare', folder, folder.parent/'c', '--size', 48)); assert re.search(r'note: b, twin of different patients hold the same image and the same mask.*cases.csv', r.out)
-    (folder/'cases.csv').write_text('case,patient\na,A\nb,B\nc,C\nd,D\ntwin,B\n'); r = done(call('atm_prepare', folder, folder.parent/'c2', '--size', 48)); assert 'different patients' not in r.out                  # said to be one person: one part of the split
+    (folder/'cases.csv').write_text('case,patient\na,A\nb,B\nc,C\nd,D\ntwin,B\n', encoding='utf-8'); r = done(call('atm_prepare', folder, folder.parent/'c2', '--size', 48)); assert 'different patients' not in r.out                  # said to be one person: one part of the split
 
 def test_two_files_of_one_name(folder):
     "The audit names both and goes on with the first; prepare stops"
@@ -84,7 +84,7 @@ def test_two_files_of_one_name(folder):
     assert 'rename or remove' in complaint(call('atm_prepare', folder, folder.parent/'c'))
 
 def test_an_optional_table_that_cannot_be_read(folder):
-    (folder/'cases.csv').write_text('name;who\n1;2\n'); lines,a = audited(folder); assert any(l.startswith('problem: ') and 'cases.csv: field(s) case, patient missing' in l and 'add the column' in l for l in lines) and a['usable']==4
+    (folder/'cases.csv').write_text('name;who\n1;2\n', encoding='utf-8'); lines,a = audited(folder); assert any(l.startswith('problem: ') and 'cases.csv: field(s) case, patient missing' in l and 'add the column' in l for l in lines) and a['usable']==4
 
 def test_ten_faults_at_once_as_a_process(good, tmp_path):
     "Every fault in one folder: all are named, the status is 0"
@@ -114,15 +114,15 @@ def spider(tmp_path):
 def test_spider_tables_are_optional(spider, tmp_path):
     "Absent: noted, also under --strict; present: used, and strangers in them are named"
     r = done(call('atm_prepare', spider, tmp_path/'c', '--size', 48, '--strict')); assert 'note: overview.csv is absent' in r.out and 'note: radiological_gradings.csv is absent' in r.out
-    (spider/'overview.csv').write_text('new_file_name,subset ,sex\n'+''.join(f'{p.stem} ,{"validation " if p.stem[0]=="2" else "training"},F \n' for p in (spider/'images').iterdir())+'77_t1,training,M\n'); (spider/'radiological_gradings.csv').write_text('Patient,IVD label,Modic\n1,1,0\n1,2,1\n300,1,0\n')
+    (spider/'overview.csv').write_text('new_file_name,subset ,sex\n'+''.join(f'{p.stem} ,{"validation " if p.stem[0]=="2" else "training"},F \n' for p in (spider/'images').iterdir())+'77_t1,training,M\n', encoding='utf-8'); (spider/'radiological_gradings.csv').write_text('Patient,IVD label,Modic\n1,1,0\n1,2,1\n300,1,0\n', encoding='utf-8')
     lines,a = audited(spider); assert a['subsets']=={'training':5,'validation':2} and a['gradings']==dict(discs=3, patients=1, unknown_patients=['300'], patients_without=4)
     assert 'note: overview.csv: 1 row(s) for cases that are not here, such as 77_t1' in lines and 'note: radiological_gradings.csv: 1 patient(s) that are not here, such as 300' in lines and not any('absent' in l for l in lines)
-    r = done(call('atm_prepare', spider, tmp_path/'o', '--size', 48, '--strict', '--split', 'official')); m = json.loads((tmp_path/'o'/'manifest.json').read_text()); assert {c['id'] for c in m['cases'] if c['part']=='test'}=={'2_t1','2_t2'} and 'absent' not in r.out
+    r = done(call('atm_prepare', spider, tmp_path/'o', '--size', 48, '--strict', '--split', 'official')); m = json.loads((tmp_path/'o'/'manifest.json').read_text(encoding='utf-8')); assert {c['id'] for c in m['cases'] if c['part']=='test'}=={'2_t1','2_t2'} and 'absent' not in r.out
 
 @pytest.mark.parametrize('seed', range(4))
 def test_series_of_a_patient_stay_together(spider, tmp_path, seed):
     "Identical masks (patient 1) and different ones (2): one side of the split"
-    done(call('atm_prepare', spider, tmp_path/'c', '--size', 48, '--seed', seed)); m = json.loads((tmp_path/'c'/'manifest.json').read_text()); part = {c['id']:c['part'] for c in m['cases']}
+    done(call('atm_prepare', spider, tmp_path/'c', '--size', 48, '--seed', seed)); m = json.loads((tmp_path/'c'/'manifest.json').read_text(encoding='utf-8')); part = {c['id']:c['part'] for c in m['cases']}
     assert part['1_t1']==part['1_t2'] and part['2_t1']==part['2_t2'] and set(part.values())=={'train','val','test'}
     if not seed: a = audited(spider)[1]; assert a['same_masks']==dict(within_patients=[['1_t1','1_t2']], across_patients=[]) and not a['same_images']['within_patients']
 

@@ -12,7 +12,7 @@ def spoil(path, change, geometry=None):
     sitk.WriteImage(out, str(path))
 
 def truncated(f): f.write_bytes(f.read_bytes()[:f.stat().st_size//2])
-def text_as_mha(f): f.with_name('image.mha').write_text('This is no image.\n'); f.unlink()
+def text_as_mha(f): f.with_name('image.mha').write_text('This is no image.\n', encoding='utf-8'); f.unlink()
 def with_nan(f): spoil(f, lambda a: np.where(np.arange(a.size).reshape(a.shape)==7, np.nan, a).astype(np.float32))
 def constant(f): spoil(f, lambda a: a*0+5)
 def four_d(f): im = sitk.ReadImage(str(f)); sitk.WriteImage(sitk.JoinSeries([im,im]), str(f))
@@ -35,7 +35,7 @@ def test_predict_refuses_a_truncated_file_as_a_process(run, scratch):
 def one_case(scratch, folder):
     "A plain folder of the spoilt case and three good ones"
     (folder/'images').mkdir(parents=True); (folder/'masks').mkdir()
-    (folder/'labels.yaml').write_text(''.join(f'{v}: {n}\n' for n,v in LUMBAR.scheme('joint').values.items()))
+    (folder/'labels.yaml').write_text(''.join(f'{v}: {n}\n' for n,v in LUMBAR.scheme('joint').values.items()), encoding='utf-8')
     for kind,name in (('images','image'),('masks','mask')):
         for f in scratch.glob(f'{name}.*'): shutil.copy(f, folder/kind/f"bad{f.name[len(name):]}")
     return folder
@@ -59,7 +59,7 @@ def test_prepare_strict_refuses_and_plain_skips(scratch, cohort, tmp_path, fault
     for k in ('images','masks'):
         for n in ('case0001','case0002','case0003'): shutil.copy(cohort/k/f'{n}.nii.gz', d/k)
     r = done(call('atm_prepare', d, tmp_path/'c3', '--size', 64)); assert 'skipped bad' in r.out and words in r.out
-    m = json.loads((tmp_path/'c3'/'manifest.json').read_text()); assert [s['case'] for s in m['skipped']]==['bad'] and len(m['cases'])==3
+    m = json.loads((tmp_path/'c3'/'manifest.json').read_text(encoding='utf-8')); assert [s['case'] for s in m['skipped']]==['bad'] and len(m['cases'])==3
 
 def test_audit_reports_what_prepare_refuses(scratch, tmp_path):
     mask_value(scratch); r = done(call('atm_audit', one_case(scratch, tmp_path/'bad'))); assert '77' in r.out
@@ -72,7 +72,7 @@ def test_prepare_refuses_folders(cohort, cache, tmp_path):
     assert 'nowhere' in complaint(shell('atm_prepare', tmp_path/'nowhere', tmp_path/'c')); (tmp_path/'empty').mkdir()
     assert 'not a dataset folder' in complaint(call('atm_prepare', tmp_path/'empty', tmp_path/'c')); before = tree(cache)
     assert 'other settings' in complaint(call('atm_prepare', cohort, cache, '--size', 96)) and tree(cache)==before
-    (tmp_path/'full').mkdir(); (tmp_path/'full'/'notes.txt').write_text('mine'); assert 'not empty' in complaint(call('atm_prepare', cohort, tmp_path/'full')); assert not (tmp_path/'c').exists()
+    (tmp_path/'full').mkdir(); (tmp_path/'full'/'notes.txt').write_text('mine', encoding='utf-8'); assert 'not empty' in complaint(call('atm_prepare', cohort, tmp_path/'full')); assert not (tmp_path/'c').exists()
 
 def test_prepare_refuses_another_localiser(cohort, run, unet, tmp_path):
     "Boxes of two networks in one cache would be mixed pixels"
@@ -155,7 +155,7 @@ def test_a_device_that_is_not_there(cache, run, scan, tmp_path, device, words):
 
 def test_predict_refuses_companions(run, scratch, tmp_path):
     args = ('atm_predict', scratch/'image.nii.gz', scratch/'o.nii.gz', '--weights', run.path)
-    assert 'no.txt' in complaint(call(*args, '--report', scratch/'no.txt')); (scratch/'r.txt').write_text(' \n'); assert 'r.txt' in complaint(call(*args, '--report', scratch/'r.txt'))
+    assert 'no.txt' in complaint(call(*args, '--report', scratch/'no.txt')); (scratch/'r.txt').write_text(' \n', encoding='utf-8'); assert 'r.txt' in complaint(call(*args, '--report', scratch/'r.txt'))
     mask_moved(scratch); assert 'geometry differs' in complaint(call(*args, '--protocol', 'oracle', '--mask', scratch/'mask.nii.gz')); assert not (scratch/'o.nii.gz').exists()
     assert 'o.jpg' in complaint(call('atm_predict', scratch/'image.nii.gz', scratch/'o.jpg', '--weights', run.path))
     (scratch/'none').mkdir(); assert 'none' in complaint(call('atm_predict', scratch/'none', scratch/'out', '--weights', run.path)) and not (scratch/'out').exists()
@@ -164,7 +164,7 @@ def test_prompt_refuses(scan, scratch):
     say = lambda *a: complaint(call('atm_prompt', *a))
     assert '--report' in say() and 'option' in say(scan.mask, '--option', 4) and 'no such file' in say(scratch/'no.nii.gz')
     assert 'slice' in say(scan.mask, '--slice', 999, '--labels', 'joint'); mask_value(scratch); assert '77' in say(scratch/'mask.nii.gz')
-    (scratch/'e.txt').write_text('\n'); assert 'empty' in say('--report', scratch/'e.txt'); (scratch/'b.txt').write_bytes(b'\xff\xfe\x00L4'); assert 'b.txt' in say('--report', scratch/'b.txt')
+    (scratch/'e.txt').write_text('\n', encoding='utf-8'); assert 'empty' in say('--report', scratch/'e.txt'); (scratch/'b.txt').write_bytes(b'\xff\xfe\x00L4'); assert 'b.txt' in say('--report', scratch/'b.txt')
     assert '--report' in complaint(shell('atm_prompt'))
 
 # scores and measures

@@ -22,12 +22,12 @@ def serve(app, folder):
     "A Jupyter server on a free port -> (process, address)"
     port = free_port(); env = dict(os.environ, OMP_NUM_THREADS='2', JUPYTER_CONFIG_DIR=str(folder/'config'), JUPYTER_DATA_DIR=str(folder/'data'), JUPYTER_RUNTIME_DIR=str(folder/'runtime'), PATH=f"{BIN}:{os.environ['PATH']}")
     p = subprocess.Popen([str(BIN/'jupyter'), app, '--no-browser', '--allow-root', f'--port={port}', '--IdentityProvider.token=', '--ServerApp.password=', f'--ServerApp.root_dir={folder}', '--LabApp.news_url=None', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate'],
-                         env=env, cwd=folder, stdout=open(folder/'server.log','w'), stderr=subprocess.STDOUT)
+                         env=env, cwd=folder, stdout=open(folder/'server.log','w', encoding='utf-8'), stderr=subprocess.STDOUT)
     for _ in range(240):
         if p.poll() is not None: break
         try: urlopen(f'http://127.0.0.1:{port}/api', timeout=2); return p,f'http://127.0.0.1:{port}'
         except OSError: time.sleep(.5)
-    p.kill(); pytest.fail(f'jupyter {app} did not start:\n'+(folder/'server.log').read_text()[-2000:])
+    p.kill(); pytest.fail(f'jupyter {app} did not start:\n'+(folder/'server.log').read_text(encoding='utf-8')[-2000:])
 
 @pytest.fixture(params=['lab','notebook'])
 def page(request, tmp_path):

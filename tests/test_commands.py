@@ -56,11 +56,11 @@ def test_phantom_layouts(home, layout, images, labels):
     scheme = LUMBAR.scheme(labels); values = set(np.unique(read_labels(masks[0]).data).tolist())
     assert {0,scheme.values['L4'],scheme.values['L3/L4']}<=values<={0,*scheme.values.values()}
     a = done(call('atm_audit', home/layout, '--json', home/f'{layout}.json'))
-    assert layout in a.out and json.loads((home/f'{layout}.json').read_text())['layout']==layout
+    assert layout in a.out and json.loads((home/f'{layout}.json').read_text(encoding='utf-8'))['layout']==layout
 
 def test_phantom_folder(cohort, home):
     assert (cohort/'labels.yaml').exists()
-    rows = list(csv.DictReader((cohort/'cases.csv').open())); assert len({r['patient'] for r in rows})==6
+    rows = list(csv.DictReader((cohort/'cases.csv').open(encoding='utf-8'))); assert len({r['patient'] for r in rows})==6
     again = done(call('atm_phantom', home/'again', '--patients', 1, '--seed', 3))
     name = rows[0]['case']
     for kind in ('images','masks'): np.testing.assert_array_equal(read_volume(home/'again'/kind/f'{name}.nii.gz').data, read_volume(cohort/kind/f'{name}.nii.gz').data)
@@ -76,7 +76,7 @@ def test_phantom_options(home):
     np.testing.assert_array_equal(whole==s['L4/L5'], body==s['L4/L5'])
 
 def test_audit(cohort, tmp_path):
-    r = done(shell('atm_audit', cohort, '--json', tmp_path/'a.json')); d = json.loads((tmp_path/'a.json').read_text())
+    r = done(shell('atm_audit', cohort, '--json', tmp_path/'a.json')); d = json.loads((tmp_path/'a.json').read_text(encoding='utf-8'))
     assert d['layout']=='folder' and d['cases']==d['patients']==6 and 'L4' in r.out
     before = tree(cohort); done(call('atm_audit', cohort)); assert tree(cohort)==before
     bad = tmp_path/'bad'; (bad/'images').mkdir(parents=True); (bad/'masks').mkdir(); (bad/'labels.yaml').write_bytes((cohort/'labels.yaml').read_bytes())
@@ -90,13 +90,13 @@ def test_prepare_small(cache):
     c = Cache(cache); parts = {p:set(c.cases(p)) for p in ('train','val','test')}
     assert all(parts.values()) and sum(map(len,parts.values()))==6 and c.scheme.channels==21
     for i in c.cases(): assert c.image(i).shape[1:]==c.labels(i).shape[1:]==(64,64) and c.image(i).dtype==np.float16
-    m = json.loads((cache/'manifest.json').read_text()); assert m['grid']['size']==64 and m['skipped']==[] and m['crop']=='fov'
+    m = json.loads((cache/'manifest.json').read_text(encoding='utf-8')); assert m['grid']['size']==64 and m['skipped']==[] and m['crop']=='fov'
 
 def test_prepare_tiny_annotated_resumed(cohort, home, tmp_path):
     "2 mm pixels; what a case annotates goes into the manifest and the labels; a second call changes nothing"
     from atm_net.anatomy import IGNORE
-    rows = list(csv.DictReader((cohort/'cases.csv').open())); s = LUMBAR.scheme('joint').values; keep = [s[n] for n in ('L5','L4','L4/L5')]
-    (tmp_path/'annotated.csv').write_text('case,labels\n'+''.join(f"{r['case']},{' '.join(map(str,keep if r['case']=='case0002' else s.values()))}\n" for r in rows))
+    rows = list(csv.DictReader((cohort/'cases.csv').open(encoding='utf-8'))); s = LUMBAR.scheme('joint').values; keep = [s[n] for n in ('L5','L4','L4/L5')]
+    (tmp_path/'annotated.csv').write_text('case,labels\n'+''.join(f"{r['case']},{' '.join(map(str,keep if r['case']=='case0002' else s.values()))}\n" for r in rows), encoding='utf-8')
     args = (cohort, home/'tiny', '--annotated', tmp_path/'annotated.csv', '--seed', 1); first = done(call('atm_prepare', *args)); before = tree(home/'tiny')
     assert 'train' in first.out
     c = Cache(home/'tiny'); assert c.grid.spacing==2. and c.meta('case0002')['grid_spacing'][1]==pytest.approx(2, abs=.1)
@@ -123,10 +123,10 @@ def test_prepare_crops(cohort, run, home):
 # training
 
 def test_train(run):
-    d = json.loads((run.path/'config.json').read_text()); names = {p.name for p in run.path.iterdir()}
+    d = json.loads((run.path/'config.json').read_text(encoding='utf-8')); names = {p.name for p in run.path.iterdir()}
     assert {'config.json','log.csv','curves.png','last.safetensors','best.safetensors','checkpoints'}<=names
     assert {v['source'] for v in d['config'].values()}=={'paper','assumed','ours'} and d['config']['steps']['value']==3 and d['processes']==1
-    rows = list(csv.DictReader((run.path/'log.csv').open())); losses = [float(r['loss']) for r in rows if r['loss']]
+    rows = list(csv.DictReader((run.path/'log.csv').open(encoding='utf-8'))); losses = [float(r['loss']) for r in rows if r['loss']]
     assert losses and all(np.isfinite(losses)) and int(rows[-1]['step'])==3 and any(r['contrast'] for r in rows) and any(r['val_self'] for r in rows)
     assert is_png(run.path/'curves.png') and 'done' in run.out
 
@@ -174,7 +174,7 @@ PROTOCOLS = [('generic',()), ('self',()), ('oracle',('--mask','MASK')), ('oracle
 
 @pytest.mark.parametrize('protocol,args', PROTOCOLS)
 def test_predict_protocols(run, scan, tmp_path, protocol, args):
-    report = tmp_path/'report.txt'; report.write_text('Disc bulge at L4/L5. No fracture of L1.\n')
+    report = tmp_path/'report.txt'; report.write_text('Disc bulge at L4/L5. No fracture of L1.\n', encoding='utf-8')
     args = [dict(MASK=scan.mask, REPORT=report).get(a,a) for a in args]
     r = done(call('atm_predict', scan.image, tmp_path/'m.mha', '--weights', run.path, '--protocol', protocol, *args))
     same_geometry(scan.image, tmp_path/'m.mha'); assert f'protocol {protocol}' in r.out
@@ -200,7 +200,7 @@ def test_words_reach_the_mask_file(run, scan, tmp_path):
 def test_score(scan, cohort, tmp_path):
     pred,truth = tmp_path/'p',tmp_path/'t'; pred.mkdir(); truth.mkdir()
     (pred/'Case1.nii.gz').write_bytes(scan.mask.read_bytes()); (truth/'mask_case1.nii.gz').write_bytes(scan.mask.read_bytes())
-    r = done(shell('atm_score', pred, truth, '--out', tmp_path/'s')); d = json.loads((tmp_path/'s'/'scores.json').read_text())
+    r = done(shell('atm_score', pred, truth, '--out', tmp_path/'s')); d = json.loads((tmp_path/'s'/'scores.json').read_text(encoding='utf-8'))
     assert set(d)=={'volumes','summary'} and list(d['volumes'])==['Case1'] and set(d['volumes']['Case1']['L4'])=={'dsc','jaccard','hd95_px','hd95_mm','asd_px','asd_mm'}
     assert d['volumes']['Case1']['L4']==dict(dsc=1,jaccard=1,hd95_px=0,hd95_mm=0,asd_px=0,asd_mm=0) and 'penalised' in r.out and 'paper' in r.out
 
@@ -209,7 +209,7 @@ def test_score_of_a_changed_mask(scan, tmp_path):
     s = LUMBAR.scheme('joint').values; im = sitk.ReadImage(str(scan.mask)); a = sitk.GetArrayFromImage(im)
     where = np.flatnonzero(a==s['L4']); b = a.copy(); b.flat[where[::2]] = 0; b[b==s['L3']] = 0
     out = sitk.GetImageFromArray(b); out.CopyInformation(im); sitk.WriteImage(out, str(tmp_path/'p.nii.gz'))
-    done(call('atm_score', tmp_path/'p.nii.gz', scan.mask, '--labels', 'joint', '--out', tmp_path)); v = next(iter(json.loads((tmp_path/'scores.json').read_text())['volumes'].values()))
+    done(call('atm_score', tmp_path/'p.nii.gz', scan.mask, '--labels', 'joint', '--out', tmp_path)); v = next(iter(json.loads((tmp_path/'scores.json').read_text(encoding='utf-8'))['volumes'].values()))
     n = len(where); assert v['L4']['dsc']==pytest.approx(2*(n//2)/(n+n//2), abs=1e-6) and v['L3']['dsc']==0 and v['L5']['dsc']==1
 
 @pytest.fixture(scope='session')
@@ -218,27 +218,27 @@ def evaluation(cache, run, unet, home):
     return home/'evaluation',r.out
 
 def test_evaluate(evaluation):
-    out,text = evaluation; d = json.loads((out/'evaluation.json').read_text())
+    out,text = evaluation; d = json.loads((out/'evaluation.json').read_text(encoding='utf-8'))
     assert [(e['run'],e['protocol']) for e in d['entries']]==[('run','generic'),('run','self'),('run','oracle'),('unet','none')]
     for n in ('overall.csv','structures.csv','tables.md','report.html'): assert (out/n).stat().st_size>100
-    rows = list(csv.DictReader((out/'overall.csv').open())); assert {r['protocol']:r['reads_mask'] for r in rows}==dict(generic='no',self='no',oracle='this slice',none='no')
+    rows = list(csv.DictReader((out/'overall.csv').open(encoding='utf-8'))); assert {r['protocol']:r['reads_mask'] for r in rows}==dict(generic='no',self='no',oracle='this slice',none='no')
     assert all(0<=float(r['penalised_dsc'])<=1 for r in rows) and 'once' in text
-    html = (out/'report.html').read_text(); assert 'oracle' in html and 'data:image/png;base64' in html and 'http' not in re.sub(r'http://www\.w3\.org\S*','',html)
+    html = (out/'report.html').read_text(encoding='utf-8'); assert 'oracle' in html and 'data:image/png;base64' in html and 'http' not in re.sub(r'http://www\.w3\.org\S*','',html)
 
 def test_evaluate_agrees_with_predict_and_score(evaluation, run, scan, tmp_path):
     "The table's Dice is that of the written mask"
     out,_ = evaluation
     done(call('atm_predict', scan.image, tmp_path/'m.nii.gz', '--weights', run.path, '--protocol', 'generic')); done(call('atm_score', tmp_path/'m.nii.gz', scan.mask, '--labels', 'joint', '--out', tmp_path))
-    a = json.loads((out/'scores'/'run-generic.json').read_text())['volumes'][scan.case]; b = next(iter(json.loads((tmp_path/'scores.json').read_text())['volumes'].values()))
+    a = json.loads((out/'scores'/'run-generic.json').read_text(encoding='utf-8'))['volumes'][scan.case]; b = next(iter(json.loads((tmp_path/'scores.json').read_text(encoding='utf-8'))['volumes'].values()))
     assert a==b
 
 def test_evaluate_on_the_grid(cache, unet, tmp_path):
-    done(call('atm_evaluate', cache, unet, '--grid', 'cache', '--split', 'val', '--out', tmp_path)); assert json.loads((tmp_path/'evaluation.json').read_text())['grid']=='cache'
+    done(call('atm_evaluate', cache, unet, '--grid', 'cache', '--split', 'val', '--out', tmp_path)); assert json.loads((tmp_path/'evaluation.json').read_text(encoding='utf-8'))['grid']=='cache'
 
 def test_measure(scan, tmp_path):
-    r = done(shell('atm_measure', scan.mask, '--out', tmp_path/'m.csv')); rows = list(csv.DictReader((tmp_path/'m.csv').open()))
+    r = done(shell('atm_measure', scan.mask, '--out', tmp_path/'m.csv')); rows = list(csv.DictReader((tmp_path/'m.csv').open(encoding='utf-8')))
     assert any('L4' in r.values() for r in rows) and 'L4' in r.out
-    done(call('atm_measure', scan.mask, '--out', tmp_path/'m.json')); assert len(json.loads((tmp_path/'m.json').read_text()))>0
+    done(call('atm_measure', scan.mask, '--out', tmp_path/'m.json')); assert len(json.loads((tmp_path/'m.json').read_text(encoding='utf-8')))>0
 
 def test_prompt(scan, tmp_path):
     r = done(shell('atm_prompt', scan.mask, '--json', '--labels', 'joint')); d = json.loads(r.out); s = LUMBAR.scheme('joint')
@@ -252,7 +252,7 @@ def test_prompt(scan, tmp_path):
     for n,m in said.items(): assert m and (m[1]=='contains')==(area[s.values[n]]>=MIN_PIXELS), f'{n}: {m}'
 
 def test_prompt_of_a_report(tmp_path):
-    f = tmp_path/'r.txt'; f.write_text('Disc herniation at L4/L5. No fracture of L1. Vertebrae L1 to L5 are seen.\n')
+    f = tmp_path/'r.txt'; f.write_text('Disc herniation at L4/L5. No fracture of L1. Vertebrae L1 to L5 are seen.\n', encoding='utf-8')
     d = json.loads(done(shell('atm_prompt', '--report', f, '--json')).out); by = {x['level']:x for x in d['findings']}
     assert by['L4/L5']['negated'] is False and by['L1']['negated'] is True and all(set(x)=={'finding','level','negated'} for x in d['findings']) and 'L4' in d['sentence']
 
@@ -260,7 +260,7 @@ def test_prompt_of_a_report(tmp_path):
 
 @needs('atm_net.figures')
 def test_figures(cache, run, unet, tmp_path):
-    r = done(shell('atm_figures', cache, run.path, unet, '--protocols', 'generic', '--cases', 1, '--slices', 6, '--out', tmp_path, timeout=240)); d = json.loads((tmp_path/'figures.json').read_text())
+    r = done(shell('atm_figures', cache, run.path, unet, '--protocols', 'generic', '--cases', 1, '--slices', 6, '--out', tmp_path, timeout=240)); d = json.loads((tmp_path/'figures.json').read_text(encoding='utf-8'))
     assert all((tmp_path/f).stat().st_size>500 for f in d['files'])
     for kind in ('qualitative','words','confusion','tsne','curves'): assert any(f.startswith(kind) and f.endswith('.png') for f in d['files']), f'no {kind}'
     assert all(is_png(tmp_path/f) for f in d['files'] if f.endswith('.png'))

@@ -17,7 +17,7 @@ def finished(p, timeout=120):
 
 @pytest.fixture(scope='module')
 def toys(tmp_path_factory):
-    d = toy(tmp_path_factory.mktemp('toys'), [f'c{k:02}' for k in range(N)]); (d/'labels.yaml').write_text(''.join(f'{v}: {n}\n' for n,v in LUMBAR.scheme('joint').values.items())); return d
+    d = toy(tmp_path_factory.mktemp('toys'), [f'c{k:02}' for k in range(N)]); (d/'labels.yaml').write_text(''.join(f'{v}: {n}\n' for n,v in LUMBAR.scheme('joint').values.items()), encoding='utf-8'); return d
 
 @pytest.fixture(scope='module')
 def whole(toys, tmp_path_factory):
@@ -71,7 +71,7 @@ def test_no_space_left(toys, whole, tmp_path):
 
 def test_the_split_is_written_down(toys, whole, tmp_path):
     "Seed and parts are in the manifest, and another seed gives other parts of the same pixels"
-    code = GO.replace('size=int(sys.argv[3])))','size=int(sys.argv[3])), seed=7)'); finished(start(toys, tmp_path/'c', code=code)); a,b = (json.loads(x) for x in (whole['manifest.json'], (tmp_path/'c'/'manifest.json').read_text()))
+    code = GO.replace('size=int(sys.argv[3])))','size=int(sys.argv[3])), seed=7)'); finished(start(toys, tmp_path/'c', code=code)); a,b = (json.loads(x) for x in (whole['manifest.json'], (tmp_path/'c'/'manifest.json').read_text(encoding='utf-8')))
     assert (a['seed'],b['seed'])==(0,7) and {c['id']:c['part'] for c in a['cases']}!={c['id']:c['part'] for c in b['cases']} and len(a['strata'])==1 and a['strata'][0][1:]==[8,1,1]
     other = tree(tmp_path/'c'); assert all(other[k]==v for k,v in whole.items() if k.endswith('.npy'))
 

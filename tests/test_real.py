@@ -14,7 +14,7 @@ def untouched():
     assert state()==before
 
 def test_audit_finds_all_cases(tmp_path):
-    r = done(call('atm_audit', REAL, '--json', tmp_path/'a.json')); d = json.loads((tmp_path/'a.json').read_text())
+    r = done(call('atm_audit', REAL, '--json', tmp_path/'a.json')); d = json.loads((tmp_path/'a.json').read_text(encoding='utf-8'))
     assert d['layout']=='mrspineseg' and d['cases']==d['usable']==14 and d['patients']==12 and 'L4' in r.out
 
 def test_train_and_predict(tmp_path):
@@ -23,7 +23,7 @@ def test_train_and_predict(tmp_path):
     for kind,stem in (('MR','{}'),('Mask','mask_{}')):
         (folder/'train'/kind).mkdir(parents=True)
         for n in names: f = f"{stem.format(n if kind=='MR' else n.lower())}.nii.gz"; os.symlink(REAL/'train'/kind/f, folder/'train'/kind/f)
-    rows = {r['Case' if 'Case' in r else 'case']:r for r in csv.DictReader((REAL/'cases.csv').open())}; (tmp_path/'annotated.csv').write_text('case,labels\n'+''.join(f"{n},{rows[n]['labels']}\n" for n in names))
+    rows = {r['Case' if 'Case' in r else 'case']:r for r in csv.DictReader((REAL/'cases.csv').open(encoding='utf-8'))}; (tmp_path/'annotated.csv').write_text('case,labels\n'+''.join(f"{n},{rows[n]['labels']}\n" for n in names), encoding='utf-8')
     done(call('atm_prepare', folder, tmp_path/'cache', '--size', 64, '--annotated', tmp_path/'annotated.csv')); done(call('atm_train', tmp_path/'cache', tmp_path/'run', '--steps', 2, '--batch', 2))
     scan = REAL/'train'/'MR'/'Case10.nii.gz'; r = done(call('atm_predict', scan, tmp_path/'m.nii.gz', '--weights', tmp_path/'run')); a,b = (sitk.ReadImage(str(p)) for p in (scan,tmp_path/'m.nii.gz'))
     assert a.GetSize()==b.GetSize() and 'protocol self' in r.out

@@ -11,13 +11,13 @@ class Sources(HTMLParser):
 
 def test_one_page_with_all_in_it(cache, run, tmp_path):
     "Figures, then the evaluation: one file below 3 MB, nothing fetched, with worst cases, configuration and provenance"
-    done(call('atm_figures', cache, run.path, '--protocols', 'generic', '--cases', 1, '--slices', 6, '--perplexity', 5, '--out', tmp_path/'f')); d = json.loads((tmp_path/'f'/'figures.json').read_text())
+    done(call('atm_figures', cache, run.path, '--protocols', 'generic', '--cases', 1, '--slices', 6, '--perplexity', 5, '--out', tmp_path/'f')); d = json.loads((tmp_path/'f'/'figures.json').read_text(encoding='utf-8'))
     assert {f.split('-')[0] for f in d['files']}=={'qualitative','words','confusion','levels','size','calibration','tsne','curves'}
     assert [f for f in d['files'] if f.endswith('.png')]==[f.replace('.svg','.png') for f in d['files'] if f.endswith('.svg')] and any(f.startswith('tsne-seeds') for f in d['files'])
     done(call('atm_evaluate', cache, run.path, '--protocols', 'generic,oracle', '--grid', 'cache', '--figures', tmp_path/'f', '--out', tmp_path/'e')); page = (tmp_path/'e'/'report.html').read_text(encoding='utf-8'); s = Sources(page)
     assert len(page.encode())<3_000_000 and all(v.startswith(('data:image/','#')) for v in s.found) and '<script' not in page
     assert {'Overall','By structure','Worst cases','Configuration','Where this came from','By size','Is it sure?'}<=set(s.heads)
-    assert json.loads((tmp_path/'e'/'worst.json').read_text())[0]['entry']=='run: generic', 'worst cases are those of the row that reads no mask'
+    assert json.loads((tmp_path/'e'/'worst.json').read_text(encoding='utf-8'))[0]['entry']=='run: generic', 'worst cases are those of the row that reads no mask'
     tex = (tmp_path/'e'/'tables.tex').read_text(encoding='utf-8'); assert tex.count(r'\begin{tabular}')==tex.count(r'\end{tabular}')==6 and "paper's own" not in tex+page
     for block in re.findall(r'\\begin\{tabular\}\{(l r*|lr*)\}(.*?)\\end\{tabular\}', tex, re.S): assert {line.count(' & ')+1 for line in block[1].splitlines() if line.endswith(r'\\')}=={len(block[0])}
 

@@ -35,7 +35,7 @@ if __name__=='__main__': T.train(cache, run, replace(T.PRESETS['tiny'], steps=8,
 ENV = os.environ|{'TORCH_DISABLE_SHARE_RDZV_TCP_STORE':'1'}    # else a restart may hang
 
 @pytest.fixture(scope='session')
-def script(home): (home/'go.py').write_text(SCRIPT); return home/'go.py'
+def script(home): (home/'go.py').write_text(SCRIPT, encoding='utf-8'); return home/'go.py'
 
 @pytest.fixture(scope='session')
 def whole(script, cache, home):
@@ -63,7 +63,7 @@ def stop_all(p):
 
 def alive(pid)->bool:
     "Does it run? A zombie that nobody has buried does not"
-    try: return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0]!='Z'
+    try: return Path(f'/proc/{pid}/stat').read_text(encoding='utf-8').rpartition(')')[2].split()[0]!='Z'
     except FileNotFoundError: return False
 
 def until(what, seconds, why):
@@ -79,7 +79,7 @@ def same(a, b):
     "Bit for bit: weights, moments, best; and the same rows in the log"
     for name in ('last.safetensors','best.safetensors',f'checkpoints/step-{STEPS:07d}.safetensors'):
         x,y = load_file(a/name),load_file(b/name); assert x.keys()==y.keys() and all(torch.equal(x[k],y[k]) for k in x), name
-    rows = lambda f: [l.split(',')[:6]+l.split(',')[7:] for l in (f/'log.csv').read_text().splitlines()]; assert rows(a)==rows(b)
+    rows = lambda f: [l.split(',')[:6]+l.split(',')[7:] for l in (f/'log.csv').read_text(encoding='utf-8').splitlines()]; assert rows(a)==rows(b)
     assert [p.name for p in points(b)]==[f'step-{s:07d}.safetensors' for s in (STEPS-1,STEPS)]
     assert not [f for f in b.rglob('.*')], 'something half-written is left'
 
@@ -114,9 +114,9 @@ def check_restart(script, cache, run, step):
     "Two workers with one restart, a hard limit, and the end"
     r = finish(start(script, cache, run, f'crash{step}', ('-m','torch.distributed.run','--standalone','--nproc-per-node',2,'--max-restarts',1), 'no-resume'), timeout=240)
     assert r.returncode==0, r.stderr[-3000:]
-    assert (run.parent/f'{run.name}.faults').read_text()=='2' if step else True
+    assert (run.parent/f'{run.name}.faults').read_text(encoding='utf-8')=='2' if step else True
     assert f'{run}: '+('going on from step' if step else 'no checkpoint yet') in r.stderr, r.stderr[-3000:]
-    assert points(run)[-1].name==f'step-{STEPS:07d}.safetensors' and [l.split(',')[0] for l in (run/'log.csv').read_text().splitlines() if l.split(',')[1]]==['step',*map(str,range(1,STEPS+1))]
+    assert points(run)[-1].name==f'step-{STEPS:07d}.safetensors' and [l.split(',')[0] for l in (run/'log.csv').read_text(encoding='utf-8').splitlines() if l.split(',')[1]]==['step',*map(str,range(1,STEPS+1))]
 
 def test_workers_end_with_their_torchrun(script, cache, tmp_path):
     "kill -9 of torchrun alone: within seconds no worker is left that would go on writing into the run"

@@ -41,7 +41,7 @@ def test_modules_and_notebooks_are_in_sync(tmp_path): assert out_of_sync(ROOT, t
 def small(tmp_path_factory):
     "A tree with one room, in sync"
     t = tmp_path_factory.mktemp('small'); (t/'nbs').mkdir(); (t/'atm_net').mkdir()
-    shutil.copy(ROOT/'settings.ini', t); shutil.copy(ROOT/'nbs'/'00_anatomy.ipynb', t/'nbs'); (t/'atm_net'/'__init__.py').write_text('')
+    shutil.copy(ROOT/'settings.ini', t); shutil.copy(ROOT/'nbs'/'00_anatomy.ipynb', t/'nbs'); (t/'atm_net'/'__init__.py').write_text('', encoding='utf-8')
     nbdev(t); return t
 
 def spoilt(small, tmp_path):
@@ -51,21 +51,21 @@ def spoilt(small, tmp_path):
 def test_sync_is_quiet_on_a_good_tree(small, tmp_path): assert out_of_sync(small, tmp_path/'copy')==[]
 
 def test_sync_notices_a_stale_module(small, tmp_path):
-    t = spoilt(small, tmp_path); (t/'atm_net'/'old_room.py').write_text(f'# {MARK}! File to edit: ../nbs/99_old_room.ipynb.\n')
+    t = spoilt(small, tmp_path); (t/'atm_net'/'old_room.py').write_text(f'# {MARK}! File to edit: ../nbs/99_old_room.ipynb.\n', encoding='utf-8')
     assert out_of_sync(t, tmp_path/'copy')==['atm_net/old_room.py: no notebook makes this module']
 
 def test_sync_notices_an_edited_module(small, tmp_path):
-    t = spoilt(small, tmp_path); f = t/'atm_net'/'anatomy.py'; f.write_text(f.read_text()+'\nx = 1\n')
+    t = spoilt(small, tmp_path); f = t/'atm_net'/'anatomy.py'; f.write_text(f.read_text(encoding='utf-8')+'\nx = 1\n', encoding='utf-8')
     assert out_of_sync(t, tmp_path/'copy')==['atm_net/anatomy.py: module differs from its notebook']
 
 def test_sync_notices_a_new_module_and_an_unclean_notebook(small, tmp_path):
     t = spoilt(small, tmp_path); (t/'atm_net'/'anatomy.py').unlink(); f = t/'nbs'/'00_anatomy.ipynb'
-    text = f.read_text(); assert '"execution_count": null' in text
-    f.write_text(text.replace('"execution_count": null', '"execution_count": 7', 1))
+    text = f.read_text(encoding='utf-8'); assert '"execution_count": null' in text
+    f.write_text(text.replace('"execution_count": null', '"execution_count": 7', 1), encoding='utf-8')
     assert out_of_sync(t, tmp_path/'copy')==['atm_net/anatomy.py: module is new, run nbdev_export', 'nbs/00_anatomy.ipynb: notebook is not clean']
 
 @pytest.mark.skipif(not (ROOT/'nbs'/'index.ipynb').exists(), reason='nbs/index.ipynb is not written yet')
 def test_readme_is_the_index(tmp_path):
     r = subprocess.run([sys.executable, str(ROOT/'tests'/'make_readme.py'), '--check'], capture_output=True, text=True, timeout=60); assert r.returncode==0, r.stderr
-    shutil.copytree(ROOT/'nbs', tmp_path/'nbs', ignore=lambda d,n: [x for x in n if x!='index.ipynb']); (tmp_path/'tests').mkdir(); shutil.copy(ROOT/'tests'/'make_readme.py', tmp_path/'tests'); (tmp_path/'README.md').write_text('another text')
+    shutil.copytree(ROOT/'nbs', tmp_path/'nbs', ignore=lambda d,n: [x for x in n if x!='index.ipynb']); (tmp_path/'tests').mkdir(); shutil.copy(ROOT/'tests'/'make_readme.py', tmp_path/'tests'); (tmp_path/'README.md').write_text('another text', encoding='utf-8')
     r = subprocess.run([sys.executable, str(tmp_path/'tests'/'make_readme.py'), '--check'], capture_output=True, text=True, timeout=60); assert r.returncode==1 and 'README.md differs' in r.stderr

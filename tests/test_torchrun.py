@@ -49,20 +49,20 @@ def test_two_processes_equal_one_in_float64(cache, tmp_path):
     done(torchrun(HERE/'double_run.py', cache, tmp_path/'two', 4, 4)); done(one(cache, tmp_path/'one', 4, 4))
     a,b = (load_file(tmp_path/n/'last.safetensors') for n in ('one','two')); name,gap = far(a,b); assert a['out.conv.conv.weight'].dtype==torch.float64
     assert gap<1e-6, f'{name} differs by {gap:.2g}'
-    assert json.loads((tmp_path/'two'/'config.json').read_text())['processes']==2 and json.loads((tmp_path/'one'/'config.json').read_text())['processes']==1
+    assert json.loads((tmp_path/'two'/'config.json').read_text(encoding='utf-8'))['processes']==2 and json.loads((tmp_path/'one'/'config.json').read_text(encoding='utf-8'))['processes']==1
 
 def test_two_nodes_with_accumulation_equal_one_process(cache, tmp_path):
     "--nnodes 2, each batch in two parts in each process: still the weights of one process that sees the batch whole"
     two_nodes(HERE/'double_run.py', cache, tmp_path/'nodes', 4, 4, 2); done(one(cache, tmp_path/'one', 4, 4))
     a,b = (load_file(tmp_path/n/'last.safetensors') for n in ('one','nodes')); name,gap = far(a,b); assert gap<1e-6, f'{name} differs by {gap:.2g}'
-    d = json.loads((tmp_path/'nodes'/'config.json').read_text()); assert (d['processes'],d['how']['accumulate'])==(2,2)
+    d = json.loads((tmp_path/'nodes'/'config.json').read_text(encoding='utf-8')); assert (d['processes'],d['how']['accumulate'])==(2,2)
 
 def test_torchrun_command(cache, tmp_path):
     "The command itself under torchrun, in float32: one run folder, written once, and weights that lie close to one process's"
     done(torchrun('-m','atm_net.train',cache,tmp_path/'two','--steps',2,'--batch',4)); done(call('atm_train', cache, tmp_path/'one', '--steps', 2, '--batch', 4))
     assert (share := gap_share(tmp_path/'one', tmp_path/'two'))<.1, share
-    assert json.loads((tmp_path/'two'/'config.json').read_text())['processes']==2
-    assert {p.name for p in (tmp_path/'two').iterdir()}=={p.name for p in (tmp_path/'one').iterdir()} and len((tmp_path/'two'/'log.csv').read_text().splitlines())==len((tmp_path/'one'/'log.csv').read_text().splitlines())
+    assert json.loads((tmp_path/'two'/'config.json').read_text(encoding='utf-8'))['processes']==2
+    assert {p.name for p in (tmp_path/'two').iterdir()}=={p.name for p in (tmp_path/'one').iterdir()} and len((tmp_path/'two'/'log.csv').read_text(encoding='utf-8').splitlines())==len((tmp_path/'one'/'log.csv').read_text(encoding='utf-8').splitlines())
 
 def test_torchrun_refuses_a_batch_that_does_not_divide(cache, tmp_path):
     r = torchrun('-m','atm_net.train',cache,tmp_path/'r','--steps',2,'--batch',3, timeout=90)
@@ -90,4 +90,4 @@ def test_another_number_of_processes_after_a_kill(cache, tmp_path):
     kill_at_checkpoint(p, broken/'checkpoints'); assert max((broken/'checkpoints').glob('step-*.safetensors')).name<'step-0000008'
     r = one(cache, broken, 4, 8); assert r.returncode==0 and 'going on from step' in r.stderr, r.stderr
     a,b = (load_file(f/'last.safetensors') for f in (whole,broken)); name,gap = far(a,b); assert gap<1e-6, f'{name} differs by {gap:.2g}'
-    steps = lambda f: [l.split(',')[0] for l in (f/'log.csv').read_text().splitlines()]; assert steps(broken)==steps(whole)
+    steps = lambda f: [l.split(',')[0] for l in (f/'log.csv').read_text(encoding='utf-8').splitlines()]; assert steps(broken)==steps(whole)

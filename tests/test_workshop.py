@@ -93,7 +93,7 @@ def test_bad_input(tmp_path):
     assert 'student or instructor' in complaint(call('atm_workshop', tmp_path/'a', '--edition', 'teacher', '--source', ROOT/'nbs'/'workshop'))
     assert 'there are the lessons 1' in complaint(call('atm_workshop', tmp_path/'a', '--lesson', '99', '--source', ROOT/'nbs'/'workshop'))
     assert 'no lessons there' in complaint(call('atm_workshop', tmp_path/'a', '--source', tmp_path)); assert 'holds the source' in complaint(call('atm_workshop', ROOT/'nbs'/'workshop', '--source', ROOT/'nbs'/'workshop'))
-    (tmp_path/'file').write_text(''); assert 'choose another folder' in complaint(call('atm_workshop', tmp_path/'file', '--lesson', '1', '--source', ROOT/'nbs'/'workshop')); assert not (tmp_path/'a').exists()
+    (tmp_path/'file').write_text('', encoding='utf-8'); assert 'choose another folder' in complaint(call('atm_workshop', tmp_path/'file', '--lesson', '1', '--source', ROOT/'nbs'/'workshop')); assert not (tmp_path/'a').exists()
 
 def test_command_as_a_process(tmp_path):
     "It finds the lessons of its clone from any folder"
