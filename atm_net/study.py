@@ -24,7 +24,7 @@ from .data import Cache
 from .metrics import METRICS, POLICIES, _drawn, _draws, _headline, _sums, by_patient, interval, mean_of, summarise
 from .measures import rows_csv
 from .predict import load_predictor, weights_id
-from .train import PRESETS, Config, Stopped, Trainer, World, cache_hash, join_world, open_run, read_checkpoint, restore_optimizer, stage_border, start_run, train
+from .train import PRESETS, Config, Stopped, configure, Trainer, World, cache_hash, join_world, open_run, read_checkpoint, restore_optimizer, stage_border, start_run, train
 from .evaluate import FORM, PAPER, PROMPTED, evaluate_runs, form_rows, form_structures, paper_data, parse_protocols, read_scores, run_protocols, scores_dict, table_tex
 
 # %% ../nbs/17_study.ipynb #c007
@@ -68,7 +68,7 @@ def study_config(
 )->Config:
     "The configuration of a row's run; raises `InputError`"
     if preset not in PRESETS: raise InputError(f"--preset '{preset}' is unknown: use {' or '.join(PRESETS)}")
-    cfg = replace(PRESETS[preset], **(over|row.changes), seed=seed)
+    cfg = configure(PRESETS[preset], **(over|row.changes), seed=seed)
     if cfg.steps<1 or cfg.batch<1: raise InputError(f'--steps {cfg.steps} and --batch {cfg.batch} must be positive')
     if preset=='tiny': cfg = replace(cfg, warmup=min(cfg.warmup, cfg.steps//10)) # as atm_train does
     return essential(cfg)

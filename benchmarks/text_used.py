@@ -2,7 +2,7 @@
 
     atm_phantom full --patients 300 --seed 2026 && atm_prepare full full_cache
     atm_phantom near --view 160 --patients 40 --seed 77 && atm_prepare near near_cache
-    python benchmarks/text_used.py full_cache near_cache out --recipes plain,tiny --seeds 3 --steps 1500
+    python benchmarks/text_used.py full_cache near_cache out --recipes 'plain;tiny' --seeds 0,1,2 --steps 2000
 
 A recipe is what it changes in preset `tiny`; all train the same number of steps. Resumable; out/table.md and out/table.json hold all that is finished."""
 import argparse, os, sys
@@ -10,24 +10,27 @@ os.environ.setdefault('HF_HUB_OFFLINE', '1')
 from dataclasses import replace
 from pathlib import Path
 
+MIXED = dict(tokens='mixed', code='2d', plain=.2, p_generic=.25) # the preset as it once was
+STAGED = dict(plain=.2, p_generic=.25)
 RECIPES = { # name -> fields of `Config`
     'plain': dict(network='swin_unetr', hasf=False, ccae=False),
-    'tiny': {},
-    'scratch': dict(plain=0.),
-    'half plain': dict(plain=.5),
-    'generic .5': dict(p_generic=.5),
-    'half plain + generic .5': dict(plain=.5, p_generic=.5),
-    'words': dict(tokens='words'),
-    'words + order': dict(tokens='words', code='order'),
-    'words + generic .5': dict(tokens='words', p_generic=.5),
-    'words + order + plain .6 + generic .5': dict(tokens='words', code='order', plain=.6, p_generic=.5),
-    'words + order + scratch + generic .5': dict(tokens='words', code='order', plain=0., p_generic=.5),
-    'no CCAE': dict(ccae=False),
-    'no wrong or incomplete': dict(p_wrong=0., p_incomplete=0.),
-    'plain decoder': dict(decoder='plain'),
-    'position 1d': dict(code='1d'),
-    'grid contrast': dict(contrast='grid'),
-    'sigmoid focal': dict(focal='sigmoid'),
+    'tiny': {}, # words + order, one stage, half of the prompts generic
+    'mixed': MIXED,
+    'mixed, one stage': MIXED | dict(plain=0.),
+    'mixed, half plain': MIXED | dict(plain=.5),
+    'mixed, generic .5': MIXED | dict(p_generic=.5),
+    'mixed, half plain, generic .5': MIXED | dict(plain=.5, p_generic=.5),
+    'mixed, no CCAE': MIXED | dict(ccae=False),
+    'mixed, nothing wrong or incomplete': MIXED | dict(p_wrong=0., p_incomplete=0.),
+    'mixed, plain decoder': MIXED | dict(decoder='plain'),
+    'mixed, position 1d': MIXED | dict(code='1d'),
+    'mixed, grid contrast': MIXED | dict(contrast='grid'),
+    'mixed, sigmoid focal': MIXED | dict(focal='sigmoid'),
+    'words': STAGED | dict(code='2d'),
+    'words, generic .5': STAGED | dict(code='2d', p_generic=.5),
+    'words + order': STAGED,
+    'words + order, .6 plain, generic .5': dict(plain=.6),
+    'plain, two stages': dict(network='swin_unetr', hasf=False, ccae=False, plain=.2),
 }
 PROTOCOLS = ['generic', 'self', 'oracle', 'shuffled']
 GAPS = dict(oracle_generic=('oracle', 'generic'), generic_shuffled=('generic', 'shuffled'), self_generic=('self', 'generic'), generic_plain=('generic', 'plain'))
@@ -80,9 +83,9 @@ def markdown(result):
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument('train'); a.add_argument('near'); a.add_argument('out', type=Path)
-    a.add_argument('--recipes', default='plain,tiny', help=f"with commas: {', '.join(RECIPES)}".replace('%', '%%')); a.add_argument('--seeds', default='0', help='with commas')
+    a.add_argument('--recipes', default='plain;tiny', help=f"with semicolons: {'; '.join(RECIPES)}".replace('%', '%%')); a.add_argument('--seeds', default='0', help='with commas')
     a.add_argument('--steps', type=int, default=1500); a.add_argument('--windows', default='96', help='px, with commas'); a.add_argument('--table', action='store_true', help='train nothing, write the table of what is there')
-    args = a.parse_args(); names = [n.strip() for n in args.recipes.split(',')]
+    args = a.parse_args(); names = [n.strip() for n in args.recipes.split(';')]
     if bad := [n for n in names if n not in RECIPES]: a.error(f"unknown recipe {bad[0]!r}; known: {', '.join(RECIPES)}")
     from atm_net.data import Cache
     from atm_net.show import write_json, write_text
