@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['SHIPPED', 'PROTOCOLS', 'TRUST', 'pad32', 'slice_probs', 'Prediction', 'weights_file', 'weights_id', 'pick_device',
            'load_predictor', 'Predictor', 'choose_protocol', 'protocol_prompts', 'agreement', 'Vote', 'self_prompts',
-           'vote_figure', 'words_for', 'localise', 'touching_parts', 'reach', 'name_column', 'order_column', 'predict',
-           'segment', 'mask_values', 'reading', 'fitting_schemes', 'side_schemes', 'unsure', 'file_scheme', 'read_mask',
-           'prediction_figure', 'spare_inputs', 'atm_predict', 'atm_prepare']
+           'vote_figure', 'words_for', 'localise', 'touching_parts', 'reach', 'name_column', 'name_bodies',
+           'name_discs', 'order_column', 'predict', 'segment', 'mask_values', 'reading', 'fitting_schemes',
+           'side_schemes', 'unsure', 'file_scheme', 'read_mask', 'prediction_figure', 'spare_inputs', 'atm_predict',
+           'atm_prepare']
 
 # %% ../nbs/12_predict.ipynb #c004
 import hashlib, re, sys
@@ -287,7 +288,7 @@ def touching_parts(
     mask = prob>threshold; n = round(core/spacing[1])
     lab,_ = ndi.label(ndi.binary_erosion(mask, ndi.generate_binary_structure(2,1)[None], iterations=n, border_value=1) if n else mask)
     ml = np.bincount(lab.ravel())*np.prod(spacing)/1000; lab[(ml<least)[lab]] = 0
-    return np.where(mask, reach(lab, spacing, 2*core), 0)
+    return np.where(mask, reach(lab, spacing, 2*core), 0) if n else lab
 
 def reach(
     parts:np.ndarray, # (s, h, w), 0 none
@@ -327,35 +328,49 @@ def _give(probs, channels, parts, level):
     probs[:,0] += np.where(at<0, total, 0)
     for j,c in enumerate(channels): probs[:,c] = np.where(at==j, total, 0)
 
+def _top_down(parts, spacing)->tuple: # numbers of the parts and their places, mm from the top
+    from scipy import ndimage as ndi
+    ids = [i for i in np.unique(parts) if i]; rows = np.array([c[1] for c in ndi.center_of_mass(parts>0, parts, ids)])*spacing[1]
+    return np.array(ids)[np.argsort(rows)] if ids else ids, np.sort(rows)
+
+def name_bodies(
+    probs:np.ndarray, channels, # (s, k, h, w), changed in place; channels of the bodies, top-down
+    spacing,
+)->list: # (place in mm, index of the level or None) of each part, top-down
+    "Vertebral bodies and sacrum: a part, a level (ours)"
+    from scipy import ndimage as ndi
+    parts = touching_parts(probs[:,channels].sum(1), spacing, core=6.); ids,rows = _top_down(parts, spacing)
+    if not len(ids): return []
+    size = np.bincount(parts.ravel())[ids]; likes = np.stack([ndi.mean(probs[:,c], parts, ids) for c in channels], 1)
+    names = name_column(rows, likes, np.minimum(1, size/np.median(size))); level = np.full(parts.max(), -1)
+    for i,j in zip(ids,names): level[i-1] = -1 if j is None else j
+    _give(probs, channels, reach(parts, spacing, 4.), level); return list(zip(rows,names))
+
+def name_discs(
+    probs:np.ndarray, channels:dict, # changed in place; index of the body above -> channel
+    bodies:list, spacing,            # of `name_bodies`
+):
+    "Discs: named by the bodies above and below; where a body is missing, the likelier of the names between (ours)"
+    own = list(channels.values()); parts = touching_parts(probs[:,own].sum(1), spacing, least=.2, threshold=.4)
+    ids,rows = _top_down(parts, spacing); known = [(r,j) for r,j in bodies if j is not None]
+    if not len(ids) or not known: return
+    level = np.full(parts.max(), -1)
+    for i,r in zip(ids,rows):
+        above = max((j for q,j in known if q<r), default=min(j for _,j in known)-1); below = max(above+1, min((j for q,j in known if q>=r), default=above+1))
+        fits = [own.index(channels[j]) for j in range(above,below) if j in channels]
+        if fits: level[i-1] = max(fits, key=lambda j: probs[:,own[j]][parts==i].mean())
+    _give(probs, own, reach(parts, spacing, 4.), level)
+
 def order_column(
     probs:np.ndarray, # (s, k, h, w) of a whole volume
     scheme, spacing,  # (slice, row, column) mm
     anatomy,
 )->np.ndarray: # (s, k, h, w) float32
     "One name for each vertebra and disc of a volume, in anatomical order, none twice (ours)"
-    from scipy import ndimage as ndi
-    bodies = [n for n in anatomy.top_down if anatomy[n].kind in ('vertebra','sacrum') and n in scheme.values]; discs = [anatomy.below(n,'disc') for n in bodies]
-    probs = probs.astype(np.float32); B = [scheme.channel(n) for n in bodies]
-    parts = touching_parts(probs[:,B].sum(1), spacing, core=6.)
-    ids = [i for i in np.unique(parts) if i]
-    if len(bodies)<2 or not ids: return probs
-    place = lambda p,ids: np.array([c[1] for c in ndi.center_of_mass(p>0, p, ids)])*spacing[1]
-    size = np.bincount(parts.ravel())[ids]; rows = place(parts, ids); order = np.argsort(rows); ids = [ids[i] for i in order]; rows,size = rows[order],size[order]
-    likes = np.stack([ndi.mean(probs[:,c], parts, ids) for c in B], 1)
-    names = name_column(rows, likes, np.minimum(1, size/np.median(size)))
-    level = np.full(parts.max(), -1)
-    for i,j in zip(ids,names): level[i-1] = -1 if j is None else j
-    _give(probs, B, reach(parts, spacing, 4.), level)
-    D = [scheme.channel(d) if d in scheme.values else None for d in discs[:-1]]
-    own = [c for c in D if c is not None]
-    parts = touching_parts(probs[:,own].sum(1), spacing, least=.2, threshold=.4); ids = [i for i in np.unique(parts) if i]
-    if own and ids:
-        known = [(r,j) for r,j in zip(rows,names) if j is not None]; level = np.full(parts.max(), -1)
-        for i,r in zip(ids, place(parts, ids)):
-            lo = max((j for q,j in known if q<r), default=min(j for _,j in known)-1); hi = max(lo+1, min((j for q,j in known if q>=r), default=lo+1))
-            fits = [own.index(D[j]) for j in range(lo,hi) if 0<=j<len(D) and D[j] is not None]
-            if fits: level[i-1] = max(fits, key=lambda j: probs[:,own[j]][parts==i].mean())
-        _give(probs, own, reach(parts, spacing, 4.), level)
+    probs = probs.astype(np.float32); names = [n for n in anatomy.top_down if anatomy[n].kind in ('vertebra','sacrum') and n in scheme.values]
+    if len(names)<2: return probs
+    bodies = name_bodies(probs, [scheme.channel(n) for n in names], spacing); discs = [anatomy.below(n,'disc') for n in names[:-1]]
+    name_discs(probs, {j:scheme.channel(d) for j,d in enumerate(discs) if d in scheme.values}, bodies, spacing)
     return probs
 
 # %% ../nbs/12_predict.ipynb #c018
