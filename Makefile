@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
-.PHONY: setup demo test test-slow mutants lab bench export notebooks readme lock clean
+.PHONY: setup demo test test-notebooks test-tests test-slow mutants lab bench export notebooks readme lock clean
 
 setup: .venv/.ready
 
@@ -17,8 +17,13 @@ setup: .venv/.ready
 demo: setup          ## the main job on the embedded default -> runs/demo/report.html
 	$(BIN)/atm_demo
 
-test: setup          ## what CI checks
+test: setup          ## what CI checks: notebooks and tests side by side, one core each
+	$(MAKE) -j2 test-notebooks test-tests
+
+test-notebooks: setup
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 MPLBACKEND=agg PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 1 --do_print
+
+test-tests: setup
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests -m "not slow"
 
 test-slow: setup     ## the long cells and tests
