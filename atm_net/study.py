@@ -24,7 +24,7 @@ from .data import Cache
 from .metrics import METRICS, POLICIES, _drawn, _draws, _headline, _sums, by_patient, interval, mean_of, summarise
 from .measures import rows_csv
 from .predict import load_predictor, weights_id
-from .train import PRESETS, Config, Stopped, configure, Trainer, World, cache_hash, join_world, open_run, read_checkpoint, restore_optimizer, stage_border, start_run, train
+from .train import PRESETS, Config, Stopped, configure, Trainer, World, cache_hash, join_world, open_run, read_checkpoint, restore_optimizer, stage_border, start_run, train, window_sides
 from .evaluate import FORM, PAPER, PROMPTED, evaluate_runs, form_rows, form_structures, paper_data, parse_protocols, read_scores, run_protocols, scores_dict, table_tex
 
 # %% ../nbs/17_study.ipynb #c007
@@ -427,7 +427,7 @@ def write_forms(forms:dict, out):
         write_text(f('md'), '\n'.join(f'## {c}\n\n{table_md(r,h)}' for c,r,h in tables)); write_text(f('tex'), '\n'.join(table_tex(r,h,c) for c,r,h in tables)); write_json(f('json'), flat); write_text(f('csv'), rows_csv([dict.fromkeys(k for x in flat for k in x)|x for x in flat]))
 
 # %% ../nbs/17_study.ipynb #s013
-_switches = ('option','encoder','decoder','contrast','focal','tokens','code','attention','steps','batch','lr','amp','seed') # of `atm_train`, named as in `Config`
+_switches = ('option','encoder','decoder','contrast','focal','tokens','code','attention','steps','batch','windows','lr','amp','seed') # of `atm_train`, named as in `Config`
 
 def train_command(
     cfg:Config, cache, folder,
@@ -436,12 +436,14 @@ def train_command(
     base = PRESETS[cfg.preset]; base = replace(base, warmup=min(base.warmup, cfg.steps//10)) if cfg.preset=='tiny' else base; off = [k for k in ('hasf','ccae') if not getattr(cfg,k)]
     changed = {k:v for k,v in asdict(cfg).items() if v!=getattr(base,k) and k not in ('network','hasf','ccae')}
     if set(changed)-set(_switches): return None
+    if 'windows' in changed: changed['windows'] = ','.join(map(str, cfg.windows))
     parts = ['atm_train', cache, folder, '--preset', cfg.preset, *(['--model',cfg.network] if cfg.network!='atm_net' else [f'--no-{k}' for k in off]), *(x for k,v in changed.items() for x in (f'--{k}',v))]
     return shlex.join(map(str,parts))
 
 def study_command(names, cache, out, **given)->str: # given: options that are not None
     "The line that repeats a study"
-    return shlex.join(['atm_study', ','.join(names), str(cache), str(out), *(str(x) for k,v in given.items() if v not in (None,False) for x in ([f'--{k}'] if v is True else [f'--{k}',v]))])
+    text = lambda v: ','.join(map(str, v)) if isinstance(v, tuple) else str(v)
+    return shlex.join(['atm_study', ','.join(names), str(cache), str(out), *(x for k,v in given.items() if v not in (None,False) for x in ([f'--{k}'] if v is True else [f'--{k}',text(v)]))])
 
 def _duration(s)->str: return '–' if s is None else f'{s:.0f} s' if s<120 else f'{s/60:.0f} min' if s<7200 else f'{s/3600:.1f} h'
 
@@ -540,6 +542,7 @@ def atm_study(
     seeds:int=1,           # runs for each row, with seeds 0, 1, ...
     steps:int=None,        # of each run (default: the preset's)
     batch:int=None,        # images per step (default: the preset's)
+    windows:str=None,      # sides of the random windows in px, with commas (default: the preset's)
     encoder:str=None,      # text encoder of all rows with text (default: the preset's)
     tokens:str=None,       # mixed or words, of all rows with HASF (default: the preset's)
     plain:float=None,      # share of the steps before text is added, done once for each seed (default: the preset's)
@@ -552,7 +555,7 @@ def atm_study(
 ):
     "Run the grid behind a table of the paper, resumable, and write the table with intervals"
     import matplotlib; matplotlib.use('Agg')
-    given = {k:v for k,v in dict(steps=steps, batch=batch, encoder=encoder, tokens=tokens, plain=plain).items() if v is not None}
+    given = {k:v for k,v in dict(steps=steps, batch=batch, windows=windows and window_sides(windows), encoder=encoder, tokens=tokens, plain=plain).items() if v is not None}
     if plain is not None and not 0<=plain<1: raise InputError(f'--plain {plain:g}: a share of the steps, from 0 up to (not including) 1')
     if plan: print(plan_study(name, cache, out, preset, seeds, **given), end=''); return
     d = run_study(name, cache, out, preset, seeds, protocols, split, grid, device, workers, **given)
