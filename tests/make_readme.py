@@ -43,13 +43,16 @@ def opening(path:str, s=None)->str:
 def install(s=None)->str:
     "The set-up cell: does nothing where atm_net is installed"
     s = s or settings(); lib = s['lib_name']
+    torch = next(r for r in s['requirements'].split() if r.startswith('torch'))
     return f'''#| setup
 try: import {lib}
 except ModuleNotFoundError: # a bare machine: install, from the clone around this notebook or else from the repository; takes minutes
-    import importlib, subprocess, sys
+    import importlib, shutil, subprocess, sys
     from pathlib import Path
     home = next((str(p) for p in Path.cwd().resolve().parents if (p/'settings.ini').is_file() and (p/'{lib}').is_dir()), 'git+{s['git_url']}')
-    subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', home], check=True); importlib.invalidate_caches()'''
+    cpu = ['{torch}', '--extra-index-url', 'https://download.pytorch.org/whl/cpu'] # a Linux without a GPU: several GB less
+    for what in [cpu]*(sys.platform=='linux' and not shutil.which('nvidia-smi'))+[[home]]: subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', *what], check=True)
+    importlib.invalidate_caches()'''
 
 def opened(nb, path:str, s=None):
     "A notebook with its two opening cells, made anew"
@@ -89,5 +92,5 @@ def files(s=None)->dict: # path -> text
 
 if __name__ == '__main__':
     stale = [f for f,text in files().items() if f.read_text(encoding='utf-8') != text]
-    if '--check' in sys.argv: sys.exit(bool(stale) and f"{', '.join(str(f.relative_to(ROOT)) for f in stale)}: not as settings.ini and nbs/index.ipynb have it: run `make readme`")
+    if '--check' in sys.argv: sys.exit(bool(stale) and f"{', '.join(str(f.relative_to(ROOT)) for f in stale)} differs from what nbs/index.ipynb and settings.ini say: run `make readme`")
     for f in stale: f.write_text(files()[f], encoding='utf-8', newline='\n'); print(f.relative_to(ROOT))
