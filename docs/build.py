@@ -188,11 +188,11 @@ def heading_of(path, words:str)->str: # label
 
 def map_page(s)->str:
     "Each equation, table and figure with notebook, functions and test"
-    def where(e): p = NBS/f"{e['notebook']}.ipynb"; return f"[{p.stem}: {e['heading']}](#{heading_of(p, e['heading'])})"
+    def where(e): p = NBS/f"{e['notebook']}.ipynb"; return f"[{p.stem[:2]}: {e['heading']}](#{heading_of(p, e['heading'])})"
     def code_of(e): return ', '.join(f"[`{f}`](#{anchor(*f.split('.'))})" for f in e['functions'])
     def test(t):
-        if '::' in t: f,name = t.split('::'); return f"[`{name}`]({s['git_url']}/blob/{s['branch']}/tests/{f})"
-        book,cell = t.split('#'); p = NBS/f'{book}.ipynb'; at,words = sections(read(p))[cell]; return f'cell `{cell}` under [{words}](#{label(p, at)})'
+        if '::' in t: f,name = t.split('::'); return f"[{f}: {name}]({s['git_url']}/blob/{s['branch']}/tests/{f})"
+        book,cell = t.split('#'); p = NBS/f'{book}.ipynb'; at,_ = sections(read(p))[cell]; return f'[`{p.stem}` {cell}](#{label(p, at)})'
     rows = [(f"**{e['paper']}**", e['what'], where(e), code_of(e), '; '.join(map(test, e['tests']))) for e in paper_map()['entries']]
     return f"# From the paper to the code\n\n{paper_map()['intro']}\n\n"+table(rows, 'paper','what','notebook','code','test')+'\n'
 

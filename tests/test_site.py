@@ -136,9 +136,11 @@ def chromium():
     from playwright.sync_api import sync_playwright
     with sync_playwright() as p: b = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS); yield b; b.close()
 
-LOOK = '''() => ({links:[...document.querySelectorAll('a[href]')].map(a=>a.href), ids:[...document.querySelectorAll('[id]')].map(e=>e.id), wide:document.documentElement.scrollWidth,
+LOOK = '''() => {const held = e => {for(let p=e.parentElement; p && p.tagName!='BODY'; p=p.parentElement) if(['auto','scroll'].includes(getComputedStyle(p).overflowX)) return true; return false};
+  return {sticks:[...document.querySelectorAll('article *')].filter(e=>e.getBoundingClientRect().width && e.getBoundingClientRect().right>innerWidth+1 && !held(e)).map(e=>e.tagName+'.'+e.className).slice(0,3),
+  links:[...document.querySelectorAll('a[href]')].map(a=>a.href), ids:[...document.querySelectorAll('[id]')].map(e=>e.id), wide:document.documentElement.scrollWidth,
   broken:[...document.images].filter(i=>!i.naturalWidth).map(i=>i.src), pictures:document.querySelectorAll('.cell_output img').length, formulas:document.querySelectorAll('math').length,
-  text:[...document.querySelectorAll('article p, article li, article h2')].map(e=>e.innerText).join(' ')})'''
+  text:[...document.querySelectorAll('article p, article li, article h2')].map(e=>e.innerText).join(' ')}}'''
 
 def crawl(chromium, address)->tuple: # page -> what LOOK saw; addresses that were asked for
     "Every page that a link leads to, at the width of a phone"
@@ -154,7 +156,7 @@ def faults(seen, asked, address, site)->list:
     "What is wrong with what the crawl saw"
     bad = [f'asked elsewhere: {u}' for u in asked if not u.startswith((address,'data:'))]
     for page,s in seen.items():
-        bad += [f'{page}: broken picture {u[:80]}' for u in s['broken']]+[f"{page}: {s['wide']} px wide on a phone"]*(s['wide']>390)
+        bad += [f'{page}: broken picture {u[:80]}' for u in s['broken']]+[f"{page}: {s['wide']} px wide on a phone"]*(s['wide']>390)+[f'{page}: {e} sticks out on a phone' for e in s['sticks']]
         bad += [f'{page}: formula not drawn: {m}' for m in re.findall(r'\$\$|\\(?:frac|mathrm|mathbf|alpha)\b', s['text'])[:1]]
         for l in s['links']:
             if not l.startswith(address): continue
@@ -171,7 +173,7 @@ def pictures_of(path)->int:
 
 @pytest.mark.slow
 def test_every_page(site, address, chromium):
-    "No broken link, anchor, picture or formula; nothing from elsewhere; nothing wider than a phone; each notebook with its pictures"
+    "No broken link, anchor, picture or formula; nothing from elsewhere; nothing wider than a phone, unless it scrolls in its box; each notebook with its pictures"
     seen,asked = crawl(chromium, address); assert faults(seen, asked, address, site)==[]
     assert {p.relative_to(site).as_posix() for p in site.rglob('*.html')}-set(seen)<={'genindex.html','search.html'}, 'pages that no link leads to'
     books = {p:f'{p.relative_to(ROOT).with_suffix("").as_posix()}.html' for p in [*NBS.glob('[0-9][0-9]_*.ipynb'), *OPENED]}; assert len(books)>=34
@@ -180,9 +182,9 @@ def test_every_page(site, address, chromium):
     print(f'{len(seen)} pages, {sum(len(s["links"]) for s in seen.values())} links, {sum(s["pictures"] for s in seen.values())} pictures, {sum(s["formulas"] for s in seen.values())} formulas, {len(asked)} requests')
 
 def test_faults_notices(tmp_path):
-    (tmp_path/'a.html').write_text('', encoding='utf-8'); a = 'http://x/'; good = dict(links=[a+'a.html#b'], ids=['b'], wide=390, broken=[], pictures=0, formulas=0, text='fine')
+    (tmp_path/'a.html').write_text('', encoding='utf-8'); a = 'http://x/'; good = dict(links=[a+'a.html#b'], ids=['b'], wide=390, sticks=[], broken=[], pictures=0, formulas=0, text='fine')
     assert faults({'a.html':good}, [a+'a.html'], a, tmp_path)==[]
-    for change,asked,word in ((dict(links=[a+'c.html']),[],'no c.html'), (dict(links=[a+'a.html#z']),[],'no a.html#z'), (dict(wide=391),[],'391 px'), (dict(broken=['p.png']),[],'p.png'), (dict(text='$$'),[],'formula'), ({},['https://cdn.example/x.js'],'elsewhere')):
+    for change,asked,word in ((dict(links=[a+'c.html']),[],'no c.html'), (dict(links=[a+'a.html#z']),[],'no a.html#z'), (dict(wide=391),[],'391 px'), (dict(sticks=['IMG.']),[],'sticks out'), (dict(broken=['p.png']),[],'p.png'), (dict(text='$$'),[],'formula'), ({},['https://cdn.example/x.js'],'elsewhere')):
         assert [word in f for f in faults({'a.html':good|change}, asked, a, tmp_path)]==[True]
 
 @pytest.mark.slow
