@@ -225,9 +225,11 @@ def stage(out:Path):
 def build(out:Path)->int:
     "Stage and build; a warning (a link that leads nowhere, a formula that cannot be read) is an error"
     from sphinx.cmd.build import main
+    if out.is_dir() and any(out.iterdir()) and not (out/'objects.inv').is_file(): sys.exit(f'{out}: is not empty and holds no site: choose another folder')
     with tempfile.TemporaryDirectory() as d:
-        src,trees = Path(d)/'src',Path(d)/'trees'; stage(src); shutil.rmtree(out, ignore_errors=True)
-        return main(['-b','html','-q','-W','--keep-going','-c',str(ROOT/'docs'),'-d',str(trees),str(src),str(out)])
+        src,trees,made = (Path(d)/n for n in ('src','trees','made')); stage(src)
+        if status := main(['-b','html','-q','-W','--keep-going','-c',str(ROOT/'docs'),'-d',str(trees),str(src),str(made)]): return status
+        shutil.rmtree(out, ignore_errors=True); shutil.copytree(made, out); return 0
 
 if __name__=='__main__':
     out = Path(sys.argv[1] if len(sys.argv)>1 else ROOT/'_site'); status = build(out)

@@ -6,7 +6,7 @@ import nbformat, pytest, yaml
 from conftest import ROOT, console_scripts, settings
 from make_readme import OPENED, binder, colab, files
 from test_browser import CHROMIUM, FLAGS, need_browser
-from test_house import tracked
+from test_house import default_encoding, tracked
 
 NBS = ROOT/'nbs'
 MAP = yaml.safe_load((ROOT/'docs'/'paper_map.yaml').read_text(encoding='utf-8'))
@@ -109,6 +109,9 @@ def test_locks():
     assert {re.split(r'[<>=]', r)[0].lower() for r in settings()['site_requirements'].split()}<=set(site)
     assert all(re.match(r'^[\w.-]+==[\w.]+$', l) for l in (ROOT/'requirements-site.lock').read_text(encoding='utf-8').splitlines())
 
+def test_text_of_the_site_is_utf8():
+    sources = {p.name:default_encoding(p.read_text(encoding='utf-8')) for p in (ROOT/'docs').glob('*.py')}; assert sources=={'build.py':[], 'conf.py':[], 'picture.py':[]}
+
 # --- the site itself
 
 def need_tools():
@@ -122,6 +125,11 @@ def site(tmp_path_factory):
     need_tools(); out = tmp_path_factory.mktemp('site')/'_site'
     r = subprocess.run([sys.executable, str(ROOT/'docs'/'build.py'), str(out)], capture_output=True, text=True, timeout=900); assert r.returncode==0, r.stderr[-3000:]
     return out
+
+@pytest.mark.slow
+def test_no_folder_of_somebody_else(tmp_path):
+    need_tools(); (tmp_path/'mine.txt').write_text('keep', encoding='utf-8')
+    r = subprocess.run([sys.executable, str(ROOT/'docs'/'build.py'), str(tmp_path)], capture_output=True, text=True, timeout=120); assert r.returncode and 'choose another folder' in r.stderr and (tmp_path/'mine.txt').exists()
 
 @pytest.fixture(scope='module')
 def address(site):
@@ -193,7 +201,7 @@ def test_search_finds(how, site, address, chromium):
     "A word of the lessons and the name of a function, with the pages on a server and opened as files"
     view = chromium.new_page(); at = address if how=='served' else site.as_uri()+'/'
     for word,page in dict(superior='05_prompts', SelfEnhance='fusion').items():
-        view.goto(f'{at}search.html?q={word}'); view.locator('#search-results li a').first.wait_for(timeout=20_000)
+        view.goto(f'{at}search.html?q={word}'); view.get_by_text('Search finished').wait_for(timeout=20_000)
         hits = [a.get_attribute('href') for a in view.locator('#search-results li a').all()]; assert any(page in h for h in hits), (word,hits)
     view.close()
 
