@@ -1,5 +1,5 @@
 "Sphinx: pages that load nothing from elsewhere, read from a server or from a folder"
-import sys
+import re, sys
 from html import escape
 from pathlib import Path
 from latex2mathml.converter import convert
@@ -27,11 +27,16 @@ html_show_sourcelink = html_copy_source = False
 html_math_renderer = 'mathml'
 pygments_style,pygments_dark_style = 'friendly','monokai'
 
+def readable(tex:str)->str:
+    "TeX as latex2mathml reads it best: one-letter alphabets in braces, pairs of big brackets that grow with what they hold"
+    tex = re.sub(r'\\(mathbf|mathcal|mathbb)\s*([A-Za-z])(?![A-Za-z])', r'\\\1{\2}', tex); big = r'\\[bB]igg?[lr]?\s*'
+    return re.sub(big, '', re.sub(big+r'([)\]])', r'\\right\1', re.sub(big+r'([(\[])', r'\\left\1', tex)))
+
 def mathml(self, node, display):
     "A formula as MathML, which browsers draw by themselves"
     from docutils import nodes
     tag = 'div' if display else 'span'
-    self.body.append(f'<{tag} class="math" title="{escape(node.astext())}">{convert(node.astext(), display="block" if display else "inline")}</{tag}>'); raise nodes.SkipNode
+    self.body.append(f'<{tag} class="math" title="{escape(node.astext())}">{convert(readable(node.astext()), display="block" if display else "inline")}</{tag}>'); raise nodes.SkipNode
 
 def setup(app):
     app.add_html_math_renderer('mathml', (lambda self,node: mathml(self, node, False), None), (lambda self,node: mathml(self, node, True), None))

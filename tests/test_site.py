@@ -112,6 +112,36 @@ def test_locks():
 def test_text_of_the_site_is_utf8():
     sources = {p.name:default_encoding(p.read_text(encoding='utf-8')) for p in (ROOT/'docs').glob('*.py')}; assert sources=={'build.py':[], 'conf.py':[], 'picture.py':[]}
 
+# --- pages before Sphinx reads them
+
+@pytest.fixture(scope='module')
+def build():
+    "docs/build.py as a module; it needs nothing that only the site needs"
+    spec = importlib.util.spec_from_file_location('site_build', ROOT/'docs'/'build.py'); m = importlib.util.module_from_spec(spec); spec.loader.exec_module(m); return m
+
+def test_api_names_everything(build):
+    "Every public name of every room once, with a way back to its section"
+    for room in build.ROOMS:
+        page = build.api(room); m = room.stem[3:]; assert [n for n in importlib.import_module(f'atm_net.{m}').__all__ if page.count(f'({build.anchor(m, n)})=\n')!=1]==[]
+        assert page.count('Built in [')==page.count('\n## ')>0
+
+def test_api_of_a_function(build):
+    import ast
+    source = "def f(\n    a:int, b, # rows, columns\n    *rest, # more\n    c:str='x # y', # a word\n)->float: # mm\n    'What it does to `a_b` and c_d'\n    return 1. # not this\n"
+    page = build.function(ast.parse(source).body[0], build.comments(source))
+    assert page.startswith("```python\nf(a: int, b, *rest, c: str='x # y') -> float\n```\n\nWhat it does to `a_b` and c\\_d\n") and page.endswith('**Returns** `float` mm') and 'not this' not in page
+    assert all(f'| {row} |' in page for row in ('`a` | `int` |  | rows, columns', '`b` |  |  | rows, columns', '`*rest` |  |  | more', "`c` | `str` | `'x # y'` | a word"))
+
+def test_page_of_a_lesson(build):
+    "Marks, solutions and what was printed by a check are gone; words between backticks lead to their pages"
+    from nbformat.v4 import new_code_cell as code, new_markdown_cell as md, new_notebook, new_output
+    shown = new_output('display_data', {'image/png':'x', 'text/plain':'<Figure>'}); widget = new_output('display_data', {build.WIDGET:{}, 'text/plain':'Slider()'})
+    nb = new_notebook(cells=[md('# A'), md('<!-- notes -->\nsecret'), md('# B\n`07_fusion` and `TextFusion`, `nobody`\n```\n`07_fusion`\n```'), code('#| export\ndef f(): pass', outputs=[shown, widget]), code('#| hide\nsecret'), code('#| solution x\nsecret'), code('#| check x\ncheck()', outputs=[new_output('stream', text='secret')])])
+    path = NBS/'workshop'/'04_attention_hasf.ipynb'; p = build.page(nb, path, build.targets()); text = '\n'.join(c.source for c in p.cells)
+    assert 'secret' not in nbformat.writes(p) and '#|' not in text and [c.source.count('## B') for c in p.cells][1]==1 and text.count('(sec-workshop-04_attention_hasf-')==2
+    assert '[`07_fusion`](../../nbs/07_fusion.ipynb) and [`TextFusion`](#api-fusion-textfusion), `nobody`\n```\n`07_fusion`\n```' in text
+    made = next(c for c in p.cells if c.cell_type=='code'); assert made.metadata.tags==['exported'] and [list(o.data) for o in made.outputs]==[['image/png'],['text/plain']] and nb.cells[3].source.startswith('#| export')
+
 # --- the site itself
 
 def need_tools():
