@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
-.PHONY: setup demo test test-notebooks test-tests test-slow mutants lab bench export notebooks readme lock clean
+.PHONY: setup demo test test-notebooks test-tests test-slow mutants lab bench export notebooks readme site lock clean
 
 setup: .venv/.ready
 
@@ -26,7 +26,7 @@ test-notebooks: setup
 test-tests: setup
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests -m "not slow"
 
-test-slow: setup     ## the long cells and tests
+test-slow: .venv/.site ## the long cells and tests
 	OMP_NUM_THREADS=2 HF_HUB_OFFLINE=1 MPLBACKEND=agg PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 1 --flags slow --do_print
 	HF_HUB_OFFLINE=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests -m slow
 
@@ -46,11 +46,18 @@ export: setup        ## notebooks -> modules, then clean the notebooks
 notebooks: export    ## run every notebook and keep its outputs
 	OMP_NUM_THREADS=1 $(BIN)/python tests/run_notebooks.py
 
-readme: setup        ## README.md from nbs/index.ipynb
+readme: setup        ## README.md from nbs/index.ipynb; badges and set-up cells from settings.ini
 	$(BIN)/python tests/make_readme.py
 
+site: .venv/.site    ## notebooks, lessons, API and the map of the paper as a static site -> _site/index.html
+	$(BIN)/python docs/build.py _site
+
+.venv/.site: .venv/.ready requirements-site.lock
+	$(BIN)/pip install -q -r requirements-site.lock
+	touch $@
+
 lock: setup          ## exact versions of what is installed now
-	$(BIN)/pip freeze --exclude-editable --all | grep -viE '^(pip|atm_net)[ =]' | sed 's/+cpu//' > requirements.lock
+	$(BIN)/pip freeze --exclude-editable --all | grep -viE '^(pip|atm_net)[ =]' | grep -vxFf requirements-site.lock | sed 's/+cpu//' > requirements.lock
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv _site build dist *.egg-info

@@ -12,8 +12,9 @@ setup(
     long_description=Path(__file__).with_name('README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     packages=find_packages(include=['atm_net', 'atm_net.*']), package_data={'atm_net': ['assets/**/*']}, include_package_data=False,
+    classifiers=['Programming Language :: Python :: 3', 'Programming Language :: Python :: 3.11', 'Intended Audience :: Education', 'Intended Audience :: Science/Research'],
     python_requires=f">={s['min_python']}", install_requires=s['requirements'].split(),
-    extras_require=dict(nnunet=['nnunetv2>=2.6,<3'], tensorboard=['tensorboard>=2.17'], dev=s['dev_requirements'].split(), e2e=['playwright']),
+    extras_require=dict(nnunet=['nnunetv2>=2.6,<3'], tensorboard=['tensorboard>=2.17'], dev=s['dev_requirements'].split(), lab=s['lab_requirements'].split(), site=s['site_requirements'].split(), e2e=['playwright']),
     entry_points=dict(console_scripts=[c.strip() for c in s['console_scripts'].split('\n')], nbdev=[f"{s['lib_name']}={s['lib_path']}._modidx:d"]),
     zip_safe=False,
 )

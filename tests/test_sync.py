@@ -67,5 +67,5 @@ def test_sync_notices_a_new_module_and_an_unclean_notebook(small, tmp_path):
 @pytest.mark.skipif(not (ROOT/'nbs'/'index.ipynb').exists(), reason='nbs/index.ipynb is not written yet')
 def test_readme_is_the_index(tmp_path):
     r = subprocess.run([sys.executable, str(ROOT/'tests'/'make_readme.py'), '--check'], capture_output=True, text=True, timeout=60); assert r.returncode==0, r.stderr
-    shutil.copytree(ROOT/'nbs', tmp_path/'nbs', ignore=lambda d,n: [x for x in n if x!='index.ipynb']); (tmp_path/'tests').mkdir(); shutil.copy(ROOT/'tests'/'make_readme.py', tmp_path/'tests'); (tmp_path/'README.md').write_text('another text', encoding='utf-8')
+    shutil.copytree(ROOT/'nbs', tmp_path/'nbs', ignore=lambda d,n: [x for x in n if x!='index.ipynb']); (tmp_path/'tests').mkdir(); shutil.copy(ROOT/'tests'/'make_readme.py', tmp_path/'tests'); shutil.copy(ROOT/'settings.ini', tmp_path); (tmp_path/'README.md').write_text('another text', encoding='utf-8')
     r = subprocess.run([sys.executable, str(tmp_path/'tests'/'make_readme.py'), '--check'], capture_output=True, text=True, timeout=60); assert r.returncode==1 and 'README.md differs' in r.stderr
