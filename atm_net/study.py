@@ -24,7 +24,7 @@ from .data import Cache
 from .metrics import METRICS, POLICIES, _drawn, _draws, _headline, _sums, by_patient, interval, mean_of, summarise
 from .measures import rows_csv
 from .predict import load_predictor, weights_id
-from .train import PRESETS, Config, Stopped, configure, Trainer, World, cache_hash, join_world, open_run, read_checkpoint, restore_optimizer, stage_border, start_run, train, window_sides
+from .train import PRESETS, Config, Stopped, Trainer, World, cache_hash, configure, join_world, open_run, read_checkpoint, restore_optimizer, stage_border, start_run, train, window_sides
 from .evaluate import FORM, PAPER, PROMPTED, evaluate_runs, form_rows, form_structures, paper_data, parse_protocols, read_scores, run_protocols, scores_dict, table_tex
 
 # %% ../nbs/17_study.ipynb #c007
@@ -429,6 +429,8 @@ def write_forms(forms:dict, out):
 # %% ../nbs/17_study.ipynb #s013
 _switches = ('option','encoder','decoder','contrast','focal','tokens','code','attention','steps','batch','windows','lr','amp','seed') # of `atm_train`, named as in `Config`
 
+def _text(v)->str: return ','.join(map(str, v)) if isinstance(v, tuple) else str(v)
+
 def train_command(
     cfg:Config, cache, folder,
 )->str|None: # None where a setting has no switch
@@ -436,14 +438,12 @@ def train_command(
     base = PRESETS[cfg.preset]; base = replace(base, warmup=min(base.warmup, cfg.steps//10)) if cfg.preset=='tiny' else base; off = [k for k in ('hasf','ccae') if not getattr(cfg,k)]
     changed = {k:v for k,v in asdict(cfg).items() if v!=getattr(base,k) and k not in ('network','hasf','ccae')}
     if set(changed)-set(_switches): return None
-    if 'windows' in changed: changed['windows'] = ','.join(map(str, cfg.windows))
-    parts = ['atm_train', cache, folder, '--preset', cfg.preset, *(['--model',cfg.network] if cfg.network!='atm_net' else [f'--no-{k}' for k in off]), *(x for k,v in changed.items() for x in (f'--{k}',v))]
+    parts = ['atm_train', cache, folder, '--preset', cfg.preset, *(['--model',cfg.network] if cfg.network!='atm_net' else [f'--no-{k}' for k in off]), *(x for k,v in changed.items() for x in (f'--{k}',_text(v)))]
     return shlex.join(map(str,parts))
 
 def study_command(names, cache, out, **given)->str: # given: options that are not None
     "The line that repeats a study"
-    text = lambda v: ','.join(map(str, v)) if isinstance(v, tuple) else str(v)
-    return shlex.join(['atm_study', ','.join(names), str(cache), str(out), *(x for k,v in given.items() if v not in (None,False) for x in ([f'--{k}'] if v is True else [f'--{k}',text(v)]))])
+    return shlex.join(['atm_study', ','.join(names), str(cache), str(out), *(x for k,v in given.items() if v not in (None,False) for x in ([f'--{k}'] if v is True else [f'--{k}',_text(v)]))])
 
 def _duration(s)->str: return '–' if s is None else f'{s:.0f} s' if s<120 else f'{s/60:.0f} min' if s<7200 else f'{s/3600:.1f} h'
 

@@ -10,8 +10,8 @@ os.environ.setdefault('HF_HUB_OFFLINE', '1')
 from dataclasses import replace
 from pathlib import Path
 
-MIXED = dict(tokens='mixed', code='2d', plain=.2, p_generic=.25) # the preset as it once was
 STAGED = dict(plain=.2, p_generic=.25)
+MIXED = STAGED | dict(tokens='mixed', code='2d') # the preset as it once was
 RECIPES = { # name -> fields of `Config`
     'plain': dict(network='swin_unetr', hasf=False, ccae=False),
     'tiny': {}, # words + order, one stage, half of the prompts generic
@@ -86,7 +86,7 @@ def main():
     a.add_argument('--recipes', default='plain;tiny', help=f"with semicolons: {'; '.join(RECIPES)}".replace('%', '%%')); a.add_argument('--seeds', default='0', help='with commas')
     a.add_argument('--steps', type=int, default=1500); a.add_argument('--windows', default='96', help='px, with commas'); a.add_argument('--table', action='store_true', help='train nothing, write the table of what is there')
     args = a.parse_args(); names = [n.strip() for n in args.recipes.split(';')]
-    if bad := [n for n in names if n not in RECIPES]: a.error(f"unknown recipe {bad[0]!r}; known: {', '.join(RECIPES)}")
+    if bad := [n for n in names if n not in RECIPES]: a.error(f"unknown recipe {bad[0]!r}; known: {'; '.join(RECIPES)}")
     from atm_net.data import Cache
     from atm_net.show import write_json, write_text
     from atm_net.study import Run, run_name, score_run, study_config, Row, train_run

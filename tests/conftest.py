@@ -2,10 +2,10 @@
 import os
 os.environ.update(OMP_NUM_THREADS='1', HF_HUB_OFFLINE='1', MPLBACKEND='agg')   # before torch, transformers and matplotlib are imported
 import contextlib, functools, importlib, io, re, shutil, subprocess, sys
-from configparser import ConfigParser
 from pathlib import Path
 from types import SimpleNamespace
 import pytest
+from make_readme import settings
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -13,11 +13,6 @@ REAL = ROOT.parent/'shared'/'data'/'real_lumbar'
 
 def pytest_configure(config):
     config.addinivalue_line('markers', 'slow: takes minutes; `make test-slow` runs it')
-
-def settings()->dict:
-    "settings.ini as nbdev and setup.py read it"
-    cfg = ConfigParser(delimiters=['=']); cfg.read(ROOT/'settings.ini', encoding='utf-8')
-    return cfg['DEFAULT']
 
 def console_scripts()->dict: # command -> (module, function)
     "The console commands that the package installs"

@@ -91,6 +91,6 @@ def files(s=None)->dict: # path -> text
     return out|{p:nbformat.writes(opened(read(p), p.relative_to(ROOT).as_posix(), s))+'\n' for p in OPENED}
 
 if __name__ == '__main__':
-    stale = [f for f,text in files().items() if f.read_text(encoding='utf-8') != text]
+    made = files(); stale = [f for f,text in made.items() if f.read_text(encoding='utf-8') != text]
     if '--check' in sys.argv: sys.exit(bool(stale) and f"{', '.join(str(f.relative_to(ROOT)) for f in stale)} differs from what nbs/index.ipynb and settings.ini say: run `make readme`")
-    for f in stale: f.write_text(files()[f], encoding='utf-8', newline='\n'); print(f.relative_to(ROOT))
+    for f in stale: f.write_text(made[f], encoding='utf-8', newline='\n'); print(f.relative_to(ROOT))

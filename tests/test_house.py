@@ -68,7 +68,7 @@ def test_default_encoding_notices():
     assert default_encoding("p.read_text(encoding='utf-8'); p.read_text('utf-8'); write_text(p,'x'); open(f,'rb'); Image.open(f); open(f,encoding='utf-8')")==[]
 
 def test_text_is_utf8_on_every_machine():
-    files = {str(p.relative_to(ROOT)):p.read_text(encoding='utf-8') for d in ('atm_net','tests','benchmarks') for p in (ROOT/d).glob('*.py')}
+    files = {str(p.relative_to(ROOT)):p.read_text(encoding='utf-8') for d in ('atm_net','tests','benchmarks','docs') for p in (ROOT/d).glob('*.py')}
     files |= {f'{n.relative_to(ROOT)} cell {k}':''.join(c['source']) for n in NBS.rglob('*.ipynb') if '.ipynb_checkpoints' not in n.parts for k,c in enumerate(json.loads(n.read_text(encoding='utf-8'))['cells']) if c['cell_type']=='code'}
     assert {name:found for name,text in files.items() if not re.search(r'^[%!]', text, re.M) and (found := default_encoding(text))}=={}
 

@@ -6,7 +6,7 @@ import nbformat, pytest, yaml
 from conftest import ROOT, console_scripts, settings
 from make_readme import OPENED, binder, colab, files
 from test_browser import CHROMIUM, FLAGS, need_browser
-from test_house import default_encoding, tracked
+from test_house import tracked
 
 NBS = ROOT/'nbs'
 MAP = yaml.safe_load((ROOT/'docs'/'paper_map.yaml').read_text(encoding='utf-8'))
@@ -53,8 +53,7 @@ def test_the_map_is_complete():
 
 def texts()->dict: # file -> Markdown
     "What people read in the repository"
-    md = {p:p.read_text(encoding='utf-8') for p in tracked() if p.suffix=='.md'}
-    return md|{p:'\n\n'.join(c.source for c in notebook(p).cells if c.cell_type=='markdown') for p in tracked() if p.suffix=='.ipynb'}
+    return {p:texts_of(p) for p in tracked() if p.suffix in ('.md','.ipynb')}
 
 def slugs(p:Path)->set:
     "The anchors of a file, as GitHub and the site make them"
@@ -108,9 +107,6 @@ def test_locks():
     site,kit = names('requirements-site.lock'),names('requirements.lock'); assert set(site)&set(kit)==set()
     assert {re.split(r'[<>=]', r)[0].lower() for r in settings()['site_requirements'].split()}<=set(site)
     assert all(re.match(r'^[\w.-]+==[\w.]+$', l) for l in (ROOT/'requirements-site.lock').read_text(encoding='utf-8').splitlines())
-
-def test_text_of_the_site_is_utf8():
-    sources = {p.name:default_encoding(p.read_text(encoding='utf-8')) for p in (ROOT/'docs').glob('*.py')}; assert sources=={'build.py':[], 'conf.py':[], 'picture.py':[]}
 
 # --- pages before Sphinx reads them
 
