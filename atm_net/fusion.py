@@ -190,8 +190,8 @@ class HASFStage(nn.Module):
     def __init__(self, dim:int, text_dim:int, length:int, n_tokens:int=32, heads:int=4,
                  attention='exact', pool:int=8, tokens='mixed', alpha:float=.1, gain:float=1., code='2d', stride:int=1):
         super().__init__()
-        if code=='order' and tokens!='words': raise InputError("code 'order' needs the words themselves as keys: tokens 'words'")
         self.project = TextProjection(text_dim, dim, length, n_tokens, tokens)
+        if code=='order' and tokens!='words': raise InputError("code 'order' needs the words themselves as keys: tokens 'words'")
         self.enhance = SelfEnhance(dim, heads, attention, pool, gain, '2d' if code=='order' else code)
         self.fuse = TextFusion(dim, heads, alpha, code, stride)
 
