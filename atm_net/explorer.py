@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['HELD_OUT', 'REPORT', 'Scan', 'open_scan', 'demo_cases', 'narrow', 'as_scans', 'run_slice', 'stage_shares',
            'word_choices', 'first_level', 'slice_dice', 'dice_change', 'change_html', 'figure_png', 'change_share',
-           'words_changed', 'slice_figure', 'word_figure', 'SliceBrowser', 'Ready', 'make_ready', 'source_prompt',
-           'Explorer']
+           'renamed', 'renamed_html', 'words_changed', 'slice_figure', 'word_figure', 'SliceBrowser', 'Ready',
+           'make_ready', 'source_prompt', 'Explorer']
 
 # %% ../nbs/19_explorer.ipynb #c003
 import html, io, time
@@ -19,10 +19,10 @@ import ipywidgets as widgets
 from fastcore.basics import patch
 from matplotlib.figure import Figure
 from .anatomy import IGNORE, LUMBAR, InputError, convert
-from .show import legend, overlay, show_slice, table_html
+from .show import legend, level_names, overlay, show_slice, table_html
 from .volumes import Volume, check_image, check_pair, new_geometry, new_volume, read_volume
 from .phantom import Phantom, make_phantom
-from .prompts import check_prompt, holistic, parse_prompt, present_structures, report_prompt, slice_position, user_prompt
+from .prompts import check_prompt, holistic, parse_prompt, present_structures, report_prompt, shift_levels, slice_position, unrecognised, user_prompt
 from .metrics import dice
 from .predict import file_scheme, load_predictor, localise, read_mask, self_prompts, vote_figure
 from .figures import even_shares, ratio_bar, read_slice, tint, word_ratio, word_shares
@@ -166,6 +166,23 @@ def change_share(
     either = (now>0)|(before>0)
     return float((now!=before).sum()/max(either.sum(), 1))
 
+def renamed(
+    now:np.ndarray, before:np.ndarray, # channels of `scheme`, one shape
+    scheme,
+)->list: # of (name before, name now, px), most first
+    "Which names the pixels changed; what is no structure is called background"
+    names = ('background',*scheme.names); pairs,px = np.unique(np.stack([before,now])[:,before!=now], axis=1, return_counts=True)
+    return sorted(((names[a],names[b],int(n)) for (a,b),n in zip(pairs.T,px)), key=lambda r: -r[2])
+
+def renamed_html(
+    rows,       # of `renamed`
+    most:int=8, # rows in full
+)->str:
+    "'L1 to T12: 210 px, ...' as a line of HTML"
+    if not rows: return '<b>renamed:</b> nothing'
+    rest = sum(n for *_,n in rows[most:])
+    return '<b>renamed:</b> '+', '.join(f'{a} &rarr; {b}: {n} px' for a,b,n in rows[:most])+f', others: {rest} px'*(rest>0)
+
 def words_changed(
     before:str, now:str, # sentences
 )->str:
@@ -189,10 +206,12 @@ def slice_figure(
     maps = [('truth',truth)]*(truth is not None)+[(title,labels)]*(labels is not None)
     if changed is not None: maps.append((f'renamed: {change_share(labels, before):.1%} of the mask', changed))
     n = 1+len(maps)
-    fig = Figure(figsize=(3.05*n+1,3.8)); axs = fig.subplots(1, n, squeeze=False, sharey=True)[0]
-    fig.subplots_adjust(.06, .13, 1-1/(3.05*n+1), .92, .06)
+    fig = Figure(figsize=(3.7*n+1,4.9)); axs = fig.subplots(1, n, squeeze=False, sharey=True)[0]
+    fig.subplots_adjust(.05, .11, 1-1/(3.7*n+1), .94, .05)
     show_slice(img, axs[0], spacing, 'image')
-    for ax,(name,m) in zip(axs[1:], maps): overlay(img, m, scheme, ax, spacing, alpha, name, anatomy=anatomy); ax.set_ylabel('')
+    for ax,(name,m) in zip(axs[1:], maps):
+        overlay(img, m, scheme, ax, spacing, alpha, name, anatomy=anatomy); ax.set_ylabel('')
+        if m is not changed: level_names(m, scheme, ax, spacing, anatomy)
     for ax in axs: w = ax.get_xlim()[1]; ax.set_xticks([t for t in ax.get_xticks() if 0<=t<.9*w]) # numbers of neighbours must not touch
     found = {s for _,m in maps for s in present_structures(m, scheme, 1)}
     if found: legend(scheme, found, axs[-1], anatomy, fontsize=8, labelspacing=.35)
@@ -306,6 +325,7 @@ class Explorer(widgets.VBox):
         self.option = widgets.ToggleButtons(options=[(f'Option {i}',i) for i in (1,2,3,4)], value=option, style=dict(button_width='6em'), tooltips=['kind of image','and a list of structures','and the slice\'s third, top-down',"and a report's findings"])
         self.report = widgets.Textarea(REPORT, rows=3, continuous_update=False, description='report', layout=dict(width='min(100%, 62em)', display='none'))
         self.complete = widgets.Checkbox(True, description='the list is complete', indent=False, layout=short)
+        self.up,self.down = (widgets.Button(description=f'levels {w}', icon=f'arrow-{w}', tooltip=f'Every level of the sentence one further {w}', layout=dict(width='8em')) for w in ('up','down'))
         self.ticks = {n:_tick(n, rgb[n]) for n in self.anatomy.order(self.scheme.names)}
         self.text = widgets.Textarea('', rows=4, continuous_update=False, layout=dict(width='min(100%, 62em)'))
         self.go = widgets.Button(description='Run', icon='play', tooltip='Segment this slice with the sentence in the box')
@@ -317,7 +337,7 @@ class Explorer(widgets.VBox):
     def _arrange(self):
         "Rows from top to bottom; bodies, discs and the rest have a row of ticks each"
         wrap = dict(flex_flow='row wrap'); kinds = [[t for n,t in self.ticks.items() if f(self.anatomy[n].kind)] for f in (('vertebra','sacrum').__contains__, 'disc'.__eq__, lambda k: k not in ('vertebra','sacrum','disc'))]
-        return [widgets.HBox([self.case, self.slice], layout=wrap), widgets.HBox([self.source, self.option, self.complete], layout=wrap),
+        return [widgets.HBox([self.case, self.slice], layout=wrap), widgets.HBox([self.source, self.option, self.complete, self.up, self.down], layout=wrap),
                 self.report, *(widgets.HBox(row, layout=wrap) for row in kinds if row), self.text, widgets.HBox([self.go, self.note], layout=wrap), self.changed, self.picture, self.votes,
                 widgets.HBox([self.table, widgets.VBox([widgets.HBox([self.word, self.stage]), self.words])], layout=wrap|dict(align_items='flex-start'))]
 
@@ -329,6 +349,7 @@ def _connect(self:Explorer):
     on([self.case], self._take_case); on([self.slice], self._take_slice); on([self.source], self._write_sentence); on([self.option], self._take_option); on([self.report], self._write_sentence)
     on([*self.ticks.values(), self.complete], self._take_ticks); on([self.text], self._take_text); on([self.word], self._take_word); on([self.stage], self.draw_word)
     self.go.on_click(lambda _: self.run())
+    for button,by in ((self.up,-1), (self.down,1)): button.on_click(self._unless_busy(lambda by=by: self._move_levels(by)))
 
 @patch
 def _unless_busy(self:Explorer, f):
@@ -403,7 +424,7 @@ def _put(self:Explorer, p, ticks=True, text=True):
         if ticks:
             for n,t in self.ticks.items(): t.value = n in p.structures
             self.complete.value = p.complete if p.structures else True
-    self.say('press Run' if self.stale else '')
+    self.say('. '.join(t for t in (unrecognised(p) if self.source.value in ('user','report') else '', 'press Run' if self.stale else '') if t))
 
 @patch
 def ticked(self:Explorer)->tuple: return tuple(n for n,t in self.ticks.items() if t.value)
@@ -415,6 +436,15 @@ def _take_ticks(self:Explorer):
         self.source.value = 'user'
         if self.option.value in (1,4): self.option.value = 3 # Option 1 lists nothing, and ticks know of no findings
     self._from_ticks()
+
+@patch
+def _move_levels(self:Explorer, by:int):
+    "Every level of the sentence one up or down, and now it is the user's"
+    if not any(self.anatomy[n].kind in ('vertebra','disc') for n in self.ticked()): raise InputError("no level to move: choose words from 'oracle', or tick some")
+    names = shift_levels(self.ticked(), by, self.anatomy)
+    with self._quietly():
+        for n,t in self.ticks.items(): t.value = n in names
+    self._take_ticks()
 
 @patch
 def _from_ticks(self:Explorer):
@@ -455,7 +485,7 @@ def draw(self:Explorer):
     r,v,k = self.last or {},self.scan.volume,self.slice.value; truth = None if self.ready.truth is None else self.ready.truth[k]
     was = self.before and self.before['labels']
     self.picture.value = figure_png(slice_figure(v.data[k], r.get('labels'), truth, self.scheme, v.spacing[1:], title=f"prediction, words: {r.get('source')}", anatomy=self.anatomy, before=was))
-    self.changed.value = '' if was is None else '<b>words changed:</b> '+words_changed(self.before['text'], r['text'])
+    self.changed.value = '' if was is None else f"<b>words changed:</b> {words_changed(self.before['text'], r['text'])}<br>{renamed_html(renamed(r['labels'], was, self.scheme))}"
     self.table.value = '' if not r else '<i>no truth, no Dice</i>' if truth is None else change_html(dice_change(r['dice'], self.before and self.before['dice'], self.anatomy))
     choices = word_choices(self.predictor.encoder, r['text']) if r else []; labels = [l for l,_ in choices]
     with self._quietly():

@@ -18,7 +18,7 @@ import numpy as np
 from fastcore.script import Param
 from scipy import ndimage
 from .anatomy import IGNORE, LUMBAR, InputError, convert
-from .show import HUES, colors, command, legend, overlay, progress, save_figure, show_slice, write_json
+from .show import HUES, colors, command, legend, level_names, overlay, progress, save_figure, show_slice, write_json
 from .data import Cache
 from .metrics import bootstrap_ci, exclude
 from .train import cache_dice, training_curves
@@ -66,16 +66,20 @@ def zoom_boxes(
     preds,             # method -> (h, w) channels, or a list of them
     size:float=.28,    # side of a box as a share of the slice's height (ours)
 )->dict: # 'class' and 'edge' -> (top, left, height, width) px, or None
-    "Where the methods mistake the structure most, and where they miss the outline most"
+    "Where the methods mistake the structure most, and where, outside of that box, they miss the outline most"
     preds = list(preds.values()) if isinstance(preds, dict) else list(preds); side = max(2,round(size*truth.shape[0]))
-    return {k:best_window(sum(f(p,truth).astype(int) for p in preds), (side,side)) for k,f in (('class',class_errors),('edge',edge_errors))}
+    count = lambda f: sum(f(p,truth).astype(int) for p in preds)
+    first,outline = best_window(count(class_errors), (side,side)),count(edge_errors)
+    if first: i,j,a,b = first; outline[i:i+a,j:j+b] = 0
+    return {'class':first, 'edge':best_window(outline, (side,side))}
 
 # %% ../nbs/16_figures.ipynb #c014
 FRAMES = {'class':('#D55E00','--','wrong structure'), 'edge':('#009E73',':','wrong outline')} # zoom box -> colour, dash, meaning
 
 def _draw(ax, image, labels, scheme, spacing, anatomy):
     "One picture: the bare slice, or a mask over it"
-    return show_slice(image, ax, spacing, ticks=False) if labels is None else overlay(image, labels, scheme, ax, spacing, ticks=False, anatomy=anatomy)
+    if labels is None: return show_slice(image, ax, spacing, ticks=False)
+    return level_names(labels, scheme, overlay(image, labels, scheme, ax, spacing, ticks=False, anatomy=anatomy), spacing, anatomy, size=5)
 
 def _frame(ax, box, kind, spacing):
     "A dashed box on a slice"

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['STEP', 'COLUMNS', 'mid_slice', 'front_piece', 'pixel_corners', 'rectangle_tilt', 'straighten', 'Frame', 'fit_frame',
-           'facing_tilt', 'frames', 'canal_width', 'lordosis', 'measure', 'rows_csv', 'write_table', 'atm_measure']
+           'facing_tilt', 'frames', 'canal_width', 'lordosis', 'mark_odd', 'measure', 'rows_csv', 'write_table',
+           'atm_measure']
 
 # %% ../nbs/13_measures.ipynb #c003
 import csv, io
@@ -219,6 +220,19 @@ def lordosis(
     if top is None or end is None: return _row('lordosis','angle',note='needs L1 and S or L5 in the mask')
     return _row(f"L1-{word.split()[0]}", 'angle', angle_deg=top-end, note=f'lordosis: L1 superior to {word} endplate')
 
+def mark_odd(
+    rows:list,       # of `measure`, changed in place
+    turn:float=18.,  # degrees between a body and the mean of its neighbours (ours)
+    part:float=.6,   # of the median depth (ours)
+):
+    "Say in the note where a vertebra does not go with the others: there the mask is more likely wrong than the patient (ours)"
+    bodies = [r for r in rows if r['kind']=='vertebra' and r['tilt_deg'] is not None]
+    for a,r,b in zip([None]+bodies, bodies, bodies[1:]+[None]):
+        near = [x['tilt_deg'] for x in (a,b) if x]; notes = [r['note']]*bool(r['note'])
+        if near and abs(d := r['tilt_deg']-np.mean(near))>turn: notes.append(f'tilted {d:+.0f} degrees against its neighbours: look at the mask')
+        if r['depth_mm']<part*np.median([x['depth_mm'] for x in bodies]): notes.append('much less deep than the others: look at the mask')
+        r['note'] = '; '.join(notes)
+
 def measure(
     labels:np.ndarray, # (s, h, w) channels
     spacing,           # (3,) mm
@@ -233,6 +247,7 @@ def measure(
         tilts[n,'sup'],tilts[n,'inf'] = f.sup_tilt,f.inf_tilt
         rows.append(_row(n, anatomy[n].kind, slice=f.slice, **dict(zip(COLUMNS[3:6],f.heights)), depth_mm=f.depth,
                          tilt_deg=f.sup_tilt, angle_deg=f.sup_tilt-f.inf_tilt, canal_mm=width, note=f.note))
+    mark_odd(rows)
     for n in (n for n in scheme.names if anatomy[n].kind=='sacrum' and (labels==scheme.channel(n)).any()):
         up = fs.get(anatomy.above(n,'vertebra')); k = up.slice if up else 0
         tilts[n,'sup'] = facing_tilt(labels[k]==scheme.channel(n), sp, up) if up else None

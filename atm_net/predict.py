@@ -16,10 +16,10 @@ import numpy as np
 from dataclasses import dataclass, field
 from pathlib import Path
 from .anatomy import LUMBAR, InputError, Scheme, convert, get_anatomy
-from .show import command, overlay, progress, save_figure, legend, write_json
+from .show import command, level_names, overlay, progress, save_figure, legend, write_json
 from .volumes import Volume, check_image, check_pair, is_volume, list_volumes, read_labels, read_volume, volume_stem, write_labels
 from .data import Cache, Grid, crop_oracle, normalise, open_cohort, prepare, spider_values
-from .prompts import atpg, guess_scheme, holistic, present_structures, report_prompt, report_text, slice_position, support, supported_levels, SUPPORT, user_prompt, volume_prompts
+from .prompts import atpg, guess_scheme, holistic, present_structures, report_prompt, report_text, slice_position, support, supported_levels, SUPPORT, unrecognised, user_prompt, volume_prompts
 
 # %% ../nbs/12_predict.ipynb #c006
 def pad32(
@@ -472,7 +472,7 @@ def prediction_figure(
     import matplotlib.pyplot as plt
     ks = np.unique(np.linspace(0, volume.shape[0]-1, n+2).round().astype(int)[1:-1])
     fig,axs = plt.subplots(1, len(ks), figsize=(4*len(ks),4.4), squeeze=False, layout='constrained')
-    for k,ax in zip(ks, axs.flat): overlay(volume.data[k], pr.labels[k], pr.scheme, ax, volume.spacing[1:], title=f'slice {k+1} of {volume.shape[0]}', anatomy=anatomy)
+    for k,ax in zip(ks, axs.flat): level_names(pr.labels[k], pr.scheme, overlay(volume.data[k], pr.labels[k], pr.scheme, ax, volume.spacing[1:], title=f'slice {k+1} of {volume.shape[0]}', anatomy=anatomy), volume.spacing[1:], anatomy)
     legend(pr.scheme, present_structures(pr.labels, pr.scheme), axs.flat[-1], anatomy)
     text = str(pr.prompts[ks[len(ks)//2]]) if pr.prompts else 'no text'
     fig.suptitle(f'{pr.protocol}: {text}', fontsize=8, wrap=True)
@@ -526,11 +526,11 @@ def atm_predict(
     volume:str, # .mha, .nii, .nii.gz, a DICOM folder, or a folder of volumes
     out:str, # mask file, or folder for masks
     weights:str=None, # run folder or .safetensors (default: the model that ships)
-    protocol:str=None, # self, generic, user, report, oracle, oracle-levels (default: user or report if a text is given, else self)
+    protocol:str=None, # self, generic, user, report, oracle, oracle-levels; none for weights without text (default: user or report if a text is given, else self, else none)
     prompt:str=None, # text for protocol user
     report:str=None, # text file of a radiology report, or a folder of them, for protocol report
     mask:str=None, # true mask, or a folder of them, for the oracle protocols
-    labels:str=None, # scheme to write: mrspineseg, spider or joint (default: the model's)
+    labels:str=None, # scheme to write: mrspineseg, spider or joint (default: what the weights ask for: a run's own, mrspineseg for the model that ships, which has no number for the canal; joint keeps all)
     column:bool=False, # one name for each vertebra and disc of a volume, not every pixel by itself
     encoder:str=None, # text encoder, name or folder (default: the one the model was trained with)
     device:str='cpu', # cpu, cuda or auto
@@ -539,15 +539,24 @@ def atm_predict(
     jobs = _jobs(volume, out); beside = [(_companion(report, v, 'report'), _companion(mask, v, 'mask')) for v,*_ in jobs]
     spare_inputs(jobs, [v for v,*_ in jobs]+[b for bs in beside for b in bs])
     p = load_predictor(weights, device, encoder, column); protocol = choose_protocol(p.has_text, protocol, prompt=prompt, report=report, truth=mask)
-    dst = p.anatomy.scheme(labels or p.meta.get('write_scheme', p.scheme.name))
-    if prompt is not None: user_prompt(prompt, p.anatomy)
+    dst = p.anatomy.scheme(labels or p.meta.get('write_scheme', p.scheme.name)); failed = []
+    if prompt is not None and (note := unrecognised(user_prompt(prompt, p.anatomy))): print(f'--prompt: {note}', file=sys.stderr)
     for (path,mask_file,png),(said,true) in progress(list(zip(jobs,beside)), 'predict'):
-        vol = read_volume(path); check_image(vol)
-        pr = p.predict(vol, protocol, prompt, report=None if said is None else report_text(said), truth=_truth(true, vol, p))
-        out_labels,lost = convert(pr.labels, p.scheme, dst)
-        write_labels(dst.decode(out_labels), vol, mask_file); save_figure(prediction_figure(vol, pr, p.anatomy), png)
-        voted = f'; voted {pr.trace[-1]}' if pr.trace else ''
-        print(f"{mask_file}: protocol {pr.protocol}, labels {dst.name}{voted}" + (f"; {', '.join(lost)} not in {dst.name}, dropped" if lost else ''))
+        try: print(_predict_file(p, path, mask_file, png, dst, protocol, prompt, said, true))
+        except InputError as e:
+            if len(jobs)==1: raise
+            failed.append(str(e)); print(f'{e}; going on with the others', file=sys.stderr)
+    if failed: raise InputError(f"{len(failed)} of {len(jobs)} volumes were not segmented: {'; '.join(failed)}")
+
+def _predict_file(p, path, mask_file, png, dst, protocol, prompt, said, true)->str: # what was done
+    "One volume of `atm_predict`: mask and picture, both of what is written"
+    vol = read_volume(path); check_image(vol); report = None if said is None else report_text(said)
+    if report and (note := unrecognised(report_prompt(report, anatomy=p.anatomy))): print(f'{said}: {note}', file=sys.stderr)
+    pr = p.predict(vol, protocol, prompt, report=report, truth=_truth(true, vol, p))
+    pr.labels,lost = convert(pr.labels, p.scheme, dst); pr.scheme = dst
+    write_labels(dst.decode(pr.labels), vol, mask_file); save_figure(prediction_figure(vol, pr, p.anatomy), png)
+    voted = f'; voted {pr.trace[-1]}' if pr.trace else ''
+    return f"{mask_file}: protocol {pr.protocol}, labels {dst.name}{voted}" + (f"; without a number in {dst.name}, left out: {', '.join(lost)} (--labels {p.scheme.name} keeps all)" if lost else '')
 
 def _truth(path, volume, predictor):
     "Channels of a true mask in the predictor's scheme; the file's scheme is guessed from its values"

@@ -8,12 +8,12 @@ __all__ = ['SOURCES', 'POSITIONS', 'MIN_PIXELS', 'SAY', 'SUPPORT', 'FINDINGS', '
            'Mention', 'find_levels', 'negated_spans', 'parse_prompt', 'parse_class_prompt', 'support', 'best_run',
            'supported_levels', 'vote_levels', 'volume_prompts', 'shift_levels', 'drop_words', 'Finding', 'Hit',
            'read_report', 'report_levels', 'say_findings', 'report_prompt', 'read_gradings', 'check_prompt',
-           'user_prompt', 'guess_scheme', 'report_text', 'atm_prompt']
+           'user_prompt', 'unrecognised', 'guess_scheme', 'report_text', 'atm_prompt']
 
 # %% ../nbs/05_prompts.ipynb #c004
 import csv, re, sys
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
 import numpy as np
 from fastcore.script import Param
@@ -799,8 +799,9 @@ def _typo(w):
 def _nearest(raw, anatomy):
     "The structure name that looks most like `raw`"
     raw = re.sub(r'\s*[-\u2013\u2014]\s*', '/', raw.upper())
-    same = [n for n in anatomy.names if ('/' in n)==('/' in raw)]
-    return (get_close_matches(raw, same, n=1, cutoff=.3) or ['nothing known'])[0]
+    same = [n for n in anatomy.names if ('/' in n)==('/' in raw)]; number = lambda n: int((re.findall(r'\d+', n) or [0])[0])
+    alike = get_close_matches(raw, same, n=len(same), cutoff=.3)
+    return min(alike, key=lambda n: (n[0]!=raw[0], -SequenceMatcher(None, raw, n).ratio(), abs(number(n)-number(raw))), default='nothing known')
 
 def check_prompt(
     text:str, anatomy=LUMBAR,
@@ -817,6 +818,12 @@ def user_prompt(
 )->Prompt:
     "A typed prompt, checked and read; its text stays as typed"
     return parse_prompt(check_prompt(text, anatomy).strip(), anatomy, 'user')
+
+def unrecognised(
+    prompt:Prompt, # of a person or a report
+)->str: # a note; '' where a structure is named
+    "What a person should know about words that name no structure (ours)"
+    return '' if prompt.structures else "no structure is recognised in these words, so they name no level to the network: write levels as in 'L3, L3/L4 and the sacrum'"
 
 # %% ../nbs/05_prompts.ipynb #c075
 def guess_scheme(
@@ -843,6 +850,7 @@ def _from_mask(path, scheme, k, option, classwise, anatomy):
     "What `atm_prompt` says about a label volume, as a dict"
     from atm_net.volumes import read_labels
     vol = read_labels(path); values = np.unique(vol.data).tolist()
+    if len(values)>100: raise InputError(f'{path}: {len(values)} different values: this is an image and no label volume; give a mask, or --report FILE')
     try: name = scheme or guess_scheme(values, anatomy)
     except InputError as e: raise InputError(f'{path}: {e}') from e
     if not scheme: print(f"{path}: read as scheme '{name}' (choose another with --labels)", file=sys.stderr)
@@ -867,6 +875,7 @@ def _from_report(path, patient, option, classwise, labels, anatomy):
     else: text = report_text(path); findings = read_report(text, anatomy)
     p = report_prompt(text, findings, option, anatomy=anatomy)
     names = report_levels(text, findings, anatomy)
+    if not names: print(f'{path}: {unrecognised(p)}', file=sys.stderr)
     out = dict(structures=list(names), findings=[vars(f) for f in findings], sentence=p.text)
     if classwise: out['classwise'] = dict(zip(('background',*(s := anatomy.scheme(labels or next(iter(anatomy.schemes)))).names), class_prompts(names, s, anatomy)))
     return out

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HUES', 'atomic_path', 'write_text', 'write_json', 'read_json', 'run_command', 'command', 'progress', 'show_slice',
-           'colors', 'overlay', 'legend', 'contact_sheet', 'thumbnail', 'read_rows', 'plot_curves', 'save_figure',
-           'figure_html', 'picture_html', 'legend_html', 'cell', 'table_html', 'table_md', 'page']
+           'colors', 'overlay', 'level_names', 'legend', 'contact_sheet', 'thumbnail', 'read_rows', 'plot_curves',
+           'save_figure', 'figure_html', 'picture_html', 'legend_html', 'cell', 'table_html', 'table_md', 'page']
 
 # %% ../nbs/01_show.ipynb #c004
 import base64, csv, functools, html, inspect, io, json, math, os, sys
@@ -150,6 +150,26 @@ def overlay(
     return ax
 
 # %% ../nbs/01_show.ipynb #c014
+def level_names(
+    labels:np.ndarray, # (h, w) channels of `scheme`
+    scheme, ax,
+    spacing=None,      # (row, column) in mm, as the picture was drawn with
+    anatomy=LUMBAR,
+    least:int=30,      # px of the largest piece, below which a level is not named
+    size:float=6.5,
+):
+    "Write each vertebra's and the sacrum's name on its largest piece"
+    from matplotlib.patheffects import withStroke
+    from scipy import ndimage as ndi
+    dh,dw = spacing or (1,1)
+    for n in scheme.names:
+        if anatomy[n].kind not in ('vertebra','sacrum'): continue
+        parts,_ = ndi.label(labels==scheme.channel(n)); px = np.bincount(parts.ravel())[1:]
+        if not len(px) or px.max()<least: continue
+        i,j = ndi.center_of_mass(parts==1+px.argmax())
+        ax.text((j+.5)*dw, (i+.5)*dh, n, ha='center', va='center', fontsize=size, color='w', clip_on=True, path_effects=[withStroke(linewidth=1.8, foreground='k')])
+    return ax
+
 def legend(
     scheme, present=None, # names to list; None lists all
     ax=None, anatomy=LUMBAR, **kwargs):

@@ -5,7 +5,8 @@ that does nothing but these steps, minus its size before them. FLOPs: of one for
 import argparse, json, os, statistics, subprocess, sys, time
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
-NETS = {'plain': dict(hasf=False, ccae=False), 'HASF, pooled': dict(ccae=False), 'HASF, pooled, and CCAE': {}, 'HASF, exact': dict(ccae=False, attention='exact')}
+NETS = {'plain': dict(hasf=False, ccae=False), 'HASF, pooled': dict(ccae=False), 'HASF, pooled, and CCAE': {}, 'HASF, exact': dict(ccae=False, attention='exact'),
+        'HASF, pooled, mixed keys': dict(ccae=False, tokens='mixed', code='2d')}
 
 
 def build(name, k=21):
@@ -13,12 +14,12 @@ def build(name, k=21):
     from atm_net.model import ATMNet
     from atm_net.train import PRESETS
     torch.manual_seed(0); tiny = PRESETS['tiny']
-    return ATMNet(k, tiny.feature_size, **(dict(length=tiny.length, n_tokens=tiny.n_tokens, heads=tiny.heads, attention=tiny.attention, pool=tiny.pool) | NETS[name]))
+    return ATMNet(k, tiny.feature_size, **(dict(length=tiny.length, n_tokens=tiny.n_tokens, heads=tiny.heads, attention=tiny.attention, pool=tiny.pool, tokens=tiny.tokens, code=tiny.code) | NETS[name]))
 
 
 def batch_of(batch, side, k=21):
     import torch
-    g = torch.Generator().manual_seed(0); mask = torch.zeros(batch, 128, dtype=torch.bool); mask[:, :90] = True
+    g = torch.Generator().manual_seed(0); mask = torch.zeros(batch, 128, dtype=torch.uint8); mask[:, :90] = 1+torch.arange(90)%18 # words of 17 structures and of none: 90 of 128 places
     return dict(x=torch.rand(batch, 1, side, side, generator=g), y=torch.randint(0, k, (batch, side, side), generator=g), g=torch.randn(batch, 128, 128, generator=g), mask=mask,
                 classes=torch.randn(batch, k, 128, generator=g), here=torch.ones(batch, k, dtype=torch.bool))
 

@@ -32,13 +32,13 @@ def badges(s=None)->str:
 def clone(s=None)->str:
     "How to get the repository"
     s = s or settings()
-    return f"```bash\ngit clone {s['git_url']} && cd {s['git_url'].rstrip('/').split('/')[-1]}\nmake demo   # sets up .venv, then the main job: runs/demo/report.html\nmake lab    # JupyterLab at the prompt explorer: edit a sentence, watch the mask\n```"
+    return f"```bash\ngit clone {s['git_url']} && cd {s['git_url'].rstrip('/').split('/')[-1]}\nexport PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu   # Linux without a GPU; else leave it out\nmake demo   # sets up .venv, then the main job: runs/demo/report.html\nmake lab    # JupyterLab at the prompt explorer: edit a sentence, watch the mask\n```"
 
 def opening(path:str, s=None)->str:
     "Under the title of a lesson or walkthrough"
     which = ('student edition','with the solutions') if 'workshop' in path else ('','')
     said = [f'[{name}]({url})'+f' ({w})'*bool(w) for name,url,w in zip(('Binder','Colab'), (binder(path, s),colab(path, s)), which)]
-    return f'Open it in {said[0]} or {said[1]}. Anywhere else, the first code cell installs the kit where it is missing.'
+    return f'Open it in {said[0]} or {said[1]}. Anywhere else, the first code cell (folded) installs the kit where it is missing.'
 
 def install(s=None)->str:
     "The set-up cell: does nothing where atm_net is installed"
@@ -58,7 +58,7 @@ def opened(nb, path:str, s=None):
     "A notebook with its two opening cells, made anew"
     from nbformat.v4 import new_code_cell, new_markdown_cell
     cells = [c for c in nb.cells if c.get('id') not in ('opening','install')]
-    at = next(i for i,c in enumerate(cells) if c.cell_type=='code'); cells.insert(at, new_code_cell(install(s), id='install'))
+    at = next(i for i,c in enumerate(cells) if c.cell_type=='code'); cells.insert(at, new_code_cell(install(s), id='install', metadata=dict(jupyter=dict(source_hidden=True))))
     cells.insert(1, new_markdown_cell(opening(path, s), id='opening')); nb.cells = cells; return nb
 
 def home(nb, s=None):

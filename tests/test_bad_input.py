@@ -144,6 +144,19 @@ def test_predict_spares_its_inputs(run, scratch):
         line = complaint(call('atm_predict', volume, out, '--weights', run.path, *more)); assert 'would be overwritten by its mask' in line and 'another folder' in line and tree(scratch)==before, (volume,out)
     line = complaint(shell('atm_predict', 'scans/a.nii.gz', 'scans', '--weights', run.path, cwd=scratch)); assert line.startswith('atm_predict: scans') and 'overwritten' in line and tree(scratch)==before
 
+def test_predict_goes_on_after_a_damaged_file(run, scratch):
+    "The other volumes of a folder are segmented; the damaged one is named, and the status is 2"
+    d = scratch/'scans'; d.mkdir(); [shutil.copy(scratch/'image.nii.gz', d/f'{n}.nii.gz') for n in 'abc']; truncated(d/'b.nii.gz')
+    r = call('atm_predict', d, scratch/'out', '--weights', run.path, '--protocol', 'generic')
+    assert r.status==2 and '1 of 3 volumes were not segmented' in r.err and 'b.nii.gz' in r.err and 'Traceback' not in r.err and 'going on with the others' in r.err
+    assert sorted(f.name for f in (scratch/'out').rglob('*') if f.is_file())==['a.nii.gz','a.png','c.nii.gz','c.png']
+
+def test_predict_says_that_words_name_nothing(run, scan, tmp_path):
+    "A sentence without a level is run, with a note"
+    r = done(call('atm_predict', scan.image, tmp_path/'o.nii.gz', '--weights', run.path, '--prompt', 'a nice picture')); assert 'no structure is recognised' in r.err and (tmp_path/'o.nii.gz').is_file()
+    (tmp_path/'r.txt').write_text('Normal spine.', encoding='utf-8'); r = done(call('atm_predict', scan.image, tmp_path/'p.nii.gz', '--weights', run.path, '--report', tmp_path/'r.txt')); assert 'r.txt: no structure is recognised' in r.err
+    assert 'recognised' not in done(call('atm_predict', scan.image, tmp_path/'q.nii.gz', '--weights', run.path, '--prompt', 'L4')).err
+
 def no_gpu():
     import torch
     return not torch.cuda.is_available()
