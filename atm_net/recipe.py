@@ -23,7 +23,7 @@ class Stage:
     lr:float=PRESETS['tiny'].lr; lr_min:float=PRESETS['tiny'].lr_min
     windows:tuple=(96,128,160,160) # px of 2 mm, one drawn for each step
 
-STAGES = (Stage(seed=3001, windows=(96,96,96,160)), Stage(seed=3002, lr=7e-4, windows=(96,96,160,160)), Stage(seed=3003, lr=5e-4), Stage(seed=3004, lr=3e-4))
+STAGES = (Stage(seed=3001, windows=(96,96,96,160)), Stage(seed=3002, lr=7e-4, windows=(96,96,96,160)), Stage(seed=3003, lr=5e-4), Stage(seed=3004, lr=3e-4))
 
 # %% ../nbs/23_recipe.ipynb #c009
 def stage_config(s:Stage)->Config:
