@@ -206,8 +206,8 @@ def slice_figure(
     maps = [('truth',truth)]*(truth is not None)+[(title,labels)]*(labels is not None)
     if changed is not None: maps.append((f'renamed: {change_share(labels, before):.1%} of the mask', changed))
     n = 1+len(maps)
-    fig = Figure(figsize=(3.7*n+1,4.9)); axs = fig.subplots(1, n, squeeze=False, sharey=True)[0]
-    fig.subplots_adjust(.05, .11, 1-1/(3.7*n+1), .94, .05)
+    tall = min(4.9, .85+3.5*np.divide(*img.shape)*np.divide(*(spacing or (1,1)))); fig = Figure(figsize=(3.7*n+1,tall)); axs = fig.subplots(1, n, squeeze=False, sharey=True)[0]
+    fig.subplots_adjust(.05, .54/tall, 1-1/(3.7*n+1), 1-.3/tall, .05)
     show_slice(img, axs[0], spacing, 'image')
     for ax,(name,m) in zip(axs[1:], maps):
         overlay(img, m, scheme, ax, spacing, alpha, name, anatomy=anatomy); ax.set_ylabel('')
