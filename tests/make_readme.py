@@ -40,6 +40,10 @@ def opening(path:str, s=None)->str:
     said = [f'[{name}]({url})'+f' ({w})'*bool(w) for name,url,w in zip(('Binder','Colab'), (binder(path, s),colab(path, s)), which)]
     return f'Open it in {said[0]} or {said[1]}. Anywhere else, the first code cell (folded) installs the kit where it is missing.'
 
+def editions(path:str)->str:
+    "At the head of a lesson's source; the student edition is written without it"
+    return f'<!-- notes -->\nHere the solutions stand beside the exercises. To do them yourself, write the student edition first, `atm_workshop lessons --edition student`, and open `lessons/{Path(path).name}`.'
+
 def install(s=None)->str:
     "The set-up cell: does nothing where atm_net is installed"
     s = s or settings(); lib = s['lib_name']
@@ -55,11 +59,12 @@ except ModuleNotFoundError: # a bare machine: install, from the clone around thi
     importlib.invalidate_caches()'''
 
 def opened(nb, path:str, s=None):
-    "A notebook with its two opening cells, made anew"
+    "A notebook with its opening cells, made anew"
     from nbformat.v4 import new_code_cell, new_markdown_cell
-    cells = [c for c in nb.cells if c.get('id') not in ('opening','install')]
+    cells = [c for c in nb.cells if c.get('id') not in ('opening','editions','install')]
     at = next(i for i,c in enumerate(cells) if c.cell_type=='code'); cells.insert(at, new_code_cell(install(s), id='install', metadata=dict(jupyter=dict(source_hidden=True))))
-    cells.insert(1, new_markdown_cell(opening(path, s), id='opening')); nb.cells = cells; return nb
+    heads = [new_markdown_cell(opening(path, s), id='opening')]+[new_markdown_cell(editions(path), id='editions')]*('workshop' in path)
+    nb.cells = [*cells[:1], *heads, *cells[1:]]; return nb
 
 def home(nb, s=None):
     "nbs/index.ipynb with its two cells that hold an address"
