@@ -1,6 +1,7 @@
 """What the text costs: ATM-Net against plain Swin UNETR of the same width, both measured in this run. `python benchmarks/speed.py [--sides 96,128] [--out FILE]`
 
-Rivals take turns; ratios are medians over repeats of (ours / plain) in the same turn. Peak memory: the highest resident size of a process
+Rivals take turns; ratios are medians over repeats of (ours / plain) in the same turn. In training each image has a
+sentence of its own; in inference they share one, as slices of a volume do, and its keys and values are made once. Peak memory: the highest resident size of a process
 that does nothing but these steps, minus its size before them. FLOPs: of one forward pass, by torch.utils.flop_counter."""
 import argparse, json, os, statistics, subprocess, sys, time
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
@@ -38,9 +39,9 @@ def training(net, d):
 
 def inference(net, d):
     import torch
-    net.eval()
+    net.eval(); which = torch.zeros(len(d['x']), dtype=torch.long)
     def run():
-        with torch.inference_mode(): net(d['x'], d['g'], d['mask']) if net.hasf is not None else net(d['x'], text=False)
+        with torch.inference_mode(): net(d['x'], d['g'][:1], d['mask'][:1], which=which) if net.hasf is not None else net(d['x'], text=False)
     return run
 
 
