@@ -297,8 +297,9 @@ def table_html(rows, header)->str:
     return '<table>'+tr(header,'th')+''.join(tr(r,'td') for r in rows)+'</table>'
 
 def table_md(rows, header)->str:
-    "Rows (sequences) as a Markdown table"
-    return '\n'.join('| '+' | '.join(map(cell,r))+' |' for r in (header, ['---']*len(header), *rows))+'\n'
+    "Rows (sequences) as a Markdown table; a bar in a cell is escaped"
+    text = lambda x: cell(x).replace('|','\\|')
+    return '\n'.join('| '+' | '.join(map(text,r))+' |' for r in (header, ['---']*len(header), *rows))+'\n'
 
 def page(title:str, *sections:str, lead:str='', style:str='')->str: # `style`: further CSS
     "One self-contained HTML page"

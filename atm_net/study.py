@@ -24,7 +24,7 @@ from .data import Cache
 from .metrics import METRICS, POLICIES, _drawn, _draws, _headline, _sums, by_patient, interval, mean_of, summarise
 from .measures import rows_csv
 from .predict import load_predictor, weights_id
-from .train import PRESETS, Config, Stopped, Trainer, World, cache_hash, configure, join_world, open_run, read_checkpoint, restore_optimizer, stage_border, start_run, train, window_sides
+from .train import PRESETS, Config, Stopped, Trainer, World, cache_hash, configure, duration, join_world, open_run, read_checkpoint, restore_optimizer, stage_border, start_run, train, window_sides
 from .evaluate import FORM, PAPER, PROMPTED, evaluate_runs, form_rows, form_structures, paper_data, parse_protocols, read_scores, run_protocols, scores_dict, table_tex
 
 # %% ../nbs/17_study.ipynb #c007
@@ -445,14 +445,14 @@ def study_command(names, cache, out, **given)->str: # given: options that are no
     "The line that repeats a study"
     return shlex.join(['atm_study', ','.join(names), str(cache), str(out), *(x for k,v in given.items() if v not in (None,False) for x in ([f'--{k}'] if v is True else [f'--{k}',_text(v)]))])
 
-def _duration(s)->str: return '–' if s is None else f'{s:.0f} s' if s<120 else f'{s/60:.0f} min' if s<7200 else f'{s/3600:.1f} h'
+def _took(seconds)->str: return '–' if seconds is None else duration(seconds)
 
 def study_plan(runs, cache, out, seconds:float=None)->str: # seconds: of a step, if it is known
     "Runs, shared stages, steps and commands of a study, as Markdown"
     shared = shared_stages(runs); need,alone = steps_to_do(runs); stages = {run_name(p):p for p in shared.values()}; done = lambda f,c: 'done' if finished(f,c) else 'to do'; out = Path(out)
     lines = [[n,'shared plain stage',p.steps,'–',done(out/'plain'/n,p)] for n,p in stages.items()]+[[r.name,'; '.join(': '.join(x) for x in r.rows),r.config.steps-(shared[r.name].steps if r.name in shared else 0),run_name(shared[r.name]) if r.name in shared else '–',done(out/'runs'/r.name,r.config)] for r in runs]
     by_hand = [c for r in runs if (c := train_command(r.config, cache, out/'runs'/r.name))]
-    return '\n'.join([f"{len(runs)} runs, {need} steps; without sharing {alone}."+('' if seconds is None else f' At {seconds:g} s a step: {_duration(need*seconds)}, without scoring.')+'\n', table_md(lines, ['run','serves','steps','after','state'])]+(['One by one:\n','```',*by_hand,'```\n'] if by_hand else []))
+    return '\n'.join([f"{len(runs)} runs, {need} steps; without sharing {alone}."+('' if seconds is None else f' At {seconds:g} s a step: {_took(need*seconds)}, without scoring.')+'\n', table_md(lines, ['run','serves','steps','after','state'])]+(['One by one:\n','```',*by_hand,'```\n'] if by_hand else []))
 
 # %% ../nbs/17_study.ipynb #c046
 def split_sizes(cache:Cache)->dict: # part -> cases, patients, slices
@@ -474,8 +474,8 @@ def study_markdown(d:dict)->str:
         for t,rows in ts.items():
             note = f" Reads a true mask: {PROMPTED[t]}." if t in PROMPTED else ''
             out += [f"### {'All protocols' if t not in PROMPTED else f'Protocol `{t}`'}\n", f"{max((r['volumes'] for r in rows), default=0)} volumes of {max((r['patients'] for r in rows), default=0)} patients.{note}\n", table_md(study_table(rows), HEADER)]
-    out += ['## Runs\n', table_md([[n, r['seed'], r['plain'] or '–', _duration(r['seconds'].get('train')), _duration(r['seconds'].get('evaluate')), 'failed' if r['failed'] else 'done'] for n,r in d['runs'].items()], ('run','seed','begins after','training','scoring','state'))]
-    if d['plain']: out += ['Plain stages, each trained once and taken over bit for bit:\n', table_md([[n,p['seed'],p['steps'],_duration(p['seconds'].get('train'))] for n,p in d['plain'].items()], ('stage','seed','steps','training'))]
+    out += ['## Runs\n', table_md([[n, r['seed'], r['plain'] or '–', _took(r['seconds'].get('train')), _took(r['seconds'].get('evaluate')), 'failed' if r['failed'] else 'done'] for n,r in d['runs'].items()], ('run','seed','begins after','training','scoring','state'))]
+    if d['plain']: out += ['Plain stages, each trained once and taken over bit for bit:\n', table_md([[n,p['seed'],p['steps'],_took(p['seconds'].get('train'))] for n,p in d['plain'].items()], ('stage','seed','steps','training'))]
     out += ['To repeat it (what is there already is not done again):\n', '```', d['command'], *d['by_hand'], '```\n']
     out += ['Versions: '+'; '.join(', '.join(f'{k} {v}' for k,v in json.loads(v).items()) for v in versions)+'.\n']
     return '\n'.join(out)

@@ -6,6 +6,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT/'tests')]
 import nbformat, yaml
 from make_readme import readme, settings
+from atm_net.show import table_md
 from atm_net.workshop import role
 
 NBS = ROOT/'nbs'
@@ -106,8 +107,7 @@ def comments(source:str)->dict: # line -> comment
 
 def table(rows, *head)->str:
     "A Markdown table"
-    clean = lambda x: str(x or '').replace('|','\\|').replace('\n',' ')
-    return '\n'.join('| '+' | '.join(map(clean, r))+' |' for r in [head, ['---']*len(head), *rows])
+    return table_md([[str(x or '').replace('\n',' ') for x in r] for r in rows], head)
 
 def code(x)->str:
     "An expression as inline code"
