@@ -179,7 +179,7 @@ def _plane_distances(
     both = a.any((1,2)) & b.any((1,2)); out = dict.fromkeys(np.flatnonzero(b.any((1,2))).tolist())
     if not both.any(): return list(out.values())
     x,y = surface(a[both], flat=True),surface(b[both], flat=True)
-    parts = [np.split(d, np.cumsum(np.count_nonzero(m,(1,2)))[:-1]) for d,m in zip(_between(x, y, (sum(x.shape)*2,1,1)), (x,y))] # slices so far apart that the nearest point is always in the same one
+    parts = [np.split(d, np.cumsum(np.count_nonzero(m,(1,2)))[:-1]) for d,m in zip(_between(x, y, (sum(x.shape),1,1)), (x,y))] # slices so far apart that the nearest point is always in the same one
     return list((out | {k:(hd95(*d),assd(*d)) for k,*d in zip(np.flatnonzero(both).tolist(), *parts)}).values())
 
 def structure_scores(
@@ -248,12 +248,12 @@ def volume_scores(
 )->dict: # structure name -> record of `structure_scores`; status 'ignored' where not annotated
     "Scores of every structure of one volume by exact level; raises `InputError` on unequal shapes"
     p,t = _crop(*exclude(pred, truth, scheme, annotated))
-    n = len(scheme.names); P,T = _boxes(p,n),_boxes(t,n); out = {}
+    n = len(scheme.names); P,T = _boxes(p,n),_boxes(t,n); out,nothing = {},np.zeros((1,1,1),bool)
     for c,name in enumerate(scheme.names, 1):
         at = [x for x in (P[c-1],T[c-1]) if x is not None] or [(slice(0,1),)*3]
         at = _union(at[0], at[-1])
         if annotated is None or name in annotated: out[name] = structure_scores(p[at]==c, t[at]==c, spacing, truth.shape)
-        else: out[name] = structure_scores(*np.zeros((2,1,1,1),bool), spacing) | dict(status='ignored', present=None, predicted=None)
+        else: out[name] = structure_scores(nothing, nothing, spacing) | dict(status='ignored', present=None, predicted=None)
     return out
 
 # %% ../nbs/11_metrics.ipynb #c038
@@ -433,7 +433,7 @@ def paired_test(
     if set(a)!=set(b): raise InputError(f'a paired test needs the same patients in both: {len(set(a)^set(b))} differ')
     if test not in ('wilcoxon','bootstrap'): raise InputError(f"unknown test '{test}': use wilcoxon or bootstrap")
     A,B = _sums(a.values()),_sums(b[k] for k in a); change = lambda w: _drawn(A,w)-_drawn(B,w)
-    diff = float(change(np.ones((1,len(a)),int))[0])
+    diff = change(np.ones((1,len(a)),int)).item()
     out = dict(difference=None if np.isnan(diff) else diff, low=None, high=None, p=None, n=len(a), test=test)
     if len(a)<2 or np.isnan(diff): return out
     d = change(_draws(len(a), n, seed))
