@@ -35,7 +35,7 @@ mutants: setup       ## is every formula guarded? small faults are put into the 
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/mutants.py $(ROOMS)
 
 lab: setup           ## JupyterLab at the walkthroughs, the explorer first
-	$(BIN)/jupyter lab nbs/walkthroughs/01_explorer.ipynb
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs/walkthroughs/01_explorer.ipynb
 
 bench: setup         ## ratios against named peers, in one run
 	$(BIN)/python benchmarks/run.py
