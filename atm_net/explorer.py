@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['HELD_OUT', 'REPORT', 'Scan', 'open_scan', 'demo_cases', 'narrow', 'as_scans', 'run_slice', 'stage_shares',
            'word_choices', 'first_level', 'slice_dice', 'dice_change', 'change_html', 'figure_png', 'change_share',
-           'renamed', 'renamed_html', 'words_changed', 'slice_figure', 'word_figure', 'SliceBrowser', 'Ready',
-           'make_ready', 'source_prompt', 'Explorer']
+           'renamed', 'renamed_html', 'words_changed', 'spine_columns', 'slice_figure', 'word_figure', 'SliceBrowser',
+           'Ready', 'make_ready', 'source_prompt', 'Explorer']
 
 # %% ../nbs/19_explorer.ipynb #c003
 import html, io, time
@@ -193,6 +193,17 @@ def words_changed(
         out += [new] if how=='equal' else [f'<del>{old}</del>']*(j>i)+[f'<ins><b>{new}</b></ins>']*(l>k)
     return ' '.join(out)
 
+def spine_columns(
+    maps,           # of (h, w) channels
+    w:int, mm:float, # columns of the slice, mm of one
+    margin:float=25., least:float=110., # mm beside the structures, and in all (ours)
+)->tuple: # (left, right) mm; the whole slice where no structure is
+    "The part of a slice from front to back that holds every structure"
+    on = np.flatnonzero(np.any([(m>0)&(m!=IGNORE) for m in maps], (0,1))) if maps else []
+    if not len(on): return 0,w*mm
+    mid,half = (on[0]+on[-1]+1)/2*mm,max((on[-1]+1-on[0])*mm/2+margin, least/2)
+    return max(0,mid-half),min(w*mm,mid+half)
+
 def slice_figure(
     img:np.ndarray,     # (h, w) source slice
     labels:np.ndarray,  # (h, w) channels of `scheme`, or None
@@ -201,18 +212,19 @@ def slice_figure(
     alpha:float=.45, title:str='prediction', anatomy=LUMBAR,
     before:np.ndarray=None, # (h, w) channels of the prediction before, or None
 )->Figure:
-    "Image, truth, prediction and what changed since the one before, side by side with one legend"
+    "Image, truth, prediction and what changed since the one before, side by side with one legend, as wide as the spine needs"
     changed = None if before is None or labels is None else np.where(labels!=before, np.where(labels>0, labels, before), 0)
     maps = [('truth',truth)]*(truth is not None)+[(title,labels)]*(labels is not None)
     if changed is not None: maps.append((f'renamed: {change_share(labels, before):.1%} of the mask', changed))
     n = 1+len(maps)
-    tall = min(4.9, .85+3.5*np.divide(*img.shape)*np.divide(*(spacing or (1,1)))); fig = Figure(figsize=(3.7*n+1,tall)); axs = fig.subplots(1, n, squeeze=False, sharey=True)[0]
-    fig.subplots_adjust(.05, .54/tall, 1-1/(3.7*n+1), 1-.3/tall, .05)
+    dh,dw = spacing or (1,1); a,b = spine_columns([m for _,m in maps], img.shape[1], dw); ratio = img.shape[0]*dh/(b-a); wide = min(3.6, 5.2/ratio); tall = .85+wide*ratio
+    fig = Figure(figsize=((wide+.15)*n+1.7,tall)); axs = fig.subplots(1, n, squeeze=False, sharey=True)[0]; full = fig.get_figwidth()
+    fig.subplots_adjust(.65/full, .54/tall, 1-1.05/full, 1-.3/tall, .05)
     show_slice(img, axs[0], spacing, 'image')
     for ax,(name,m) in zip(axs[1:], maps):
         overlay(img, m, scheme, ax, spacing, alpha, name, anatomy=anatomy); ax.set_ylabel('')
-        if m is not changed: level_names(m, scheme, ax, spacing, anatomy)
-    for ax in axs: w = ax.get_xlim()[1]; ax.set_xticks([t for t in ax.get_xticks() if 0<=t<.9*w]) # numbers of neighbours must not touch
+        if m is not changed: level_names(m, scheme, ax, spacing, anatomy, size=8)
+    for ax in axs: ax.set_xlim(a, b); ax.set_xticks([t for t in ax.get_xticks() if a<=t<a+.85*(b-a)]) # numbers of neighbours must not touch
     found = {s for _,m in maps for s in present_structures(m, scheme, 1)}
     if found: legend(scheme, found, axs[-1], anatomy, fontsize=8, labelspacing=.35)
     return fig
@@ -325,7 +337,8 @@ class Explorer(widgets.VBox):
         self.option = widgets.ToggleButtons(options=[(f'Option {i}',i) for i in (1,2,3,4)], value=option, style=dict(button_width='6em'), tooltips=['kind of image','and a list of structures','and the slice\'s third, top-down',"and a report's findings"])
         self.report = widgets.Textarea(REPORT, rows=3, continuous_update=False, description='report', layout=dict(width='min(100%, 62em)', display='none'))
         self.complete = widgets.Checkbox(True, description='the list is complete', indent=False, layout=short)
-        self.up,self.down = (widgets.Button(description=f'levels {w}', icon=f'arrow-{w}', tooltip=f'Every level of the sentence one further {w}', layout=dict(width='8em')) for w in ('up','down'))
+        self.up,self.down = (widgets.Button(description=f'levels {w}', icon=f'arrow-{w}', tooltip=f'Every level of the sentence one further {w}', layout=dict(width='9.5em')) for w in ('up','down'))
+        self.reword = widgets.Button(description='reword', icon='pencil', tooltip='Say the same structures as the training sentences do', layout=dict(width='8em'))
         self.ticks = {n:_tick(n, rgb[n]) for n in self.anatomy.order(self.scheme.names)}
         self.text = widgets.Textarea('', rows=4, continuous_update=False, layout=dict(width='min(100%, 62em)'))
         self.go = widgets.Button(description='Run', icon='play', tooltip='Segment this slice with the sentence in the box')
@@ -337,7 +350,7 @@ class Explorer(widgets.VBox):
     def _arrange(self):
         "Rows from top to bottom; bodies, discs and the rest have a row of ticks each"
         wrap = dict(flex_flow='row wrap'); kinds = [[t for n,t in self.ticks.items() if f(self.anatomy[n].kind)] for f in (('vertebra','sacrum').__contains__, 'disc'.__eq__, lambda k: k not in ('vertebra','sacrum','disc'))]
-        return [widgets.HBox([self.case, self.slice], layout=wrap), widgets.HBox([self.source, self.option, self.complete, self.up, self.down], layout=wrap),
+        return [widgets.HBox([self.case, self.slice], layout=wrap), widgets.HBox([self.source, self.option, self.complete, self.up, self.down, self.reword], layout=wrap),
                 self.report, *(widgets.HBox(row, layout=wrap) for row in kinds if row), self.text, widgets.HBox([self.go, self.note], layout=wrap), self.changed, self.picture, self.votes,
                 widgets.HBox([self.table, widgets.VBox([widgets.HBox([self.word, self.stage]), self.words])], layout=wrap|dict(align_items='flex-start'))]
 
@@ -349,6 +362,7 @@ def _connect(self:Explorer):
     on([self.case], self._take_case); on([self.slice], self._take_slice); on([self.source], self._write_sentence); on([self.option], self._take_option); on([self.report], self._write_sentence)
     on([*self.ticks.values(), self.complete], self._take_ticks); on([self.text], self._take_text); on([self.word], self._take_word); on([self.stage], self.draw_word)
     self.go.on_click(lambda _: self.run())
+    self.reword.on_click(self._unless_busy(self._take_ticks))
     for button,by in ((self.up,-1), (self.down,1)): button.on_click(self._unless_busy(lambda by=by: self._move_levels(by)))
 
 @patch
@@ -424,7 +438,13 @@ def _put(self:Explorer, p, ticks=True, text=True):
         if ticks:
             for n,t in self.ticks.items(): t.value = n in p.structures
             self.complete.value = p.complete if p.structures else True
-    self.say('. '.join(t for t in (unrecognised(p) if self.source.value in ('user','report') else '', 'press Run' if self.stale else '') if t))
+    self.say(self._remark('press Run' if self.stale else ''))
+
+@patch
+def _remark(self:Explorer, text:str)->str:
+    "Before a line: what a person should know about the words in the box"
+    note = unrecognised(parse_prompt(self.text.value, self.anatomy)) if self.source.value in ('user','report') else ''
+    return '. '.join(t for t in (note,text) if t)
 
 @patch
 def ticked(self:Explorer)->tuple: return tuple(n for n,t in self.ticks.items() if t.value)
@@ -477,7 +497,7 @@ def run(self:Explorer):
     score = None if self.ready.truth is None else slice_dice(labels, self.ready.truth[k], self.scheme, self.ready.known)
     if self.last is not None and self.last['text']!=text: self.before = self.last
     self.last = dict(text=text, source=self.words_from(), labels=labels, shares=shares, even=even_shares(self.predictor, text), dice=score)
-    self.draw(); self.say(f'{time.perf_counter()-t:.1f} s')
+    self.draw(); self.say(self._remark(f'{time.perf_counter()-t:.1f} s'))
 
 @patch
 def draw(self:Explorer):
