@@ -22,7 +22,7 @@ from .anatomy import IGNORE, LUMBAR, InputError, convert
 from .show import legend, level_names, overlay, show_slice, table_html
 from .volumes import Volume, check_image, check_pair, new_geometry, new_volume, read_volume
 from .phantom import Phantom, make_phantom
-from .prompts import check_prompt, holistic, parse_prompt, present_structures, report_prompt, shift_levels, slice_position, unrecognised, user_prompt
+from .prompts import check_prompt, holistic, parse_prompt, present_structures, report_prompt, reword, shift_levels, slice_position, unrecognised, user_prompt
 from .metrics import dice
 from .predict import file_scheme, load_predictor, localise, read_mask, self_prompts, vote_figure
 from .figures import even_shares, ratio_bar, read_slice, tint, word_ratio, word_shares
@@ -362,7 +362,7 @@ def _connect(self:Explorer):
     on([self.case], self._take_case); on([self.slice], self._take_slice); on([self.source], self._write_sentence); on([self.option], self._take_option); on([self.report], self._write_sentence)
     on([*self.ticks.values(), self.complete], self._take_ticks); on([self.text], self._take_text); on([self.word], self._take_word); on([self.stage], self.draw_word)
     self.go.on_click(lambda _: self.run())
-    self.reword.on_click(self._unless_busy(self._take_ticks))
+    self.reword.on_click(self._unless_busy(self._reword))
     for button,by in ((self.up,-1), (self.down,1)): button.on_click(self._unless_busy(lambda by=by: self._move_levels(by)))
 
 @patch
@@ -456,6 +456,12 @@ def _take_ticks(self:Explorer):
         self.source.value = 'user'
         if self.option.value in (1,4): self.option.value = 3 # Option 1 lists nothing, and ticks know of no findings
     self._from_ticks()
+
+@patch
+def _reword(self:Explorer):
+    "What the box says in the form of the training's sentences, as `atm_predict` does by itself"
+    o,said = self.option.value,user_prompt(self.text.value, self.anatomy)
+    self._take_text(); self._put(reword(said, min(max(o,2),3), slice_position(self.slice.value, len(self.ready.images)), self.anatomy))
 
 @patch
 def _move_levels(self:Explorer, by:int):

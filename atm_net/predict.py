@@ -19,7 +19,7 @@ from .anatomy import LUMBAR, InputError, Scheme, convert, get_anatomy
 from .show import command, level_names, overlay, progress, save_figure, legend, write_json
 from .volumes import Volume, check_image, check_pair, is_volume, list_volumes, read_labels, read_volume, volume_stem, write_labels
 from .data import Cache, Grid, crop_oracle, normalise, open_cohort, prepare, spider_values
-from .prompts import atpg, guess_scheme, holistic, present_structures, report_prompt, report_text, slice_position, support, supported_levels, SUPPORT, unrecognised, user_prompt, volume_prompts
+from .prompts import atpg, guess_scheme, holistic, present_structures, report_prompt, report_text, reword, slice_position, support, supported_levels, SUPPORT, unrecognised, user_prompt, volume_prompts
 
 # %% ../nbs/12_predict.ipynb #c006
 def pad32(
@@ -181,6 +181,7 @@ def protocol_prompts(
     truth:np.ndarray=None,  # (n, h, w) channels, for the oracle protocols
     other:list=None,        # another patient's prompts, for 'shuffled'
     complete=True, anatomy=LUMBAR,
+    verbatim=False,         # 'user': the words as typed, in place of `reword`
 )->list: # n `Prompt`s
     "The prompts of every protocol but `self` and `none`"
     if protocol not in PROTOCOLS: raise InputError(f"protocol '{protocol}' is unknown: use one of {', '.join(PROTOCOLS)}")
@@ -189,7 +190,7 @@ def protocol_prompts(
     if protocol in need and need[protocol][1] is None: raise InputError(f"protocol '{protocol}' needs {need[protocol][0]}")
     at = [slice_position(k,n) for k in range(n)]
     if protocol=='generic': return [holistic((), 1, anatomy=anatomy, source='generic')]*n
-    if protocol=='user': return [user_prompt(prompt, anatomy)]*n
+    if protocol=='user': said = user_prompt(prompt, anatomy); return [said if verbatim else reword(said, option, p, anatomy) for p in at]
     if protocol=='report': return [report_prompt(report, option=option, position=p, anatomy=anatomy) for p in at]
     if protocol=='oracle': return [atpg(t, scheme, k, n, option, complete, anatomy=anatomy) for k,t in enumerate(truth)]
     if protocol=='oracle-levels': return volume_prompts(present_structures(truth, scheme), n, option, complete, anatomy, 'oracle-levels')
@@ -380,6 +381,7 @@ def predict(
     prompt:str=None, report:str=None, # texts, for 'user' and 'report'
     truth:np.ndarray=None, # (s, h, w) channels of the model's scheme on the source's pixels, for the oracles
     other:list=None, complete=True, rounds:int=3,
+    verbatim=False,     # 'user': read the words as typed, in place of `reword`
     column:bool=None,   # one name for each vertebra and disc of the volume (`order_column`)? None: as the predictor says
     box=None,           # (top, left, bottom, right) in source pixels; None: as the model was trained (crop 'self': found by this network)
 )->Prediction:
@@ -387,7 +389,7 @@ def predict(
     protocol = choose_protocol(self.has_text, protocol, prompt=prompt, report=report, truth=truth, other=other)
     if box is None and self.crop=='self': box = localise(self, volume)
     if box is None and self.crop=='oracle': raise InputError('this model was trained on crops taken from the mask (oracle): give the box')
-    images = self.to_grid(volume, box); prompts,trace = self.words_for(images, protocol, rounds, prompt=prompt, report=report, truth=truth, other=other, complete=complete)
+    images = self.to_grid(volume, box); prompts,trace = self.words_for(images, protocol, rounds, prompt=prompt, report=report, truth=truth, other=other, complete=complete, verbatim=verbatim)
     t,l,b,r = box or (0,0,*volume.shape[1:]); spacing = (volume.spacing[0], *self.grid.pixel((b-t,r-l), volume.spacing[1:]))
     step = (lambda p: order_column(p, self.scheme, spacing, self.anatomy)) if (self.column if column is None else column) else None
     return Prediction(self.source_labels(images, prompts, volume, box, step), self.scheme, protocol, prompts, trace)
@@ -527,7 +529,8 @@ def atm_predict(
     out:str, # mask file, or folder for masks
     weights:str=None, # run folder or .safetensors (default: the model that ships)
     protocol:str=None, # self, generic, user, report, oracle, oracle-levels; none for weights without text (default: user or report if a text is given, else self, else none)
-    prompt:str=None, # text for protocol user
+    prompt:str=None, # text for protocol user; free words are put into the form of the training's sentences
+    verbatim:bool=False, # let the network read --prompt as typed
     report:str=None, # text file of a radiology report, or a folder of them, for protocol report
     mask:str=None, # true mask, or a folder of them, for the oracle protocols
     labels:str=None, # scheme to write: mrspineseg, spider or joint (default: what the weights ask for: a run's own, mrspineseg for the model that ships, which has no number for the canal; joint keeps all)
@@ -542,20 +545,20 @@ def atm_predict(
     dst = p.anatomy.scheme(labels or p.meta.get('write_scheme', p.scheme.name)); failed = []
     if prompt is not None and (note := unrecognised(user_prompt(prompt, p.anatomy))): print(f'--prompt: {note}', file=sys.stderr)
     for (path,mask_file,png),(said,true) in progress(list(zip(jobs,beside)), 'predict'):
-        try: print(_predict_file(p, path, mask_file, png, dst, protocol, prompt, said, true))
+        try: print(_predict_file(p, path, mask_file, png, dst, protocol, prompt, verbatim, said, true))
         except InputError as e:
             if len(jobs)==1: raise
             failed.append(str(e)); print(f'{e}; going on with the others', file=sys.stderr)
     if failed: raise InputError(f"{len(failed)} of {len(jobs)} volumes were not segmented: {'; '.join(failed)}")
 
-def _predict_file(p, path, mask_file, png, dst, protocol, prompt, said, true)->str: # what was done
+def _predict_file(p, path, mask_file, png, dst, protocol, prompt, verbatim, said, true)->str: # what was done
     "One volume of `atm_predict`: mask and picture, both of what is written"
     vol = read_volume(path); check_image(vol); report = None if said is None else report_text(said)
     if report and (note := unrecognised(report_prompt(report, anatomy=p.anatomy))): print(f'{said}: {note}', file=sys.stderr)
-    pr = p.predict(vol, protocol, prompt, report=report, truth=_truth(true, vol, p))
+    pr = p.predict(vol, protocol, prompt, report=report, truth=_truth(true, vol, p), verbatim=verbatim)
     pr.labels,lost = convert(pr.labels, p.scheme, dst); pr.scheme = dst
     write_labels(dst.decode(pr.labels), vol, mask_file); save_figure(prediction_figure(vol, pr, p.anatomy), png)
-    voted = f'; voted {pr.trace[-1]}' if pr.trace else ''
+    voted = f'; voted {pr.trace[-1]}' if pr.trace else f'; read: {pr.prompts[len(pr.prompts)//2]}' if pr.protocol in ('user','report') else ''
     return f"{mask_file}: protocol {pr.protocol}, labels {dst.name}{voted}" + (f"; without a number in {dst.name}, left out: {', '.join(lost)} (--labels {p.scheme.name} keeps all)" if lost else '')
 
 def _truth(path, volume, predictor):

@@ -8,7 +8,7 @@ __all__ = ['SOURCES', 'POSITIONS', 'MIN_PIXELS', 'SAY', 'SUPPORT', 'FINDINGS', '
            'Mention', 'find_levels', 'negated_spans', 'parse_prompt', 'parse_class_prompt', 'support', 'best_run',
            'supported_levels', 'vote_levels', 'volume_prompts', 'shift_levels', 'drop_words', 'Finding', 'Hit',
            'read_report', 'report_levels', 'say_findings', 'report_prompt', 'read_gradings', 'check_prompt',
-           'user_prompt', 'unrecognised', 'guess_scheme', 'report_text', 'atm_prompt']
+           'user_prompt', 'reword', 'unrecognised', 'guess_scheme', 'report_text', 'atm_prompt']
 
 # %% ../nbs/05_prompts.ipynb #c004
 import csv, re, sys
@@ -818,6 +818,19 @@ def user_prompt(
 )->Prompt:
     "A typed prompt, checked and read; its text stays as typed"
     return parse_prompt(check_prompt(text, anatomy).strip(), anatomy, 'user')
+
+def reword(
+    prompt:Prompt,     # of a person
+    option:int=3,      # 1 to 3, as the network was trained
+    position:str=None, # third of the slice, where the person names none
+    anatomy=LUMBAR,
+)->Prompt:
+    "Free words in the form of the training's sentences: *at least* the gap-free run of levels that they name (ours). Sentences of that form, and words that name no structure, stay as they are"
+    text,say,findings = prompt.text.partition(SAY); own = (holistic(prompt.structures, o, prompt.position if o==3 else None, prompt.complete, anatomy).text for o in (1,2,3))
+    if not prompt.structures or text in own: return prompt
+    spine = [n for n in anatomy.top_down if n in prompt.structures and anatomy[n].kind in ('vertebra','disc','sacrum')]; denied = {n for m in find_levels(text, anatomy) for n in m.names}-{*prompt.structures}
+    new = holistic({*prompt.structures, *(anatomy.run(spine[0], spine[-1]) if spine else ())}-denied, option, prompt.position or position, False, anatomy, prompt.source)
+    return replace(new, option=prompt.option, text=new.text+say+findings, findings=prompt.findings) if prompt.findings else new
 
 def unrecognised(
     prompt:Prompt, # of a person or a report

@@ -126,7 +126,7 @@ def test_another_encoder(run, scan, tmp_path):
 # prompts
 
 PROMPTS = [(('--prompt',' '),'empty'), (('--prompt',''),'empty'), (('--report',''),'--report: empty'), (('--mask',''),'--mask: empty'), (('--prompt','L4','--protocol','self'),'does not read'), (('--mask','MASK'),'choose oracle'), (('--mask','MASK','--protocol','generic'),'--mask'),
-           (('--prompt','L4','--mask','MASK'),'--mask'), (('--report','MASK','--protocol','generic'),'choose report'), (('--protocol',''),'unknown'), (('--prompt','An MRI with L4 and L9.'),'L9'), (('--prompt','L4 '+'and the vertebra L4 '*90),'token'), (('--protocol','user'),'--prompt'), (('--protocol','oracle'),'--mask'),
+           (('--prompt','L4','--mask','MASK'),'--mask'), (('--report','MASK','--protocol','generic'),'choose report'), (('--protocol',''),'unknown'), (('--prompt','An MRI with L4 and L9.'),'L9'), (('--verbatim','--prompt','L4 '+'and the vertebra L4 '*90),'token'), (('--protocol','user'),'--prompt'), (('--protocol','oracle'),'--mask'),
            (('--protocol','report'),'--report'), (('--protocol','wizard'),'wizard'), (('--labels','nope'),'nope'), (('--protocol','none'),'none')]
 
 @pytest.mark.parametrize('args,words', PROMPTS, ids=[w for _,w in PROMPTS])
