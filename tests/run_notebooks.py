@@ -1,11 +1,20 @@
 "Run notebooks top to bottom and keep their outputs: `python tests/run_notebooks.py [nbs/07_fusion.ipynb ...]`; slow cells keep what they have"
-import os, re, subprocess, sys, time
+import base64, io, os, re, subprocess, sys, time
 from pathlib import Path
 import nbformat
+from PIL import Image
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[1]
 os.environ.pop('MPLBACKEND', None)   # a backend from the shell would leave out the figures
+
+def lighter(nb, least=150_000):
+    "Large pictures keep 256 colours: a third of the size or less"
+    for out in (o for c in nb.cells if c.cell_type == 'code' for o in c.outputs):
+        png = base64.b64decode(out.get('data', {}).get('image/png', ''))
+        if len(png) < least: continue
+        file = io.BytesIO(); Image.open(io.BytesIO(png)).convert('RGB').quantize(256, method=Image.Quantize.FASTOCTREE).save(file, 'PNG')
+        out.data['image/png'] = base64.b64encode(file.getvalue()).decode()
 
 def run(path: Path):
     "Execute one notebook in its own folder, then clean its metadata"
@@ -15,7 +24,7 @@ def run(path: Path):
     for c in skip: c.source = ''
     NotebookClient(nb, store_widget_state=False, timeout=1200, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}).execute()
     for c, source, outputs in kept: c.source, c.outputs = source, outputs
-    nbformat.write(nb, path)
+    lighter(nb); nbformat.write(nb, path)
     subprocess.run([str(Path(sys.executable).parent/'nbdev_clean'), '--fname', str(path)], check=True)
     print(f'{path.relative_to(ROOT)}: {time.time()-t:.0f} s')
 
