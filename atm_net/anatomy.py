@@ -105,7 +105,7 @@ def encode(
     "File values -> channels; raises `InputError` on a value that the scheme does not know"
     known = {0:0} | {v:c for c,v in enumerate(scheme.values.values(), 1)} | {v:scheme.channel(n) for v,n in (alias or {}).items()} | {v:IGNORE for v in ignore}
     found = np.unique(mask); bad = [int(v) for v in found if v not in known]
-    if bad: raise InputError(f"label value(s) {', '.join(map(str,bad))} unknown in scheme '{scheme.name}': choose the scheme with --labels, or list them as ignored")
+    if bad: raise InputError(f"label value(s) {', '.join(map(str,bad[:8]))}{f' and {len(bad)-8} more' if len(bad)>8 else ''} unknown in scheme '{scheme.name}': choose the scheme with --labels, or list them as ignored")
     return _table(known)[np.asarray(mask).astype(np.int64)].astype(np.uint8)
 
 def decode(
