@@ -68,6 +68,7 @@ def _from_shell(frame)->bool:
 
 def run_command(f, argv=None):
     "Parse `argv` with the comments of `f` as help, and call it; bad input ends with one line and status 2"
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') # before torch is loaded: threads that wait give their core away
     parser = anno_parser(f, prog=f.__name__)
     parser.error = lambda message: _complain(f.__name__, f'{message} (see {f.__name__} --help)')
     args = vars(parser.parse_args(argv)); args.pop('pdb'); args.pop('xtra')
