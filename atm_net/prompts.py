@@ -825,9 +825,10 @@ def reword(
     position:str=None, # third of the slice, where the person names none
     anatomy=LUMBAR,
 )->Prompt:
-    "Free words in the form of the training's sentences: *at least* the gap-free run of levels that they name (ours). Sentences of that form, and words that name no structure, stay as they are"
+    "Free words in the form of the training's sentences: *at least* the gap-free run of levels that they name (ours). Sentences of that form stay as they are; words that name no structure become the generic one"
     text,say,findings = prompt.text.partition(SAY); own = (holistic(prompt.structures, o, prompt.position if o==3 else None, prompt.complete, anatomy).text for o in (1,2,3))
-    if not prompt.structures or text in own: return prompt
+    if text in own: return prompt
+    if not prompt.structures: return holistic((), 1, anatomy=anatomy, source=prompt.source)
     spine = [n for n in anatomy.top_down if n in prompt.structures and anatomy[n].kind in ('vertebra','disc','sacrum')]; denied = {n for m in find_levels(text, anatomy) for n in m.names}-{*prompt.structures}
     new = holistic({*prompt.structures, *(anatomy.run(spine[0], spine[-1]) if spine else ())}-denied, option, prompt.position or position, False, anatomy, prompt.source)
     return replace(new, option=prompt.option, text=new.text+say+findings, findings=prompt.findings) if prompt.findings else new
