@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from contextlib import contextmanager, suppress
 from pathlib import Path
 import numpy as np, yaml
-from .anatomy import IGNORE, LUMBAR, InputError, Scheme, convert, get_anatomy, suggest
+from .anatomy import IGNORE, LUMBAR, InputError, Scheme, convert, get_anatomy, some, suggest
 from .show import atomic_path, command, legend_html, page, picture_html, progress, read_json, table_html, table_md, thumbnail, write_json, write_text
 from .volumes import Geometry, Volume, check_image, check_pair, list_volumes, read_labels, read_volume, volume_stem
 
@@ -823,17 +823,12 @@ def _ranges(rows, key)->dict: # {'s': [min, max], ...}
     a = [r[key] for r in rows if key in r]
     return {k:[float(min(v)),float(max(v))] for k,v in zip('shw', zip(*a))}
 
-def _some(names, most=4)->str:
-    "A list that stays short"
-    names = list(names)
-    return ', '.join(names[:most])+(f' and {len(names)-most} more' if len(names)>most else '')
-
 def _twin_phrases(same:dict)->dict: # case -> phrases
     "Who is the same as whom: images always, masks across patients (inside one they are SPIDER's pairs)"
     out = {}
     for what,d in same.items():
         for g in d['across_patients']+d['within_patients']*(what=='image'):
-            for i in g: out.setdefault(i, []).append(f"the same {what} as {_some(j for j in g if j!=i)}")
+            for i in g: out.setdefault(i, []).append(f"the same {what} as {some(j for j in g if j!=i)}")
     return out
 
 def value_name(v:int, scheme:Scheme)->str|None:
@@ -928,7 +923,7 @@ def _facts(a)->list: # of sentences
     if g: out.append(f"gradings: {g['discs']} discs, {g['patients']} patients of this folder, {g['patients_without']} without")
     if a['other_values']: out.append(f"label values outside the scheme: {', '.join(map(str,a['other_values']))}")
     if n := len(a['same_masks']['within_patients']): out.append(f'{n} group(s) of series of one patient share the same mask: split by patient')
-    return out+[f"{len(across(k))} group(s) of different patients share the same {w} (a leak?): {'; '.join(map(_some, across(k)[:5]))}" for k,w in (('same_images','image'),('same_masks','mask')) if across(k)]
+    return out+[f"{len(across(k))} group(s) of different patients share the same {w} (a leak?): {'; '.join(map(some, across(k)[:5]))}" for k,w in (('same_images','image'),('same_masks','mask')) if across(k)]
 
 def audit_text(
     a:dict,    # of `audit`

@@ -19,7 +19,7 @@ from .predict import Predictor, atm_predict, load_predictor, weights_file, weigh
 from .train import PRESETS, Config, train, training_curves
 from .evaluate import collect, dsc_by_structure, evaluate_runs, overall_rows, write_evaluation
 from .figures import class_features, fullest_slice, on_canvas, protocol_bars, qualitative, slice_under, tsne, word_attention, word_maps
-from .explorer import change_share, run_slice
+from .explorer import change_share
 from .report import demo_page
 
 # %% ../nbs/20_demo.ipynb #c006
@@ -41,7 +41,7 @@ def case_slices(p:Predictor, cache:Cache, case:str)->dict: # k, image, truth, sp
     "The fullest slice of a case on the grid, under each protocol and with a sentence that is one level off"
     x,y = np.asarray(cache.image(case), np.float32),np.asarray(cache.labels(case)); k = fullest_slice(y); by = {n:slice_under(p, x, k, n, y) for n in ('generic','self','oracle')}
     true = by['oracle'][1]; wrong = holistic(shift_levels(true.structures, 1, p.anatomy), p.option, true.position, true.complete, p.anatomy)
-    return dict(k=k, image=x[k], truth=y[k], spacing=cache.meta(case)['grid_spacing'][1:], by=by|{OFF:(run_slice(p, x[k], wrong)[0],wrong)})
+    return dict(k=k, image=x[k], truth=y[k], spacing=cache.meta(case)['grid_spacing'][1:], by=by|{OFF:(p.grid_labels(x[k:k+1], [wrong])[0],wrong)})
 
 def cloud(p:Predictor, cache:Cache, cases, most:int=40):
     "t-SNE of the decoder's features over a few slices per volume -> (Figure, scores)"
@@ -98,7 +98,7 @@ def stages(out:Path, p:Predictor, patients:int, seed:int, cfg:Config):
     say(f"scoring {len(cache.cases())} volumes under {', '.join(PROTOCOLS)}"); entries,_ = evaluate_runs(cache, {'shipped':p}, PROTOCOLS, 'all')
     write_evaluation(entries, out/'scores', p.scheme, f'{len(cache.cases())} phantoms, seed {seed}, never used for training')
     say(f'{3*patients} more patients, and {cfg.steps} steps of training with them'); practice = cohort_of(out/'practice', 3*patients, seed+1, p.grid)
-    train(practice, out/'training', cfg, val_every=max(1,cfg.steps//2), resume=(out/'training'/'config.json').exists(), init=weights_file())
+    train(practice, out/'training', cfg, val_every=max(1,cfg.steps//2), resume=(out/'training'/'config.json').exists(), init=weights_file(), again='repeat the command to go on')
     return cache,entries
 
 def tables(p:Predictor, entries)->list: # of (title, rows, header, note)

@@ -19,7 +19,7 @@ import ipywidgets as widgets
 from fastcore.basics import patch
 from matplotlib.figure import Figure
 from .anatomy import IGNORE, LUMBAR, InputError, convert
-from .show import legend, level_names, overlay, show_slice, table_html
+from .show import legend, overlay, show_slice, table_html
 from .volumes import Volume, check_image, check_pair, new_geometry, new_volume, read_volume
 from .phantom import Phantom, make_phantom
 from .prompts import check_prompt, holistic, parse_prompt, present_structures, report_prompt, reword, shift_levels, slice_position, unrecognised, user_prompt
@@ -222,8 +222,7 @@ def slice_figure(
     fig.subplots_adjust(.65/full, .54/tall, 1-1.05/full, 1-.3/tall, .05)
     show_slice(img, axs[0], spacing, 'image')
     for ax,(name,m) in zip(axs[1:], maps):
-        overlay(img, m, scheme, ax, spacing, alpha, name, anatomy=anatomy); ax.set_ylabel('')
-        if m is not changed: level_names(m, scheme, ax, spacing, anatomy, size=8)
+        overlay(img, m, scheme, ax, spacing, alpha, name, anatomy=anatomy, names=None if m is changed else 8); ax.set_ylabel('')
     for ax in axs: ax.set_xlim(a, b); ax.set_xticks([t for t in ax.get_xticks() if a<=t<a+.85*(b-a)]) # numbers of neighbours must not touch
     found = {s for _,m in maps for s in present_structures(m, scheme, 1)}
     if found: legend(scheme, found, axs[-1], anatomy, fontsize=8, labelspacing=.35)
@@ -452,16 +451,20 @@ def ticked(self:Explorer)->tuple: return tuple(n for n,t in self.ticks.items() i
 @patch
 def _take_ticks(self:Explorer):
     "A structure went in or out: the sentence follows, and now it is the user's"
+    self._take_over(); self._from_ticks()
+
+@patch
+def _take_over(self:Explorer):
+    "From now on a list of the user's"
     with self._quietly():
         self.source.value = 'user'
         if self.option.value in (1,4): self.option.value = 3 # Option 1 lists nothing, and ticks know of no findings
-    self._from_ticks()
 
 @patch
 def _reword(self:Explorer):
     "What the box says in the form of the training's sentences, as `atm_predict` does by itself"
-    o,said = self.option.value,user_prompt(self.text.value, self.anatomy)
-    self._take_text(); self._put(reword(said, min(max(o,2),3), slice_position(self.slice.value, len(self.ready.images)), self.anatomy))
+    said = user_prompt(self.text.value, self.anatomy); self._take_over()
+    self._put(reword(said, self.option.value, slice_position(self.slice.value, len(self.ready.images)), self.anatomy))
 
 @patch
 def _move_levels(self:Explorer, by:int):

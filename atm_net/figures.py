@@ -18,7 +18,7 @@ import numpy as np
 from fastcore.script import Param
 from scipy import ndimage
 from .anatomy import IGNORE, LUMBAR, InputError, convert
-from .show import HUES, colors, command, legend, level_names, overlay, progress, save_figure, show_slice, write_json
+from .show import HUES, colors, command, legend, overlay, progress, save_figure, show_slice, write_json
 from .data import Cache
 from .metrics import bootstrap_ci, exclude
 from .train import cache_dice, training_curves
@@ -79,7 +79,7 @@ FRAMES = {'class':('#D55E00','--','wrong structure'), 'edge':('#009E73',':','wro
 def _draw(ax, image, labels, scheme, spacing, anatomy):
     "One picture: the bare slice, or a mask over it"
     if labels is None: return show_slice(image, ax, spacing, ticks=False)
-    return level_names(labels, scheme, overlay(image, labels, scheme, ax, spacing, ticks=False, anatomy=anatomy), spacing, anatomy, size=5)
+    return overlay(image, labels, scheme, ax, spacing, ticks=False, anatomy=anatomy, names=5)
 
 def _frame(ax, box, kind, spacing):
     "A dashed box on a slice"

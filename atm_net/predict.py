@@ -16,7 +16,7 @@ import numpy as np
 from dataclasses import dataclass, field
 from pathlib import Path
 from .anatomy import LUMBAR, InputError, Scheme, convert, get_anatomy
-from .show import command, level_names, overlay, progress, save_figure, legend, write_json
+from .show import command, overlay, progress, save_figure, legend, write_json
 from .volumes import Volume, check_image, check_pair, is_volume, list_volumes, read_labels, read_volume, volume_stem, write_labels
 from .data import Cache, Grid, crop_oracle, normalise, open_cohort, prepare, spider_values
 from .prompts import atpg, guess_scheme, holistic, present_structures, report_prompt, report_text, reword, slice_position, support, supported_levels, SUPPORT, unrecognised, user_prompt, volume_prompts
@@ -474,7 +474,7 @@ def prediction_figure(
     import matplotlib.pyplot as plt
     ks = np.unique(np.linspace(0, volume.shape[0]-1, n+2).round().astype(int)[1:-1])
     fig,axs = plt.subplots(1, len(ks), figsize=(4*len(ks),4.4), squeeze=False, layout='constrained')
-    for k,ax in zip(ks, axs.flat): level_names(pr.labels[k], pr.scheme, overlay(volume.data[k], pr.labels[k], pr.scheme, ax, volume.spacing[1:], title=f'slice {k+1} of {volume.shape[0]}', anatomy=anatomy), volume.spacing[1:], anatomy)
+    for k,ax in zip(ks, axs.flat): overlay(volume.data[k], pr.labels[k], pr.scheme, ax, volume.spacing[1:], title=f'slice {k+1} of {volume.shape[0]}', anatomy=anatomy, names=6.5)
     legend(pr.scheme, present_structures(pr.labels, pr.scheme), axs.flat[-1], anatomy)
     text = str(pr.prompts[ks[len(ks)//2]]) if pr.prompts else 'no text'
     fig.suptitle(f'{pr.protocol}: {text}', fontsize=8, wrap=True)
@@ -544,18 +544,18 @@ def atm_predict(
     p = load_predictor(weights, device, encoder, column); protocol = choose_protocol(p.has_text, protocol, prompt=prompt, report=report, truth=mask)
     dst = p.anatomy.scheme(labels or p.meta.get('write_scheme', p.scheme.name)); failed = []
     if prompt is not None and (note := unrecognised(user_prompt(prompt, p.anatomy))): print(f'--prompt: {note}', file=sys.stderr)
-    for (path,mask_file,png),(said,true) in progress(list(zip(jobs,beside)), 'predict'):
-        try: print(_predict_file(p, path, mask_file, png, dst, protocol, prompt, verbatim, said, true))
+    for job,words in progress(list(zip(jobs,beside)), 'predict'):
+        try: print(_predict_file(p, job, words, dst, protocol, prompt=prompt, verbatim=verbatim))
         except InputError as e:
             if len(jobs)==1: raise
             failed.append(str(e)); print(f'{e}; going on with the others', file=sys.stderr)
     if failed: raise InputError(f"{len(failed)} of {len(jobs)} volumes were not segmented: {'; '.join(failed)}")
 
-def _predict_file(p, path, mask_file, png, dst, protocol, prompt, verbatim, said, true)->str: # what was done
+def _predict_file(p, job, beside, dst, protocol, **kwargs)->str: # what was done
     "One volume of `atm_predict`: mask and picture, both of what is written"
-    vol = read_volume(path); check_image(vol); report = None if said is None else report_text(said)
+    (path,mask_file,png),(said,true) = job,beside; vol = read_volume(path); check_image(vol); report = None if said is None else report_text(said)
     if report and (note := unrecognised(report_prompt(report, anatomy=p.anatomy))): print(f'{said}: {note}', file=sys.stderr)
-    pr = p.predict(vol, protocol, prompt, report=report, truth=_truth(true, vol, p), verbatim=verbatim)
+    pr = p.predict(vol, protocol, report=report, truth=_truth(true, vol, p), **kwargs)
     pr.labels,lost = convert(pr.labels, p.scheme, dst); pr.scheme = dst
     write_labels(dst.decode(pr.labels), vol, mask_file); save_figure(prediction_figure(vol, pr, p.anatomy), png)
     voted = f'; voted {pr.trace[-1]}' if pr.trace else f'; read: {pr.prompts[len(pr.prompts)//2]}' if pr.protocol in ('user','report') else ''

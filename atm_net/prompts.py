@@ -17,7 +17,7 @@ from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
 import numpy as np
 from fastcore.script import Param
-from .anatomy import InputError, LUMBAR, get_anatomy
+from .anatomy import InputError, LUMBAR, get_anatomy, some
 from .show import command
 from .data import spider_values
 
@@ -847,7 +847,7 @@ def guess_scheme(
     "The label scheme that fits `values`: SPIDER's if there is a value from 100, else the smallest that knows them all; raises `InputError`"
     values = {int(v) for v in values}-{0}; legal = {n:{*s.values.values()}.union(*spider_values(s, list(values))) for n,s in anatomy.schemes.items()}
     fits = [n for n in legal if values<=legal[n]]; odd = min((sorted(values-v) for v in legal.values()), key=len)
-    if not fits: raise InputError(f"label value(s) {', '.join(map(str,odd[:8]))} fit no scheme of the {anatomy.name}: say which with --labels")
+    if not fits: raise InputError(f"label value(s) {some(odd, 8)} fit no scheme of the {anatomy.name}: say which with --labels")
     fits = [n for n in fits if (n=='spider')==any(v>=100 for v in values)] or fits
     return min(fits, key=lambda n: anatomy.schemes[n].channels)
 

@@ -141,6 +141,7 @@ def overlay(
     spacing=None,      # (row, column) in mm
     alpha:float=.45,   # opacity of the colours
     title:str=None, ticks=True, anatomy=LUMBAR,
+    names:float=None,  # write the levels on the bodies (`level_names`), in letters of this size
 ):
     "Show `labels` over a slice, with a line one pixel thin along the inside of each structure"
     ax = show_slice(img, ax, spacing, title, ticks)
@@ -148,7 +149,7 @@ def overlay(
     rgba[on,:3] = colors(scheme, anatomy)[labels[on]]; rgba[on,3] = alpha
     rgba[_border(labels)&on,3] = 1
     ax.imshow(rgba, extent=_extent(img.shape, spacing), interpolation='nearest')
-    return ax
+    return ax if names is None else level_names(labels, scheme, ax, spacing, anatomy, size=names)
 
 # %% ../nbs/01_show.ipynb #c014
 def level_names(

@@ -302,7 +302,7 @@ def train_run(
     if plain and not list((Path(folder)/'checkpoints').glob('step-*.safetensors')):
         cfg,where = plain; train_run(Run(Path(where).name, cfg, ()), where, cache, device, workers)
         with _timed(folder,'train'): take_plain(run, folder, where, cache, device, workers)
-    with _timed(folder,'train'): train(cache, folder, run.config, resume=True, device=device, workers=workers)
+    with _timed(folder,'train'): train(cache, folder, run.config, resume=True, device=device, workers=workers, again='repeat the command to go on')
     return True
 
 # %% ../nbs/17_study.ipynb #c039

@@ -550,6 +550,7 @@ def fit(
     save_every:int=200, # steps between checkpoints
     keep:int=2,         # checkpoints
     tensorboard=False,  # log there too?
+    again='go on with --resume', # what a person who stopped it is told
 ):
     "Run from the current step to the end; SIGTERM and Ctrl-C save a checkpoint and leave"
     cfg,lead = t.cfg,t.world.lead; val_every = val_every or max(1,min(500,(cfg.steps-stage_border(cfg)+3)//4))
@@ -563,7 +564,7 @@ def fit(
     finally:
         told.close(); board and board.close()
         for sig,handler in before.items(): signal.signal(sig, handler)
-    if t.stop: raise Stopped(f'stopped at step {t.step}; a checkpoint is saved: go on with --resume')
+    if t.stop: raise Stopped(f'stopped at step {t.step}; a checkpoint is saved: {again}')
 
 def _loop(t, log, told, every, val_every, save_every, keep):
     "The steps of `fit`"
