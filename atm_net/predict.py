@@ -15,7 +15,7 @@ import hashlib, re, sys
 import numpy as np
 from dataclasses import dataclass, field
 from pathlib import Path
-from .anatomy import LUMBAR, InputError, Scheme, convert, get_anatomy
+from .anatomy import LUMBAR, InputError, Scheme, convert, get_anatomy, some
 from .show import command, overlay, progress, save_figure, legend, write_json
 from .volumes import Volume, check_image, check_pair, is_volume, list_volumes, read_labels, read_volume, volume_stem, write_labels
 from .data import Cache, Grid, crop_oracle, normalise, open_cohort, prepare, spider_values
@@ -493,6 +493,7 @@ def _jobs(volume, out):
     if volume.is_file(): raise InputError(f'{volume}: is not a volume: give .mha, .nii, .nii.gz, a DICOM folder or a folder of volumes')
     found = list_volumes(volume)
     if not found: raise InputError(f'{volume}: no .mha, .nii, .nii.gz or DICOM volume in this folder')
+    if others := [p.name for p in sorted(volume.iterdir()) if p not in found and not p.name.startswith('.')]: print(f'{volume}: passed over, not a volume: {some(others)}', file=sys.stderr)
     return [(p, out/(volume_stem(p)+suffix(p)), out/'png'/(volume_stem(p)+'.png')) for p in found]
 
 def _file_id(path):

@@ -1,4 +1,4 @@
-"""What the text costs: ATM-Net against plain Swin UNETR of the same width, both measured in this run. `python benchmarks/speed.py [--sides 96,128] [--out FILE]`
+"""What the text costs: ATM-Net against plain Swin UNETR of the same width, both measured in this run. `python benchmarks/speed.py [--sides 96,128] [--out FILE] [--profile]`
 
 Rivals take turns; ratios are medians over repeats of (ours / plain) in the same turn. In training each image has a
 sentence of its own; in inference they share one, as slices of a volume do, and its keys and values are made once. Peak memory: the highest resident size of a process
@@ -87,11 +87,34 @@ def measure(side, batch, names, repeats):
     return rows
 
 
+KERNELS = {'attention': ('scaled_dot_product',), 'linear layers': ('aten::mm', 'aten::addmm', 'aten::bmm'), 'softmax': ('softmax',), 'norms': ('norm',), 'convolutions': ('conv',),
+           'sums, copies, elementwise': ('aten::add', 'aten::sum', 'aten::copy_', 'aten::mul', 'aten::cat', 'aten::fill_', 'aten::div')}
+
+
+def profile(side, batch, what, turns=5):
+    "Where the time of the text goes: ms of a step by kind of kernel, plain and with HASF, in turns -> table rows"
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+    torch.set_num_threads(THREADS); d = batch_of(batch, side); names = ('plain', 'HASF, pooled'); steps = {n: globals()[what](build(n), d) for n in names}; seen = {n: [] for n in names}
+    for _ in range(turns+1): # the first is not counted
+        for n, f in steps.items():
+            with profile(activities=[ProfilerActivity.CPU]) as p: f()
+            groups = dict.fromkeys([*KERNELS, 'rest'], 0.)
+            for e in p.key_averages(): groups[next((g for g, words in KERNELS.items() if any(w in e.key for w in words)), 'rest')] += e.self_cpu_time_total/1e3
+            seen[n].append(groups)
+    ms = {n: {g: statistics.median(s[g] for s in seen[n][1:]) for g in seen[n][0]} for n in names}; whole = sum(ms['plain'].values())
+    return [[f'{batch} x {side} px, {what}', g, f"{ms['plain'][g]:.0f}", f"{ms['HASF, pooled'][g]:.0f}", f"{(ms['HASF, pooled'][g]-ms['plain'][g])/whole:+.1%}"] for g in ms['plain']]
+
+
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument('--sides', default='96,128,192,384'); a.add_argument('--repeats', type=int, default=7); a.add_argument('--batch', type=int, default=8, help='images; 1 at 384 px'); a.add_argument('--out', help='JSON to write')
+    a.add_argument('--profile', action='store_true', help='instead: which kernels the added time is spent in')
     args = a.parse_args()
     from atm_net.show import table_md, write_json
+    if args.profile:
+        rows = [r for side in map(int, args.sides.split(',')) for what in ('training', 'inference') for r in profile(side, args.batch, what)]
+        print(table_md(rows, ('step', 'kernels', 'plain, ms', 'with HASF, ms', 'added, of the plain step'))); return
     rows = []
     for side in map(int, args.sides.split(',')): rows += measure(side, 1 if side >= 384 else args.batch, list(NETS), args.repeats if side < 384 else max(3, args.repeats//2))
     cell = lambda r: [f"{r['batch']} x {r['side']} px, {r['what']}", r['network'], f"{r['seconds']*1e3:.0f}", f"{r['ratio']:.2f} [{r['low']:.2f}, {r['high']:.2f}]", '–' if r['peak_mb'] is None else f"{r['peak_mb']:.0f}", '–' if r['memory_ratio'] is None else f"{r['memory_ratio']:.2f}", f"{r['parameters']/1e6:.2f}", f"{r['gflops']:.2f}"]

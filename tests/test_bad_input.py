@@ -146,9 +146,10 @@ def test_predict_spares_its_inputs(run, scratch):
 
 def test_predict_goes_on_after_a_damaged_file(run, scratch):
     "The other volumes of a folder are segmented; the damaged one is named, and the status is 2"
-    d = scratch/'scans'; d.mkdir(); [shutil.copy(scratch/'image.nii.gz', d/f'{n}.nii.gz') for n in 'abc']; truncated(d/'b.nii.gz')
+    d = scratch/'scans'; d.mkdir(); [shutil.copy(scratch/'image.nii.gz', d/f'{n}.nii.gz') for n in 'abc']; truncated(d/'b.nii.gz'); (d/'notes.txt').write_text('all fasted', encoding='utf-8'); (d/'.hidden').write_text('', encoding='utf-8')
     r = call('atm_predict', d, scratch/'out', '--weights', run.path, '--protocol', 'generic')
     assert r.status==2 and '1 of 3 volumes were not segmented' in r.err and 'b.nii.gz' in r.err and 'Traceback' not in r.err and 'going on with the others' in r.err
+    assert 'passed over, not a volume: notes.txt\n' in r.err
     assert sorted(f.name for f in (scratch/'out').rglob('*') if f.is_file())==['a.nii.gz','a.png','c.nii.gz','c.png']
 
 def test_predict_says_that_words_name_nothing(run, scan, tmp_path):
