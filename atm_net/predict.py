@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['SHIPPED', 'PROTOCOLS', 'TRUST', 'pad32', 'slice_probs', 'Prediction', 'weights_file', 'weights_id', 'pick_device',
            'load_predictor', 'Predictor', 'choose_protocol', 'protocol_prompts', 'agreement', 'Vote', 'self_prompts',
-           'vote_figure', 'words_for', 'localise', 'touching_parts', 'reach', 'name_column', 'name_bodies',
-           'name_discs', 'order_column', 'predict', 'segment', 'mask_values', 'reading', 'fitting_schemes',
-           'side_schemes', 'unsure', 'file_scheme', 'read_mask', 'prediction_figure', 'spare_inputs', 'atm_predict',
-           'atm_prepare']
+           'vote_figure', 'words_for', 'localise', 'reach', 'along_column', 'disc_places', 'cut_surfaces',
+           'name_column', 'name_bodies', 'name_discs', 'order_column', 'predict', 'segment', 'mask_values', 'reading',
+           'fitting_schemes', 'side_schemes', 'unsure', 'file_scheme', 'read_mask', 'prediction_figure', 'spare_inputs',
+           'atm_predict', 'atm_prepare']
 
 # %% ../nbs/12_predict.ipynb #c004
 import hashlib, re, sys
@@ -142,17 +142,18 @@ class Predictor:
         "A volume on the grid of the network"
         return self.grid.to_grid(normalise(volume.data), volume.spacing[1:], box=box)
 
-    def grid_labels(self, images, prompts=None)->np.ndarray: # (s, h, w) uint8 on the grid
+    def probs(self, images, prompts, step=None): # yields (channels, h, w) slice by slice, or (s, channels, h, w) at once
+        "Class probabilities on the grid, changed by `step` for the volume as a whole if there is one"
+        each = (p.numpy() for _,p in slice_probs(self.model, images, self.texts(prompts), self.device))
+        return step(np.stack([p.astype(np.float16) for p in each])) if step else each
+
+    def grid_labels(self, images, prompts=None, step=None)->np.ndarray: # (s, h, w) uint8 on the grid
         "Labels on the grid itself"
-        out = np.zeros(images.shape, np.uint8)
-        for k,p in slice_probs(self.model, images, self.texts(prompts), self.device): out[k] = p.argmax(0).numpy()
-        return out
+        return np.stack([p.argmax(0) for p in self.probs(images, prompts, step)]).astype(np.uint8)
 
     def source_labels(self, images, prompts, volume:Volume, box=None, step=None)->np.ndarray: # (s, h, w) uint8 on the source's pixels
         "Labels on the pixels of the source: probabilities, changed by `step` for the volume as a whole if there is one, are interpolated, then the best class is taken"
-        each = (p.numpy() for _,p in slice_probs(self.model, images, self.texts(prompts), self.device))
-        if step: each = step(np.stack([p.astype(np.float16) for p in each]))
-        return np.stack([self.grid.from_grid(np.asarray(p, np.float32), volume.shape[1:], volume.spacing[1:], box=box) for p in each]).astype(np.uint8)
+        return np.stack([self.grid.from_grid(np.asarray(p, np.float32), volume.shape[1:], volume.spacing[1:], box=box) for p in self.probs(images, prompts, step)]).astype(np.uint8)
 
 # %% ../nbs/12_predict.ipynb #c013
 _reads = {'user':'prompt', 'report':'report', 'oracle':'truth', 'oracle-levels':'truth', 'shuffled':'other'} # protocol -> what it makes its words from
@@ -224,17 +225,17 @@ class Vote:
 def self_prompts(
     predictor:Predictor, images:np.ndarray, # (s, h, w) on the grid
     rounds:int=3,                           # passes at most (ours)
-    trust:float=TRUST,
+    trust:float=TRUST, step=None,           # of `Predictor.grid_labels`: then the volume votes as one column
 )->tuple[list,list,list]: # prompts; a `Vote` for each pass that was asked; labels on the grid of the passes that count: [0] generic, [-1] under the prompts
     "Generic prompt, prediction, vote, ATPG, and the words stay if the next pass confirms them (ours)"
     a,n = predictor.anatomy,len(images); prompts = protocol_prompts('generic', n, predictor.scheme, anatomy=a); trace = []
-    seen = [predictor.grid_labels(images, prompts)]
+    seen = [predictor.grid_labels(images, prompts, step)]
     for _ in range(rounds-1):
         sup = support(seen[-1], predictor.scheme, anatomy=a); names = supported_levels(sup, predictor.scheme, anatomy=a); new = volume_prompts(names, n, predictor.option, anatomy=a)
         note = lambda outcome,agree=None: trace.append(Vote(names, sup, outcome, agree))
         if not names: note('nothing found'); break
         if [str(p) for p in new]==[str(p) for p in prompts]: note('settled'); break
-        told = predictor.grid_labels(images, new); agree = agreement(seen[-1], told, predictor.scheme, a)
+        told = predictor.grid_labels(images, new, step); agree = agreement(seen[-1], told, predictor.scheme, a)
         note('confirmed' if agree>=trust else 'not confirmed', agree)
         if agree<trust: break
         prompts = new; seen.append(told)
@@ -260,11 +261,12 @@ def words_for(
     protocol:str,      # of `PROTOCOLS`; a network without text is told nothing
     rounds:int=3,      # of `self`
     option:int=None,   # 1, 2 or 3; None: as the network was trained
+    step=None,         # of `self_prompts`
     **kwargs,          # of `protocol_prompts`: prompt, report, truth, other, complete
 )->tuple[list,list]: # one `Prompt` per slice, [] without text; the trace of `self_prompts`, else []
     "What a protocol says to each slice; raises `InputError`"
     if not self.has_text: return [],[]
-    if protocol=='self': return self_prompts(self, images, rounds)[:2]
+    if protocol=='self': return self_prompts(self, images, rounds, step=step)[:2]
     return protocol_prompts(protocol, len(images), self.scheme, option or self.option, anatomy=self.anatomy, **kwargs),[]
 Predictor.words_for = words_for
 
@@ -277,20 +279,6 @@ def localise(
     return crop_oracle(pr.labels, volume.spacing[1:], margin)
 
 # %% ../nbs/12_predict.ipynb #k002
-def touching_parts(
-    prob:np.ndarray,  # (s, h, w) probability of a kind of structure
-    spacing,          # (slice, row, column) mm
-    core:float=0.,    # mm shaved off in the plane, so that what touches comes apart
-    least:float=.5,   # ml of a core
-    threshold:float=.5,
-)->np.ndarray: # (s, h, w) int32, 0 none, 1.. parts
-    "Connected parts in 3-D; what touches is cut apart between its cores (ours)"
-    from scipy import ndimage as ndi
-    mask = prob>threshold; n = round(core/spacing[1])
-    lab,_ = ndi.label(ndi.binary_erosion(mask, ndi.generate_binary_structure(2,1)[None], iterations=n, border_value=1) if n else mask)
-    ml = np.bincount(lab.ravel())*np.prod(spacing)/1000; lab[(ml<least)[lab]] = 0
-    return np.where(mask, reach(lab, spacing, 2*core), 0) if n else lab
-
 def reach(
     parts:np.ndarray, # (s, h, w), 0 none
     spacing, mm:float,
@@ -301,23 +289,73 @@ def reach(
     far,near = ndi.distance_transform_edt(parts==0, sampling=spacing, return_indices=True)
     return np.where(far<=mm, parts[tuple(near)], 0)
 
+def along_column(
+    prob:np.ndarray,  # (s, h, w) probability of bodies and discs together
+    spacing,          # (slice, row, column) mm
+    smooth:float=40., # mm of the line that a parabola is fitted to
+)->tuple: # (h, w) mm along the column from its top; (h, w) mm from its middle line
+    "The column as a curve in the sagittal plane; each pixel belongs to the nearest place on it (ours)"
+    from scipy import ndimage as ndi
+    from scipy.signal import savgol_filter
+    dh,dw = spacing[1:]; p = np.where(prob>.5, prob, 0).sum(0); mass = p.sum(1); known = np.flatnonzero(mass>.02*mass.max()); rows = np.arange(known[0], known[-1]+1)
+    window = min(len(rows), round(smooth/dh))//2*2-1; middle = np.interp(rows, known, p[known]@np.arange(p.shape[1])/mass[known])
+    if window>2: middle = savgol_filter(middle, window, 2).clip(0, p.shape[1]-1)
+    mm = np.concatenate([[0], np.cumsum(np.hypot(dh, np.diff(middle)*dw))])
+    line = np.zeros(p.shape, bool); line[rows,middle.round().astype(int)] = True
+    far,near = ndi.distance_transform_edt(~line, sampling=(dh,dw), return_indices=True)
+    return np.interp(near[0], rows, mm), far
+
+def disc_places(
+    body:np.ndarray, disc, # (s, h, w) probabilities of any body, of any disc; None: the scheme has no discs
+    at, far,               # of `along_column`
+    step:float=2., core:float=12., # mm: of the profile; from the middle line
+    share:float=.08, apart:float=14., long:float=1.55, # rise of the disc's share; mm between discs; pitches from which a disc was missed (ours)
+)->np.ndarray: # mm along the column, ascending
+    "Where the column is cut: at its discs, where no body is found, and evenly where a stretch is too long for one body (ours)"
+    from scipy import ndimage as ndi
+    from scipy.signal import find_peaks
+    near = far<core; k = (at[near]/step).astype(int); found = (body if disc is None else body+disc)>.5
+    profile = lambda x: ndi.gaussian_filter1d(np.bincount(k, (x*found).sum(0)[near], int(at.max()/step)+1), 1.)
+    b = profile(body); d = ndi.maximum_filter1d(b, round(40/step))-b if disc is None else profile(disc)
+    cuts = find_peaks(d/np.maximum(b+d, .02*(b+d).max()), distance=round(apart/step), prominence=share)[0]
+    live = np.flatnonzero(b>.15*np.percentile(b, 90)); gaps = [(i+j)/2 for i,j in zip(live, live[1:]) if j-i>1]
+    cuts = sorted([*cuts, *(g for g in gaps if all(abs(g-c)*step>=apart/2 for c in cuts))])
+    if len(cuts)<2: return (np.array(cuts)+.5)*step
+    edges = [min(live[0],cuts[0]), *cuts, max(live[-1],cuts[-1])]; pitch = np.median(np.diff(cuts))
+    more = [a+(e-a)*i/n for a,e in zip(edges, edges[1:]) if e-a>long*pitch for n in [round((e-a)/pitch)] for i in range(1,n)]
+    return (np.array(sorted([*cuts,*more]))+.5)*step
+
+def cut_surfaces(
+    disc, at, cuts, spacing, # (s, h, w) probability of any disc, or None; of `along_column` and `disc_places`
+    thick:float=16., least:float=.5, # mm about a cut; ml of disc (ours)
+)->np.ndarray: # (cuts, s, w) mm along the column where each slice and column of the image is cut
+    "Planes through the discs found, since a spine leans and turns out of the sagittal plane; where no disc is found, the plane across the middle line (ours)"
+    out = np.broadcast_to(np.asarray(cuts)[:,None,None], (len(cuts),*(disc if disc is not None else at[None]).shape[::2])).copy()
+    z,_,x = np.indices(disc.shape)*np.reshape(spacing, (3,1,1,1)) if disc is not None else (None,)*3
+    for i,c in enumerate(cuts if disc is not None else ()):
+        here = (np.abs(at-c)<thick/2)&(disc>.4)
+        if here.sum()*np.prod(spacing)/1000<least: continue
+        a = np.stack([np.ones(here.sum()), x[here], z[here]], 1); w = disc[here]; t = np.broadcast_to(at, disc.shape)[here]
+        p = np.linalg.lstsq(a*w[:,None], t*w, rcond=None)[0]; out[i] = p[0]+p[1]*x[:,0]+p[2]*z[:,0]
+    return out
+
 def name_column(
-    rows,   # (n,) mm, places of the parts from the top
+    places, # (n,) mm along the column, ascending
     likes,  # (n, k) how much each part looks like each level, levels from the top
     weight, # (n,) 0..1, how much a part counts
     spread:float=.2, # of the distance between neighbours, in levels (ours)
-    lost:float=2.5,  # nats that it costs to drop a part (ours)
+    lost:float=6.,   # nats that it costs to drop a part, more than the least likely name (ours)
     floor:float=.02, # likeness that is never ruled out (ours)
 )->list: # n levels 0..k-1, or None where the part is dropped
     "The best way to name parts so that levels follow each other as the distances say (ours)"
-    rows,likes,weight = (np.asarray(a,float) for a in (rows,likes,weight)); n,k = likes.shape
-    gaps = np.diff(rows); pitch = float(np.median(gaps[gaps>8])) if (gaps>8).any() else 30.
+    places,likes,weight = (np.asarray(a,float) for a in (places,likes,weight)); n,k = likes.shape
+    gaps = np.diff(places); pitch = float(np.median(gaps[gaps>8])) if (gaps>8).any() else 30.
     says = weight[:,None]*np.log(likes/likes.sum(1,keepdims=True)+floor); drop = np.concatenate([[0], np.cumsum(lost*weight)])
     steps = np.arange(k)[None]-np.arange(k)[:,None]                                     # from, to
     best = says-drop[:n,None]; back = {}
     for i in range(n):
         for a in range(i):
-            c = np.where(steps>=0, best[a][:,None]-(drop[i]-drop[a+1])-(steps-(rows[i]-rows[a])/pitch)**2/(4*spread**2), -np.inf)
+            c = np.where(steps>=0, best[a][:,None]-(drop[i]-drop[a+1])-(steps-(places[i]-places[a])/pitch)**2/(4*spread**2), -np.inf)
             j = np.flatnonzero(c.max(0)+says[i]>best[i]); best[i,j] = c.max(0)[j]+says[i,j]; back |= {(i,x):(a,int(c[:,x].argmax())) for x in j}
     i,j = np.unravel_index((best+drop[1:,None]-drop[-1]).argmax(), best.shape); out,at = [None]*n,(int(i),int(j))
     while at: out[at[0]] = at[1]; at = back.get(at)
@@ -325,42 +363,39 @@ def name_column(
 
 def _give(probs, channels, parts, level):
     "Each part's share of `channels` goes to its own level, what is outside to the background"
-    total = probs[:,channels].sum(1); at = np.concatenate([[-1], level])[parts]
-    probs[:,0] += np.where(at<0, total, 0)
-    for j,c in enumerate(channels): probs[:,c] = np.where(at==j, total, 0)
-
-def _top_down(parts, spacing)->tuple: # numbers of the parts and their places, mm from the top
-    from scipy import ndimage as ndi
-    ids = [i for i in np.unique(parts) if i]; rows = np.array([c[1] for c in ndi.center_of_mass(parts>0, parts, ids)])*spacing[1]
-    return np.array(ids)[np.argsort(rows)] if ids else ids, np.sort(rows)
+    total = probs[:,channels].sum(1); to = np.concatenate([[-1], level])[parts]
+    probs[:,0] += np.where(to<0, total, 0)
+    for j,c in enumerate(channels): probs[:,c] = np.where(to==j, total, 0)
 
 def name_bodies(
     probs:np.ndarray, channels, # (s, k, h, w), changed in place; channels of the bodies, top-down
-    spacing,
-)->list: # (place in mm, index of the level or None) of each part, top-down
-    "Vertebral bodies and sacrum: a part, a level (ours)"
+    at, far, surfaces, spacing, # of `along_column` and `cut_surfaces`
+    wide:float=30., least:float=.5, # mm from the middle line; ml (ours)
+)->list: # (mm along the column, index of the level or None) of each part, top-down
+    "Vertebral bodies and sacrum: what lies between two cuts is a part, and gets a level (ours)"
     from scipy import ndimage as ndi
-    parts = touching_parts(probs[:,channels].sum(1), spacing, core=6.); ids,rows = _top_down(parts, spacing)
-    if not len(ids): return []
-    size = np.bincount(parts.ravel())[ids]; likes = np.stack([ndi.mean(probs[:,c], parts, ids) for c in channels], 1)
-    names = name_column(rows, likes, np.minimum(1, size/np.median(size))); level = np.full(parts.max(), -1)
+    parts = np.where((probs[:,channels].sum(1)>.5)&(far<wide), 1+sum((at>c[:,None] for c in surfaces), np.zeros(1,int)), 0); size = np.bincount(parts.ravel())
+    parts[(size*np.prod(spacing)/1000<least)[parts]] = 0; ids = [i for i in np.unique(parts) if i]
+    if not ids: return []
+    mean = lambda x: ndi.mean(np.broadcast_to(x, parts.shape), parts, ids); places,likes = mean(at),np.stack([mean(probs[:,c]) for c in channels], 1)
+    names = name_column(places, likes, np.minimum(1, size[ids]/np.median(size[ids]))); level = np.full(parts.max(), -1)
     for i,j in zip(ids,names): level[i-1] = -1 if j is None else j
-    _give(probs, channels, reach(parts, spacing, 4.), level); return list(zip(rows,names))
+    _give(probs, channels, reach(parts, spacing, 4.), level); return list(zip(places,names))
 
 def name_discs(
     probs:np.ndarray, channels:dict, # changed in place; index of the body above -> channel
-    bodies:list, spacing,            # of `name_bodies`
+    bodies:list, at, cuts,           # of `name_bodies`
+    thick:float=16.,                 # mm from the cut (ours)
 ):
     "Discs: named by the bodies above and below; where a body is missing, the likelier of the names between (ours)"
-    own = list(channels.values()); parts = touching_parts(probs[:,own].sum(1), spacing, least=.2, threshold=.4)
-    ids,rows = _top_down(parts, spacing); known = [(r,j) for r,j in bodies if j is not None]
-    if not len(ids) or not known: return
-    level = np.full(parts.max(), -1)
-    for i,r in zip(ids,rows):
+    own = list(channels.values()); known = [(r,j) for r,j in bodies if j is not None]
+    if not len(cuts) or not known: return
+    level = np.full(len(cuts), -1)
+    for i,r in enumerate(cuts):
         above = max((j for q,j in known if q<r), default=min(j for _,j in known)-1); below = max(above+1, min((j for q,j in known if q>=r), default=above+1))
         fits = [own.index(channels[j]) for j in range(above,below) if j in channels]
-        if fits: level[i-1] = max(fits, key=lambda j: probs[:,own[j]][parts==i].mean())
-    _give(probs, own, reach(parts, spacing, 4.), level)
+        if fits: level[i] = max(fits, key=lambda j: probs[:,own[j]][:,np.abs(at-r)<thick/2].mean())
+    away = np.abs(at[...,None]-cuts); _give(probs, own, np.where(away.min(-1)<thick, away.argmin(-1)+1, 0), level)
 
 def order_column(
     probs:np.ndarray, # (s, k, h, w) of a whole volume
@@ -369,9 +404,12 @@ def order_column(
 )->np.ndarray: # (s, k, h, w) float32
     "One name for each vertebra and disc of a volume, in anatomical order, none twice (ours)"
     probs = probs.astype(np.float32); names = [n for n in anatomy.top_down if anatomy[n].kind in ('vertebra','sacrum') and n in scheme.values]
-    if len(names)<2: return probs
-    bodies = name_bodies(probs, [scheme.channel(n) for n in names], spacing); discs = [anatomy.below(n,'disc') for n in names[:-1]]
-    name_discs(probs, {j:scheme.channel(d) for j,d in enumerate(discs) if d in scheme.values}, bodies, spacing)
+    own = [scheme.channel(n) for n in names]; body = probs[:,own].sum(1)
+    if len(names)<2 or not (body>.5).any(): return probs
+    discs = {j:scheme.channel(d) for j,n in enumerate(names[:-1]) if (d:=anatomy.below(n,'disc')) in scheme.values}; disc = probs[:,list(discs.values())].sum(1) if discs else None
+    at,far = along_column(body if disc is None else body+disc, spacing); cuts = disc_places(body, disc, at, far)
+    bodies = name_bodies(probs, own, at, far, cut_surfaces(disc, at, cuts, spacing), spacing)
+    if discs: name_discs(probs, discs, bodies, at, cuts)
     return probs
 
 # %% ../nbs/12_predict.ipynb #c018
@@ -389,9 +427,9 @@ def predict(
     protocol = choose_protocol(self.has_text, protocol, prompt=prompt, report=report, truth=truth, other=other)
     if box is None and self.crop=='self': box = localise(self, volume)
     if box is None and self.crop=='oracle': raise InputError('this model was trained on crops taken from the mask (oracle): give the box')
-    images = self.to_grid(volume, box); prompts,trace = self.words_for(images, protocol, rounds, prompt=prompt, report=report, truth=truth, other=other, complete=complete, verbatim=verbatim)
     t,l,b,r = box or (0,0,*volume.shape[1:]); spacing = (volume.spacing[0], *self.grid.pixel((b-t,r-l), volume.spacing[1:]))
     step = (lambda p: order_column(p, self.scheme, spacing, self.anatomy)) if (self.column if column is None else column) else None
+    images = self.to_grid(volume, box); prompts,trace = self.words_for(images, protocol, rounds, step=step, prompt=prompt, report=report, truth=truth, other=other, complete=complete, verbatim=verbatim)
     return Prediction(self.source_labels(images, prompts, volume, box, step), self.scheme, protocol, prompts, trace)
 Predictor.predict = predict
 
@@ -400,10 +438,10 @@ def segment(
     weights=None,  # as `weights_file`; None is the shipped model
     **kwargs,      # of `predict`
 )->Prediction:
-    "One line for engineers: `segment('scan.mha').labels`"
+    "One line for engineers: `segment('scan.mha').labels`; one name for each vertebra and disc, as `atm_predict` (`column=False`: every pixel by itself)"
     volume = volume if isinstance(volume, Volume) else read_volume(volume)
     check_image(volume)
-    return load_predictor(weights).predict(volume, **kwargs)
+    return load_predictor(weights, column=True).predict(volume, **kwargs)
 
 # %% ../nbs/12_predict.ipynb #c028
 def mask_values(
@@ -535,14 +573,14 @@ def atm_predict(
     report:str=None, # text file of a radiology report, or a folder of them, for protocol report
     mask:str=None, # true mask, or a folder of them, for the oracle protocols
     labels:str=None, # scheme to write: mrspineseg, spider or joint (default: what the weights ask for: a run's own, mrspineseg for the model that ships, which has no number for the canal; joint keeps all)
-    column:bool=False, # one name for each vertebra and disc of a volume, not every pixel by itself
+    pixelwise:bool=False, # name every pixel by itself, in place of one name for each vertebra and disc of a volume
     encoder:str=None, # text encoder, name or folder (default: the one the model was trained with)
     device:str='cpu', # cpu, cuda or auto
 ):
     "Segment volumes: a mask in the geometry of the input, and a PNG to look at"
     jobs = _jobs(volume, out); beside = [(_companion(report, v, 'report'), _companion(mask, v, 'mask')) for v,*_ in jobs]
     spare_inputs(jobs, [v for v,*_ in jobs]+[b for bs in beside for b in bs])
-    p = load_predictor(weights, device, encoder, column); protocol = choose_protocol(p.has_text, protocol, prompt=prompt, report=report, truth=mask)
+    p = load_predictor(weights, device, encoder, column=not pixelwise); protocol = choose_protocol(p.has_text, protocol, prompt=prompt, report=report, truth=mask)
     dst = p.anatomy.scheme(labels or p.meta.get('write_scheme', p.scheme.name)); failed = []
     if prompt is not None and (note := unrecognised(user_prompt(prompt, p.anatomy))): print(f'--prompt: {note}', file=sys.stderr)
     for job,words in progress(list(zip(jobs,beside)), 'predict'):
