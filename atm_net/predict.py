@@ -394,7 +394,7 @@ def name_discs(
     for i,r in enumerate(cuts):
         above = max((j for q,j in known if q<r), default=min(j for _,j in known)-1); below = max(above+1, min((j for q,j in known if q>=r), default=above+1))
         fits = [own.index(channels[j]) for j in range(above,below) if j in channels]
-        if fits: level[i] = max(fits, key=lambda j: probs[:,own[j]][:,np.abs(at-r)<thick/2].mean())
+        if fits: level[i] = max(fits, key=lambda j: probs[:,own[j]][:,np.abs(at-r)<thick/2].sum())
     away = np.abs(at[...,None]-cuts); _give(probs, own, np.where(away.min(-1)<thick, away.argmin(-1)+1, 0), level)
 
 def order_column(
