@@ -328,11 +328,12 @@ def disc_places(
 def cut_surfaces(
     disc, at, cuts, spacing, # (s, h, w) probability of any disc, or None; of `along_column` and `disc_places`
     thick:float=16., least:float=.5, # mm about a cut; ml of disc (ours)
-)->np.ndarray: # (cuts, s, w) mm along the column where each slice and column of the image is cut
+)->np.ndarray: # (cuts, s, w) mm along the column where each slice and column of the image is cut; (cuts, 1, w) without discs
     "Planes through the discs found, since a spine leans and turns out of the sagittal plane; where no disc is found, the plane across the middle line (ours)"
-    out = np.broadcast_to(np.asarray(cuts)[:,None,None], (len(cuts),*(disc if disc is not None else at[None]).shape[::2])).copy()
-    z,_,x = np.indices(disc.shape)*np.reshape(spacing, (3,1,1,1)) if disc is not None else (None,)*3
-    for i,c in enumerate(cuts if disc is not None else ()):
+    across = np.broadcast_to(np.asarray(cuts)[:,None,None], (len(cuts),1,at.shape[1]))
+    if disc is None: return across
+    out = np.repeat(across, len(disc), 1); z,_,x = np.indices(disc.shape)*np.reshape(spacing, (3,1,1,1))
+    for i,c in enumerate(cuts):
         here = (np.abs(at-c)<thick/2)&(disc>.4)
         if here.sum()*np.prod(spacing)/1000<least: continue
         a = np.stack([np.ones(here.sum()), x[here], z[here]], 1); w = disc[here]; t = np.broadcast_to(at, disc.shape)[here]

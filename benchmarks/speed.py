@@ -98,7 +98,7 @@ def profile(side, batch, what, turns=5):
     torch.set_num_threads(THREADS); d = batch_of(batch, side); names = ('plain', 'HASF, pooled'); steps = {n: globals()[what](build(n), d) for n in names}; seen = {n: [] for n in names}
     for _ in range(turns+1): # the first is not counted
         for n, f in steps.items():
-            with profile(activities=[ProfilerActivity.CPU]) as p: f()
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as p: f()
             groups = dict.fromkeys([*KERNELS, 'rest'], 0.)
             for e in p.key_averages(): groups[next((g for g, words in KERNELS.items() if any(w in e.key for w in words)), 'rest')] += e.self_cpu_time_total/1e3
             seen[n].append(groups)
