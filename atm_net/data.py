@@ -6,10 +6,10 @@
 __all__ = ['RULES', 'VERSION', 'USUAL', 'SATURATED', 'TINY', 'APART', 'PAPER', 'Case', 'Cohort', 'read_table', 'read_annotated',
            'spider_patient', 'guess_layout', 'find_schemes', 'check_rules', 'open_cohort', 'spider_values',
            'keep_annotated', 'case_labels', 'mask_of', 'load_case', 'normalise', 'Grid', 'to_grid', 'from_grid',
-           'crop_oracle', 'merge_rare', 'split_patients', 'levels_in', 'topmost', 'prepare_case', 'prepare', 'prepared',
-           'Cache', 'use', 'slices', 'annotated', 'source', 'random_window', 'sampling_grid', 'augment', 'SliceDataset',
-           'odd_geometry', 'convention', 'odd_intensity', 'shapes', 'odd_labels', 'picture', 'audit_case', 'Gallery',
-           'value_name', 'audit', 'audit_text', 'audit_page', 'atm_audit']
+           'crop_oracle', 'merge_rare', 'split_patients', 'split_shares', 'levels_in', 'topmost', 'prepare_case',
+           'prepare', 'prepared', 'Cache', 'use', 'slices', 'annotated', 'source', 'random_window', 'sampling_grid',
+           'augment', 'SliceDataset', 'odd_geometry', 'convention', 'odd_intensity', 'shapes', 'odd_labels', 'picture',
+           'audit_case', 'Gallery', 'value_name', 'audit', 'audit_text', 'audit_page', 'atm_audit']
 
 # %% ../nbs/04_data.ipynb #c004
 import csv, hashlib, html, re, time
@@ -397,6 +397,12 @@ def split_patients(
     part = dict.fromkeys(line, 'train') | {line[i]:p for i,(_,p) in zip(at, held)}
     return part,[(g, *(sum(part[p]==q for p in ps) for q in ('train','val','test'))) for g,ps in groups]
 
+def split_shares(text:str)->tuple: # train, val, test
+    "'6:1:3' -> (6, 1, 3), and 'random' is the paper's 8:1:1; raises `InputError`"
+    shares = tuple(int(s) for s in text.split(':') if s.isdecimal()) if text!='random' else (8,1,1)
+    if len(shares)!=3 or text.count(':')>2 or not all(shares): raise InputError(f"split '{text}' is unknown: use random, official or shares of train, val and test, as in 6:1:3")
+    return shares
+
 # %% ../nbs/04_data.ipynb #c043
 VERSION = 1 # of the cache's format
 _parts = ('train','val','test')
@@ -493,7 +499,7 @@ def _parts_of(rows, anatomy, seed, splits)->tuple[dict,list]:
     levels = {}
     for r in rows: levels.setdefault(r['patient'], set()).add(r['topmost'])
     top = {p:topmost(v, anatomy) for p,v in levels.items()}
-    if splits=='random': return split_patients(top, anatomy.top_down, seed)
+    if splits!='official': return split_patients(top, anatomy.top_down, seed, split_shares(splits))
     held = {r['patient'] for r in rows if r['subset'].lower()=='validation'}
     if not held: raise InputError("split 'official': no case is marked 'validation': it needs SPIDER's overview.csv")
     part,strata = split_patients({p:t for p,t in top.items() if p not in held}, anatomy.top_down, seed, (9,1,0))
@@ -534,12 +540,12 @@ def prepare(
     seed=0,            # of the split
     strict=False,      # raise at the first bad case instead of listing it
     localise=None,     # Volume -> (top, left, bottom, right) px, for crop 'self'
-    splits='random',   # 'random' 8:1:1, or 'official': SPIDER's own validation patients become the test part
+    splits='random',   # 'random' 8:1:1, other shares as '6:1:3', or 'official': SPIDER's own validation patients become the test part
     localiser=None,    # what `localise` looks with, as JSON: a cache is not taken up with another
 )->dict: # the manifest
     "Volumes to a slice cache; raises `InputError`"
     if crop not in ('fov','self','oracle'): raise InputError(f"crop '{crop}' is unknown: use fov, self or oracle")
-    if splits not in ('random','official'): raise InputError(f"split '{splits}' is unknown: use random or official")
+    if splits!='official': split_shares(splits)
     if crop=='self' and localise is None: raise InputError("crop 'self' needs a model that finds the spine: use atm_prepare")
     cache,config,rows,same,skipped = Path(cache),_config(cohort, grid, crop, seed, splits, localiser),[],[],[]
     _start(cache, config); _sweep(cache)

@@ -620,7 +620,7 @@ def atm_prepare(
     size:int=None, # pixels per side, in place of the preset's grid
     crop:str='fov', # fov: whole field of view; self: found by the model; oracle: taken from the mask
     weights:str=None, # model for --crop self (default: the one that ships)
-    split:str='random', # random (8:1:1 by patient) or official (SPIDER's overview.csv)
+    split:str='random', # random (8:1:1 by patient), other shares of train, val and test as 6:1:3, or official (SPIDER's overview.csv)
     partial:str='keep', # SPIDER's partly visible vertebrae: keep (as the vertebra) or ignore
     above:str='ignore', # SPIDER's levels above T9: ignore, or refuse the case
     strict:bool=False, # end with status 2 at the first bad case

@@ -6,10 +6,10 @@
 __all__ = ['STUDIES', 'TITLES', 'HEADER', 'CLAIMS', 'Row', 'study_names', 'essential', 'study_config', 'Run', 'run_name', 'grid',
            'plain_stage', 'shared_stages', 'steps_to_do', 'Scores', 'load_scores', 'headlines', 'compare', 'study_rows',
            'cell_text', 'difference_text', 'p_text', 'study_table', 'long_rows', 'study_figure', 'finished',
-           'take_plain', 'train_run', 'score_run', 'study_protocols', 'scores_by_row', 'study_tables', 'reads_words',
-           'check_out', 'verdict', 'study_claims', 'claims_table', 'structure_means', 'form_files', 'write_forms',
-           'train_command', 'study_command', 'study_plan', 'split_sizes', 'study_markdown', 'write_study', 'run_study',
-           'plan_study', 'atm_study']
+           'take_plain', 'train_run', 'score_run', 'study_protocols', 'scores_by_row', 'read_beside', 'study_tables',
+           'reads_words', 'check_out', 'verdict', 'study_claims', 'claims_table', 'structure_means', 'form_files',
+           'write_forms', 'train_command', 'study_command', 'study_plan', 'split_sizes', 'study_markdown',
+           'write_study', 'run_study', 'plan_study', 'atm_study']
 
 # %% ../nbs/17_study.ipynb #c005
 import hashlib, json, os, shlex, shutil, sys, time, traceback
@@ -136,8 +136,8 @@ class Scores:
 
 def load_scores(path)->Scores:
     "Scores of a file; raises `InputError`"
-    s = read_json(path)['summary']
-    return Scores(read_scores(path), {i:d['patient'] for i,d in s['detail'].items()}, s)
+    volumes = read_scores(path); s = read_json(path)['summary']
+    return Scores(volumes, {i:d['patient'] for i,d in s['detail'].items()}, s)
 
 def headlines(
     tables:list,      # per seed: patient -> (volumes, structures) values, NaN where undefined
@@ -339,18 +339,36 @@ def scores_by_row(runs, results:dict, seeds:int): # -> function
         return {k:g.get(q) or g['none'] for k,g in got.items() if q in g or 'none' in g}
     return per_seed
 
+def read_beside(
+    files,       # paths with commas, or None
+    cache:Cache, split:str, on:str, # what the study is scored on
+)->dict: # row name -> `Scores`
+    "Methods that were trained elsewhere, by the scores.json of `atm_nnunet`; raises `InputError`"
+    out,want = {},dict(cache=cache_hash(cache), split=split, grid=on, protocol='none'); taken = {r.name for r in STUDIES['table2']}
+    for f in (x.strip() for x in (files or '').split(',') if x.strip()):
+        s = load_scores(f); get = s.summary.get; name = get('run')
+        if bad := [k for k in want if get(k)!=want[k]]: raise InputError(f"{f}: field {bad[0]} of its summary is '{get(bad[0])}', of this study '{want[bad[0]]}': score it on the same data")
+        if name in taken|set(out): raise InputError(f"{f}: there is a row '{name}' already: leave it out")
+        out[name] = s
+    return out
+
 def study_tables(
     names, runs, results:dict, # of studies; of `Run`; run name -> protocol -> `Scores`
     protocols, seeds:int,
+    beside:dict=None, # of `read_beside`: further rows of Table 2
 )->dict: # study -> table name -> rows of `study_rows`
     "One table for each protocol; the study of protocols has one table, its rows the protocols"
     per_seed = scores_by_row(runs, results, seeds)
     out = {}
     for s in names:
-        rows = [r.name for r in STUDIES[s]]; text = {r.name for r in STUDIES[s] if reads_words(r)}
+        rows = [r.name for r in STUDIES[s]]; text = {r.name for r in STUDIES[s] if reads_words(r)}; more = _beside(s, beside)
         if s=='protocols': out[s] = {'all protocols':study_rows({q:per_seed(s,rows[0],q) for q in protocols}, {q:q for q in protocols}, seeds)}
-        else: out[s] = {q:study_rows({r:per_seed(s,r,q) for r in rows}, {r:q if r in text else 'none' for r in rows}, seeds) for q in protocols}
+        else: out[s] = {q:study_rows({r:per_seed(s,r,q) for r in rows}|more, {r:q if r in text else 'none' for r in (*rows,*more)}, seeds) for q in protocols}
     return out
+
+def _beside(study, beside)->dict: # row name -> {seed: `Scores`}
+    "What stands beside the runs of a study"
+    return {n:{0:s} for n,s in (beside or {}).items()} if study=='table2' else {}
 
 def reads_words(row:Row)->bool:
     "Does this row's network read a prompt?"
@@ -409,6 +427,7 @@ def structure_means(
 def form_files(
     names, runs, results, tables, protocols, seeds:int, # as `study_tables`; tables: its result
     paper:str=None, # of `paper_data`
+    beside:dict=None, # of `read_beside`
 )->dict: # file stem -> list of (caption, rows, header)
     "All tables in the paper's form"
     get,out = scores_by_row(runs, results, seeds),{}
@@ -417,7 +436,7 @@ def form_files(
             told = 'one row for each protocol' if q not in PROMPTED else f'protocol {q}'+('' if PROMPTED[q]=='no' else f', words from a true mask ({PROMPTED[q]})'); stem = s if q not in PROMPTED else f'{s}-{q}'
             own = lambda p: PAPER[paper].get(s) if paper and p=='paper' and q=='oracle' else None
             out[stem] = [(f"{TITLES[s]}: {told}, policy {p}"+(f'; the paper\'s figures are of {paper}, on its own split' if own(p) else ''), *_ticks(s, *form_rows({r['method']:{k:r['scores'][p][k] for k in FORM} for r in rows}, own(p)))) for p in POLICIES]
-            if q in PROMPTED: out['table3-'+q if s=='table2' else f'{s}-structures-{q}'] = [(f"{TITLES[s]}: structures, DSC in per cent, {told}, policy penalised", *form_structures({r.name:structure_means(get(s,r.name,q)) for r in STUDIES[s]}))]
+            if q in PROMPTED: out['table3-'+q if s=='table2' else f'{s}-structures-{q}'] = [(f"{TITLES[s]}: structures, DSC in per cent, {told}, policy penalised", *form_structures({n:structure_means(x) for n,x in ({r.name:get(s,r.name,q) for r in STUDIES[s]}|_beside(s, beside)).items()}))]
     return out
 
 def write_forms(forms:dict, out):
@@ -506,6 +525,7 @@ def run_study(
     study, cache, out,        # name(s); cache or its folder; folder for runs and tables
     preset:str='tiny', seeds:int=1, protocols:str=None, # protocols: as `atm_evaluate`; None: the studies' own
     split:str='test', on:str='source', device:str='cpu', workers:int=0,
+    beside:str=None,          # files of `read_beside`
     **over,                   # fields of `Config` for all rows
 )->dict: # what study.json holds
     "Train and score all runs of studies and write the tables; raises `InputError`"
@@ -514,18 +534,19 @@ def run_study(
     device = join_world(device).device # 'auto' becomes cpu or cuda
     if on not in ('source','cache'): raise InputError(f"--grid '{on}' is unknown: use source or cache")
     if not cache.cases(split): raise InputError(f"{cache.path}: part '{split}' is empty")
-    runs = grid(names, preset, seeds, **over); check_out(out, names, runs, cache); results,info,failed = {},{},{}; shared = shared_stages(runs)
-    command = study_command(names, cache.path, out, preset=preset, seeds=seeds, protocols=protocols, split=split, grid=on, **over); print(command, study_plan(runs, cache.path, out), sep='\n', file=sys.stderr)
+    if beside and 'table2' not in names: raise InputError('--beside: further methods are rows of table2, which is not asked for')
+    more = read_beside(beside, cache, split, on); runs = grid(names, preset, seeds, **over); check_out(out, names, runs, cache); results,info,failed = {},{},{}; shared = shared_stages(runs)
+    command = study_command(names, cache.path, out, preset=preset, seeds=seeds, protocols=protocols, split=split, grid=on, beside=beside, **over); print(command, study_plan(runs, cache.path, out), sep='\n', file=sys.stderr)
     for i,r in enumerate(runs, 1):
         folder = out/'runs'/r.name; print(f'run {i} of {len(runs)}: {r.name}', file=sys.stderr)
         stage = (shared[r.name],out/'plain'/run_name(shared[r.name])) if r.name in shared else None
         results[r.name],why = _attempt(r, folder, cache, asked, split, on, device, workers, stage); seen = lambda f: read_json(folder/f) if (folder/f).exists() else {}
         info[r.name] = dict(rows=r.rows, seed=r.config.seed, failed=bool(why), seconds=seen('times.json'), plain=(seen('config.json').get('how') or {}).get('plain'), versions=seen('config.json').get('versions'), config=asdict(r.config))
         if why: failed[r.name] = why
-    stages = {run_name(p):p for p in shared.values()}; tables = study_tables(names, runs, results, asked, seeds); f = lambda n: out/'plain'/n/'times.json'
+    stages = {run_name(p):p for p in shared.values()}; tables = study_tables(names, runs, results, asked, seeds, more); f = lambda n: out/'plain'/n/'times.json'
     d = dict(command=command, by_hand=[c for r in runs if (c := train_command(r.config, cache.path, out/'runs'/r.name))], plain={n:dict(seed=p.seed, steps=p.steps, seconds=read_json(f(n)) if f(n).exists() else {}) for n,p in stages.items()}, studies=names, preset=preset, seeds=seeds, steps=runs[0].config.steps, batch=runs[0].config.batch, cache=str(cache.path), cache_hash=cache_hash(cache), labels=cache.scheme.name, splits=split_sizes(cache),
-             split=split, grid=on, protocols=asked, runs=info, failed=failed, tables=tables, claims=study_claims(names, runs, results, asked, seeds))
-    write_study(d, out, form_files(names, runs, results, tables, asked, seeds, paper_data(cache)))
+             split=split, grid=on, beside=beside, protocols=asked, runs=info, failed=failed, tables=tables, claims=study_claims(names, runs, results, asked, seeds))
+    write_study(d, out, form_files(names, runs, results, tables, asked, seeds, paper_data(cache), more))
     return d
 
 def plan_study(study, cache, out, preset:str='tiny', seeds:int=1, **over)->str: # as `run_study`
@@ -549,6 +570,7 @@ def atm_study(
     protocols:str=None,    # sources of the words, one table each (default: self,generic,oracle; study protocols: all that need no text of yours)
     split:str='test',      # part of the cache to score: train, val or test
     grid:str='source',     # source: the pixels of the files; cache: the network's grid
+    beside:str=None,       # scores.json of atm_nnunet on the same cache and part: a further row of table2
     device:str='auto',     # cpu, cuda or auto
     workers:int=0,         # loader processes
     plan:bool=False,       # print runs, steps and commands, and train nothing
@@ -558,6 +580,6 @@ def atm_study(
     given = {k:v for k,v in dict(steps=steps, batch=batch, windows=windows and window_sides(windows), encoder=encoder, tokens=tokens, plain=plain).items() if v is not None}
     if plain is not None and not 0<=plain<1: raise InputError(f'--plain {plain:g}: a share of the steps, from 0 up to (not including) 1')
     if plan: print(plan_study(name, cache, out, preset, seeds, **given), end=''); return
-    d = run_study(name, cache, out, preset, seeds, protocols, split, grid, device, workers, **given)
+    d = run_study(name, cache, out, preset, seeds, protocols, split, grid, device, workers, beside, **given)
     print((Path(out)/'study.md').read_text(encoding='utf-8'), end=''); print(f'\ntables: {out}/study.md')
     if d['failed']: n,why = next(iter(d['failed'].items())); raise InputError(f"{len(d['failed'])} of {len(d['runs'])} runs failed; the first: {n}: {why} ({out}/runs/{n}/failed.txt); the tables hold the others, the same command tries again")

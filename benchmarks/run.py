@@ -66,32 +66,17 @@ def text(args):
 
 
 def phantom_labels(shape):
-    "Labels of a phantom cut or padded to a shape, and a copy moved by two pixels with one structure missing"
+    "Labels of a phantom, cut or padded to a shape"
     import numpy as np
     from atm_net.phantom import make_phantom
     lab = make_phantom(3).labels; lab = lab[:, ::max(1, lab.shape[1]//shape[1]), ::max(1, lab.shape[2]//shape[2])]
     truth = np.zeros(shape, np.uint8); cut = tuple(slice(0, min(a, b)) for a,b in zip(shape, lab.shape)); truth[cut] = lab[cut]
     pred = np.roll(truth, 2, axis=1); pred[pred==truth[truth>0].min()] = 0
-    return pred, truth
-
-
-def metrics(args):
-    "(c) all scores of a volume against two of MONAI's, structure by structure"
-    import numpy as np, torch
-    from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
-    from atm_net.anatomy import LUMBAR
-    from atm_net.metrics import volume_scores
-    scheme,spacing = LUMBAR.scheme('joint'),(4., 1.5, 1.5); pred,truth = phantom_labels((12, 128, 128))
-    found = [c for c in np.unique(truth) if c and (pred==c).any()]
-    def peer():
-        for c in found:
-            a,b = (torch.from_numpy(m==c)[None,None].float() for m in (pred, truth)); kw = dict(include_background=True, spacing=spacing)
-            compute_hausdorff_distance(a, b, percentile=95, **kw); compute_average_surface_distance(a, b, symmetric=True, **kw)
-    return [row(f'HD95 and ASD, 12 x 128 x 128, {len(found)} structures (ours: px and mm, DSC, Jaccard too)', "MONAI's two functions, 3-D mm", *rival_times([lambda: volume_scores(pred, truth, spacing, scheme), peer], args.repeats))]
+    return truth
 
 
 def phantoms(args):
-    "(d) seconds for a slice drawn fresh, against reading one from the cache"
+    "(c) seconds for a slice drawn fresh, against reading one from the cache"
     import numpy as np
     from atm_net.data import Cache, Grid, open_cohort, prepare
     from atm_net.phantom import make_phantom, write_cohort
@@ -123,7 +108,7 @@ def files_of(cohort): return [dict(image=c.image, label=c.mask) for c in cohort.
 
 
 def preparation(args):
-    "(e) seconds a volume of `prepare` and megabytes of its cache, against MONAI's PersistentDataset on the same files"
+    "(d) seconds a volume of `prepare` and megabytes of its cache, against MONAI's PersistentDataset on the same files"
     from monai.data import PersistentDataset
     from atm_net.data import Grid, open_cohort, prepare
     from atm_net.phantom import write_cohort
@@ -153,7 +138,7 @@ def small_cohort(folder, n):
     s = LUMBAR.scheme('joint'); (folder/'images').mkdir(parents=True); (folder/'masks').mkdir(); (folder/'labels.yaml').write_text(''.join(f'{v}: {n}\n' for n,v in s.values.items()), encoding='utf-8')
     for k in range(n):
         if k<10:
-            lab = phantom_labels((12,160,128))[1]; img = np.random.default_rng(k).normal(lab*20., 10).astype(np.float32); g = new_geometry(img.shape, (4.,1.5,1.5))
+            lab = phantom_labels((12,160,128)); img = np.random.default_rng(k).normal(lab*20., 10).astype(np.float32); g = new_geometry(img.shape, (4.,1.5,1.5))
             write_volume(img, g, folder/'images'/f'{k}.nii.gz'); write_labels(s.decode(lab), g, folder/'masks'/f'{k}.nii.gz')
         else:
             for d in ('images','masks'): os.link(folder/d/f'{k%10}.nii.gz', folder/d/f'{k}.nii.gz')
@@ -161,7 +146,7 @@ def small_cohort(folder, n):
 
 
 def memory(args):
-    "(f) peak memory of a process that prepares few and many small volumes"
+    "(e) peak memory of a process that prepares few and many small volumes"
     def peak(code, folder, out): # MB
         r = subprocess.run([sys.executable,'-c',PEAK.format(code),str(folder),str(out)], capture_output=True, text=True)
         if r.returncode: raise RuntimeError(r.stderr)
@@ -175,7 +160,7 @@ def memory(args):
 
 
 def loading(args):
-    "(g) a training slice, read and augmented, against what a training step needs for it"
+    "(f) a training slice, read and augmented, against what a training step needs for it"
     import monai.transforms as m, numpy as np, torch
     from monai.data import CacheDataset
     from atm_net.data import Cache, Grid, SliceDataset, _intensities, open_cohort, prepare
@@ -199,7 +184,7 @@ def main():
     import atm_net
     if args.threads: torch.set_num_threads(args.threads)
     rows = []
-    for f in (networks, text, metrics, phantoms, preparation, memory, loading): print(f.__doc__, file=sys.stderr); rows += f(args)
+    for f in (networks, text, phantoms, preparation, memory, loading): print(f.__doc__, file=sys.stderr); rows += f(args)
     print(f"Medians of {args.repeats} repeats after one to warm up, rivals taking turns; {torch.get_num_threads()} threads; {platform.machine()}, {os.cpu_count()} cores; atm_net {atm_net.__version__}, torch {torch.__version__}, MONAI {monai.__version__}.\nRatio: time of ours over time of the peer, below 1 is faster.\n")
     head = ['what', 'against', 'ours', 'peer', 'ratio']
     for r in (head, ['---']*len(head), *rows): print('| '+' | '.join(r)+' |')
