@@ -105,7 +105,7 @@ def tables(p:Predictor, entries)->list: # of (title, rows, header, note)
     "The tables of the page"
     sums = [collect(e.scored) for e in entries]; rows = overall_rows(entries, sums)
     ci = lambda r,k,d=3: '–' if r[k] is None else f'{r[k]:.{d}f}' if r[k+'_low'] is None else f"{r[k]:.{d}f} ({r[k+'_low']:.{d}f} to {r[k+'_high']:.{d}f})"
-    overall = [[r['protocol'], r['reads_mask'], ci(r,'penalised_dsc'), ci(r,'penalised_hd95_mm',0), r['any_vertebra'], f"{r['shifted']} of {r['shift_n']}"] for r in rows]
+    overall = [[r['protocol'], r['reads_mask'], ci(r,'penalised_dsc'), ci(r,'penalised_hd95_mm',0), ci(r,'any_vertebra'), f"{r['shifted']} of {r['shift_n']}"] for r in rows]
     per,head = dsc_by_structure(entries, sums)
     return [('Scores by protocol', overall, ['prompt','reads a true mask','Dice, exact level','HD95 (mm)','Dice, any vertebra','cases off by a level'], "Mean over structures of the mean over volumes; a missed or invented structure counts 0 in Dice, and in HD95 as the diagonal of its volume, so a few misses make it large. Any vertebra: one mask for all vertebrae, whatever their names. Off by a level: most of the names are those of a neighbour. 95 % intervals by bootstrap over patients."),
             ('Dice of each structure', per, [h.replace('shipped: ','') for h in head], 'present: volumes that show it. Structures at the upper end of a picture, T9 to T11, are seldom in view and the hardest to name: without the sacrum in sight only words, or counting from below, can tell them apart.')]

@@ -146,7 +146,10 @@ def collect(
         vols = {i:getattr(s,protocol) for i,s in scored.items()}
         out[protocol] = {p:summarise(vols,p) for p in POLICIES}
     exact = {i:s.exact for i,s in scored.items()}
-    out['any_vertebra'] = dict(dsc=mean_of(s.any_vertebra for s in scored.values()), n=sum(s.any_vertebra is not None for s in scored.values()))
+    bone = {}
+    for i,s in scored.items(): bone.setdefault(patients[i], []).append(np.nan if s.any_vertebra is None else s.any_vertebra)
+    ci = bootstrap_ci({p:np.array(v) for p,v in bone.items()}, seed, n) if bone else dict(low=None, high=None)
+    out['any_vertebra'] = dict(dsc=mean_of(s.any_vertebra for s in scored.values()), low=ci['low'], high=ci['high'], n=sum(s.any_vertebra is not None for s in scored.values()))
     out['level_shift'] = dict(shifted=sum(shifts), n=len(shifts), rate=sum(shifts)/len(shifts) if shifts else None)
     out['intervals'] = {p:{k:bootstrap_ci(by_patient(exact,patients,k,p),seed,n) for k in METRICS} for p in POLICIES}
     return out
@@ -192,7 +195,7 @@ def headline_text(
     s = c['level_shift']; out = [f"{c['volumes']} volumes of {c['patients']} patients; DSC is the mean over structures of the mean over volumes, with its 95 % interval over patients"]
     out += [f"exact level, {p}: DSC {_interval(c['intervals'][p]['dsc'])}" for p in POLICIES]
     out += [f"matched by overlap: DSC {show(h['matched','penalised'])} (penalised), {show(h['matched','paper'])} (paper)",
-            f"any vertebra: DSC {show(c['any_vertebra']['dsc'])}; shifted by a level: {s['shifted']} of {s['n']} cases"]
+            f"any vertebra: DSC {_interval(c['any_vertebra']|dict(mean=c['any_vertebra']['dsc']))}; shifted by a level: {s['shifted']} of {s['n']} cases"]
     return '\n'.join(f'- {l}' for l in out)+'\n'
 
 def scores_markdown(
@@ -357,7 +360,7 @@ def overall_rows(
         for p in POLICIES:
             for k in METRICS: ci = c['intervals'][p][k]; r |= {f'{p}_{k}':ci['mean'], f'{p}_{k}_low':ci['low'], f'{p}_{k}_high':ci['high']}
         head = c['exact']['penalised']['headline']
-        rows.append(r | dict(matched_dsc=c['matched']['penalised']['headline']['dsc'], any_vertebra=c['any_vertebra']['dsc'], shifted=c['level_shift']['shifted'],
+        rows.append(r | dict(matched_dsc=c['matched']['penalised']['headline']['dsc'], any_vertebra=c['any_vertebra']['dsc'], any_vertebra_low=c['any_vertebra']['low'], any_vertebra_high=c['any_vertebra']['high'], shifted=c['level_shift']['shifted'],
                              shift_n=c['level_shift']['n'], missed=head['missed'], false_positive=head['false_positive'], present=head['present']))
     return rows
 
@@ -380,7 +383,7 @@ def overall_table(rows)->list: # rows under `OVERALL`
     "The overall rows as people read them, with 95 % intervals"
     ci = lambda r,k: _interval(dict(mean=r[k], low=r[f'{k}_low'], high=r[f'{k}_high']))
     one = lambda r: [r['run'], r['protocol']+(' (oracle crop)' if r['crop']=='oracle' else ''), r['reads_mask'], ci(r,'penalised_dsc'), ci(r,'paper_dsc'), *(r[f'penalised_{k}'] for k in ('hd95_mm','hd95_px','asd_mm','asd_px')),
-                     r['matched_dsc'], r['any_vertebra'], f"{r['missed']} of {r['present']}", r['false_positive'], f"{r['shifted']} of {r['shift_n']}"]
+                     r['matched_dsc'], ci(r,'any_vertebra'), f"{r['missed']} of {r['present']}", r['false_positive'], f"{r['shifted']} of {r['shift_n']}"]
     return [one(r) for r in rows]
 
 def dsc_by_structure(
