@@ -248,10 +248,12 @@ def study_figure(
     tables:dict,        # title -> rows of `study_rows`
     metric:str='dsc', policy:str='penalised',
 ):
-    "Mean, interval over patients (line) and each seed (circle), one panel for each table -> `Figure`"
+    "Mean, interval over patients (line) and each seed (circle), one panel for each table, five in a row, on one axis -> `Figure`"
     import matplotlib.pyplot as plt
     name,_,unit = metric.partition('_'); label = (name.upper() if name!='jaccard' else 'Jaccard')+(f' ({unit})' if unit else '')
-    rows = max(len(r) for r in tables.values()); fig,axs = plt.subplots(1, len(tables), figsize=(3.2*len(tables)+1.2, .38*rows+1.1), squeeze=False, sharey=False, layout='constrained')
+    rows = max(len(r) for r in tables.values()); w = min(5,len(tables)); h = -(-len(tables)//w)
+    fig,axs = plt.subplots(h, w, figsize=(3.2*w+1.2, (.38*rows+1.1)*h), squeeze=False, sharex=True, layout='constrained')
+    for ax in axs.flat[len(tables):]: ax.set_visible(False)
     for (title,rs),ax in zip(tables.items(), axs.flat):
         y = np.arange(len(rs))[::-1]
         for i,r in zip(y,rs):
@@ -260,7 +262,7 @@ def study_figure(
             if c['low'] is not None: ax.plot([c['low'],c['high']], [i,i], color='#0072B2', lw=2)
             v = [x for x in c['values'] if x is not None]
             ax.plot(v, [i]*len(v), 'o', mfc='w', mec='#7A7A7A', ms=4, zorder=3); ax.plot(c['mean'], i, 'D', color='#0072B2', ms=6, zorder=4)
-        ax.set(yticks=y, yticklabels=[r['method']+(' (none)' if r['words']=='none' else '') for r in rs], ylim=(-.6,len(rs)-.4), xlabel=f'{label}, {policy}'); ax.set_title(title, fontsize=9); ax.grid(axis='x', alpha=.3)
+        ax.set(yticks=y, yticklabels=[r['method']+(' (none)' if r['words']=='none' else '') for r in rs], ylim=(-.6,len(rs)-.4), xlabel=f'{label}, {policy}'); ax.set_title(title, fontsize=9); ax.grid(axis='x', alpha=.3); ax.tick_params(labelbottom=True)
     return fig
 
 # %% ../nbs/17_study.ipynb #c034
@@ -401,7 +403,7 @@ def study_claims(
     "Each claim of the paper under each protocol: difference of DSC, penalised"
     get,out = scores_by_row(runs, results, seeds),{}
     for s in (n for n in names if n in CLAIMS):
-        for q in protocols:
+        for q in (q for q in protocols if q!='shuffled'): # which is a control: no claim is made of wrong words
             for text,a,b in CLAIMS[s]:
                 c = compare({b:get(s,b,q), a:get(s,a,q)}); v = [dict(zip(c[x]['seeds'],c[x]['values'])) for x in (a,b)]; d = c[a]['difference']
                 out.setdefault(s,{}).setdefault(q,[]).append(dict(claim=text, row=a, against=b, difference=d, values=[v[0][k]-v[1][k] for k in (d or {}).get('seeds',())], verdict=verdict(d)))
