@@ -148,8 +148,8 @@ def collect(
     exact = {i:s.exact for i,s in scored.items()}
     bone = {}
     for i,s in scored.items(): bone.setdefault(patients[i], []).append(np.nan if s.any_vertebra is None else s.any_vertebra)
-    ci = bootstrap_ci({p:np.array(v) for p,v in bone.items()}, seed, n) if bone else dict(low=None, high=None)
-    out['any_vertebra'] = dict(dsc=mean_of(s.any_vertebra for s in scored.values()), low=ci['low'], high=ci['high'], n=sum(s.any_vertebra is not None for s in scored.values()))
+    ci = bootstrap_ci({p:np.array(v) for p,v in bone.items()}, seed, n) if bone else dict.fromkeys(('mean','low','high'))
+    out['any_vertebra'] = dict(dsc=ci['mean'], low=ci['low'], high=ci['high'], n=sum(s.any_vertebra is not None for s in scored.values()))
     out['level_shift'] = dict(shifted=sum(shifts), n=len(shifts), rate=sum(shifts)/len(shifts) if shifts else None)
     out['intervals'] = {p:{k:bootstrap_ci(by_patient(exact,patients,k,p),seed,n) for k in METRICS} for p in POLICIES}
     return out
