@@ -52,9 +52,10 @@ class ATMNet(SwinUNETR):
         decoder:str='residual',  # 'residual' (MONAI) or 'plain' (Eq. 3)
         contrast:str='projected',# 'projected' or 'grid'
         tau:float=.07,           # temperature of Eq. 7 (assumed)
+        use_v2=False,            # residual convolutions before each Swin stage (Swin UNETR-V2, He et al. 2023)
         in_channels:int=1,
     ):
-        super().__init__(in_channels, out_channels, feature_size=feature_size, spatial_dims=2)
+        super().__init__(in_channels, out_channels, feature_size=feature_size, spatial_dims=2, use_v2=use_v2)
         dims = [feature_size*m for m in (16,8,4,2,1)]
         if decoder not in ('residual','plain'): raise InputError(f"decoder '{decoder}' is unknown: use 'residual' or 'plain'")
         if decoder=='plain':
@@ -234,7 +235,6 @@ def _baselines():
     "Text-free networks by name -> function of (out_channels, feature_size)"
     from monai.networks import nets
     return dict(
-        swin_unetr=lambda k,f: ATMNet(k, f, hasf=False, ccae=False),
         unet=lambda k,f: _unet(nets.UNet, k, f, num_res_units=2),
         attention_unet=lambda k,f: _unet(nets.AttentionUnet, k, f),
         unetr=_unetr,
@@ -247,12 +247,13 @@ def build_network(
     name:str,           # one of `NETWORKS`
     out_channels:int,   # k, background included
     feature_size:int=12,
-    **kwargs,           # of `ATMNet`, or `edges` of `SpineParseNet`; ignored by no one: an unknown key is an error
+    **kwargs,           # of `ATMNet`, `use_v2` of Swin UNETR, or `edges` of `SpineParseNet`; ignored by no one: an unknown key is an error
 )->nn.Module:
     "A network by name; raises `InputError` for an unknown one"
     if name not in NETWORKS: raise InputError(f"network '{name}' is unknown{suggest(name,NETWORKS)} (known: {', '.join(NETWORKS)})")
     if name=='atm_net': return ATMNet(out_channels, feature_size, **kwargs)
     if name=='spineparsenet' and set(kwargs)<={'edges'}: return SpineParseNet(out_channels, feature_size, **kwargs)
+    if name=='swin_unetr' and set(kwargs)<={'use_v2'}: return ATMNet(out_channels, feature_size, hasf=False, ccae=False, **kwargs)
     if kwargs: raise InputError(f"network '{name}' takes no {', '.join(kwargs)}")
     return _baselines()[name](out_channels, feature_size)
 

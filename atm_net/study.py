@@ -7,9 +7,9 @@ __all__ = ['STUDIES', 'TITLES', 'HEADER', 'CLAIMS', 'Row', 'study_names', 'essen
            'plain_stage', 'shared_stages', 'steps_to_do', 'Scores', 'load_scores', 'headlines', 'compare', 'study_rows',
            'cell_text', 'difference_text', 'p_text', 'study_table', 'long_rows', 'study_figure', 'finished',
            'take_plain', 'train_run', 'score_run', 'study_protocols', 'scores_by_row', 'read_beside', 'study_tables',
-           'reads_words', 'check_out', 'verdict', 'study_claims', 'claims_table', 'structure_means', 'form_files',
-           'write_forms', 'train_command', 'study_command', 'study_plan', 'split_sizes', 'study_markdown',
-           'write_study', 'run_study', 'plan_study', 'atm_study']
+           'reads_words', 'starts_of', 'same_start', 'check_out', 'verdict', 'study_claims', 'claims_table',
+           'structure_means', 'form_files', 'write_forms', 'train_command', 'study_command', 'study_plan',
+           'split_sizes', 'study_markdown', 'write_study', 'run_study', 'plan_study', 'atm_study']
 
 # %% ../nbs/17_study.ipynb #c005
 import hashlib, json, os, shlex, shutil, sys, time, traceback
@@ -23,8 +23,8 @@ from .show import command, read_json, table_md, save_figure, write_json, write_t
 from .data import Cache
 from .metrics import METRICS, POLICIES, _drawn, _draws, _headline, _sums, by_patient, interval, mean_of, summarise
 from .measures import rows_csv
-from .predict import load_predictor, weights_id
-from .train import PRESETS, Config, Stopped, Trainer, World, cache_hash, configure, duration, join_world, open_run, read_checkpoint, restore_optimizer, stage_border, start_run, train, window_sides
+from .predict import load_predictor, weights_file, weights_id
+from .train import PRESETS, Config, Stopped, Trainer, World, cache_hash, configure, duration, join_world, open_run, read_checkpoint, restore_optimizer, stage_border, start_from, start_run, train, window_sides
 from .evaluate import FORM, PAPER, PROMPTED, evaluate_runs, form_rows, form_structures, paper_data, parse_protocols, read_scores, run_protocols, scores_dict, table_tex
 
 # %% ../nbs/17_study.ipynb #c007
@@ -60,7 +60,7 @@ def essential(cfg:Config)->Config:
     "The configuration with all that has no effect set back to its preset"
     if cfg.network=='atm_net' and not (cfg.hasf or cfg.ccae) and cfg.decoder=='residual': cfg = replace(cfg, network='swin_unetr')
     other = cfg.network!='atm_net'; hasf,ccae = cfg.hasf and not other, cfg.ccae and not other
-    off = (() if hasf else _hasf)+(() if ccae else _ccae)+(() if hasf or ccae else ('encoder',))+(('hasf','ccae','decoder') if other else ())
+    off = (() if hasf else _hasf)+(() if cfg.network in ('atm_net','swin_unetr') else ('swin',))+(() if ccae else _ccae)+(() if hasf or ccae else ('encoder',))+(('hasf','ccae','decoder') if other else ())
     return replace(cfg, **{k:getattr(PRESETS[cfg.preset],k) for k in off})
 
 def study_config(
@@ -286,10 +286,12 @@ def take_plain(
     run:Run, folder, # that has no checkpoint yet
     plain, cache:Cache, # plain: folder of the finished plain stage
     device:str='cpu', workers:int=0,
+    init=None, # weights that run and plain stage started from
 ):
     "Begin a run where the shared plain stage ends: its weights, optimizer and log; HASF and CCAE as they start"
     plain,folder = Path(plain),Path(folder); t = Trainer(cache, folder, run.config, World(device=device), workers)
-    start_run(folder, run.config, cache, World(), device=device, workers=workers, plain=plain.name)
+    if init: start_from(t, init)
+    start_run(folder, run.config, cache, World(), t.meta.get('init'), device=device, workers=workers, plain=plain.name)
     state,old = read_checkpoint(sorted((plain/'checkpoints').glob('step-*.safetensors'))[-1])
     t.net.load_state_dict(t.net.state_dict()|{k[6:]:v for k,v in old.items() if k.startswith('model.')})
     restore_optimizer(t.opt, t.net, old)
@@ -298,13 +300,14 @@ def take_plain(
 def train_run(
     run:Run, folder, cache:Cache, device:str='cpu', workers:int=0,
     plain=None, # configuration and folder of a shared plain stage
+    init=None,  # weights to start from
 )->bool: # was there anything to do?
     "Train a run to its end, its plain stage where the shared one lies; raises `InputError`"
     if finished(folder, run.config): return False
     if plain and not list((Path(folder)/'checkpoints').glob('step-*.safetensors')):
-        cfg,where = plain; train_run(Run(Path(where).name, cfg, ()), where, cache, device, workers)
-        with _timed(folder,'train'): take_plain(run, folder, where, cache, device, workers)
-    with _timed(folder,'train'): train(cache, folder, run.config, resume=True, device=device, workers=workers, again='repeat the command to go on')
+        cfg,where = plain; train_run(Run(Path(where).name, cfg, ()), where, cache, device, workers, init=init)
+        with _timed(folder,'train'): take_plain(run, folder, where, cache, device, workers, init)
+    with _timed(folder,'train'): train(cache, folder, run.config, resume=True, init=init, device=device, workers=workers, again='repeat the command to go on')
     return True
 
 # %% ../nbs/17_study.ipynb #c039
@@ -376,15 +379,35 @@ def reads_words(row:Row)->bool:
     "Does this row's network read a prompt?"
     return row.changes.get('network','atm_net')=='atm_net' and row.changes.get('hasf',True)
 
-def check_out(out, names, runs, cache):
-    "Refuse a folder that holds another study's tables, or runs of another cache; raises `InputError`"
+def starts_of(
+    init,  # weights; or the folder of another study; or None
+    runs,
+)->dict: # run name -> weights to start from; empty without `init`
+    "Where each run starts: at the same weights, or at what the other study made of the same network with the same modules and seed; raises `InputError`"
+    if not init: return {}
+    if not (f := Path(init)/'study.json').is_file(): return {r.name:weights_file(init) for r in runs}
+    what = lambda name: name.rpartition('-')[0] # network, what is off and seed, without the hash of all settings
+    made = {what(n):n for n in read_json(f)['runs']}
+    if lack := [r for r in runs if what(r.name) not in made]: raise InputError(f"{f}: has no run {what(lack[0].name)} ({': '.join(lack[0].rows[0])}): run that study with this row and seed first")
+    return {r.name:weights_file(Path(init)/'runs'/made[what(r.name)]) for r in runs}
+
+def same_start(folder, start): # start: weights or None
+    "Refuse a run that started from other weights; raises `InputError`"
+    f = Path(folder)/'config.json'
+    if not f.exists(): return
+    was,want = ((d or {}).get('sha256') for d in (read_json(f)['init'], start and weights_id(start)))
+    if was!=want: raise InputError(f"{folder}: was started from {f'weights {was}' if was else 'nothing'}, not from {f'{start} ({want})' if want else 'nothing'}: repeat the --init of the start, or choose another folder")
+
+def check_out(out, names, runs, cache, starts=None):
+    "Refuse a folder that holds another study's tables, or runs of another cache or start; raises `InputError`"
     f = Path(out)/'study.json'
     if f.exists() and (old := [n for n in read_json(f).get('studies',()) if n not in names]):
         raise InputError(f"{f}: holds {', '.join(old)}: name all studies of this folder ({','.join([*old,*names])}), or choose another one")
-    for n,p in {run_name(p):p for p in shared_stages(runs).values()}.items():
-        if (folder := Path(out)/'plain'/n).joinpath('config.json').exists(): open_run(folder, p, cache, World(), resume=True)
-    for r in runs:
-        if (folder := Path(out)/'runs'/r.name).joinpath('config.json').exists(): open_run(folder, r.config, cache, World(), resume=True)
+    starts,shared = starts or {},shared_stages(runs)
+    stages = {run_name(p):{starts.get(n) for n,q in shared.items() if q==p} for p in shared.values()}
+    if any(len(s)>1 for s in stages.values()): raise InputError('--init: rows that start from weights of their own cannot share a plain stage: use --plain 0')
+    for folder,cfg,name in [*((Path(out)/'plain'/run_name(p),p,n) for n,p in shared.items()), *((Path(out)/'runs'/r.name,r.config,r.name) for r in runs)]:
+        if (folder/'config.json').exists(): open_run(folder, cfg, cache, World(), resume=True); same_start(folder, starts.get(name))
 
 # %% ../nbs/17_study.ipynb #s007
 CLAIMS = dict( # study -> (claim, row, row that it is held against)
@@ -448,18 +471,19 @@ def write_forms(forms:dict, out):
         write_text(f('md'), '\n'.join(f'## {c}\n\n{table_md(r,h)}' for c,r,h in tables)); write_text(f('tex'), '\n'.join(table_tex(r,h,c) for c,r,h in tables)); write_json(f('json'), flat); write_text(f('csv'), rows_csv([dict.fromkeys(k for x in flat for k in x)|x for x in flat]))
 
 # %% ../nbs/17_study.ipynb #s013
-_switches = ('option','encoder','decoder','contrast','focal','tokens','code','attention','steps','batch','windows','lr','amp','seed') # of `atm_train`, named as in `Config`
+_switches = ('option','encoder','decoder','swin','contrast','focal','tokens','code','attention','steps','batch','windows','lr','amp','seed') # of `atm_train`, named as in `Config`
 
 def _text(v)->str: return ','.join(map(str, v)) if isinstance(v, tuple) else str(v)
 
 def train_command(
     cfg:Config, cache, folder,
+    init=None, # weights to start from
 )->str|None: # None where a setting has no switch
     "The line that trains this run by hand"
     base = PRESETS[cfg.preset]; base = replace(base, warmup=min(base.warmup, cfg.steps//10)) if cfg.preset=='tiny' else base; off = [k for k in ('hasf','ccae') if not getattr(cfg,k)]
     changed = {k:v for k,v in asdict(cfg).items() if v!=getattr(base,k) and k not in ('network','hasf','ccae')}
     if set(changed)-set(_switches): return None
-    parts = ['atm_train', cache, folder, '--preset', cfg.preset, *(['--model',cfg.network] if cfg.network!='atm_net' else [f'--no-{k}' for k in off]), *(x for k,v in changed.items() for x in (f'--{k}',_text(v)))]
+    parts = ['atm_train', cache, folder, '--preset', cfg.preset, *(['--model',cfg.network] if cfg.network!='atm_net' else [f'--no-{k}' for k in off]), *(x for k,v in changed.items() for x in (f'--{k}',_text(v))), *(['--init',init] if init else [])]
     return shlex.join(map(str,parts))
 
 def study_command(names, cache, out, **given)->str: # given: options that are not None
@@ -468,11 +492,11 @@ def study_command(names, cache, out, **given)->str: # given: options that are no
 
 def _took(seconds)->str: return '–' if seconds is None else duration(seconds)
 
-def study_plan(runs, cache, out, seconds:float=None)->str: # seconds: of a step, if it is known
+def study_plan(runs, cache, out, seconds:float=None, starts=None)->str: # seconds: of a step, if it is known; starts: of `starts_of`
     "Runs, shared stages, steps and commands of a study, as Markdown"
     shared = shared_stages(runs); need,alone = steps_to_do(runs); stages = {run_name(p):p for p in shared.values()}; done = lambda f,c: 'done' if finished(f,c) else 'to do'; out = Path(out)
     lines = [[n,'shared plain stage',p.steps,'–',done(out/'plain'/n,p)] for n,p in stages.items()]+[[r.name,'; '.join(': '.join(x) for x in r.rows),r.config.steps-(shared[r.name].steps if r.name in shared else 0),run_name(shared[r.name]) if r.name in shared else '–',done(out/'runs'/r.name,r.config)] for r in runs]
-    by_hand = [c for r in runs if (c := train_command(r.config, cache, out/'runs'/r.name))]
+    by_hand = [c for r in runs if (c := train_command(r.config, cache, out/'runs'/r.name, (starts or {}).get(r.name)))]
     return '\n'.join([f"{len(runs)} runs, {need} steps; without sharing {alone}."+('' if seconds is None else f' At {seconds:g} s a step: {_took(need*seconds)}, without scoring.')+'\n', table_md(lines, ['run','serves','steps','after','state'])]+(['One by one:\n','```',*by_hand,'```\n'] if by_hand else []))
 
 # %% ../nbs/17_study.ipynb #c046
@@ -484,7 +508,8 @@ def study_markdown(d:dict)->str:
     "A study's page of tables, from what study.json holds"
     parts = ', '.join(f"{p}: {v['cases']} volumes of {v['patients']} patients, {v['slices']} slices" for p,v in d['splits'].items())
     ok = [r for r in d['runs'].values() if not r['failed']]; versions = sorted({json.dumps(r['versions'],sort_keys=True) for r in ok})
-    out = [f"# Study: {', '.join(d['studies'])}\n", f"Preset {d['preset']}, {d['steps']} steps of {d['batch']} images, {d['seeds']} seed{'s' if d['seeds']>1 else ''}. Labels {d['labels']}. Split by patient: {parts}. "
+    starts = f"Each run starts from weights ({d['init']}), not from nothing. " if d.get('init') else ''
+    out = [f"# Study: {', '.join(d['studies'])}\n", f"Preset {d['preset']}, {d['steps']} steps of {d['batch']} images, {d['seeds']} seed{'s' if d['seeds']>1 else ''}. {starts}Labels {d['labels']}. Split by patient: {parts}. "
            f"Scored on part '{d['split']}', on the {'pixels of the source' if d['grid']=='source' else 'grid of the cache'}.\n", _how]
     if d['failed']: out += ['## Failed runs\n', table_md([[n, '; '.join(': '.join(x) for x in d['runs'][n]['rows']), e, f'`runs/{n}/failed.txt`'] for n,e in d['failed'].items()], ('run','rows','reason','traceback'))]
     if d.get('claims'): out += ['## Claims\n', 'A claim of the paper is *seen* here only if its paired 95 % interval over patients excludes 0; *not seen* is no proof of the contrary.\n']
@@ -513,10 +538,10 @@ def write_study(d:dict, out, forms:dict): # forms: of `form_files`
     write_text(out/'study.csv', rows_csv(long_rows(d['tables']))); write_forms(forms, out/'tables')
     save_figure(study_figure({f'{s}: {t}':r for s,ts in d['tables'].items() for t,r in ts.items()}), out/'study.png')
 
-def _attempt(run, folder, cache, protocols, split, on, device, workers, plain=None)->tuple: # protocol -> `Scores`; reason of the failure, or ''
+def _attempt(run, folder, cache, protocols, split, on, device, workers, plain=None, init=None)->tuple: # protocol -> `Scores`; reason of the failure, or ''
     "Train and score a run; a fault is named, with its traceback in failed.txt, and does not stop the study, a stop does"
     note = Path(folder)/'failed.txt'
-    try: train_run(run, folder, cache, device, workers, plain); got = score_run(run, folder, cache, protocols, split, on, device); note.unlink(missing_ok=True); return got,''
+    try: train_run(run, folder, cache, device, workers, plain, init); got = score_run(run, folder, cache, protocols, split, on, device); note.unlink(missing_ok=True); return got,''
     except Exception as e:
         if isinstance(e, Stopped): raise
         write_text(note, traceback.format_exc())
@@ -528,6 +553,7 @@ def run_study(
     preset:str='tiny', seeds:int=1, protocols:str=None, # protocols: as `atm_evaluate`; None: the studies' own
     split:str='test', on:str='source', device:str='cpu', workers:int=0,
     beside:str=None,          # files of `read_beside`
+    init:str=None,            # of `starts_of`
     **over,                   # fields of `Config` for all rows
 )->dict: # what study.json holds
     "Train and score all runs of studies and write the tables; raises `InputError`"
@@ -537,23 +563,24 @@ def run_study(
     if on not in ('source','cache'): raise InputError(f"--grid '{on}' is unknown: use source or cache")
     if not cache.cases(split): raise InputError(f"{cache.path}: part '{split}' is empty")
     if beside and 'table2' not in names: raise InputError('--beside: further methods are rows of table2, which is not asked for')
-    more = read_beside(beside, cache, split, on); runs = grid(names, preset, seeds, **over); check_out(out, names, runs, cache); results,info,failed = {},{},{}; shared = shared_stages(runs)
-    command = study_command(names, cache.path, out, preset=preset, seeds=seeds, protocols=protocols, split=split, grid=on, beside=beside, **over); print(command, study_plan(runs, cache.path, out), sep='\n', file=sys.stderr)
+    more = read_beside(beside, cache, split, on); runs = grid(names, preset, seeds, **over); starts = starts_of(init, runs); check_out(out, names, runs, cache, starts); results,info,failed = {},{},{}; shared = shared_stages(runs)
+    command = study_command(names, cache.path, out, preset=preset, seeds=seeds, protocols=protocols, split=split, grid=on, beside=beside, init=init, **over); print(command, study_plan(runs, cache.path, out, starts=starts), sep='\n', file=sys.stderr)
     for i,r in enumerate(runs, 1):
         folder = out/'runs'/r.name; print(f'run {i} of {len(runs)}: {r.name}', file=sys.stderr)
         stage = (shared[r.name],out/'plain'/run_name(shared[r.name])) if r.name in shared else None
-        results[r.name],why = _attempt(r, folder, cache, asked, split, on, device, workers, stage); seen = lambda f: read_json(folder/f) if (folder/f).exists() else {}
-        info[r.name] = dict(rows=r.rows, seed=r.config.seed, failed=bool(why), seconds=seen('times.json'), plain=(seen('config.json').get('how') or {}).get('plain'), versions=seen('config.json').get('versions'), config=asdict(r.config))
+        results[r.name],why = _attempt(r, folder, cache, asked, split, on, device, workers, stage, starts.get(r.name)); seen = lambda f: read_json(folder/f) if (folder/f).exists() else {}
+        info[r.name] = dict(rows=r.rows, seed=r.config.seed, failed=bool(why), seconds=seen('times.json'), plain=(seen('config.json').get('how') or {}).get('plain'), init=seen('config.json').get('init'), versions=seen('config.json').get('versions'), config=asdict(r.config))
         if why: failed[r.name] = why
     stages = {run_name(p):p for p in shared.values()}; tables = study_tables(names, runs, results, asked, seeds, more); f = lambda n: out/'plain'/n/'times.json'
-    d = dict(command=command, by_hand=[c for r in runs if (c := train_command(r.config, cache.path, out/'runs'/r.name))], plain={n:dict(seed=p.seed, steps=p.steps, seconds=read_json(f(n)) if f(n).exists() else {}) for n,p in stages.items()}, studies=names, preset=preset, seeds=seeds, steps=runs[0].config.steps, batch=runs[0].config.batch, cache=str(cache.path), cache_hash=cache_hash(cache), labels=cache.scheme.name, splits=split_sizes(cache),
-             split=split, grid=on, beside=beside, protocols=asked, runs=info, failed=failed, tables=tables, claims=study_claims(names, runs, results, asked, seeds))
+    d = dict(command=command, by_hand=[c for r in runs if (c := train_command(r.config, cache.path, out/'runs'/r.name, starts.get(r.name)))], plain={n:dict(seed=p.seed, steps=p.steps, seconds=read_json(f(n)) if f(n).exists() else {}) for n,p in stages.items()}, studies=names, preset=preset, seeds=seeds, steps=runs[0].config.steps, batch=runs[0].config.batch, cache=str(cache.path), cache_hash=cache_hash(cache), labels=cache.scheme.name, splits=split_sizes(cache),
+             split=split, grid=on, beside=beside, init=init, protocols=asked, runs=info, failed=failed, tables=tables, claims=study_claims(names, runs, results, asked, seeds))
     write_study(d, out, form_files(names, runs, results, tables, asked, seeds, paper_data(cache), more))
     return d
 
-def plan_study(study, cache, out, preset:str='tiny', seeds:int=1, **over)->str: # as `run_study`
+def plan_study(study, cache, out, preset:str='tiny', seeds:int=1, init=None, **over)->str: # as `run_study`
     "What `run_study` would do, as Markdown; raises `InputError`"
-    return study_plan(grid(study, preset, seeds, **over), Cache(cache).path, out)
+    runs = grid(study, preset, seeds, **over)
+    return study_plan(runs, Cache(cache).path, out, starts=starts_of(init, runs))
 
 # %% ../nbs/17_study.ipynb #c055
 @command
@@ -568,10 +595,12 @@ def atm_study(
     windows:str=None,      # sides of the random windows in px, with commas (default: the preset's)
     encoder:str=None,      # text encoder of all rows with text (default: the preset's)
     tokens:str=None,       # mixed or words, of all rows with HASF (default: the preset's)
+    swin:str=None,         # v1 or v2 of Swin UNETR, of all rows that stand on it (default: the preset's)
     plain:float=None,      # share of the steps before text is added, done once for each seed (default: the preset's)
     protocols:str=None,    # sources of the words, one table each (default: self,generic,oracle; study protocols: all that need no text of yours)
     split:str='test',      # part of the cache to score: train, val or test
     grid:str='source',     # source: the pixels of the files; cache: the network's grid
+    init:str=None,         # weights that all rows start from, or the folder of another study: each row starts from its own run there
     beside:str=None,       # scores.json of atm_nnunet on the same cache and part: a further row of table2
     device:str='auto',     # cpu, cuda or auto
     workers:int=0,         # loader processes
@@ -579,9 +608,9 @@ def atm_study(
 ):
     "Run the grid behind a table of the paper, resumable, and write the table with intervals"
     import matplotlib; matplotlib.use('Agg')
-    given = {k:v for k,v in dict(steps=steps, batch=batch, windows=windows and window_sides(windows), encoder=encoder, tokens=tokens, plain=plain).items() if v is not None}
+    given = {k:v for k,v in dict(steps=steps, batch=batch, windows=windows and window_sides(windows), encoder=encoder, tokens=tokens, swin=swin, plain=plain).items() if v is not None}
     if plain is not None and not 0<=plain<1: raise InputError(f'--plain {plain:g}: a share of the steps, from 0 up to (not including) 1')
-    if plan: print(plan_study(name, cache, out, preset, seeds, **given), end=''); return
-    d = run_study(name, cache, out, preset, seeds, protocols, split, grid, device, workers, beside, **given)
+    if plan: print(plan_study(name, cache, out, preset, seeds, init, **given), end=''); return
+    d = run_study(name, cache, out, preset, seeds, protocols, split, grid, device, workers, beside, init, **given)
     print((Path(out)/'study.md').read_text(encoding='utf-8'), end=''); print(f'\ntables: {out}/study.md')
     if d['failed']: n,why = next(iter(d['failed'].items())); raise InputError(f"{len(d['failed'])} of {len(d['runs'])} runs failed; the first: {n}: {why} ({out}/runs/{n}/failed.txt); the tables hold the others, the same command tries again")

@@ -45,6 +45,7 @@ class Config:
     tokens:str = hp('mixed', 'paper')
     code:str = hp('2d', 'assumed')         # position code: 2d, 1d or order
     decoder:str = hp('residual', 'ours')
+    swin:str = hp('v1', 'assumed')         # v2: a residual convolution before each Swin stage (Swin UNETR-V2)
     alpha:float = hp(.1, 'ours')
     gain:float = hp(1., 'ours')
     contrast:str = hp('projected', 'ours')
@@ -71,7 +72,7 @@ class Config:
 
 PRESETS = dict(
     paper=Config(),
-    tiny=Config(preset='tiny', encoder='spine_bert_tiny', feature_size=12, length=128, heads=(4,4,4,2,1), attention='pooled', tokens='words', code='order', alpha=0., gain=0., steps=400,
+    tiny=Config(preset='tiny', encoder='spine_bert_tiny', feature_size=12, length=128, heads=(4,4,4,2,1), attention='pooled', tokens='words', code='order', swin='v2', lambda_2=.02, alpha=0., gain=0., steps=400,
                 lr=1e-3, lr_min=1e-5, warmup=20, prior=True, windows=(96,128,128,160,160), p_generic=.5, p_wrong=.1))
 
 def sources(cfg:Config)->dict: # field -> 'paper', 'assumed' or 'ours'
@@ -104,6 +105,7 @@ def check_config(cfg:Config):
     if cfg.lr<cfg.lr_min: raise InputError(f'--lr {cfg.lr:g} is below {cfg.lr_min:g}, where the cosine of preset {cfg.preset} ends')
     if cfg.steps<1 or cfg.batch<1: raise InputError(f'--steps {cfg.steps} and --batch {cfg.batch} must be positive')
     if cfg.focal not in ('softmax','sigmoid'): raise InputError(f"--focal '{cfg.focal}' is unknown: use softmax or sigmoid")
+    if cfg.swin not in ('v1','v2'): raise InputError(f"--swin '{cfg.swin}' is unknown: use v1 or v2")
     if cfg.option not in (1,2,3): raise InputError(f'--option {cfg.option} is unknown: use 1, 2 or 3')
     if cfg.amp not in AMP: raise InputError(f"--amp '{cfg.amp}' is unknown: use {', '.join(AMP)}")
     odd = [w for w in cfg.windows if w<32 or w%32]
@@ -371,9 +373,10 @@ def prediction_strip(
 def network_kwargs(cfg:Config, text_dim:int, scheme, anatomy)->dict:
     "Arguments of the network that a configuration describes"
     if cfg.network=='spineparsenet': from atm_net.model import column_edges; return dict(edges=column_edges(scheme, anatomy))
+    if cfg.network=='swin_unetr': return dict(use_v2=cfg.swin=='v2')
     if cfg.network!='atm_net': return {}
     keys = ('hasf','ccae','length','n_tokens','heads','attention','pool','tokens','alpha','gain','code','decoder','contrast','tau')
-    return {k:getattr(cfg,k) for k in keys}|dict(text_dim=text_dim)
+    return {k:getattr(cfg,k) for k in keys}|dict(text_dim=text_dim, use_v2=cfg.swin=='v2')
 
 def read_anatomy(cache:Cache)->dict:
     "The anatomy of a cache as data, for the weights' header"
@@ -707,6 +710,7 @@ def atm_train(
     model:str='atm_net', # atm_net, swin_unetr, unet, attention_unet, unetr, segresnet, modified_bisenet, u_bisenet or spineparsenet
     encoder:str=None, # spine_bert_tiny, bio_clinical_bert, or any Hugging Face name or folder
     decoder:str=None, # residual or plain
+    swin:str=None, # v1, or v2 with a residual convolution before each Swin stage (atm_net and swin_unetr)
     contrast:str=None, # projected or grid
     focal:str=None, # softmax or sigmoid
     tokens:str=None, # keys and values: mixed (the paper) or words
@@ -731,11 +735,11 @@ def atm_train(
 ):
     "Train a network on a slice cache; run it under torchrun for several processes"
     if preset not in PRESETS: raise InputError(f"--preset '{preset}' is unknown: use {' or '.join(PRESETS)}")
-    given = dict(hasf=hasf, ccae=ccae, option=option, network=model, encoder=encoder, decoder=decoder, contrast=contrast, focal=focal, tokens=tokens, code=code, attention=attention, steps=steps, batch=batch, windows=windows and window_sides(windows), lr=lr, amp=amp, seed=seed)
+    given = dict(hasf=hasf, ccae=ccae, option=option, network=model, encoder=encoder, decoder=decoder, swin=swin, contrast=contrast, focal=focal, tokens=tokens, code=code, attention=attention, steps=steps, batch=batch, windows=windows and window_sides(windows), lr=lr, amp=amp, seed=seed)
     cfg = configure(PRESETS[preset], **{k:v for k,v in given.items() if v is not None})
     if cfg.network!='atm_net':
-        idle = [f'--{k}' for k,v in dict(option=option, encoder=encoder, decoder=decoder, contrast=contrast, tokens=tokens, code=code, attention=attention).items() if v is not None]
-        if idle: raise InputError(f"--model {cfg.network} reads no text: {', '.join(idle)} would do nothing")
+        idle = [f'--{k}' for k,v in dict(option=option, encoder=encoder, decoder=decoder, contrast=contrast, tokens=tokens, code=code, attention=attention, **(dict(swin=swin) if model!='swin_unetr' else {})).items() if v is not None]
+        if idle: raise InputError(f"--model {cfg.network} has no use for {', '.join(idle)}: leave it out")
         cfg = replace(cfg, hasf=False, ccae=False)
     if save<1 or keep<1: raise InputError(f'--save {save} and --keep {keep} must be positive')
     if cfg.preset=='tiny': cfg = replace(cfg, warmup=min(cfg.warmup, cfg.steps//10))

@@ -10,11 +10,15 @@ os.environ.setdefault('HF_HUB_OFFLINE', '1')
 from dataclasses import replace
 from pathlib import Path
 
-STAGED = dict(plain=.2, p_generic=.25)
-MIXED = STAGED | dict(tokens='mixed', code='2d') # the preset as it once was
+OLD = dict(swin='v1', lambda_2=.2)                        # of all recipes before Swin UNETR-V2
+STAGED = OLD | dict(plain=.2, p_generic=.25)
+MIXED = STAGED | dict(tokens='mixed', code='2d')
 RECIPES = { # name -> fields of `Config`
     'plain': dict(network='swin_unetr', hasf=False, ccae=False),
-    'tiny': {}, # words + order, one stage, half of the prompts generic
+    'tiny': {}, # words + order, one stage, half of the prompts generic, Swin UNETR-V2, light contrast
+    'tiny, no CCAE': dict(ccae=False),
+    'plain, v1': dict(network='swin_unetr', hasf=False, ccae=False, swin='v1'),
+    'tiny, v1': OLD,
     'mixed': MIXED,
     'mixed, one stage': MIXED | dict(plain=0.),
     'mixed, half plain': MIXED | dict(plain=.5),
@@ -29,11 +33,14 @@ RECIPES = { # name -> fields of `Config`
     'words': STAGED | dict(code='2d'),
     'words, generic .5': STAGED | dict(code='2d', p_generic=.5),
     'words + order': STAGED,
-    'words + order, .6 plain, generic .5': dict(plain=.6),
-    'plain, two stages': dict(network='swin_unetr', hasf=False, ccae=False, plain=.2),
+    'words + order, .6 plain, generic .5': OLD | dict(plain=.6),
+    'plain, v1, two stages': dict(network='swin_unetr', hasf=False, ccae=False, swin='v1', plain=.2),
 }
 PROTOCOLS = ['generic', 'self', 'oracle', 'shuffled']
 GAPS = dict(oracle_generic=('oracle', 'generic'), generic_shuffled=('generic', 'shuffled'), self_generic=('self', 'generic'), generic_plain=('generic', 'plain'))
+
+
+def peer(recipe): return 'plain, v1' if RECIPES[recipe].get('swin')=='v1' else 'plain'
 
 
 def halves(cache):
