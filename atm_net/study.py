@@ -24,7 +24,7 @@ from .data import Cache
 from .metrics import METRICS, POLICIES, _drawn, _draws, _headline, _sums, by_patient, interval, mean_of, summarise
 from .measures import rows_csv
 from .predict import load_predictor, weights_file, weights_id
-from .train import PRESETS, Config, Stopped, Trainer, World, cache_hash, configure, duration, join_world, open_run, read_checkpoint, restore_optimizer, stage_border, start_from, start_run, train, window_sides
+from .train import PRESETS, Config, Stopped, Trainer, World, cache_hash, check_config, configure, duration, join_world, open_run, read_checkpoint, restore_optimizer, stage_border, start_from, start_run, train, window_sides
 from .evaluate import FORM, PAPER, PROMPTED, evaluate_runs, form_rows, form_structures, paper_data, parse_protocols, read_scores, run_protocols, scores_dict, table_tex
 
 # %% ../nbs/17_study.ipynb #c007
@@ -563,7 +563,7 @@ def run_study(
     if on not in ('source','cache'): raise InputError(f"--grid '{on}' is unknown: use source or cache")
     if not cache.cases(split): raise InputError(f"{cache.path}: part '{split}' is empty")
     if beside and 'table2' not in names: raise InputError('--beside: further methods are rows of table2, which is not asked for')
-    more = read_beside(beside, cache, split, on); runs = grid(names, preset, seeds, **over); starts = starts_of(init, runs); check_out(out, names, runs, cache, starts); results,info,failed = {},{},{}; shared = shared_stages(runs)
+    more = read_beside(beside, cache, split, on); runs = grid(names, preset, seeds, **over); [check_config(r.config) for r in runs]; starts = starts_of(init, runs); check_out(out, names, runs, cache, starts); results,info,failed = {},{},{}; shared = shared_stages(runs)
     command = study_command(names, cache.path, out, preset=preset, seeds=seeds, protocols=protocols, split=split, grid=on, beside=beside, init=init, **over); print(command, study_plan(runs, cache.path, out, starts=starts), sep='\n', file=sys.stderr)
     for i,r in enumerate(runs, 1):
         folder = out/'runs'/r.name; print(f'run {i} of {len(runs)}: {r.name}', file=sys.stderr)
@@ -596,6 +596,7 @@ def atm_study(
     encoder:str=None,      # text encoder of all rows with text (default: the preset's)
     tokens:str=None,       # mixed or words, of all rows with HASF (default: the preset's)
     swin:str=None,         # v1 or v2 of Swin UNETR, of all rows that stand on it (default: the preset's)
+    lr:float=None,         # learning rate at the start of a stage (default: the preset's)
     plain:float=None,      # share of the steps before text is added, done once for each seed (default: the preset's)
     protocols:str=None,    # sources of the words, one table each (default: self,generic,oracle; study protocols: all that need no text of yours)
     split:str='test',      # part of the cache to score: train, val or test
@@ -608,7 +609,7 @@ def atm_study(
 ):
     "Run the grid behind a table of the paper, resumable, and write the table with intervals"
     import matplotlib; matplotlib.use('Agg')
-    given = {k:v for k,v in dict(steps=steps, batch=batch, windows=windows and window_sides(windows), encoder=encoder, tokens=tokens, swin=swin, plain=plain).items() if v is not None}
+    given = {k:v for k,v in dict(steps=steps, batch=batch, windows=windows and window_sides(windows), encoder=encoder, tokens=tokens, swin=swin, lr=lr, plain=plain).items() if v is not None}
     if plain is not None and not 0<=plain<1: raise InputError(f'--plain {plain:g}: a share of the steps, from 0 up to (not including) 1')
     if plan: print(plan_study(name, cache, out, preset, seeds, init, **given), end=''); return
     d = run_study(name, cache, out, preset, seeds, protocols, split, grid, device, workers, beside, init, **given)

@@ -1,4 +1,4 @@
-"""What the text costs: ATM-Net against plain Swin UNETR of the same width, both measured in this run. `python benchmarks/speed.py [--sides 96,128] [--out FILE] [--profile]`
+"""What the text costs: ATM-Net against plain Swin UNETR of the same width and version, both measured in this run. `python benchmarks/speed.py [--sides 96,128] [--out FILE] [--profile]`
 
 Rivals take turns; ratios are medians over repeats of (ours / plain) in the same turn. In training each image has a
 sentence of its own; in inference they share one, as slices of a volume do, and its keys and values are made once. Peak memory: the highest resident size of a process
@@ -15,7 +15,7 @@ def build(name, k=21):
     from atm_net.model import ATMNet
     from atm_net.train import PRESETS
     torch.manual_seed(0); tiny = PRESETS['tiny']
-    return ATMNet(k, tiny.feature_size, **(dict(length=tiny.length, n_tokens=tiny.n_tokens, heads=tiny.heads, attention=tiny.attention, pool=tiny.pool, tokens=tiny.tokens, code=tiny.code) | NETS[name]))
+    return ATMNet(k, tiny.feature_size, **(dict(length=tiny.length, n_tokens=tiny.n_tokens, heads=tiny.heads, attention=tiny.attention, pool=tiny.pool, tokens=tiny.tokens, code=tiny.code, use_v2=tiny.swin=='v2') | NETS[name]))
 
 
 def batch_of(batch, side, k=21):
