@@ -347,16 +347,20 @@ def name_column(
     spread:float=.2, # of the distance between neighbours, in levels (ours)
     lost:float=6.,   # nats that it costs to drop a part, more than the least likely name (ours)
     floor:float=.02, # likeness that is never ruled out (ours)
+    told=None,       # (k,) bool, levels that words name
+    heed:float=60.,  # nats that such a name is worth (ours): words decide where the column lies, not what is a part
 )->list: # n levels 0..k-1, or None where the part is dropped
     "The best way to name parts so that levels follow each other as the distances say (ours)"
     places,likes,weight = (np.asarray(a,float) for a in (places,likes,weight)); n,k = likes.shape
     gaps = np.diff(places); pitch = float(np.median(gaps[gaps>8])) if (gaps>8).any() else 30.
-    says = weight[:,None]*np.log(likes/likes.sum(1,keepdims=True)+floor); drop = np.concatenate([[0], np.cumsum(lost*weight)])
+    says = weight[:,None]*np.log(likes/likes.sum(1,keepdims=True)+floor)
+    gain = heed*np.asarray(told if told is not None else [False]*k, float); says = says+gain
+    drop = np.concatenate([[0], np.cumsum(lost*weight)])
     steps = np.arange(k)[None]-np.arange(k)[:,None]                                     # from, to
     best = says-drop[:n,None]; back = {}
     for i in range(n):
         for a in range(i):
-            c = np.where(steps>=0, best[a][:,None]-(drop[i]-drop[a+1])-(steps-(places[i]-places[a])/pitch)**2/(4*spread**2), -np.inf)
+            c = np.where(steps>=0, best[a][:,None]-(drop[i]-drop[a+1])-(steps-(places[i]-places[a])/pitch)**2/(4*spread**2), -np.inf)-np.diag(gain) # a name pays once
             j = np.flatnonzero(c.max(0)+says[i]>best[i]); best[i,j] = c.max(0)[j]+says[i,j]; back |= {(i,x):(a,int(c[:,x].argmax())) for x in j}
     i,j = np.unravel_index((best+drop[1:,None]-drop[-1]).argmax(), best.shape); out,at = [None]*n,(int(i),int(j))
     while at: out[at[0]] = at[1]; at = back.get(at)
@@ -372,6 +376,7 @@ def name_bodies(
     probs:np.ndarray, channels, # (s, k, h, w), changed in place; channels of the bodies, top-down
     at, far, surfaces, spacing, # of `along_column` and `cut_surfaces`
     wide:float=30., least:float=.5, # mm from the middle line; ml (ours)
+    told=None,                  # of `name_column`
 )->list: # (mm along the column, index of the level or None) of each part, top-down
     "Vertebral bodies and sacrum: what lies between two cuts is a part, and gets a level (ours)"
     from scipy import ndimage as ndi
@@ -379,7 +384,7 @@ def name_bodies(
     parts[(size*np.prod(spacing)/1000<least)[parts]] = 0; ids = [i for i in np.unique(parts) if i]
     if not ids: return []
     mean = lambda x: ndi.mean(np.broadcast_to(x, parts.shape), parts, ids); places,likes = mean(at),np.stack([mean(probs[:,c]) for c in channels], 1)
-    names = name_column(places, likes, np.minimum(1, size[ids]/np.median(size[ids]))); level = np.full(parts.max(), -1)
+    names = name_column(places, likes, np.minimum(1, size[ids]/np.median(size[ids])), told=told); level = np.full(parts.max(), -1)
     for i,j in zip(ids,names): level[i-1] = -1 if j is None else j
     _give(probs, channels, reach(parts, spacing, 4.), level); return list(zip(places,names))
 
@@ -402,6 +407,7 @@ def order_column(
     probs:np.ndarray, # (s, k, h, w) of a whole volume
     scheme, spacing,  # (slice, row, column) mm
     anatomy,
+    told=(),          # structures that are known to be there, from words; none: the picture alone says
 )->np.ndarray: # (s, k, h, w) float32
     "One name for each vertebra and disc of a volume, in anatomical order, none twice (ours)"
     probs = probs.astype(np.float32); names = [n for n in anatomy.top_down if anatomy[n].kind in ('vertebra','sacrum') and n in scheme.values]
@@ -409,7 +415,7 @@ def order_column(
     if len(names)<2 or not (body>.5).any(): return probs
     discs = {j:scheme.channel(d) for j,n in enumerate(names[:-1]) if (d:=anatomy.below(n,'disc')) in scheme.values}; disc = probs[:,list(discs.values())].sum(1) if discs else None
     at,far = along_column(body if disc is None else body+disc, spacing); cuts = disc_places(body, disc, at, far)
-    bodies = name_bodies(probs, own, at, far, cut_surfaces(disc, at, cuts, spacing), spacing)
+    bodies = name_bodies(probs, own, at, far, cut_surfaces(disc, at, cuts, spacing), spacing, told=[n in told for n in names])
     if discs: name_discs(probs, discs, bodies, at, cuts)
     return probs
 
@@ -429,8 +435,9 @@ def predict(
     if box is None and self.crop=='self': box = localise(self, volume)
     if box is None and self.crop=='oracle': raise InputError('this model was trained on crops taken from the mask (oracle): give the box')
     t,l,b,r = box or (0,0,*volume.shape[1:]); spacing = (volume.spacing[0], *self.grid.pixel((b-t,r-l), volume.spacing[1:]))
-    step = (lambda p: order_column(p, self.scheme, spacing, self.anatomy)) if (self.column if column is None else column) else None
+    ordered = self.column if column is None else column; step = (lambda p, told=(): order_column(p, self.scheme, spacing, self.anatomy, told)) if ordered else None
     images = self.to_grid(volume, box); prompts,trace = self.words_for(images, protocol, rounds, step=step, prompt=prompt, report=report, truth=truth, other=other, complete=complete, verbatim=verbatim)
+    if ordered and protocol!='self': told = {n for p in prompts for n in p.structures}; step = lambda p: order_column(p, self.scheme, spacing, self.anatomy, told) # `self` read its names off this picture: they are no news
     return Prediction(self.source_labels(images, prompts, volume, box, step), self.scheme, protocol, prompts, trace)
 Predictor.predict = predict
 
