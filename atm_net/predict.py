@@ -231,7 +231,7 @@ def self_prompts(
     a,n = predictor.anatomy,len(images); prompts = protocol_prompts('generic', n, predictor.scheme, anatomy=a); trace = []
     seen = [predictor.grid_labels(images, prompts, step)]
     for _ in range(rounds-1):
-        sup = support(seen[-1], predictor.scheme, anatomy=a); names = supported_levels(sup, predictor.scheme, anatomy=a); new = volume_prompts(names, n, predictor.option, anatomy=a)
+        sup = support(seen[-1], predictor.scheme, anatomy=a); names = supported_levels(sup, predictor.scheme, anatomy=a); new = volume_prompts(names, n, predictor.option, anatomy=a, labels=seen[-1], scheme=predictor.scheme)
         note = lambda outcome,agree=None: trace.append(Vote(names, sup, outcome, agree))
         if not names: note('nothing found'); break
         if [str(p) for p in new]==[str(p) for p in prompts]: note('settled'); break

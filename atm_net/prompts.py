@@ -408,9 +408,11 @@ def volume_prompts(
     names, n:int,         # structures in view in the volume; n slices
     option:int=3, complete:bool=True, # False: at least these
     anatomy=LUMBAR, source:str='self',
+    labels:np.ndarray=None, scheme=None,  # (n, h, w) channels of a first prediction: then each slice says only what it shows itself
 )->list: # one `Prompt` per slice
     "The holistic prompts of a volume whose structures are known (ours)"
-    return [holistic(names, option, slice_position(k, n), complete, anatomy, source) for k in range(n)]
+    here = [tuple(names) if labels is None else tuple(x for x in names if x in present_structures(labels[k], scheme)) for k in range(n)]
+    return [holistic(h, option if h else 1, slice_position(k, n), complete, anatomy, source) for k,h in enumerate(here)]
 
 # %% ../nbs/05_prompts.ipynb #c053
 def shift_levels(
