@@ -435,10 +435,10 @@ def predict(
     if box is None and self.crop=='self': box = localise(self, volume)
     if box is None and self.crop=='oracle': raise InputError('this model was trained on crops taken from the mask (oracle): give the box')
     t,l,b,r = box or (0,0,*volume.shape[1:]); spacing = (volume.spacing[0], *self.grid.pixel((b-t,r-l), volume.spacing[1:]))
-    ordered = self.column if column is None else column; step = (lambda p, told=(): order_column(p, self.scheme, spacing, self.anatomy, told)) if ordered else None
-    images = self.to_grid(volume, box); prompts,trace = self.words_for(images, protocol, rounds, step=step, prompt=prompt, report=report, truth=truth, other=other, complete=complete, verbatim=verbatim)
-    if ordered and protocol!='self': told = {n for p in prompts for n in p.structures}; step = lambda p: order_column(p, self.scheme, spacing, self.anatomy, told) # `self` read its names off this picture: they are no news
-    return Prediction(self.source_labels(images, prompts, volume, box, step), self.scheme, protocol, prompts, trace)
+    step = lambda told: (lambda p: order_column(p, self.scheme, spacing, self.anatomy, told)) if (self.column if column is None else column) else None
+    images = self.to_grid(volume, box); prompts,trace = self.words_for(images, protocol, rounds, step=step(()), prompt=prompt, report=report, truth=truth, other=other, complete=complete, verbatim=verbatim)
+    told = {n for p in prompts for n in p.structures} if protocol!='self' else () # `self` read its names off this picture: they are no news
+    return Prediction(self.source_labels(images, prompts, volume, box, step(told)), self.scheme, protocol, prompts, trace)
 Predictor.predict = predict
 
 def segment(

@@ -563,7 +563,9 @@ def run_study(
     if on not in ('source','cache'): raise InputError(f"--grid '{on}' is unknown: use source or cache")
     if not cache.cases(split): raise InputError(f"{cache.path}: part '{split}' is empty")
     if beside and 'table2' not in names: raise InputError('--beside: further methods are rows of table2, which is not asked for')
-    more = read_beside(beside, cache, split, on); runs = grid(names, preset, seeds, **over); [check_config(r.config) for r in runs]; starts = starts_of(init, runs); check_out(out, names, runs, cache, starts); results,info,failed = {},{},{}; shared = shared_stages(runs)
+    more = read_beside(beside, cache, split, on); runs = grid(names, preset, seeds, **over)
+    for r in runs: check_config(r.config)
+    starts = starts_of(init, runs); check_out(out, names, runs, cache, starts); results,info,failed = {},{},{}; shared = shared_stages(runs)
     command = study_command(names, cache.path, out, preset=preset, seeds=seeds, protocols=protocols, split=split, grid=on, beside=beside, init=init, **over); print(command, study_plan(runs, cache.path, out, starts=starts), sep='\n', file=sys.stderr)
     for i,r in enumerate(runs, 1):
         folder = out/'runs'/r.name; print(f'run {i} of {len(runs)}: {r.name}', file=sys.stderr)

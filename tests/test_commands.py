@@ -144,7 +144,10 @@ def test_train_flags(cache, home, run):
     keys['both'] = set(load_file(run.path/'last.safetensors'))
     assert keys['neither']<keys['hasf']<keys['both'] and keys['neither']<keys['ccae']<keys['both']
     from monai.networks.nets import SwinUNETR
-    assert keys['neither']==set(SwinUNETR(1, 21, feature_size=12, spatial_dims=2).state_dict())
+    assert keys['neither']==set(SwinUNETR(1, 21, feature_size=12, spatial_dims=2, use_v2=True).state_dict())
+    done(call('atm_train', cache, home/'first', '--steps', 1, '--batch', 1, '--model', 'swin_unetr', '--swin', 'v1'))
+    assert set(load_file(home/'first'/'last.safetensors'))==set(SwinUNETR(1, 21, feature_size=12, spatial_dims=2).state_dict())
+    r = call('atm_train', cache, home/'none', '--model', 'unet', '--swin', 'v1'); assert r.status==2 and '--swin' in r.err
 
 def test_train_init(cache, home, run):
     r = done(call('atm_train', cache, home/'tuned', '--steps', 1, '--batch', 1, '--init', run.path)); assert 'taken over' in r.err and 'fresh: nothing' in r.err
