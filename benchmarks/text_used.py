@@ -71,7 +71,7 @@ def table(done, cases):
         cut = {r: {q: {s: only(x[q], ids) for s, x in by.items() if q in x} for q in ('none', *PROTOCOLS)} for r, by in done.items()}
         for r, cols in cut.items():
             row = {q: compare({q: c})[q] for q, c in cols.items() if c}
-            for k, (a, b) in GAPS.items(): other = cut.get('plain', {}).get('none', {}) if b == 'plain' else cols[b]; row[k] = gap(cols[a], other)
+            for k, (a, b) in GAPS.items(): other = cut.get(peer(r), {}).get('none', {}) if b == 'plain' else cols[b]; row[k] = gap(cols[a], other)
             out.setdefault(half, {})[r] = row
     return out
 
