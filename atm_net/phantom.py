@@ -65,7 +65,7 @@ class PhantomSpec:
     heights:tuple; depths:tuple; widths:tuple; discs:tuple; angles:tuple; wedges:tuple
     slips:tuple           # forward slip of a level against the one below
     crushes:tuple         # lost share of the anterior height
-    concavity:float; waist:float; squareness:float; rounding:float; kidney:float # shape of the bodies
+    concavity:float; waist:float; flank:float; squareness:float; rounding:float; kidney:float # shape of the bodies; waist: share that they lose at half height in front and behind, flank: at the sides
     schmorls:tuple        # depth of a node in the lower endplate
     lips:tuple            # osteophytes around the disc
     degenerations:tuple   # of the disc, 0 bright .. 1 dark
@@ -158,8 +158,8 @@ def _draw_pose(rng):
 
 def _draw_shape(rng):
     "Form of bodies, canal and processes, the same at all levels"
-    return dict(concavity=round(rng.uniform(1.2,3.4),3), waist=round(rng.uniform(.03,.09),4), squareness=round(rng.uniform(2.6,5),3), rounding=round(rng.uniform(2,4.5),3),
-        kidney=round(rng.uniform(0,2.5),3), canal=_r((rng.uniform(.75,1.15), rng.uniform(8.5,11.5), rng.uniform(.5,2.5))), conus=round(rng.normal(15,16),2), spinous=_r((rng.uniform(.8,1.2), rng.normal(0,.1))))
+    return dict(concavity=round(rng.uniform(1.2,3.4),3), waist=round(rng.uniform(.03,.09),4), squareness=round(rng.uniform(2.1,3.2),3), rounding=round(rng.uniform(2,4.5),3),
+        kidney=round(rng.uniform(0,2.5),3), canal=_r((rng.uniform(.75,1.15), rng.uniform(8.5,11.5), rng.uniform(.5,2.5))), conus=round(rng.normal(15,16),2), spinous=_r((rng.uniform(.8,1.2), rng.normal(0,.1))), flank=round(rng.uniform(.06,.18),4))
 
 # %% ../nbs/03_phantom.ipynb #c023
 def _draw_sizes(rng, age):
@@ -348,11 +348,12 @@ def endplates(
 def body_sdf(spec, i:int, u, v, t):
     "Signed distance (mm) to the body of level `i` in its own frame"
     h,d,w = spec.heights[i],spec.depths[i]/2,spec.widths[i]/2; sacral = LEVELS[i][0]=='S'
-    k = 1-spec.waist*(1-np.clip(2*u/h, -1, 1)**2)
-    if sacral: k = k*(1-(.06 if spec.transitional>0 else .22 if i==_L['S1'] else .12)*(2*u/h))
+    k,hollow = 1.,1-np.clip(2*u/h, -1, 1)**2
+    if sacral: k = (1-(.06 if spec.transitional>0 else .22 if i==_L['S1'] else .12)*(2*u/h))
     if spec.lips[i]: k = k+spec.lips[i]/d*np.exp(-((u-h/2)/3.5)**2)
     if i and spec.lips[i-1]: k = k+spec.lips[i-1]/d*np.exp(-((u+h/2)/3.5)**2)
-    side = outline(v/k, t/(.5+.5*k), d, w, spec.squareness, 0 if sacral else spec.kidney)*k
+    across = .5+.5*k-(.5*spec.waist if sacral else spec.flank)*hollow; k = k-spec.waist*hollow
+    side = outline(v/k, t/across, d, w, spec.squareness, 0 if sacral else spec.kidney)*k
     top,bot = endplates(spec, i, v, t)
     return smooth_max(side, np.maximum(-top-u, u-bot), spec.rounding)
 
