@@ -233,7 +233,7 @@ def word_figure(
     share:np.ndarray, # (h', w') share of the word, in the cells of a stage
     word:str, spacing=None, # (h, w) mm of a grid pixel
     even:float=None,  # share of an indifferent stage
-    lim:float=1.,     # |log2| of the darkest colours: half and double (ours), always, so that words, stages and sentences compare
+    lim:float=2.,     # |log2| of the darkest colours: a quarter and four times (ours), always, so that words, stages and sentences compare
 )->Figure:
     "Where a word gets more (purple) or less (orange) than its mean share, drawn as `word_maps` draws"
     (mean,),(ratio,),cell = word_ratio(share[None], img.shape)

@@ -333,8 +333,8 @@ def word_ratio(
 def colour_limit(
     ratio:np.ndarray, # (...) shares over their mean
 )->float: # |log2(ratio)| of the darkest colour
-    "One scale for all maps drawn together: the largest change, at least 7 % so that tiny ones stay pale, at most half and double so that one odd cell does not pale the rest (ours)"
-    return float(np.abs(np.log2(np.clip(ratio,1e-6,None))).max().clip(.1,1))
+    "One scale for all maps drawn together: the change that 99 of 100 cells stay within, so that an odd cell does not pale the rest; at least 7 %, so that tiny ones stay pale, at most an eighth and eight times (ours)"
+    return float(np.percentile(np.abs(np.log2(np.clip(ratio,1e-6,None))), 99).clip(.1,3))
 
 def tint(
     image:np.ndarray, # (h, w) slice
@@ -352,7 +352,7 @@ def ratio_bar(fig, axs, lim:float):
     "The colour bar of `tint`; pointed where the colours may end before the values do"
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
-    bar = fig.colorbar(ScalarMappable(Normalize(-lim,lim),'PuOr'), ax=axs, shrink=.8, pad=.01, extend='both' if lim>=1 else 'neither'); bar.set_ticks([-lim,0,lim], labels=[f'{2**v:.2g}' for v in (-lim,0,lim)]); bar.set_label('share / its mean', fontsize=8)
+    bar = fig.colorbar(ScalarMappable(Normalize(-lim,lim),'PuOr'), ax=axs, shrink=.8, pad=.01, extend='both'); bar.set_ticks([-lim,0,lim], labels=[f'{2**v:.2g}' for v in (-lim,0,lim)]); bar.set_label('share / its mean', fontsize=8)
 
 def word_maps(
     image:np.ndarray,  # (h, w) slice on the grid
