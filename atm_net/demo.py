@@ -135,6 +135,6 @@ def atm_demo(
                      provenance=meta|dict(weights=weights_file().name, phantoms=f'{len(cache.cases())} volumes, seed {seed}', minutes=round((time.time()-t)/60,1), commands=[f'atm_demo --out {out} --patients {patients} --steps {steps} --seed {seed}']))
     print(f'demo: done in {(time.time()-t)/60:.1f} minutes: open {page}')
 
-# %% ../nbs/20_demo.ipynb #c015
+# %% ../nbs/20_demo.ipynb #62115570
 #| eval: false
 if __name__=='__main__': atm_demo()

@@ -22,7 +22,7 @@ import atm_net
 from .anatomy import IGNORE, InputError, LUMBAR
 from .show import atomic_path, command, contact_sheet, plot_curves, read_json, save_figure, write_json, write_text
 from .data import Cache, SliceDataset
-from .prompts import atpg, class_prompt, drop_words
+from .prompts import atpg, class_prompt, drop_words, holistic
 
 # %% ../nbs/14_train.ipynb #c006
 def hp(default, source): return field(default=default, metadata=dict(source=source))
@@ -64,6 +64,7 @@ class Config:
     prior:bool = hp(False, 'ours')         # start with the last bias at the frequency of the classes
     plain:float = hp(0., 'ours')           # share of the steps before text and contrast are added
     windows:tuple = hp((384,), 'paper')    # sides of the random windows, px
+    paired:bool = hp(False, 'ours')        # each image is read twice in its step: without words, and with its own
     p_generic:float = hp(.15, 'ours')      # prompt dropout
     p_incomplete:float = hp(.25, 'ours')
     p_wrong:float = hp(.05, 'ours')
@@ -152,7 +153,9 @@ class Words:
 
     def prompt(self, item:dict, label)->str:
         "The holistic prompt of one sample, with dropout keyed by (seed, epoch, sample)"
-        c = self.cfg; p = atpg(label, self.scheme, item['k'], item['n'], c.option, bool(item['annotated'].all()), anatomy=self.anatomy)
+        c = self.cfg
+        if item.get('generic'): return str(holistic((), 1, anatomy=self.anatomy, source='generic'))
+        p = atpg(label, self.scheme, item['k'], item['n'], c.option, bool(item['annotated'].all()), anatomy=self.anatomy)
         rng = np.random.default_rng((c.seed, item['epoch'], item['index'], 2))
         return str(drop_words(p, rng, c.p_generic, c.p_incomplete, c.p_wrong, self.anatomy))
 
@@ -195,6 +198,7 @@ def step_loss(
     "Eq. 8 for a batch"
     import torch
     from atm_net.losses import dice_focal, total_loss
+    if cfg.paired and text and cfg.hasf: batch = [*batch, *(i|dict(generic=True) for i in batch)]
     x = torch.stack([i['image'] for i in batch]).to(device); y = torch.stack([i['label'] for i in batch]).to(device)
     known = torch.stack([i['annotated'] for i in batch]).to(device); every = bool(known.all())
     g = [t.to(device) for t in words.holistic(batch)] if text and cfg.hasf and words is not None else []; classes = None
@@ -749,12 +753,13 @@ def atm_train(
 def pack(
     run, out,                  # run folder or weights; file to write
     write_scheme='mrspineseg', # scheme in which `atm_predict` writes masks unless asked otherwise
+    last=False,                # of a run folder: the weights of its last step, not its best ones
     **more,                    # what else the header shall say
 ):
     "Weights of a run as the package ships them: float16, with the phantoms that they were trained on"
     from atm_net.model import load_network, save_weights
     from atm_net.predict import weights_file
-    model,meta = load_network(weights_file(run)); config = Path(run)/'config.json'
+    model,meta = load_network(Path(run)/'last.safetensors' if last else weights_file(run)); config = Path(run)/'config.json'
     if config.is_file():
         made = Path(Cache(read_json(config)['cache']['path']).manifest['root'])/'phantom.json'
         if made.is_file(): meta |= dict(phantoms={k:v for k,v in read_json(made).items() if k in ('patients','seed','labels','vertebra')})

@@ -18,6 +18,7 @@ RECIPES = { # name -> fields of `Config`
     'tiny': {}, # words + order, one stage, half of the prompts generic, Swin UNETR-V2, light contrast
     'tiny, no CCAE': dict(ccae=False),
     'tiny, generic .7': dict(p_generic=.7, p_incomplete=.15, p_wrong=.05),
+    'tiny, read twice': dict(paired=True, p_generic=0.),
     'plain, v1': dict(network='swin_unetr', hasf=False, ccae=False, swin='v1'),
     'tiny, v1': OLD,
     'mixed': MIXED,
