@@ -349,7 +349,7 @@ def body_sdf(spec, i:int, u, v, t):
     "Signed distance (mm) to the body of level `i` in its own frame"
     h,d,w = spec.heights[i],spec.depths[i]/2,spec.widths[i]/2; sacral = LEVELS[i][0]=='S'
     k,hollow = 1.,1-np.clip(2*u/h, -1, 1)**2
-    if sacral: k = (1-(.06 if spec.transitional>0 else .22 if i==_L['S1'] else .12)*(2*u/h))
+    if sacral: k = 1-(.06 if spec.transitional>0 else .22 if i==_L['S1'] else .12)*(2*u/h)
     if spec.lips[i]: k = k+spec.lips[i]/d*np.exp(-((u-h/2)/3.5)**2)
     if i and spec.lips[i-1]: k = k+spec.lips[i-1]/d*np.exp(-((u+h/2)/3.5)**2)
     across = .5+.5*k-(.5*spec.waist if sacral else spec.flank)*hollow; k = k-spec.waist*hollow

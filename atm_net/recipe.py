@@ -73,12 +73,12 @@ def background_scores(
 )->dict: # factor -> 0..1, mean over volumes
     "Dice of all vertebrae together and of all discs together, the mean of the two, pixel by pixel under the generic prompt"
     import numpy as np
+    from atm_net.metrics import dice
     s,kind = predictor.scheme,lambda n: predictor.anatomy[n].kind; groups = [[s.channel(n) for n in s.names if kind(n)==k] for k in ('vertebra','disc')]; out = {f:[] for f in factors}
     for c in cases:
         x,y = np.asarray(cache.image(c), np.float32),np.asarray(cache.labels(c)); each = list(predictor.probs(x, predictor.words_for(x,'generic')[0])); weigh = np.ones((s.channels,1,1), np.float32)
         for f in factors:
-            weigh[0] = f; z = np.stack([(p*weigh).argmax(0) for p in each])
-            both = [(np.isin(z,g),np.isin(y,g)) for g in groups]; out[f].append(np.mean([2*(a&b).sum()/max(a.sum()+b.sum(), 1) for a,b in both]))
+            weigh[0] = f; z = np.stack([(p*weigh).argmax(0) for p in each]); out[f].append(np.nanmean(np.array([dice(np.isin(z,g), np.isin(y,g)) for g in groups], float)))
     return {f:float(np.mean(v)) for f,v in out.items()}
 
 def weigh_background(
@@ -87,11 +87,11 @@ def weigh_background(
 )->float: # the factor
     "Write the weights with the factor of the background that is best, folded into the bias of its channel"
     import torch
-    from atm_net.model import load_network, save_weights
+    from atm_net.model import save_weights
     from atm_net.predict import load_predictor
-    scores = background_scores(load_predictor(weights), cache, cases); best = max(scores, key=scores.get); model,meta = load_network(weights)
-    with torch.no_grad(): model.out.conv.conv.bias[0] += math.log(best)
-    save_weights(out, model, meta|dict(background=dict(factor=best, dice={f'{f:g}':round(v,4) for f,v in scores.items()})), half=True); return best
+    p = load_predictor(weights); scores = background_scores(p, cache, cases); best = max(scores, key=scores.get)
+    with torch.no_grad(): p.model.out.conv.conv.bias[0] += math.log(best)
+    save_weights(out, p.model, p.meta|dict(background=dict(factor=best, dice={f'{f:g}':round(v,4) for f,v in scores.items()})), half=True); return best
 
 # %% ../nbs/23_recipe.ipynb #c012
 @command

@@ -22,7 +22,7 @@ import atm_net
 from .anatomy import IGNORE, InputError, LUMBAR
 from .show import atomic_path, command, contact_sheet, plot_curves, read_json, save_figure, write_json, write_text
 from .data import Cache, SliceDataset
-from .prompts import atpg, class_prompt, drop_words, holistic
+from .prompts import atpg, class_prompt, drop_words
 
 # %% ../nbs/14_train.ipynb #c006
 def hp(default, source): return field(default=default, metadata=dict(source=source))
@@ -153,11 +153,9 @@ class Words:
 
     def prompt(self, item:dict, label)->str:
         "The holistic prompt of one sample, with dropout keyed by (seed, epoch, sample)"
-        c = self.cfg
-        if item.get('generic'): return str(holistic((), 1, anatomy=self.anatomy, source='generic'))
-        p = atpg(label, self.scheme, item['k'], item['n'], c.option, bool(item['annotated'].all()), anatomy=self.anatomy)
+        c = self.cfg; p = atpg(label, self.scheme, item['k'], item['n'], c.option, bool(item['annotated'].all()), anatomy=self.anatomy)
         rng = np.random.default_rng((c.seed, item['epoch'], item['index'], 2))
-        return str(drop_words(p, rng, c.p_generic, c.p_incomplete, c.p_wrong, self.anatomy))
+        return str(drop_words(p, rng, *((1,0,0) if item.get('generic') else (c.p_generic,c.p_incomplete,c.p_wrong)), self.anatomy))
 
     def holistic(self, batch)->tuple: # (b, l, d), (b, l)
         "Features of the holistic prompts"
