@@ -6,7 +6,7 @@
 __all__ = ['MORPHOMETRY', 'LEVELS', 'CONTRASTS', 'GRADING_HEADER', 'LAYOUTS', 'LOW', 'HIGH', 'channel_of', 'drawn_levels',
            'PhantomSpec', 'signal', 'draw_tissue', 'draw_spec', 'with_findings', 'spine_curve', 'smooth_noise',
            'coordinates', 'smooth_max', 'outline', 'endplates', 'body_sdf', 'capsule', 'spinous_sdf', 'posterior_sdf',
-           'canal_sdf', 'Canvas', 'surfaces', 'paint_body', 'bowel', 'abdomen', 'vessels', 'paint_canal',
+           'canal_sdf', 'Canvas', 'surfaces', 'paint_body', 'bowel', 'abdomen', 'kidneys', 'vessels', 'paint_canal',
            'paint_posterior', 'paint_sacrum', 'paint_disc', 'paint_level', 'in_field', 'finish', 'Phantom', 'gradings',
            'present', 'make_phantom', 'write_cohort', 'atm_phantom']
 
@@ -142,8 +142,8 @@ def draw_tissue(
 # %% ../nbs/03_phantom.ipynb #c021
 def _draw_grid(rng, slices=None):
     "Field of view, pixels and slices"
-    px,gap,n = rng.uniform(.8,1.2),rng.uniform(3.3,4.8),int(rng.integers(11,18)); low = rng.random()<.73; wide = low and rng.random()<.8 # a field that ends above the sacrum is a small one
-    if slices: n,gap = slices
+    px,gap,side = rng.uniform(.8,1.2),rng.uniform(2.8,4.8),21+3.5*int(rng.integers(0,7)); low = rng.random()<.73; wide = low and rng.random()<.8 # a field that ends above the sacrum is a small one
+    n,gap = slices or (2*round(side/gap)+1,gap) # `side`: mm from the middle slice to the outermost one
     fh = rng.uniform(280,400) if wide else rng.uniform(250,310); fw = float(np.clip(fh*rng.uniform(.85,1.03), 235, 390))
     below = max(fh/2-rng.normal(72,12), 15) if low else rng.uniform(-40,5)
     return dict(shape=(n, round(fh/px), round(fw/px)), spacing=_r((gap,px,px)), below=round(below,3), column=round(rng.uniform(.42,.6),4))
@@ -505,7 +505,7 @@ def paint_body(p:Canvas):
     if rng.random()<.6*(spec.contrast=='random'): bowel(q, rng)
     abdomen(p, rng, float(front.mean())+spec.fat_front); s = rng.uniform(.5,2.5)
     q.img += q.alpha(q.cavity+4, 4.)*(gaussian_filter(q.img, (0,s,.6*s), truncate=2.5)-q.img) # breathing
-    vessels(p.part(-75, 22), rng); p.cavity = None
+    p.cavity = None; kidneys(p, p.rng(33)); vessels(p.part(-75, 22), rng)
 
 # %% ../nbs/03_phantom.ipynb #c055
 def _navel(p, rng):
@@ -566,11 +566,10 @@ def bowel(p:Canvas, rng):
     p.paint(d-1, T['muscle']*rng.uniform(.6,1.2), soft=3., opacity=.7); p.paint(d+1, p.tex(value, fine=.6, mid=.8, coarse=.8), soft=3., opacity=rng.uniform(.15,.8))
 
 def abdomen(p:Canvas, rng, front:float):
-    "Liver, lung, kidneys, bladder, rectum, and ellipsoids of any kind"
+    "Liver, lung, bladder, rectum, and ellipsoids of any kind"
     T,ran = p.T,rng.uniform; row = lambda n: p.where(p.at(n))[0]; col = lambda y: float(np.interp(y, p.curve.y, p.curve.z)); fh = p.spec.shape[1]*p.spec.spacing[1]; draw = lambda *a,**k: _ellipsoid(p,*a,**k)
     draw((-40,row('T10')+ran(-30,10),col(row('T10'))-ran(80,130)), (75,ran(55,90),ran(45,75)), T['organ']+ran(.1,.4)*T['fat'], uneven=ran(.04,.12), tilt=ran(-.8,.2), soft=ran(4,10))
     if rng.random()<.15: draw((ran(-10,40),row('T8')-ran(10,50),col(row('T9'))-ran(50,90)), (90,ran(30,60),ran(50,80)), T['lung']+.12*T['organ'], uneven=ran(.01,.05), soft=ran(3,8))
-    for s in (-1,1): draw((s*ran(48,60),row('L1')+ran(-15,20),col(row('L1'))-ran(-5,15)), (26,ran(42,58),24), T['kidney'], rim=T['fat'])
     for _ in range(int(rng.integers(4,20))):
         y = ran(row('T12'), fh+20); z = front+ran(3,max(4, col(min(y,fh))-30-front))*ran(.4,1); r = ran(5,13); kind = str(rng.choice(['gas','fluid','bowel','organ','muscle'], p=[.04,.03,.83,.05,.05]))
         draw((ran(-70,70),y,z), (r*ran(.8,2.5),r*ran(.7,1.8),r*ran(.7,1.6)), ran(.3,.65)*T['fat']+ran(0,.4)*T['bowel'] if kind=='bowel' else T[kind]+ran(0,.3)*T['fat'], rim=T['muscle']*ran(.8,1.6)+ran(0,.2)*T['fat'] if rng.random()<.35 else None, tilt=ran(-1.5,1.5), uneven=ran(.1,.35), soft=ran(1.5,5))
@@ -580,6 +579,14 @@ def abdomen(p:Canvas, rng, front:float):
         r = ran(5,14); draw((ran(-40,40),row('S1')+ran(-10,70),col(row('S1'))-ran(25,100)), (r*ran(1,2.5),r*ran(.7,1.5),r*ran(.7,1.5)), T['gas' if rng.random()<.25 else 'muscle']+ran(.05,.45)*T['fat'], rim=T['muscle']+ran(0,.2)*T['fat'] if rng.random()<.4 else None, uneven=ran(.15,.4), soft=ran(1.5,5))
     if rng.random()<.3: draw((rng.normal(0,8),row('S4')+ran(-15,30),col(row('S1'))-ran(60,90)), (40,ran(20,45),ran(20,40)), T['bladder']*ran(.4,1), rim=T['muscle'], uneven=ran(.05,.15))
     if rng.random()<.7: draw((rng.normal(0,10),row('S4')+ran(-10,30),col(row('S3'))-ran(25,35)), (18,ran(15,40),ran(9,16)), T[str(rng.choice(['gas','bowel','muscle']))], rim=T['muscle'], tilt=ran(-.5,.5))
+
+def kidneys(p:Canvas, rng):
+    "Kidneys beside T12 to L3, each in a bed of fat, with fat in its middle"
+    T,ran = p.T,rng.uniform; k,i = (ran(.75,1.2)*T['kidney'],_L['L1'])
+    for s in (-1,1):
+        y,z,th,x,_ = p.where(p.curve.at[i]+ran(-30,25)+8*(s<0)); x,z,r = x+s*ran(42,58),z-ran(2,22),(ran(22,30),ran(42,58),ran(20,27)); lean = -th+ran(-.1,.35)
+        bed = tuple(q+ran(2,12) for q in r); draw = lambda c,q,v,**o: _ellipsoid(p, c, q, v, tilt=lean, **o)
+        draw((x,y,z), bed, T['fat']*ran(.75,1), uneven=.12, soft=2.); draw((x,y,z), r, k, uneven=ran(.02,.08)); draw((x-s*ran(4,12),y,z-ran(-2,6)), tuple(ran(.25,.5)*q for q in r), T['fat']*ran(.5,1), uneven=.25, soft=3.)
 
 def _mesenteric(p, rng):
     "Mesenteric artery and vein: from in front of L1 down and away from the spine"
@@ -591,9 +598,11 @@ def _mesenteric(p, rng):
 def vessels(p:Canvas, rng):
     "Psoas muscles, crura of the diaphragm, aorta and vena cava: they follow the spine"
     T,c,half = p.T,p.c,p.along(np.array(p.spec.depths)/2); q = np.clip((c.a-p.at('T12'))/120, .15, 1)
+    big,lie,top = (rng.uniform(*o) for o in ((.75,1.25),(-5,7),(-30,15)))
     for s in (-1,1):
-        e = np.sqrt(((s*c.t-24-16*q)/(15*q+3))**2+((c.v+2+12*np.clip((c.a+20)/60, 0, 2))/(19*q+3))**2)
-        p.paint((e-1)*10*q, p.tex(T['muscle']*(1+.25*p.fibre*p.spec.fatty), fine=.3))
+        e = np.sqrt(((s*c.t-24-16*q)/(15*q+3))**2+((c.v+lie+12*np.clip((c.a+20)/60, 0, 2))/(big*(19*q+3)))**2)
+        p.paint(np.maximum((e-1)*10*q, .6*(p.at('L1')+top-c.a)), p.tex(T['muscle']*(1+.25*p.fibre*p.spec.fatty), fine=.3))
+    plane = np.maximum(np.abs(c.v-half-rng.uniform(0,5)-3*p.coarse)-rng.uniform(.3,1.5), 20-np.abs(c.t)); p.paint(plane, T['fat'], opacity=rng.uniform(.2,.9)*np.clip(.4+.6*p.mid+.3*p.coarse, 0, 1)) # between the psoas and the muscles of the back
     _mesenteric(p, rng)
     up = np.clip((p.at('L3')-c.a)/60, 0, 1)*rng.uniform(1,9); p.paint(np.maximum(np.abs(c.v+half+3+up/2)-up/2, np.abs(c.t)-20), p.tex(T['muscle']))
     strip = np.maximum(np.abs(c.v+half+2.2)-1.5-.6*p.mid, np.abs(c.t)-20); p.paint(strip, T['fat']*.7, opacity=rng.uniform(.2,.8)*np.clip(.6+.6*p.mid, 0, 1)) # fat before the spine, with small vessels
@@ -627,10 +636,10 @@ def _pads(p):
 def _bed(p, mid, r):
     "What the sac lies in: fat with veins at its sides and in the foramina, the yellow ligament and pads of fat behind it"
     c,T,half = p.c,p.T,p.along(np.array(p.spec.depths)/2)
-    side = np.maximum(np.maximum(half-1-c.v, c.v-mid-r-1), np.maximum(np.abs(c.t)-19+3*p.mid, .5*(c.a-p.at('S3'))))+.6*p.mid+.6*p.coarse
+    side = np.maximum(np.maximum(half-1-c.v, c.v-mid-r-1), np.maximum(np.abs(c.t)-p.rng(31,2).uniform(17,24)+3*p.mid, .5*(c.a-p.at('S3'))))+.6*p.mid+.6*p.coarse
     p.paint(side, p.tex(T['fat']*p.rng(31).uniform(.5,.75), mid=3., fine=2.)*(1-.6/(1+np.exp(-4*(p.mid+.5*p.fine-.4)))))
     yellow = np.maximum(np.maximum(np.abs(c.v-mid-r-3)-3, np.abs(c.t)-9+p.mid), c.a-p.at('S1')); p.paint(yellow, p.tex(T['ligament']+.15*T['fat'], mid=2.))
-    p.paint(np.maximum(c.v-mid-r-_pads(p)*np.clip(1.2-(c.t/14)**2, 0, 1), half-c.v)+.3*p.mid, p.tex(T['fat'], mid=.5))
+    p.paint(np.maximum(np.maximum(c.v-mid-r-_pads(p)*np.clip(1.2-(c.t/14)**2, 0, 1), half-c.v), np.abs(c.t)-15)+.3*p.mid, p.tex(T['fat'], mid=.5))
 
 # %% ../nbs/03_phantom.ipynb #p012
 def _roots(p):
