@@ -584,7 +584,7 @@ def kidneys(p:Canvas, rng):
     "Kidneys beside T12 to L3, each in a bed of fat, with fat in its middle"
     T,ran = p.T,rng.uniform; k,i = (ran(.75,1.2)*T['kidney'],_L['L1'])
     for s in (-1,1):
-        y,z,th,x,_ = p.where(p.curve.at[i]+ran(-30,25)+8*(s<0)); x,z,r = x+s*ran(42,58),z-ran(2,22),(ran(22,30),ran(42,58),ran(20,27)); lean = -th+ran(-.1,.35)
+        y,z,th,x,_ = p.where(p.curve.at[i]+ran(-30,25)+8*(s<0)); x,z,r = x+s*ran(36,54),z-ran(2,22),(ran(22,31),ran(42,58),ran(20,27)); lean = -th+ran(-.1,.35)
         bed = tuple(q+ran(2,12) for q in r); draw = lambda c,q,v,**o: _ellipsoid(p, c, q, v, tilt=lean, **o)
         draw((x,y,z), bed, T['fat']*ran(.75,1), uneven=.12, soft=2.); draw((x,y,z), r, k, uneven=ran(.02,.08)); draw((x-s*ran(4,12),y,z-ran(-2,6)), tuple(ran(.25,.5)*q for q in r), T['fat']*ran(.5,1), uneven=.25, soft=3.)
 
@@ -597,12 +597,11 @@ def _mesenteric(p, rng):
 
 def vessels(p:Canvas, rng):
     "Psoas muscles, crura of the diaphragm, aorta and vena cava: they follow the spine"
-    T,c,half = p.T,p.c,p.along(np.array(p.spec.depths)/2); q = np.clip((c.a-p.at('T12'))/120, .15, 1)
-    big,lie,top = (rng.uniform(*o) for o in ((.75,1.25),(-5,7),(-30,15)))
+    T,c,half = p.T,p.c,p.along(np.array(p.spec.depths)/2); big,lie,top = (rng.uniform(*o) for o in ((.75,1.25),(-5,7),(-25,25))); q = np.clip((c.a-p.at('T12')-top)/120, .02, 1)**.75 # psoas: a spindle
     for s in (-1,1):
         e = np.sqrt(((s*c.t-24-16*q)/(15*q+3))**2+((c.v+lie+12*np.clip((c.a+20)/60, 0, 2))/(big*(19*q+3)))**2)
-        p.paint(np.maximum((e-1)*10*q, .6*(p.at('L1')+top-c.a)), p.tex(T['muscle']*(1+.25*p.fibre*p.spec.fatty), fine=.3))
-    plane = np.maximum(np.abs(c.v-half-rng.uniform(0,5)-3*p.coarse)-rng.uniform(.3,1.5), 20-np.abs(c.t)); p.paint(plane, T['fat'], opacity=rng.uniform(.2,.9)*np.clip(.4+.6*p.mid+.3*p.coarse, 0, 1)) # between the psoas and the muscles of the back
+        p.paint((e-1)*10*q, p.tex(T['muscle']*(1+.25*p.fibre*p.spec.fatty), fine=.3))
+    plane = np.maximum(np.abs(c.v-half-rng.uniform(0,5)-3*p.coarse)-rng.uniform(.3,1.5), 20-np.abs(c.t)); p.paint(plane, T['fat'], opacity=rng.uniform(.1,.7)*np.clip(.4+.6*p.mid+.3*p.coarse, 0, 1)) # between the psoas and the muscles of the back
     _mesenteric(p, rng)
     up = np.clip((p.at('L3')-c.a)/60, 0, 1)*rng.uniform(1,9); p.paint(np.maximum(np.abs(c.v+half+3+up/2)-up/2, np.abs(c.t)-20), p.tex(T['muscle']))
     strip = np.maximum(np.abs(c.v+half+2.2)-1.5-.6*p.mid, np.abs(c.t)-20); p.paint(strip, T['fat']*.7, opacity=rng.uniform(.2,.8)*np.clip(.6+.6*p.mid, 0, 1)) # fat before the spine, with small vessels
