@@ -6,8 +6,8 @@
 __all__ = ['SOURCES', 'POSITIONS', 'MIN_PIXELS', 'SAY', 'SUPPORT', 'FINDINGS', 'Prompt', 'phrase', 'join_words', 'slice_position',
            'holistic', 'class_prompt', 'ClassPrompt', 'class_facts', 'class_prompts', 'present_structures', 'atpg',
            'Mention', 'find_levels', 'negated_spans', 'parse_prompt', 'parse_class_prompt', 'support', 'best_run',
-           'supported_levels', 'vote_levels', 'volume_prompts', 'shift_levels', 'drop_words', 'Finding', 'Hit',
-           'read_report', 'report_levels', 'say_findings', 'report_prompt', 'read_gradings', 'check_prompt',
+           'supported_levels', 'vote_levels', 'narrow', 'volume_prompts', 'shift_levels', 'drop_words', 'Finding',
+           'Hit', 'read_report', 'report_levels', 'say_findings', 'report_prompt', 'read_gradings', 'check_prompt',
            'user_prompt', 'reword', 'unrecognised', 'guess_scheme', 'report_text', 'atm_prompt']
 
 # %% ../nbs/05_prompts.ipynb #c004
@@ -404,6 +404,17 @@ def vote_levels(
     return supported_levels(support(labels, scheme, min_pixels, anatomy=anatomy), scheme, threshold, anatomy)
 
 # %% ../nbs/05_prompts.ipynb #c050
+def narrow(
+    prompt:Prompt, # of a volume
+    here,          # names of what a slice shows
+    anatomy=LUMBAR,
+)->Prompt:
+    "The prompt with the part of its list, and of its findings, that a slice shows; the generic sentence where nothing is left (ours)"
+    names = tuple(n for n in prompt.structures if n in here)
+    if names==prompt.structures: return prompt
+    p = holistic(names, min(prompt.option, 3) if names else 1, prompt.position, prompt.complete, anatomy, prompt.source); there = tuple(f for f in prompt.findings if f.level is None or f.level in names)
+    return replace(p, option=4, text=p.text+say_findings(there, anatomy), findings=there) if there else p
+
 def volume_prompts(
     names, n:int,         # structures in view in the volume; n slices
     option:int=3, complete:bool=True, # False: at least these
@@ -411,8 +422,8 @@ def volume_prompts(
     labels:np.ndarray=None, scheme=None,  # (n, h, w) channels of a first prediction: then each slice says only what it shows itself
 )->list: # one `Prompt` per slice
     "The holistic prompts of a volume whose structures are known (ours)"
-    here = [tuple(names) if labels is None else tuple(x for x in names if x in present_structures(labels[k], scheme)) for k in range(n)]
-    return [holistic(h, option if h else 1, slice_position(k, n), complete, anatomy, source) for k,h in enumerate(here)]
+    said = [holistic(names, option if names else 1, slice_position(k, n), complete, anatomy, source) for k in range(n)]
+    return said if labels is None else [narrow(p, present_structures(l, scheme), anatomy) for p,l in zip(said, labels)]
 
 # %% ../nbs/05_prompts.ipynb #c053
 def shift_levels(
