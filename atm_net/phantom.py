@@ -92,6 +92,7 @@ class PhantomSpec:
     border:float          # how far the scanner's correction of distortion bends the edges of the field, as a share of it
     padding:float         # share of the width that is blank in front
     blur:tuple            # rows, columns in px
+    thick:float           # blur from slice to slice, in slices: thick slices, and stacks that were resampled
     noise:float; ghost:tuple; gamma:float # ghost: strength, shift as a share of the height
     clip:float            # percentile that becomes white
     scale:float; pad:float; floor:float   # white; added to all; grey level of air as a share of white
@@ -211,7 +212,7 @@ def _draw_image(rng, contrast):
         band=_r((ran(15,70), rng.normal(0,.25), ran(.5,.97)*on(.3))), padding=round(on(.15 if wild else .03)*ran(0,.25),4), blur=_r(ran(.2,.5+.4*wild,2)*(1+.8*on(.2*wild))),
         correct=round(on(.25)*ran(.1,.5),3), breath=_r((on(.6)*ran(.02,.1), ran(3,18))), border=round(on(.5 if wild else .25)*ran(.01,.06),4),
         noise=round(10**pick((-2.35,-1.75), (-2.8,-1.5)),5), ghost=_r((ran(.01,.08)*on(.4*wild), ran(.1,.5))), gamma=round(float(_lognormal(rng,.2 if wild else .08)),4),
-        clip=round(100-(on(.35)*ran(.2,5) if wild else on(.25)*ran(.05,.4)),3), scale=float(rng.choice([255,600,1500,3000,4095])), pad=0., floor=round(on(.3 if wild else 0)*ran(0,.14),4))
+        clip=round(100-(on(.35)*ran(.2,5) if wild else on(.25)*ran(.05,.4)),3), scale=float(rng.choice([255,600,1500,3000,4095])), pad=0., floor=round(on(.3 if wild else 0)*ran(0,.14),4), thick=round(on(.6)*ran(0,.8),4))
 
 # %% ../nbs/03_phantom.ipynb #c025
 def draw_spec(
@@ -765,7 +766,7 @@ def finish(
 )->np.ndarray: # (s, h, w) float32, whole numbers
     "What the scanner makes of the picture"
     spec,img = p.spec,p.img; rng = p.rng(26, ('t1','t2','stir','random').index(spec.contrast)); amp,shift = spec.ghost
-    shade,grain = _shading(p, rng); img = gaussian_filter(img*shade, (0,*spec.blur), truncate=2.5)
+    shade,grain = _shading(p, rng); img = gaussian_filter(img*shade, (spec.thick,*spec.blur), truncate=2.5)
     if spec.breath[0]: img = img+_breathing(p, img)
     if amp: img = img+amp*np.roll(img, int(shift*img.shape[1]), 1)
     img = img/max(float(np.percentile(img[:,::4,::4], 99)), 1e-3); n = rng.standard_normal((2,*img.shape), dtype=np.float32)*(spec.noise*grain)

@@ -6,7 +6,7 @@
 __all__ = ['SOURCES', 'POSITIONS', 'MIN_PIXELS', 'SAY', 'SUPPORT', 'FINDINGS', 'Prompt', 'phrase', 'join_words', 'slice_position',
            'holistic', 'class_prompt', 'ClassPrompt', 'class_facts', 'class_prompts', 'present_structures', 'atpg',
            'Mention', 'find_levels', 'negated_spans', 'parse_prompt', 'parse_class_prompt', 'support', 'best_run',
-           'supported_levels', 'vote_levels', 'narrow', 'volume_prompts', 'shift_levels', 'drop_words', 'Finding',
+           'supported_levels', 'vote_levels', 'slice_part', 'volume_prompts', 'shift_levels', 'drop_words', 'Finding',
            'Hit', 'read_report', 'report_levels', 'say_findings', 'report_prompt', 'read_gradings', 'check_prompt',
            'user_prompt', 'reword', 'unrecognised', 'guess_scheme', 'report_text', 'atm_prompt']
 
@@ -404,7 +404,7 @@ def vote_levels(
     return supported_levels(support(labels, scheme, min_pixels, anatomy=anatomy), scheme, threshold, anatomy)
 
 # %% ../nbs/05_prompts.ipynb #c050
-def narrow(
+def slice_part(
     prompt:Prompt, # of a volume
     here,          # names of what a slice shows
     anatomy=LUMBAR,
@@ -423,7 +423,7 @@ def volume_prompts(
 )->list: # one `Prompt` per slice
     "The holistic prompts of a volume whose structures are known (ours)"
     said = [holistic(names, option if names else 1, slice_position(k, n), complete, anatomy, source) for k in range(n)]
-    return said if labels is None else [narrow(p, present_structures(l, scheme), anatomy) for p,l in zip(said, labels)]
+    return said if labels is None else [slice_part(p, present_structures(l, scheme), anatomy) for p,l in zip(said, labels)]
 
 # %% ../nbs/05_prompts.ipynb #c053
 def shift_levels(
