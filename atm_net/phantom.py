@@ -583,11 +583,11 @@ def abdomen(p:Canvas, rng, front:float):
 
 def kidneys(p:Canvas, rng):
     "Kidneys beside T12 to L3, each in a bed of fat, with fat in its middle"
-    T,ran = p.T,rng.uniform; k,i = (ran(.75,1.2)*T['kidney'],_L['L1'])
+    T,ran = p.T,rng.uniform; value = ran(.75,1.2)*T['kidney']
     for s in (-1,1):
-        y,z,th,x,_ = p.where(p.curve.at[i]+ran(-30,25)+8*(s<0)); x,z,r = x+s*ran(36,54),z-ran(2,22),(ran(22,31),ran(42,58),ran(20,27)); lean = -th+ran(-.1,.35)
+        y,z,th,x,_ = p.where(p.at('L1')+ran(-30,25)+8*(s<0)); x,z,r = x+s*ran(36,54),z-ran(2,22),(ran(22,31),ran(42,58),ran(20,27)); lean = -th+ran(-.1,.35)
         bed = tuple(q+ran(2,12) for q in r); draw = lambda c,q,v,**o: _ellipsoid(p, c, q, v, tilt=lean, **o)
-        draw((x,y,z), bed, T['fat']*ran(.75,1), uneven=.12, soft=2.); draw((x,y,z), r, k, uneven=ran(.02,.08)); draw((x-s*ran(4,12),y,z-ran(-2,6)), tuple(ran(.25,.5)*q for q in r), T['fat']*ran(.5,1), uneven=.25, soft=3.)
+        draw((x,y,z), bed, T['fat']*ran(.75,1), uneven=.12, soft=2.); draw((x,y,z), r, value, uneven=ran(.02,.08)); draw((x-s*ran(4,12),y,z-ran(-2,6)), tuple(ran(.25,.5)*q for q in r), T['fat']*ran(.5,1), uneven=.25, soft=3.)
 
 def _mesenteric(p, rng):
     "Mesenteric artery and vein: from in front of L1 down and away from the spine"

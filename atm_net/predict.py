@@ -19,7 +19,7 @@ from .anatomy import LUMBAR, InputError, Scheme, convert, get_anatomy, some
 from .show import command, overlay, progress, save_figure, legend, write_json
 from .volumes import Volume, check_image, check_pair, is_volume, list_volumes, read_labels, read_volume, volume_stem, write_labels
 from .data import Cache, Grid, crop_oracle, normalise, open_cohort, prepare, spider_values
-from .prompts import atpg, guess_scheme, holistic, present_structures, report_prompt, report_text, reword, slice_part, slice_position, support, supported_levels, SUPPORT, unrecognised, user_prompt, volume_prompts
+from .prompts import atpg, guess_scheme, holistic, present_structures, report_prompt, report_text, reword, slice_parts, slice_position, support, supported_levels, SUPPORT, unrecognised, user_prompt, volume_prompts
 
 # %% ../nbs/12_predict.ipynb #c006
 def pad32(
@@ -265,7 +265,7 @@ def own_part(
     "Each slice's part of words that speak of the volume, by a first pass that reads all of them (ours)"
     told = {n for p in prompts for n in p.structures}
     if not told: return prompts
-    seen = predictor.grid_labels(images, prompts, step and step(told)); return [slice_part(p, present_structures(z, predictor.scheme), predictor.anatomy) for p,z in zip(prompts, seen)]
+    return slice_parts(prompts, predictor.grid_labels(images, prompts, step and step(told)), predictor.scheme, predictor.anatomy)
 
 def words_for(
     self:Predictor, images:np.ndarray, # (s, h, w) a whole volume on the grid, 0..1: `self` must see all of it to vote

@@ -6,9 +6,10 @@
 __all__ = ['SOURCES', 'POSITIONS', 'MIN_PIXELS', 'SAY', 'SUPPORT', 'FINDINGS', 'Prompt', 'phrase', 'join_words', 'slice_position',
            'holistic', 'class_prompt', 'ClassPrompt', 'class_facts', 'class_prompts', 'present_structures', 'atpg',
            'Mention', 'find_levels', 'negated_spans', 'parse_prompt', 'parse_class_prompt', 'support', 'best_run',
-           'supported_levels', 'vote_levels', 'slice_part', 'volume_prompts', 'shift_levels', 'drop_words', 'Finding',
-           'Hit', 'read_report', 'report_levels', 'say_findings', 'report_prompt', 'read_gradings', 'check_prompt',
-           'user_prompt', 'reword', 'unrecognised', 'guess_scheme', 'report_text', 'atm_prompt']
+           'supported_levels', 'vote_levels', 'slice_part', 'slice_parts', 'volume_prompts', 'shift_levels',
+           'drop_words', 'Finding', 'Hit', 'read_report', 'report_levels', 'say_findings', 'report_prompt',
+           'read_gradings', 'check_prompt', 'user_prompt', 'reword', 'unrecognised', 'guess_scheme', 'report_text',
+           'atm_prompt']
 
 # %% ../nbs/05_prompts.ipynb #c004
 import csv, re, sys
@@ -415,6 +416,13 @@ def slice_part(
     p = holistic(names, min(prompt.option, 3) if names else 1, prompt.position, prompt.complete, anatomy, prompt.source); there = tuple(f for f in prompt.findings if f.level is None or f.level in names)
     return replace(p, option=4, text=p.text+say_findings(there, anatomy), findings=there) if there else p
 
+def slice_parts(
+    prompts, labels, scheme, # one prompt per slice; (n, h, w) channels of a first prediction
+    anatomy=LUMBAR,
+)->list: # one `Prompt` per slice
+    "Each slice's own part of what is said of the volume (ours)"
+    return [slice_part(p, present_structures(l, scheme), anatomy) for p,l in zip(prompts, labels)]
+
 def volume_prompts(
     names, n:int,         # structures in view in the volume; n slices
     option:int=3, complete:bool=True, # False: at least these
@@ -423,7 +431,7 @@ def volume_prompts(
 )->list: # one `Prompt` per slice
     "The holistic prompts of a volume whose structures are known (ours)"
     said = [holistic(names, option if names else 1, slice_position(k, n), complete, anatomy, source) for k in range(n)]
-    return said if labels is None else [slice_part(p, present_structures(l, scheme), anatomy) for p,l in zip(said, labels)]
+    return said if labels is None else slice_parts(said, labels, scheme, anatomy)
 
 # %% ../nbs/05_prompts.ipynb #c053
 def shift_levels(
