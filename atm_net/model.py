@@ -67,24 +67,26 @@ class ATMNet(SwinUNETR):
 
     def features(self,
         x:Tensor,         # (b, 1, h, w)
-        g:Tensor=None,    # (b, l, d) token states of the holistic prompt
+        g:Tensor=None,    # (b, l, d) token states of the holistic prompt; (r*b, l, d): r readings of all images, one after the other
         mask:Tensor=None, # (b, l) bool; uint8 places with code 'order'
         text=True,        # False skips HASF on purpose
         need_weights=False,
         which:Tensor=None,# (b,) int: `g` and `mask` are p prompts, this is the one that each image reads; None: its own
-    )->tuple[Tensor,list]: # (b, feature_size, h, w); share of each word (b, l, h', w') per stage, deepest first
-        "Decoder features before the last 1x1 convolution"
+    )->tuple[Tensor,list]: # (r*b, feature_size, h, w); share of each word (r*b, l, h', w') per stage, deepest first
+        "Decoder features before the last 1x1 convolution; text enters in the decoder alone, so the encoder sees each image once"
         self._check_input_size(x.shape[2:])
         if text and self.hasf is not None and g is None: raise InputError('this model reads text: give it the features of a prompt, or say text=False')
         s = self.swinViT(x, self.normalize)
         skips = [s[3], self.encoder4(s[2]), self.encoder3(s[1]), self.encoder2(s[0]), self.encoder1(x)]
         y,words = self.encoder10(s[4]),[]
+        r = len(g)//len(x) if text and self.hasf is not None and which is None else 1
+        if r>1: y,*skips = (t.repeat(r,1,1,1) for t in (y,*skips))
         for i,(up,skip) in enumerate(zip(self._ups, skips)):
             if text and self.hasf is not None: y,w = self.hasf[i](y, g, mask, need_weights, which); words.append(w)
             y = getattr(self,up)(y, skip)
         return y,words
 
-    def forward(self, x, g=None, mask=None, text=True, which=None)->Tensor: # (b, k, h, w) logits
+    def forward(self, x, g=None, mask=None, text=True, which=None)->Tensor: # (r*b, k, h, w) logits
         "Logits; the softmax of Eq. 3 is taken in the loss and in prediction"
         return self.out(self.features(x, g, mask, text, which=which)[0])
 

@@ -74,7 +74,7 @@ class Config:
 PRESETS = dict(
     paper=Config(),
     tiny=Config(preset='tiny', encoder='spine_bert_tiny', feature_size=12, length=128, heads=(4,4,4,2,1), attention='pooled', tokens='words', code='order', swin='v2', lambda_2=.02, alpha=0., gain=0., steps=400,
-                lr=1e-3, lr_min=1e-5, warmup=20, prior=True, windows=(96,128,128,160,160), p_generic=.5, p_wrong=.1))
+                lr=1e-3, lr_min=1e-5, warmup=20, prior=True, windows=(96,128,128,160,160), paired=True, p_generic=0., p_wrong=.1))
 
 def sources(cfg:Config)->dict: # field -> 'paper', 'assumed' or 'ours'
     "Where each value comes from; a value that departs from the paper's is ours"
@@ -177,9 +177,9 @@ def present_classes(
 # %% ../nbs/14_train.ipynb #c015
 def logits_and_contrast(
     net, x,       # (b, 1, h, w)
-    g,            # [features, mask] of the prompts, or [] without text
+    g,            # [features, mask] of the prompts of one or of r readings, or [] without text
     classes=None, # (features, present, known) for CCAE, or None
-)->tuple: # (b, k, h, w) logits; contrast () or None
+)->tuple: # (r*b, k, h, w) logits; contrast () or None
     "All that carries gradient in one call, as DDP asks (parameters used behind its back would be counted as unused)"
     logits = net(x, *g) if g or getattr(net,'hasf',None) is None else net(x, text=False)
     return logits, None if classes is None else net.ccae(logits.softmax(1), *classes)
@@ -196,10 +196,11 @@ def step_loss(
     "Eq. 8 for a batch"
     import torch
     from atm_net.losses import dice_focal, total_loss
-    if cfg.paired and text and cfg.hasf: batch = [*batch, *(i|dict(generic=True) for i in batch)]
-    x = torch.stack([i['image'] for i in batch]).to(device); y = torch.stack([i['label'] for i in batch]).to(device)
+    x = torch.stack([i['image'] for i in batch]).to(device); reads = text and cfg.hasf and words is not None
+    if cfg.paired and reads: batch = [*batch, *(i|dict(generic=True) for i in batch)]    # two readings of the same images
+    y = torch.stack([i['label'] for i in batch]).to(device)
     known = torch.stack([i['annotated'] for i in batch]).to(device); every = bool(known.all())
-    g = [t.to(device) for t in words.holistic(batch)] if text and cfg.hasf and words is not None else []; classes = None
+    g = [t.to(device) for t in words.holistic(batch)] if reads else []; classes = None
     if text and cfg.ccae and words is not None:
         present = present_classes(y.cpu(), known.shape[1]); classes = (words.class_features(present).to(device), present.to(device)&known, known)
     with autocast(cfg.amp, device): logits,con = model(x, g, classes)

@@ -10,17 +10,18 @@ os.environ.setdefault('HF_HUB_OFFLINE', '1')
 from dataclasses import replace
 from pathlib import Path
 
-OLD = dict(swin='v1', lambda_2=.2)                        # of all recipes before Swin UNETR-V2
+ONCE = dict(paired=False, p_generic=.5)                   # each image read once, half of them with words
+OLD = ONCE | dict(swin='v1', lambda_2=.2)                 # of all recipes before Swin UNETR-V2
 STAGED = OLD | dict(plain=.2, p_generic=.25)
 MIXED = STAGED | dict(tokens='mixed', code='2d')
 RECIPES = { # name -> fields of `Config`
     'plain': dict(network='swin_unetr', hasf=False, ccae=False),
-    'tiny': {}, # words + order, one stage, half of the prompts generic, Swin UNETR-V2, light contrast
-    'tiny, no CCAE': dict(ccae=False),
-    'tiny, generic .7': dict(p_generic=.7, p_incomplete=.15, p_wrong=.05),
-    'tiny, read twice': dict(paired=True, p_generic=0.),
+    'tiny': {}, # words + order, one stage, each image read twice, Swin UNETR-V2, light contrast
+    'tiny, read once': ONCE,
+    'tiny, read once, no CCAE': ONCE | dict(ccae=False),
+    'tiny, read once, generic .7': ONCE | dict(p_generic=.7, p_incomplete=.15, p_wrong=.05),
     'plain, v1': dict(network='swin_unetr', hasf=False, ccae=False, swin='v1'),
-    'tiny, v1': OLD,
+    'tiny, read once, v1': OLD,
     'mixed': MIXED,
     'mixed, one stage': MIXED | dict(plain=0.),
     'mixed, half plain': MIXED | dict(plain=.5),
