@@ -21,7 +21,7 @@ def pair(batch, side, k=21):
     from monai.losses import DiceFocalLoss
     from monai.networks.nets import SwinUNETR
     from atm_net.losses import dice_focal, total_loss
-    ours,peer,d = build('HASF, pooled, and CCAE', k),SwinUNETR(1, k, feature_size=12, spatial_dims=2, use_v2=True),batch_of(batch, side, k); loss = DiceFocalLoss(to_onehot_y=True, softmax=True); x,y,words = d['x'],d['y'],(d['g'],d['mask'])
+    ours,peer,d = build('HASF, pooled, and CCAE', k),SwinUNETR(1, k, feature_size=12, spatial_dims=2, use_v2=True),batch_of(batch, side, k=k); loss = DiceFocalLoss(to_onehot_y=True, softmax=True); x,y,words = d['x'],d['y'],(d['g'],d['mask'])
     def own():
         z = ours(x, *words)
         return total_loss(dice_focal(z, y), ours.ccae(z.softmax(1), d['classes'], d['here']))

@@ -1,13 +1,16 @@
 """What the text costs: ATM-Net against plain Swin UNETR of the same width and version, both measured in this run. `python benchmarks/speed.py [--sides 96,128] [--out FILE] [--profile]`
 
 Rivals take turns; ratios are medians over repeats of (ours / plain) in the same turn. In training each image has a
-sentence of its own; in inference they share one, as slices of a volume do, and its keys and values are made once. Peak memory: the highest resident size of a process
+sentence of its own (two with 'two readings', as preset tiny does); in inference they share one, as slices of a volume do, and its keys and values are made once. Peak memory: the highest resident size of a process
 that does nothing but these steps, minus its size before them. FLOPs: of one forward pass, by torch.utils.flop_counter."""
 import argparse, json, os, statistics, subprocess, sys, time
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
 NETS = {'plain': dict(hasf=False, ccae=False), 'HASF, pooled': dict(ccae=False), 'HASF, pooled, and CCAE': {}, 'HASF, exact': dict(ccae=False, attention='exact'),
-        'HASF, pooled, mixed keys': dict(ccae=False, tokens='mixed', code='2d')}
+        'HASF, pooled, mixed keys': dict(ccae=False, tokens='mixed', code='2d'), 'HASF, pooled, and CCAE, two readings': {}}
+
+
+def readings(name): return 2 if 'two readings' in name else 1 # of each image in a training step; preset tiny: 2
 
 
 def build(name, k=21):
@@ -18,11 +21,12 @@ def build(name, k=21):
     return ATMNet(k, tiny.feature_size, **(dict(length=tiny.length, n_tokens=tiny.n_tokens, heads=tiny.heads, attention=tiny.attention, pool=tiny.pool, tokens=tiny.tokens, code=tiny.code, use_v2=tiny.swin=='v2') | NETS[name]))
 
 
-def batch_of(batch, side, k=21):
+def batch_of(batch, side, r=1, k=21):
+    "`batch` images, and sentences, masks and classes for `r` readings of all of them"
     import torch
-    g = torch.Generator().manual_seed(0); mask = torch.zeros(batch, 128, dtype=torch.uint8); mask[:, :90] = 1+torch.arange(90)%18 # words of 17 structures and of none: 90 of 128 places
-    return dict(x=torch.rand(batch, 1, side, side, generator=g), y=torch.randint(0, k, (batch, side, side), generator=g), g=torch.randn(batch, 128, 128, generator=g), mask=mask,
-                classes=torch.randn(batch, k, 128, generator=g), here=torch.ones(batch, k, dtype=torch.bool))
+    g = torch.Generator().manual_seed(0); n = r*batch; mask = torch.zeros(n, 128, dtype=torch.uint8); mask[:, :90] = 1+torch.arange(90)%18 # words of 17 structures and of none: 90 of 128 places
+    return dict(x=torch.rand(batch, 1, side, side, generator=g), y=torch.randint(0, k, (n, side, side), generator=g), g=torch.randn(n, 128, 128, generator=g), mask=mask,
+                classes=torch.randn(n, k, 128, generator=g), here=torch.ones(n, k, dtype=torch.bool))
 
 
 def training(net, d):
@@ -64,8 +68,8 @@ def peak(name, side, batch, what):
     "MB, in a process of its own"
     code = f'''
 import sys, resource; sys.path.insert(0, {os.path.dirname(__file__)!r}); import speed, torch
-torch.set_num_threads({THREADS}); d = speed.batch_of(2, 64); speed.{what}(speed.build({name!r}), d)()
-net, d = speed.build({name!r}), speed.batch_of({batch}, {side}); now = lambda: int(open('/proc/self/statm').read().split()[1])*resource.getpagesize()/2**20
+torch.set_num_threads({THREADS}); r = {readings(name)}; d = speed.batch_of(2, 64, r); speed.{what}(speed.build({name!r}), d)()
+net, d = speed.build({name!r}), speed.batch_of({batch}, {side}, r); now = lambda: int(open('/proc/self/statm').read().split()[1])*resource.getpagesize()/2**20
 was = now(); speed.{what}(net, d)(); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024-was)'''
     r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     return float(r.stdout) if r.returncode == 0 else None
@@ -76,10 +80,10 @@ THREADS = int(os.environ.get('OMP_NUM_THREADS', 2))
 
 def measure(side, batch, names, repeats):
     import torch
-    torch.set_num_threads(THREADS); d = batch_of(batch, side); nets = {n: build(n) for n in names}; rows = []
-    with torch.no_grad(): fl = {n: flops(m, d) for n, m in nets.items()}
+    torch.set_num_threads(THREADS); ds = {n: batch_of(batch, side, readings(n)) for n in names}; nets = {n: build(n) for n in names}; rows = []
+    with torch.no_grad(): fl = {n: flops(m, ds[n]) for n, m in nets.items()}
     for what, make in (('training', training), ('inference', inference)):
-        s = dict(zip(names, rivals([make(nets[n], d) for n in names], repeats))); mem = {n: peak(n, side, batch, what) for n in names}
+        s = dict(zip(names, rivals([make(nets[n], ds[n]) for n in names], repeats))); mem = {n: peak(n, side, batch, what) for n in names}
         for n in names:
             ratios = sorted(a/b for a, b in zip(s[n], s['plain']))
             rows.append(dict(side=side, batch=batch, what=what, network=n, seconds=statistics.median(s[n]), ratio=statistics.median(ratios), low=ratios[0], high=ratios[-1], peak_mb=mem[n],
