@@ -84,9 +84,12 @@ def like(meta:dict)->Config:
     return replace(PRESETS['tiny'], feature_size=meta['feature_size'], **given)
 
 def cohort_of(out:Path, patients:int, seed:int, grid)->Cache:
-    "A synthetic cohort and its cache in `out`, made once"
+    "A synthetic cohort and its cache in `out`, made once; taken up where it broke off"
     from atm_net.phantom import write_cohort
-    if not (out/'cache'/'manifest.json').exists(): write_cohort(out/'phantoms', 'folder', patients=patients, seed=seed); prepare(open_cohort(out/'phantoms'), out/'cache', grid, seed=seed)
+    mark = out/'phantoms'/'phantom.json'
+    if (out/'cache'/'manifest.json').exists(): return Cache(out/'cache')
+    if not (mark.exists() and read_json(mark)['finished']): write_cohort(out/'phantoms', 'folder', patients=patients, seed=seed)
+    prepare(open_cohort(out/'phantoms'), out/'cache', grid, seed=seed)
     return Cache(out/'cache')
 
 def stages(out:Path, p:Predictor, patients:int, seed:int, cfg:Config):

@@ -20,7 +20,7 @@ class Stage:
     "One sitting of the training"
     patients:int=200   # of its own cohort of phantoms
     seed:int=0         # of cohort, order and prompt dropout
-    steps:int=2000     # of 8 images
+    steps:int=1500     # of 8 images
     lr:float=PRESETS['tiny'].lr; lr_min:float=PRESETS['tiny'].lr_min
     windows:tuple=(96,96,128,160) # px of 2 mm, one drawn for each step
     paired:bool=True   # each image is read twice, without words and with its own; False: half of the images have words
