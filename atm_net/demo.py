@@ -125,7 +125,7 @@ def atm_demo(
     if steps<1: raise InputError(f'--steps {steps}: must be positive')
     t = time.time(); out = Path(out); p = load_predictor()
     print('demo: with its defaults 10 to 20 minutes on two cores', flush=True)
-    if seed==p.meta.get('phantoms',{}).get('seed'): raise InputError(f'--seed {seed}: the shipped model was trained on the phantoms of this seed: take another')
+    if seed in {p.meta.get('phantoms',{}).get('seed'), *p.meta.get('recipe',{}).get('seeds',())}: raise InputError(f'--seed {seed}: the shipped model was trained on the phantoms of this seed: take another')
     cfg = replace(like(p.meta), steps=steps, lr=3e-4, warmup=min(20,steps//10), val_cases=2, seed=seed)
     open_demo(out, dict(patients=patients, steps=steps, seed=seed, weights=weights_id()['sha256'], config=json.loads(json.dumps(asdict(cfg)))))
     cache,entries = stages(out, p, patients, seed, cfg)

@@ -543,9 +543,10 @@ def evaluate_into(
 )->tuple[Path,str]: # the folder; the tables as Markdown
     "Score runs side by side under several sources of words and write the tables; raises `InputError`"
     from atm_net.predict import load_predictor, weights_id
+    if column and grid=='cache': raise InputError('--column names whole volumes on the pixels of the source: leave it out, or use --grid source')
     asked = parse_protocols(protocols); named = run_names(runs); c = Cache(cache)
     first = next(iter(named.values())); out = Path(out) if out else (first if first.is_dir() else first.parent)/'evaluation'
     predictors = {n:load_predictor(r, device, encoder, column) for n,r in named.items()}; entries,notes = evaluate_runs(c, predictors, asked, split, grid)
     weights = {n:weights_id(named[n])|{k:p.meta[k] for k in ('network','preset','steps','seed','encoder','crop') if p.meta.get(k) is not None} for n,p in predictors.items()}
-    info = f"{len(entries[0].scored)} volumes of part '{split}', scored on the {'pixels of the source' if grid=='source' else 'grid of the cache'}, {'one name for each structure of a volume' if column and grid=='source' else 'every pixel by itself'}, labels {c.scheme.name}"+''.join(f'; {x}' for x in notes)
+    info = f"{len(entries[0].scored)} volumes of part '{split}', scored on the {'pixels of the source' if grid=='source' else 'grid of the cache'}, {'one name for each structure of a volume' if column else 'every pixel by itself'}, labels {c.scheme.name}"+''.join(f'; {x}' for x in notes)
     return out, write_evaluation(entries, out, c.scheme, info, seed, paper_data(c), split=split, grid=grid, column=column, cache=str(cache), runs={k:str(v) for k,v in named.items()}, notes=notes, weights=weights, configs={n:k for n,r in named.items() if (k := run_config(r))}, versions=library_versions(), phantom=(Path(c.manifest['root'])/'phantom.json').exists())

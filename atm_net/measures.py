@@ -130,14 +130,14 @@ def fit_frame(
     if mask.sum()<12: return None
     centre = np.argwhere(mask).mean(0)*spacing; p = pixel_corners(mask, spacing)
     half = np.linalg.norm(p-centre, axis=1).max()+2; tilt = rectangle_tilt(mask, spacing, expect)
-    for _ in range(3):
+    for left in (2,1,0): # turns that may follow
         seen = _profile(straighten(mask, spacing, centre, tilt, half))
         if seen is None: return None
         u,top,bottom,span = seen; mid = _between(u, span, .15, .85)
         if mid.sum()<3: return None
         sup,inf = (np.polyfit(u[mid], x[mid], 1)[::-1] for x in (top,bottom))
         turn = np.degrees(np.arctan(sup[1])+np.arctan(inf[1]))/2
-        if abs(turn)<.05: break
+        if abs(turn)<.05 or not left: break     # lines and tilt belong to one view
         tilt += turn
     at = [_between(u, span, *w) for w in _windows]
     if abs(tilt-expect)>60 or not all(w.any() for w in at): return None

@@ -253,10 +253,11 @@ def build_network(
 )->nn.Module:
     "A network by name; raises `InputError` for an unknown one"
     if name not in NETWORKS: raise InputError(f"network '{name}' is unknown{suggest(name,NETWORKS)} (known: {', '.join(NETWORKS)})")
+    takes = dict(atm_net=tuple(inspect.signature(ATMNet).parameters), spineparsenet=('edges',), swin_unetr=('use_v2',)).get(name, ())
+    if odd := [k for k in kwargs if k not in takes]: raise InputError(f"network '{name}' takes no {', '.join(odd)}")
     if name=='atm_net': return ATMNet(out_channels, feature_size, **kwargs)
-    if name=='spineparsenet' and set(kwargs)<={'edges'}: return SpineParseNet(out_channels, feature_size, **kwargs)
-    if name=='swin_unetr' and set(kwargs)<={'use_v2'}: return ATMNet(out_channels, feature_size, hasf=False, ccae=False, **kwargs)
-    if kwargs: raise InputError(f"network '{name}' takes no {', '.join(kwargs)}")
+    if name=='spineparsenet': return SpineParseNet(out_channels, feature_size, **kwargs)
+    if name=='swin_unetr': return ATMNet(out_channels, feature_size, hasf=False, ccae=False, **kwargs)
     return _baselines()[name](out_channels, feature_size)
 
 def reads_text(model)->bool: return getattr(model, 'hasf', None) is not None

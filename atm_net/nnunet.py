@@ -107,7 +107,7 @@ def nnunet_scores(
         pred = read_labels(f).data
         if pred.shape!=truth.shape or pred.max()>=cache.scheme.channels: raise InputError(f'{f}: {pred.shape} with labels up to {pred.max()} is no mask of {truth.shape} with {cache.scheme.channels} channels')
         scored[c] = score(pred, truth, vol.spacing, cache.scheme, row['annotated'], cache.anatomy, row['patient'])
-    return scores_dict(scored, cache.scheme, run='nnU-Net v2', protocol='none', crop='fov', split=mark['split'], grid='source', cache=mark['cache'], nnunet=mark.get('asked'), parameters=mark.get('parameters'))
+    return scores_dict(scored, cache.scheme, run='nnU-Net v2', protocol='none', crop='fov', split=mark['split'], grid='source', cache=mark['cache'], nnunet=mark.get('asked'))
 
 # %% ../nbs/21_nnunet.ipynb #c015
 @command

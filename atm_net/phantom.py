@@ -34,6 +34,7 @@ S4 16.0 13.5 26.0 2.0 16 6 0|S5 14.0 11.0 22.0 2.0 -10 5 -4'''
 MORPHOMETRY = {r.split()[0]:tuple(map(float, r.split()[1:])) for l in _rows.splitlines() for r in l.split('|')} # level -> height, depth, width, disc below, tilt, canal depth, wedge
 LEVELS = tuple(MORPHOMETRY)                                  # T1 .. S5, head to feet
 _L,_TABLE = {n:i for i,n in enumerate(LEVELS)},np.array(list(MORPHOMETRY.values())) # (22, 7)
+_SPOTS = _L|{f'{a}/{b}':_L[a] for a,b in zip(LEVELS,LEVELS[1:])}|{'L5/S':_L['L5']}    # a disc goes by the level above it
 
 # %% ../nbs/03_phantom.ipynb #c011
 def channel_of(
@@ -247,15 +248,15 @@ def _look_at(spec, levels, rng):
 
 def with_findings(
     spec:PhantomSpec,
-    **findings, # field of `PhantomSpec` that has a value for each level -> {'L4': value}; a disc is named by its upper level, or 'L4/L5'
+    **findings, # field of `PhantomSpec` that has a value for each level -> {'L4': value}; a disc is named by its upper level, or as in 'L4/L5'
 )->PhantomSpec:
     "The same subject with changes at single levels: `with_findings(spec, herniations={'L4/L5': 6}, crushes={'L1': .4})`; raises `InputError`"
     new = {}
     for field,at in findings.items():
         now = getattr(spec, field, None)
         if not (isinstance(now, tuple) and len(now)==len(LEVELS)): raise InputError(f"finding '{field}' unknown: use one of {', '.join(k for k,v in asdict(spec).items() if isinstance(v, tuple) and len(v)==len(LEVELS))}")
-        if bad := [n for n in at if n.split('/')[0] not in _L]: raise InputError(f"{field}: level '{bad[0]}' unknown: use one of {', '.join(LEVELS)}")
-        new[field] = tuple(at.get(n, at.get(f'{n}/{LEVELS[i+1]}' if i+1<len(LEVELS) else n, v)) for i,(n,v) in enumerate(zip(LEVELS, now)))
+        if bad := [n for n in at if n not in _SPOTS]: raise InputError(f"{field}: level '{bad[0]}' unknown: use one of {', '.join(LEVELS)}, or a disc such as 'L4/L5'")
+        got = {_SPOTS[n]:v for n,v in at.items()}; new[field] = tuple(got.get(i,v) for i,v in enumerate(now))
     return replace(spec, **new)
 
 # %% ../nbs/03_phantom.ipynb #c028

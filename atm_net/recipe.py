@@ -63,7 +63,7 @@ def run_stage(
     if done.is_file(): print(f'{done}: finished already', file=sys.stderr); return done
     start = start_of(k, out, init); cache = cohort_of(home, s.patients, s.seed, Grid(2.)); drawn = time.time()
     train(cache, home/'run', stage_config(s), resume=(home/'run'/'config.json').exists(), init=start, again='repeat the command to go on', **kwargs)
-    pack(home/'run', home/'packed.safetensors', last=True, recipe=dict(stage=k, of=len(stages), **asdict(s))); factor = weigh_background(home/'packed.safetensors', done, cache, cache.cases('val'))
+    pack(home/'run', home/'packed.safetensors', last=True, recipe=dict(stage=k, of=len(stages), seeds=[s.seed for s in stages[:k]], **asdict(s))); factor = weigh_background(home/'packed.safetensors', done, cache, cache.cases('val'))
     print(f'{done}: stage {k} of {len(stages)}, {(drawn-began)/60:.0f} min for the phantoms, {(time.time()-drawn)/60:.0f} min of training; the background counts {factor:g} times', file=sys.stderr); return done
 
 # %% ../nbs/23_recipe.ipynb #b0k2

@@ -220,14 +220,14 @@ def thumbnail(
     return out.astype(np.uint8)
 
 # %% ../nbs/01_show.ipynb #c024
-def read_rows(path)->list: # of dicts; numbers as float, '' as None
-    "Rows of a CSV"
+def read_rows(path)->list: # of dicts; numbers as float, '' and what is missing from a row that was cut short as None
+    "Rows of a CSV; raises `InputError`"
     def num(v):
         try: return float(v)
         except ValueError: return v
     try:
-        with open(path, newline='', encoding='utf-8') as f: return [{k:None if v=='' else num(v) for k,v in r.items()} for r in csv.DictReader(f)]
-    except OSError as e: raise InputError(f'{path}: cannot be read ({e.strerror})') from e
+        with open(path, newline='', encoding='utf-8') as f: return [{k:None if v in (None,'') else num(v) for k,v in r.items() if k is not None} for r in csv.DictReader(f)]
+    except (OSError, UnicodeDecodeError, csv.Error) as e: raise InputError(f"{path}: cannot be read ({getattr(e,'strerror',None) or e})") from e
 
 HUES = ('#0072B2','#E69F00','#009E73','#CC79A7','#D55E00','#56B4E9','#7A7A7A','#4B2E83') # told apart by colour-blind readers (Okabe and Ito 2008, two added)
 
@@ -289,7 +289,7 @@ def legend_html(
     return '<p>'+' '.join(f'<span style="white-space:nowrap"><span style="color:{anatomy[n].color}">&#9632;</span> {html.escape(n)}</span>' for n in anatomy.order(scheme.names if present is None else present))+'</p>'
 
 def cell(v)->str:
-    "A value as a table shows it: 3 decimals, an em dash for None"
+    "A value as a table shows it: 3 decimals, an en dash for None and NaN"
     if v is None or (isinstance(v, float) and math.isnan(v)): return '–'
     return f'{v:.3f}' if isinstance(v, float) else str(v)
 

@@ -227,7 +227,7 @@ def read_volume(
 
 def read_labels(
     path, # .mha, .nii or .nii.gz
-)->Volume: # smallest integer type that holds the file's values
+)->Volume: # uint8, int16 or int64, the first that holds the file's values
     "Read a mask as file values; raises `InputError` when they are not whole numbers"
     v = _volume(path)
     if v.data.size and not np.isfinite(v.data).all() or (v.data!=np.round(v.data)).any():
