@@ -75,14 +75,15 @@ class ATMNet(SwinUNETR):
     )->tuple[Tensor,list]: # (r*b, feature_size, h, w); share of each word (r*b, l, h', w') per stage, deepest first
         "Decoder features before the last 1x1 convolution; text enters in the decoder alone, so the encoder sees each image once"
         self._check_input_size(x.shape[2:])
-        if text and self.hasf is not None and g is None: raise InputError('this model reads text: give it the features of a prompt, or say text=False')
+        reads = text and self.hasf is not None
+        if reads and g is None: raise InputError('this model reads text: give it the features of a prompt, or say text=False')
         s = self.swinViT(x, self.normalize)
         skips = [s[3], self.encoder4(s[2]), self.encoder3(s[1]), self.encoder2(s[0]), self.encoder1(x)]
         y,words = self.encoder10(s[4]),[]
-        r = len(g)//len(x) if text and self.hasf is not None and which is None else 1
+        r = len(g)//len(x) if reads and which is None else 1
         if r>1: y,*skips = (t.repeat(r,1,1,1) for t in (y,*skips))
         for i,(up,skip) in enumerate(zip(self._ups, skips)):
-            if text and self.hasf is not None: y,w = self.hasf[i](y, g, mask, need_weights, which); words.append(w)
+            if reads: y,w = self.hasf[i](y, g, mask, need_weights, which); words.append(w)
             y = getattr(self,up)(y, skip)
         return y,words
 
