@@ -64,7 +64,8 @@ class Config:
     prior:bool = hp(False, 'ours')         # start with the last bias at the frequency of the classes
     plain:float = hp(0., 'ours')           # share of the steps before text and contrast are added
     windows:tuple = hp((384,), 'paper')    # sides of the random windows, px
-    paired:bool = hp(False, 'ours')        # each image is read twice in its step: without words, and with its own
+    paired:bool = hp(False, 'ours')        # each image is read twice in its step: with its own words, and without words
+    w_generic:float = hp(.5, 'ours')       # weight of the reading without words in the loss of both
     p_generic:float = hp(.15, 'ours')      # prompt dropout
     p_incomplete:float = hp(.25, 'ours')
     p_wrong:float = hp(.05, 'ours')
@@ -74,7 +75,7 @@ class Config:
 PRESETS = dict(
     paper=Config(),
     tiny=Config(preset='tiny', encoder='spine_bert_tiny', feature_size=12, length=128, heads=(4,4,4,2,1), attention='pooled', tokens='words', code='order', swin='v2', lambda_2=.02, alpha=0., gain=0., steps=400,
-                lr=1e-3, lr_min=1e-5, warmup=20, prior=True, windows=(96,128,128,160,160), paired=True, p_generic=0., p_wrong=.1))
+                lr=1e-3, lr_min=1e-5, warmup=20, prior=True, windows=(96,128,128,160,160), paired=True, w_generic=.75, p_generic=0., p_wrong=.1))
 
 def sources(cfg:Config)->dict: # field -> 'paper', 'assumed' or 'ours'
     "Where each value comes from; a value that departs from the paper's is ours"
@@ -103,6 +104,7 @@ def window_sides(text:str)->tuple: # px
 
 def check_config(cfg:Config):
     "Refuse numbers that cannot work; raises `InputError`"
+    if not 0<=cfg.w_generic<=1: raise InputError(f'w_generic {cfg.w_generic} is not between 0 and 1')
     if cfg.lr<cfg.lr_min: raise InputError(f'--lr {cfg.lr:g} is below {cfg.lr_min:g}, where the cosine of preset {cfg.preset} ends')
     if cfg.steps<1 or cfg.batch<1: raise InputError(f'--steps {cfg.steps} and --batch {cfg.batch} must be positive')
     if cfg.focal not in ('softmax','sigmoid'): raise InputError(f"--focal '{cfg.focal}' is unknown: use softmax or sigmoid")
@@ -197,16 +199,16 @@ def step_loss(
     import torch
     from atm_net.losses import dice_focal, total_loss
     x = torch.stack([i['image'] for i in batch]).to(device); reads = text and cfg.hasf and words is not None
-    if cfg.paired and reads: batch = [*batch, *(i|dict(generic=True) for i in batch)]    # two readings of the same images
-    y = torch.stack([i['label'] for i in batch]).to(device)
-    known = torch.stack([i['annotated'] for i in batch]).to(device); every = bool(known.all())
+    y = torch.stack([i['label'] for i in batch]).to(device); known = torch.stack([i['annotated'] for i in batch]).to(device); every = bool(known.all())
+    weigh = (1-cfg.w_generic,cfg.w_generic) if cfg.paired and reads else (1.,)    # of the readings of the same images
+    if len(weigh)>1: batch = [*batch, *(i|dict(generic=True) for i in batch)]
     g = [t.to(device) for t in words.holistic(batch)] if reads else []; classes = None
     if text and cfg.ccae and words is not None:
-        present = present_classes(y.cpu(), known.shape[1]); classes = (words.class_features(present).to(device), present.to(device)&known, known)
+        present = present_classes(y.cpu(), known.shape[1]); classes = tuple(t.to(device).repeat(len(weigh),*[1]*(t.ndim-1)) for t in (words.class_features(present), present&known.cpu(), known))
     with autocast(cfg.amp, device): logits,con = model(x, g, classes)
     if cfg.amp!='none': logits = logits.float()
-    seg = dice_focal(logits, y, cfg.focal, None if every else known)
-    return dict(loss=total_loss(seg, con, cfg.lambda_1, cfg.lambda_2), seg=seg.detach(), contrast=con.detach() if con is not None else None, dice=hard_dice(logits, y))
+    seg = sum(w*dice_focal(z, y, cfg.focal, None if every else known) for w,z in zip(weigh, logits.chunk(len(weigh))))
+    return dict(loss=total_loss(seg, con, cfg.lambda_1, cfg.lambda_2), seg=seg.detach(), contrast=con.detach() if con is not None else None, dice=hard_dice(logits, y.repeat(len(weigh),1,1)))
 
 def hard_dice(logits, y)->float:
     "Mean Dice of the foreground classes that the batch shows; NaN if it shows none"

@@ -16,7 +16,8 @@ STAGED = OLD | dict(plain=.2, p_generic=.25)
 MIXED = STAGED | dict(tokens='mixed', code='2d')
 RECIPES = { # name -> fields of `Config`
     'plain': dict(network='swin_unetr', hasf=False, ccae=False),
-    'tiny': {}, # words + order, one stage, each image read twice, Swin UNETR-V2, light contrast
+    'tiny': {}, # words + order, one stage, each image read twice (without words three times the weight), Swin UNETR-V2, light contrast
+    'tiny, readings alike': dict(w_generic=.5),
     'tiny, read once': ONCE,
     'tiny, read once, no CCAE': ONCE | dict(ccae=False),
     'tiny, read once, generic .7': ONCE | dict(p_generic=.7, p_incomplete=.15, p_wrong=.05),
