@@ -4,10 +4,12 @@
     atm_phantom near --view 160 --patients 40 --seed 77 && atm_prepare near near_cache
     python benchmarks/text_used.py full_cache near_cache out --recipes 'plain;tiny' --seeds 0,1,2 --steps 2000
 
-A recipe is what it changes in preset `tiny`; all train the same number of steps. Resumable; out/table.md and out/table.json hold all that is finished."""
-import argparse, os, sys
+    python benchmarks/text_used.py --table results/text_used
+
+A recipe is what it changes in preset `tiny`; all train the same number of steps. Resumable. OUT/scores.json holds what is finished, Dice by volume and structure, and is all that the second form needs; OUT/table.md says it."""
+import argparse, json, os, sys
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 
 ONCE = dict(paired=False, p_generic=.5)                   # each image read once, half of them with words
@@ -44,6 +46,18 @@ PROTOCOLS = ['generic', 'self', 'oracle', 'shuffled']
 GAPS = dict(oracle_generic=('oracle', 'generic'), generic_shuffled=('generic', 'shuffled'), self_generic=('self', 'generic'), generic_plain=('generic', 'plain'))
 
 
+def short(scores):
+    "Dice alone: {volume: {structure: Dice, or None where it is nowhere}}"
+    return {c: {n: r['dsc'] if r['dsc'] is None else round(r['dsc'], 4) for n, r in v.items()} for c, v in scores.volumes.items()}
+
+
+def long(dice, patients):
+    "`Scores` of what `short` left"
+    from atm_net.metrics import METRICS
+    from atm_net.study import Scores
+    return Scores({c: {n: dict.fromkeys(METRICS) | dict(dsc=d) for n, d in v.items()} for c, v in dice.items()}, patients, {})
+
+
 def peer(recipe): return 'plain, v1' if RECIPES[recipe].get('swin')=='v1' else 'plain'
 
 
@@ -61,10 +75,10 @@ def only(scores, cases):
 
 
 def gap(a, b):
-    "Paired difference of two columns {seed: `Scores`}: mean, low, high over patients"
+    "Paired difference of two columns {seed: `Scores`}: mean, low, high over patients, and the mean of each seed"
     from atm_net.study import compare
-    seeds = sorted(set(a) & set(b))
-    return compare(dict(b={s: b[s] for s in seeds}, a={s: a[s] for s in seeds}))['a']['difference'] if seeds else None
+    seeds = sorted(set(a) & set(b)); both = lambda ss: compare(dict(b={s: b[s] for s in ss}, a={s: a[s] for s in ss}))['a']['difference']
+    return both(seeds) | dict(by_seed=[both([s])['mean'] for s in seeds]) if seeds else None
 
 
 def table(done, cases):
@@ -82,42 +96,51 @@ def table(done, cases):
 
 def markdown(result):
     from atm_net.show import table_md
-    cell = lambda c: '–' if not c or c['mean'] is None else f"{100*c['mean']:.1f}"+(f" ± {100*c['sd']:.1f}" if c.get('sd') else '')
-    diff = lambda c: '–' if not c or c['mean'] is None else f"{100*c['mean']:+.1f} [{100*c['low']:+.1f}, {100*c['high']:+.1f}]"
-    lines = [f"{result['steps']} steps of 8 images, windows {result['windows']} px, seeds {result['seeds']}; {result['slices']} slices of {result['volumes']} volumes; mean Dice of structures by exact level, in points; intervals over patients.", '']
+    points = lambda x, sign='': f'{100*x:{sign}.1f}'
+    cell = lambda c: '–' if not c or c['mean'] is None else points(c['mean'])+(f" ± {points(c['sd'])}" if c.get('sd') else '')
+    seeds = lambda c: f" ({', '.join(points(x,'+') for x in c['by_seed'])})" if len(c['by_seed'])>1 else ''
+    diff = lambda c: '–' if not c or c['mean'] is None else f"{points(c['mean'],'+')} [{points(c['low'],'+')}, {points(c['high'],'+')}]{seeds(c)}"
+    lines = [f"{result['steps']} steps of 8 images, windows {result['windows']} px, {result['slices']} slices of {sum(map(len, result['cases'].values()))} volumes; mean Dice of structures by exact level, in points, mean ± standard deviation over seeds; differences with their 95 % interval over patients (and seed by seed).", '']
     for half, rows in result['halves'].items():
-        body = [[r, *[cell(c.get(q)) for q in ('none', *PROTOCOLS)], *[diff(c[k]) for k in GAPS]] for r, c in rows.items()]
-        lines += [f"### {half}: {len(result['cases'][half])} volumes", '', table_md(body, ('recipe', 'no text', *PROTOCOLS, 'oracle - generic', 'generic - shuffled', 'self - generic', 'generic - plain')), '']
+        body = [[r, ', '.join(result['seeds'][r]), *[cell(c.get(q)) for q in ('none', *PROTOCOLS)], *[diff(c[k]) for k in GAPS]] for r, c in rows.items()]
+        lines += [f"### {half}: {len(result['cases'][half])} volumes", '', table_md(body, ('recipe', 'seeds', 'no text', *PROTOCOLS, 'oracle - generic', 'generic - shuffled', 'self - generic', 'generic - plain'))]
     return '\n'.join(lines)
+
+
+def write_table(out):
+    "out/table.md from out/scores.json"
+    from atm_net.show import read_json, write_text
+    d = read_json(out/'scores.json'); done = {r: {s: {q: long(x, d['patients']) for q, x in run['dice'].items()} for s, run in by.items()} for r, by in d['runs'].items()}
+    text = markdown(d | dict(seeds={r: list(by) for r, by in done.items()}, halves=table(done, d['cases']))); write_text(out/'table.md', text); return text
 
 
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    a.add_argument('train'); a.add_argument('near'); a.add_argument('out', type=Path)
+    a.add_argument('folders', nargs='+', type=Path, help='TRAIN NEAR OUT: cache to train on, cache to score on, folder to write; or OUT alone with --table')
     a.add_argument('--recipes', default='plain;tiny', help=f"with semicolons: {'; '.join(RECIPES)}".replace('%', '%%')); a.add_argument('--seeds', default='0', help='with commas')
     a.add_argument('--steps', type=int, default=1500); a.add_argument('--windows', default='96', help='px, with commas'); a.add_argument('--table', action='store_true', help='train nothing, write the table of what is there')
     args = a.parse_args(); names = [n.strip() for n in args.recipes.split(';')]
     if bad := [n for n in names if n not in RECIPES]: a.error(f"unknown recipe {bad[0]!r}; known: {'; '.join(RECIPES)}")
+    if len(args.folders) != (1 if args.table else 3): a.error('give TRAIN NEAR OUT, or OUT alone with --table')
+    if args.table:
+        if not (args.folders[0]/'scores.json').is_file(): a.error(f"{args.folders[0]/'scores.json'}: nothing is finished there")
+        print(write_table(args.folders[0])); return
     from atm_net.data import Cache
-    from atm_net.show import write_json, write_text
+    from atm_net.show import read_json, write_json
     from atm_net.study import Run, run_name, score_run, study_config, Row, train_run
-    train, near = Cache(args.train), Cache(args.near); seeds, windows = [int(s) for s in args.seeds.split(',')], tuple(int(w) for w in args.windows.split(','))
-    done, cases = {}, halves(near)
-
-    def write():
-        result = dict(steps=args.steps, windows=windows, seeds=seeds, volumes=len(near.cases(None)), slices=sum(len(near.labels(c)) for c in near.cases(None)), cases=cases, halves=table(done, cases))
-        write_json(args.out/'table.json', result); write_text(args.out/'table.md', markdown(result))
-
-    for seed in seeds:
+    from atm_net.train import cache_hash
+    train, near, out = Cache(args.folders[0]), Cache(args.folders[1]), args.folders[2]; windows = [int(w) for w in args.windows.split(',')]; file = out/'scores.json'
+    head = dict(steps=args.steps, windows=windows, train=cache_hash(train), near=cache_hash(near), slices=sum(len(near.labels(c)) for c in near.cases(None)), cases=halves(near), patients={c: near.meta(c)['patient'] for c in near.cases(None)})
+    d = read_json(file) if file.is_file() else head | dict(runs={})
+    if odd := [k for k in head if d[k] != head[k]]: a.error(f"{file}: of other {odd[0]} ({str(d[odd[0]])[:40]}): choose another folder")
+    for seed in args.seeds.split(','):
         for name in names:
-            cfg = study_config(Row(name, dict(windows=windows, val_cases=2) | RECIPES[name]), 'tiny', seed, steps=args.steps)
-            run = Run(run_name(cfg), cfg, ()); folder = args.out/'runs'/run.name
-            if args.table and not (folder/'last.safetensors').exists(): continue
-            print(f'{name}, seed {seed}: {folder}', file=sys.stderr)
-            if not args.table: train_run(run, folder, train, 'cpu')
-            done.setdefault(name, {})[seed] = score_run(run, folder, near, PROTOCOLS if cfg.network == 'atm_net' else ['none'], 'all', 'cache')
-            write()
-    write(); print((args.out/'table.md').read_text(encoding='utf-8'))
+            cfg = study_config(Row(name, dict(windows=tuple(windows), val_cases=2) | RECIPES[name]), 'tiny', int(seed), steps=args.steps); config = json.loads(json.dumps(asdict(cfg)))
+            if (old := d['runs'].get(name, {}).get(seed)) and old['config'] == config: print(f'{name}, seed {seed}: finished already', file=sys.stderr); continue
+            run = Run(run_name(cfg), cfg, ()); folder = out/'runs'/run.name; print(f'{name}, seed {seed}: {folder}', file=sys.stderr); train_run(run, folder, train, 'cpu')
+            scores = score_run(run, folder, near, PROTOCOLS if cfg.network == 'atm_net' else ['none'], 'all', 'cache')
+            d['runs'].setdefault(name, {})[seed] = dict(config=config, dice={q: short(s) for q, s in scores.items()}); write_json(file, d); write_table(out)
+    print(write_table(out))
 
 
 if __name__ == '__main__': main()
