@@ -149,7 +149,12 @@ class Predictor:
 
     def grid_labels(self, images, prompts=None, step=None)->np.ndarray: # (s, h, w) uint8 on the grid
         "Labels on the grid itself"
-        return np.stack([p.argmax(0) for p in self.probs(images, prompts, step)]).astype(np.uint8)
+        return self.look(images, prompts, step)[0]
+
+    def look(self, images, prompts=None, step=None)->tuple: # (s, h, w) uint8 on the grid; 0..1
+        "Labels, and how sure they are: the mean probability of the structures found, slice by slice, a slice without any counting 0 (ours)"
+        labels,sure = zip(*((p.argmax(0),p.max(0)) for p in self.probs(images, prompts, step)))
+        return np.stack(labels).astype(np.uint8), float(np.mean([s[l>0].mean() if l.any() else 0. for l,s in zip(labels,sure)]))
 
     def source_labels(self, images, prompts, volume:Volume, box=None, step=None)->np.ndarray: # (s, h, w) uint8 on the source's pixels
         "Labels on the pixels of the source: probabilities, changed by `step` for the volume as a whole if there is one, are interpolated, then the best class is taken"
@@ -215,7 +220,7 @@ class Vote:
     "One round of `self`: what the slices voted for, and what came of it"
     names:tuple            # structures voted, top-down
     support:dict           # name -> share of the votes
-    outcome:str            # 'nothing found', 'settled' (the words are as before), 'confirmed' or 'not confirmed'
+    outcome:str            # 'nothing found', 'settled' (the words are as before), 'confirmed', 'not confirmed' (names moved) or 'less sure'
     agreement:float=None   # of the pass with the words and the one before, if there was one
 
     def __str__(self):
@@ -229,16 +234,16 @@ def self_prompts(
 )->tuple[list,list,list]: # prompts; a `Vote` for each pass that was asked; labels on the grid of the passes that count: [0] generic, [-1] under the prompts
     "Generic prompt, prediction, vote, ATPG, and the words stay if the next pass confirms them (ours)"
     a,n = predictor.anatomy,len(images); prompts = protocol_prompts('generic', n, predictor.scheme, anatomy=a); trace = []
-    seen = [predictor.grid_labels(images, prompts, step)]
+    labels,sure = predictor.look(images, prompts, step); seen = [labels]
     for _ in range(rounds-1):
         sup = support(seen[-1], predictor.scheme, anatomy=a); names = supported_levels(sup, predictor.scheme, anatomy=a); new = volume_prompts(names, n, predictor.option, anatomy=a, labels=seen[-1], scheme=predictor.scheme)
         note = lambda outcome,agree=None: trace.append(Vote(names, sup, outcome, agree))
         if not names: note('nothing found'); break
         if [str(p) for p in new]==[str(p) for p in prompts]: note('settled'); break
-        told = predictor.grid_labels(images, new, step); agree = agreement(seen[-1], told, predictor.scheme, a)
-        note('confirmed' if agree>=trust else 'not confirmed', agree)
-        if agree<trust: break
-        prompts = new; seen.append(told)
+        told,now = predictor.look(images, new, step); agree = agreement(seen[-1], told, predictor.scheme, a); outcome = 'not confirmed' if agree<trust else 'less sure' if now<sure else 'confirmed'
+        note(outcome, agree)
+        if outcome!='confirmed': break
+        prompts,sure = new,now; seen.append(told)
     return prompts,trace,seen
 
 def vote_figure(
