@@ -4,7 +4,7 @@ import pytest
 from atm_net.show import read_json
 from atm_net.study import study_markdown, verdict
 
-RESULTS = Path(__file__).parents[1]/'results'
+HOME = Path(__file__).parents[1]; RESULTS = HOME/'results'
 STUDIES = sorted(RESULTS.glob('*/study.json'))
 
 
@@ -23,3 +23,12 @@ def test_results_are_small_and_name_no_machine(f):
     "A study's numbers travel; its folders do not"
     d = read_json(f); assert not Path(d['cache']).is_absolute() and all('/' not in w for w in d['runs'])
     assert sum(p.stat().st_size for p in f.parent.rglob('*') if p.is_file()) < 2e6
+
+
+def test_the_table_of_texts_is_what_its_scores_say(tmp_path):
+    "results/text_used: the table follows from the scores that lie beside it, and its numbers are what the page of benchmarks quotes"
+    import runpy, shutil
+    shutil.copy(RESULTS/'text_used'/'scores.json', tmp_path); tools = runpy.run_path(str(HOME/'benchmarks'/'text_used.py')); text = tools['write_table'](tmp_path)
+    assert text == (RESULTS/'text_used'/'table.md').read_text(encoding='utf-8')
+    page = (HOME/'benchmarks'/'README.md').read_text(encoding='utf-8'); rows = [l for l in text.splitlines() if l.startswith(('| plain |','| tiny |'))]
+    assert len(rows) == 4 and all(l in page for l in rows)
