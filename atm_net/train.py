@@ -199,16 +199,17 @@ def step_loss(
     import torch
     from atm_net.losses import dice_focal, total_loss
     x = torch.stack([i['image'] for i in batch]).to(device); reads = text and cfg.hasf and words is not None
-    y = torch.stack([i['label'] for i in batch]).to(device); known = torch.stack([i['annotated'] for i in batch]).to(device); every = bool(known.all())
-    weigh = (1-cfg.w_generic,cfg.w_generic) if cfg.paired and reads else (1.,)    # of the readings of the same images
-    if len(weigh)>1: batch = [*batch, *(i|dict(generic=True) for i in batch)]
+    weigh = (1.,)
+    if cfg.paired and reads: batch,weigh = [*batch, *(i|dict(generic=True) for i in batch)],(1-cfg.w_generic,cfg.w_generic)    # two readings of the same images
+    y = torch.stack([i['label'] for i in batch]).to(device)
+    known = torch.stack([i['annotated'] for i in batch]).to(device); every = bool(known.all())
     g = [t.to(device) for t in words.holistic(batch)] if reads else []; classes = None
     if text and cfg.ccae and words is not None:
-        present = present_classes(y.cpu(), known.shape[1]); classes = tuple(t.to(device).repeat(len(weigh),*[1]*(t.ndim-1)) for t in (words.class_features(present), present&known.cpu(), known))
+        present = present_classes(y.cpu(), known.shape[1]); classes = (words.class_features(present).to(device), present.to(device)&known, known)
     with autocast(cfg.amp, device): logits,con = model(x, g, classes)
     if cfg.amp!='none': logits = logits.float()
-    seg = sum(w*dice_focal(z, y, cfg.focal, None if every else known) for w,z in zip(weigh, logits.chunk(len(weigh))))
-    return dict(loss=total_loss(seg, con, cfg.lambda_1, cfg.lambda_2), seg=seg.detach(), contrast=con.detach() if con is not None else None, dice=hard_dice(logits, y.repeat(len(weigh),1,1)))
+    seg = sum(w*dice_focal(z, t, cfg.focal, None if every else k) for w,z,t,k in zip(weigh, *(a.chunk(len(weigh)) for a in (logits,y,known))))
+    return dict(loss=total_loss(seg, con, cfg.lambda_1, cfg.lambda_2), seg=seg.detach(), contrast=con.detach() if con is not None else None, dice=hard_dice(logits, y))
 
 def hard_dice(logits, y)->float:
     "Mean Dice of the foreground classes that the batch shows; NaN if it shows none"
