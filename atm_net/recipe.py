@@ -22,11 +22,11 @@ class Stage:
     seed:int=0         # of cohort, order and prompt dropout
     steps:int=1500     # of 8 images
     lr:float=PRESETS['tiny'].lr; lr_min:float=PRESETS['tiny'].lr_min
-    windows:tuple=(96,96,128,160) # px of 2 mm, one drawn for each step
+    windows:tuple=(96,96,96,160) # px of 2 mm, one drawn for each step
     paired:bool=True   # each image is read twice, without words and with its own; False: half of the images have words
 
 ONCE,PEAKS = dict(steps=2500, paired=False),(1e-3,8.5e-4,7e-4,6e-4,5e-4,4.2e-4,3.5e-4,3e-4)  # stages 1 to 5 read each image once
-KINDS = 4*[ONCE|dict(windows=(96,96,96,160))]+[ONCE|dict(windows=(96,128,160,160))]+3*[{}]
+KINDS = 4*[ONCE]+[ONCE|dict(windows=(96,128,160,160))]+3*[{}]
 STAGES = tuple(Stage(seed=3001+i, lr=lr, **kind) for i,(lr,kind) in enumerate(zip(PEAKS,KINDS)))
 
 # %% ../nbs/23_recipe.ipynb #c009
