@@ -6,7 +6,7 @@
 __all__ = ['HELD_OUT', 'REPORT', 'Scan', 'open_scan', 'demo_cases', 'narrow', 'as_scans', 'run_slice', 'stage_shares',
            'word_choices', 'first_level', 'slice_dice', 'dice_change', 'change_html', 'figure_png', 'change_share',
            'renamed', 'renamed_html', 'words_changed', 'spine_columns', 'slice_figure', 'word_figure', 'SliceBrowser',
-           'Ready', 'make_ready', 'source_prompt', 'Explorer']
+           'Ready', 'make_ready', 'source_prompt', 'card_html', 'Explorer']
 
 # %% ../nbs/19_explorer.ipynb #c003
 import html, io, time
@@ -24,7 +24,7 @@ from .volumes import Volume, check_image, check_pair, new_geometry, new_volume, 
 from .phantom import Phantom, make_phantom
 from .prompts import check_prompt, holistic, parse_prompt, present_structures, report_prompt, reword, shift_levels, slice_position, unrecognised, user_prompt
 from .metrics import dice
-from .predict import file_scheme, load_predictor, localise, read_mask, self_prompts, vote_figure
+from .predict import file_scheme, load_predictor, localise, model_card, read_mask, self_prompts, vote_figure
 from .figures import even_shares, ratio_bar, read_slice, tint, word_ratio, word_shares
 
 # %% ../nbs/19_explorer.ipynb #c006
@@ -309,6 +309,11 @@ def source_prompt(
 # %% ../nbs/19_explorer.ipynb #c047
 REPORT = 'Disc desiccation and mild bulge at L3-4. Broad protrusion at L4-5 with canal stenosis. No fracture. The canal is included from T12 to S1.' # to begin with
 
+def card_html(text:str)->str:
+    "A card in Markdown as HTML; what is HTML in it is shown, not run"
+    import mistune
+    return mistune.create_markdown(plugins=['table'])(text)
+
 def _tick(name, color):
     return widgets.Checkbox(False, description=name, indent=False, style=dict(background=color+'66'), layout=dict(width='6.6em', margin='1px'))
 
@@ -345,13 +350,14 @@ class Explorer(widgets.VBox):
         self.word = widgets.Dropdown(description='word', layout=short)
         self.stage = widgets.Dropdown(options=[(f'1/{s}',i) for i,s in enumerate((32,16,8,4,2))]+[('mean of all',None)], value=2, description='stage', layout=short)
         self.picture,self.words,self.votes = (widgets.Image(format='png', layout=dict(pic)) for _ in range(3)); self.votes.layout.display = 'none'
+        self.card = widgets.Accordion([widgets.HTML(card_html(model_card(self.predictor)))], titles=('about these weights',), selected_index=None, layout=dict(max_width='62em'))
 
     def _arrange(self):
         "Rows from top to bottom; bodies, discs and the rest have a row of ticks each"
         wrap = dict(flex_flow='row wrap'); kinds = [[t for n,t in self.ticks.items() if f(self.anatomy[n].kind)] for f in (('vertebra','sacrum').__contains__, 'disc'.__eq__, lambda k: k not in ('vertebra','sacrum','disc'))]
         return [widgets.HBox([self.case, self.slice], layout=wrap), widgets.HBox([self.source, self.option, self.complete, self.up, self.down, self.reword], layout=wrap),
                 self.report, *(widgets.HBox(row, layout=wrap) for row in kinds if row), self.text, widgets.HBox([self.go, self.note], layout=wrap), self.changed, self.picture, self.votes,
-                widgets.HBox([self.table, widgets.VBox([widgets.HBox([self.word, self.stage]), self.words])], layout=wrap|dict(align_items='flex-start'))]
+                widgets.HBox([self.table, widgets.VBox([widgets.HBox([self.word, self.stage]), self.words])], layout=wrap|dict(align_items='flex-start')), self.card]
 
 # %% ../nbs/19_explorer.ipynb #c049
 @patch

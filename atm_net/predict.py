@@ -4,19 +4,19 @@
 
 # %% auto #0
 __all__ = ['SHIPPED', 'PROTOCOLS', 'TRUST', 'OF_VOLUME', 'pad32', 'slice_probs', 'Prediction', 'weights_file', 'weights_id',
-           'pick_device', 'load_predictor', 'Predictor', 'choose_protocol', 'protocol_prompts', 'agreement', 'Vote',
-           'self_prompts', 'vote_figure', 'own_part', 'words_for', 'localise', 'reach', 'along_column', 'disc_places',
-           'cut_surfaces', 'name_column', 'name_bodies', 'name_discs', 'order_column', 'predict', 'segment',
-           'mask_values', 'reading', 'fitting_schemes', 'side_schemes', 'unsure', 'file_scheme', 'read_mask',
-           'prediction_figure', 'spare_inputs', 'atm_predict', 'atm_prepare']
+           'pick_device', 'load_predictor', 'model_card', 'Predictor', 'choose_protocol', 'protocol_prompts',
+           'agreement', 'Vote', 'self_prompts', 'vote_figure', 'own_part', 'words_for', 'localise', 'reach',
+           'along_column', 'disc_places', 'cut_surfaces', 'name_column', 'name_bodies', 'disc_names', 'name_discs',
+           'order_column', 'predict', 'segment', 'mask_values', 'reading', 'fitting_schemes', 'side_schemes', 'unsure',
+           'file_scheme', 'read_mask', 'prediction_figure', 'spare_inputs', 'atm_predict', 'atm_prepare']
 
 # %% ../nbs/12_predict.ipynb #c004
-import hashlib, re, sys
+import hashlib, itertools, re, sys
 import numpy as np
 from dataclasses import dataclass, field
 from pathlib import Path
 from .anatomy import LUMBAR, InputError, Scheme, convert, get_anatomy, some
-from .show import command, overlay, progress, save_figure, legend, write_json
+from .show import command, overlay, progress, save_figure, legend, table_md, write_json
 from .volumes import Volume, check_image, check_pair, is_volume, list_volumes, read_labels, read_volume, volume_stem, write_labels
 from .data import Cache, Grid, crop_oracle, normalise, open_cohort, prepare, spider_values
 from .prompts import atpg, guess_scheme, holistic, present_structures, report_prompt, report_text, reword, slice_parts, slice_position, support, supported_levels, SUPPORT, unrecognised, user_prompt, volume_prompts
@@ -64,10 +64,11 @@ class Prediction:
     trace:list = field(default_factory=list) # self: one `Vote` per round
 
 def weights_file(
-    path=None, # None: the shipped model; a run folder: its best weights; a file: itself
+    path=None, # None or a name (atm_net_tiny): what ships with the package; a run folder: its best weights; a file: itself
 )->Path:
     "Where the weights are; raises `InputError` if nowhere"
-    path = SHIPPED if path in (None,'') else Path(path)
+    path = SHIPPED if path in (None,'') else Path(path); ships = SHIPPED.parent.parent/path/SHIPPED.name
+    if not path.exists() and len(path.parts)==1 and ships.is_file(): path = ships
     if path.is_dir():
         found = [path/n for n in ('best.safetensors','last.safetensors','weights.safetensors') if (path/n).is_file()]
         if not found: raise InputError(f'{path}: no best.safetensors or last.safetensors in this run: train it first')
@@ -103,13 +104,24 @@ def load_predictor(
     from atm_net.model import load_network
     device,path = pick_device(device),weights_file(path); model,meta = load_network(path)
     if len(meta['values'])+1!=meta['out_channels']: raise InputError(f"{path}: names {len(meta['values'])} structures for {meta['out_channels']} channels: these weights were not written by atm_train")
-    p = Predictor(model, meta, device, encoder); p.column = column
+    p = Predictor(model, meta, device, encoder); p.column,p.file = column,path
     return p
+
+def model_card(
+    predictor, # `Predictor`
+)->str: # Markdown
+    "What is known of the weights: the README.md beside them, or else what their header says"
+    beside = predictor.file and predictor.file.parent/'README.md'
+    if beside and beside.is_file(): return beside.read_text(encoding='utf-8')
+    m = predictor.meta; said = {'network':m['network'], 'preset':m.get('preset'), 'steps':m.get('steps'), 'label scheme':m['scheme'], 'pixels, mm':m['grid']['spacing'], 'text encoder':predictor.has_text and f"{m['encoder']}, revision {m.get('encoder_revision')}",
+        'trained from':m.get('init') and f"{m['init']['file']} ({m['init']['sha256']})", 'phantoms':m.get('phantoms'), 'validation, Dice':m.get('validation'), 'atm_net':m.get('version')}
+    return f"# {predictor.file.name if predictor.file else 'weights'}\n\n{table_md([[k,v] for k,v in said.items() if v], ('', 'in the header of the weights'))}\n\nThese weights have no card. For teaching and research, not for diagnosis.\n"
 
 # %% ../nbs/12_predict.ipynb #c010
 class Predictor:
     "A network, its text encoder and its grid: volumes in, masks out"
     column = False # one name for each vertebra and disc of a volume (`order_column`)
+    file = None    # where the weights lie
     def __init__(self, model, meta:dict, device='cpu', encoder=None):
         from atm_net.model import reads_order, reads_text
         self.model,self.meta,self.device = model.to(device).eval(),meta,device
@@ -402,23 +414,37 @@ def name_bodies(
     if not ids: return []
     mean = lambda x: ndi.mean(np.broadcast_to(x, parts.shape), parts, ids); places,likes = mean(at),np.stack([mean(probs[:,c]) for c in channels], 1)
     names = name_column(places, likes, np.minimum(1, size[ids]/np.median(size[ids])), told=told); level = np.full(parts.max(), -1)
+    kept = [(i,j) for i,j in enumerate(names) if j is not None]
+    for (a,l),(b,m) in zip(kept, kept[1:]): names[a:b] = [l]*(b-a) if l==m else names[a:b]     # a crumb between two halves of one body
     for i,j in zip(ids,names): level[i-1] = -1 if j is None else j
     _give(probs, channels, reach(parts, spacing, 4.), level); return list(zip(places,names))
 
+def disc_names(
+    gaps:list,  # of each cut: level of the body above, of the body below; None where there is none
+    fits,       # (cuts, levels) how much each cut looks like the disc below each level
+    discs,      # levels that have a disc below them
+)->list: # level above the disc, or None, for each cut: ascending, none twice
+    "The likeliest names of the cuts between two bodies; a cut inside one body gets none (ours)"
+    out = [None]*len(gaps)
+    for (a,b),cuts in itertools.groupby(range(len(gaps)), gaps.__getitem__):
+        cuts = list(cuts); between = range(b-1 if a is None else a, a+1 if b is None else b); names = [j for j in between if j in discs]; n = min(len(cuts), len(names))
+        ways = itertools.product(itertools.combinations(cuts, n), itertools.combinations(names, n))
+        for i,j in zip(*max(ways, key=lambda w: sum(fits[i,j] for i,j in zip(*w)))): out[i] = j
+    return out
+
 def name_discs(
-    probs:np.ndarray, channels:dict, # changed in place; index of the body above -> channel
-    bodies:list, at, cuts,           # of `name_bodies`
-    thick:float=16.,                 # mm from the cut (ours)
+    probs:np.ndarray, discs:dict, bodies:list, # changed in place; level -> channel of the disc below it; channels of the bodies
+    found:list, at, cuts,                      # of `name_bodies`
+    thick:float=16.,                           # mm from the cut (ours)
 ):
-    "Discs: named by the bodies above and below; where a body is missing, the likelier of the names between (ours)"
-    own = list(channels.values()); known = [(r,j) for r,j in bodies if j is not None]
+    "Discs: named by the bodies above and below (`disc_names`); what is disc at a cut inside one body becomes body (ours)"
+    known = [(r,j) for r,j in found if j is not None]
     if not len(cuts) or not known: return
-    level = np.full(len(cuts), -1)
-    for i,r in enumerate(cuts):
-        above = max((j for q,j in known if q<r), default=min(j for _,j in known)-1); below = max(above+1, min((j for q,j in known if q>=r), default=above+1))
-        fits = [own.index(channels[j]) for j in range(above,below) if j in channels]
-        if fits: level[i] = max(fits, key=lambda j: probs[:,own[j]][:,np.abs(at-r)<thick/2].sum())
-    away = np.abs(at[...,None]-cuts); _give(probs, own, np.where(away.min(-1)<thick, away.argmin(-1)+1, 0), level)
+    gaps = [(max((j for q,j in known if q<r), default=None), min((j for q,j in known if q>=r), default=None)) for r in cuts]
+    fits = np.array([[probs[:,discs[j]][:,np.abs(at-r)<thick/2].sum() if j in discs else 0. for j in range(len(bodies))] for r in cuts])
+    to = [bodies[a] if a==b else 0 if j is None else discs[j] for (a,b),j in zip(gaps, disc_names(gaps, fits, discs))]
+    away = np.abs(at[...,None]-cuts); to = np.where(away.min(-1)<thick, np.array(to)[away.argmin(-1)], 0); own = list(discs.values()); total = probs[:,own].sum(1); probs[:,own] = 0
+    for c in np.unique(to): probs[:,c] += np.where(to==c, total, 0)
 
 def order_column(
     probs:np.ndarray, # (s, k, h, w) of a whole volume
@@ -433,7 +459,7 @@ def order_column(
     discs = {j:scheme.channel(d) for j,n in enumerate(names[:-1]) if (d:=anatomy.below(n,'disc')) in scheme.values}; disc = probs[:,list(discs.values())].sum(1) if discs else None
     at,far = along_column(body if disc is None else body+disc, spacing); cuts = disc_places(body, disc, at, far)
     bodies = name_bodies(probs, own, at, far, cut_surfaces(disc, at, cuts, spacing), spacing, told=[n in told for n in names])
-    if discs: name_discs(probs, discs, bodies, at, cuts)
+    if discs: name_discs(probs, discs, own, bodies, at, cuts)
     return probs
 
 # %% ../nbs/12_predict.ipynb #c018

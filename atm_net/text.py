@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['ASSETS', 'ENCODERS', 'KINDS', 'Words', 'TextEncoder', 'column', 'locate', 'load_encoder', 'level_tokens',
            'spine_tokenizer', 'facts', 'held_out', 'sentences', 'vocabulary_corpus', 'mask_tokens', 'spine_bert',
-           'fit_spine_bert', 'fill_gap', 'gap_accuracy', 'class_states', 'cosines', 'separation', 'train_spine_bert']
+           'fit_spine_bert', 'fill_gap', 'gap_accuracy', 'negation', 'class_states', 'cosines', 'separation',
+           'train_spine_bert']
 
 # %% ../nbs/06_text.ipynb #c004
 import contextlib, hashlib, json, os, re, threading, time
@@ -466,6 +467,23 @@ def gap_accuracy(tok, model, n:int=200, seed:int=1, anatomy=LUMBAR)->dict: # kin
         out[k] = (model(input_ids=seen, attention_mask=enc['attention_mask']).logits[at].argmax(-1)==want).float().mean().item()
     return out
 
+def _signs(text, anatomy):
+    "[(name, affirmed?)] of a statement of presence"
+    return [(n,'not' not in s) for s in text.split('. ') for n in re.findall(r'[\w/]+', s) if n in anatomy.names]
+
+def negation(encode, model, n:int=300, seed:int=1, anatomy=LUMBAR)->dict: # shares; encode: a `TextEncoder`; model: the same with its head
+    "Does the encoder know what is not there? Gaps after 'Present:' in held-out statements, and a logistic regression on the states of the levels' own words (ours)"
+    from sklearn.linear_model import LogisticRegression
+    tok,lt,right,denied,x,y = encode.tokenizer,level_tokens(anatomy),[],[],{False:[],True:[]},{False:[],True:[]}
+    for test in (False,True):
+        for s in sentences('presence', n, np.random.default_rng(seed+test), anatomy, test):
+            text = ' '.join(re.findall(r'It [^.]*\.', s)); state,words,signs = encode.states(text),dict(encode.words(text).words),_signs(text, anatomy)
+            for name,yes in signs: x[test].append(state[list(words[name])].mean(0).numpy()); y[test].append(yes)
+            here = re.search(r'Present: [^.]*', s).group(); gap = [m for m,yes in signs if yes and m in lt]
+            if not test or not gap: continue
+            got = fill_gap(tok, model, s.replace(here, re.sub(rf'{re.escape(gap[0])}(?![\w/])', '[MASK]', here, count=1)), 1)[0][0]; right.append(got==lt[gap[0]]); denied.append(got in [lt.get(m) for m,yes in signs if not yes])
+    return {'gap, presence':float(np.mean(right)), 'gap, presence: a denied one':float(np.mean(denied)), "negation, from the word's state":float(LogisticRegression(max_iter=2000).fit(x[False], y[False]).score(x[True], y[True]))}
+
 # %% ../nbs/06_text.ipynb #c046
 def class_states(
     encode,          # a `TextEncoder`
@@ -503,7 +521,7 @@ def train_spine_bert(
     out = Path(out); out.mkdir(parents=True, exist_ok=True)
     with _quiet(): model.half().save_pretrained(out); tok.save_pretrained(out)
     (out/'model.safetensors').chmod(0o644) # written for its owner alone otherwise
-    enc = load_encoder(out); scores = {f'gap, {k}':v for k,v in gap_accuracy(tok, model.float(), **_only(kwargs)).items()} | separation(enc, **_only(kwargs))
+    enc = load_encoder(out); scores = {f'gap, {k}':v for k,v in gap_accuracy(tok, model.float(), **_only(kwargs)).items()} | negation(enc, model, **_only(kwargs)) | separation(enc, **_only(kwargs))
     write_text(out/'README.md', _card(enc, len(tok), steps, seed, minutes, rows, scores, kwargs))
     return rows,scores
 
@@ -523,7 +541,7 @@ A small BERT for sentences about the lumbar spine: {cfg.num_hidden_layers} layer
 
 **Method.** Masked language modelling, AdamW, one-cycle schedule. Last losses (mean of 50 steps): {np.mean([r['loss'] for r in rows[-50:]]):.2f}.
 
-**Scores** (gaps: share right in held-out sentences with one right answer; the rest: cosines, lower is better apart):
+**Scores** (gaps: share right in held-out sentences with one right answer, and of statements of presence also the share filled with a level that was denied; negation: share of levels of which a logistic regression on the state of their word tells whether they were affirmed or denied; the rest: cosines, lower is better apart):
 
 | score | value |
 |---|---|

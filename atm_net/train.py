@@ -7,13 +7,14 @@ __all__ = ['PRESETS', 'AMP', 'hp', 'Config', 'sources', 'configure', 'stage_bord
            'check_config', 'World', 'step_samples', 'Plan', 'Words', 'present_classes', 'logits_and_contrast',
            'autocast', 'step_loss', 'hard_dice', 'full_disk_named', 'checksum', 'save_checkpoint', 'read_checkpoint',
            'restore_optimizer', 'load_checkpoint', 'sweep', 'join_world', 'restarted', 'gather', 'leave_world',
-           'lead_first', 'cache_dice', 'validate', 'prediction_strip', 'network_kwargs', 'read_anatomy', 'run_meta',
-           'Log', 'board_class', 'class_prior', 'start_at_prior', 'Trainer', 'mean', 'check_share', 'Stopped', 'fit',
-           'Progress', 'duration', 'training_curves', 'provenance', 'open_run', 'start_run', 'cache_hash', 'split_hash',
-           'start_from', 'train', 'atm_train', 'pack']
+           'lead_first', 'cache_dice', 'validate', 'prediction_strip', 'network_kwargs', 'read_anatomy', 'provenance',
+           'cache_hash', 'split_hash', 'run_meta', 'Log', 'board_class', 'class_prior', 'start_at_prior', 'Trainer',
+           'mean', 'check_share', 'Stopped', 'fit', 'Progress', 'duration', 'training_curves', 'open_run', 'start_run',
+           'same_start', 'start_from', 'train', 'atm_train', 'pack']
 
 # %% ../nbs/14_train.ipynb #c004
 import csv, functools, hashlib, json, math, os, re, signal, sys, threading, time, zlib
+from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -389,12 +390,24 @@ def read_anatomy(cache:Cache)->dict:
     import yaml
     return yaml.safe_load((cache.path/cache.manifest['anatomy']).read_text(encoding='utf-8'))
 
+def provenance(cfg:Config)->dict: return {k:dict(value=v, source=sources(cfg)[k]) for k,v in asdict(cfg).items()}
+
+def _hash(x)->str: return hashlib.sha256(json.dumps(x).encode()).hexdigest()[:12]
+
+def cache_hash(cache:Cache)->str:
+    "A short hash of cases, split and grid: equal for equal caches, wherever they and their dataset lie"
+    return _hash({k:v for k,v in cache.manifest.items() if k!='root'})
+
+def split_hash(cache:Cache)->str:
+    "A short hash of which case is in which part"
+    return _hash({p:sorted(cache.cases(p)) for p in ('train','val','test')})
+
 def run_meta(cfg:Config, cache:Cache, encoder)->dict:
     "What a weights file must say about itself"
     names = (cache.scheme.channels, cfg.feature_size)
     return dict(network=cfg.network, out_channels=names[0], feature_size=names[1], kwargs=network_kwargs(cfg, encoder.dim if encoder else 128, cache.scheme, cache.anatomy), scheme=cache.scheme.name,
                 values=dict(cache.scheme.values), anatomy=cache.manifest['anatomy'] and read_anatomy(cache), grid=asdict(cache.grid), crop=cache.crop, encoder=encoder and cfg.encoder, encoder_revision=encoder and encoder.revision,
-                option=cfg.option, length=cfg.length, seed=cfg.seed, preset=cfg.preset, version=atm_net.__version__)
+                option=cfg.option, length=cfg.length, seed=cfg.seed, preset=cfg.preset, version=atm_net.__version__, config=provenance(cfg), data=dict(cache=cache_hash(cache), split=split_hash(cache)), versions=_versions())
 
 def _versions():
     from importlib.metadata import version
@@ -646,8 +659,6 @@ def training_curves(
     return plot_curves(log, {'loss':('loss','seg','contrast'), 'Dice, training batches':('dice',), 'Dice, validation volumes':('val_self','val_generic','val_none')}, title)
 
 # %% ../nbs/14_train.ipynb #c033
-def provenance(cfg:Config)->dict: return {k:dict(value=v, source=sources(cfg)[k]) for k,v in asdict(cfg).items()}
-
 def open_run(run:Path, cfg:Config, cache:Cache, world:World, resume:bool):
     "May this run start here? A resumed one must have been started with the same configuration; raises `InputError`"
     f = run/'config.json'
@@ -658,18 +669,17 @@ def open_run(run:Path, cfg:Config, cache:Cache, world:World, resume:bool):
         if diff: raise InputError(f"{f}: was started with {diff[0]} {old.get(diff[0])}, not {new[diff[0]]}: repeat the options of the start, or choose another folder")
         if read_json(f)['cache'].get('hash')!=cache_hash(cache): raise InputError(f'{run}: was started on another cache ({read_json(f)["cache"]["path"]})')
 
-def start_run(run:Path, cfg:Config, cache:Cache, world:World, init:dict=None, **how): # how: switches that do not change the result
+def start_run(run:Path, cfg:Config, cache:Cache, world:World, meta:dict, **how): # meta: of the weights; how: switches that do not change the result
     "Make the run folder with config.json, unless it is there"
     f = run/'config.json'
-    if not f.exists(): write_json(f, dict(config=provenance(cfg), versions=_versions(), cache=dict(path=str(cache.path), hash=cache_hash(cache), split={p:len(cache.cases(p)) for p in ('train','val','test')}, split_hash=split_hash(cache)), processes=world.size, init=init, how=how))
+    if not f.exists(): write_json(f, dict(config=provenance(cfg), versions=_versions(), cache=dict(path=str(cache.path), hash=cache_hash(cache), split={p:len(cache.cases(p)) for p in ('train','val','test')}, split_hash=split_hash(cache)), processes=world.size, init=meta.get('init'), encoder_revision=meta['encoder_revision'], how=how))
 
-def cache_hash(cache:Cache)->str:
-    "A short hash of the manifest: cases, split, grid"
-    return hashlib.sha256((cache.path/'manifest.json').read_bytes()).hexdigest()[:12]
-
-def split_hash(cache:Cache)->str:
-    "A short hash of which case is in which part: equal for equal splits, wherever the cache lies"
-    return hashlib.sha256(json.dumps({p:sorted(cache.cases(p)) for p in ('train','val','test')}).encode()).hexdigest()[:12]
+def same_start(run:Path, meta:dict):
+    "A resumed run keeps its encoder, and the weights that it started from (their name goes into `meta`); raises `InputError` if they are others now"
+    f = run/'config.json'; old = read_json(f); init,now,was = meta.get('init'),meta['encoder_revision'],old.get('encoder_revision', meta['encoder_revision'])
+    if was!=now: raise InputError(f"{f}: was started with another encoder '{meta['encoder']}' (revision {was}, now {now}): bring that one back, or choose another folder")
+    if init and init!=old.get('init'): raise InputError(f"{f}: was started from {(old.get('init') or dict(file='nothing'))['file']}, not from these weights ({init['file']}): leave --init out, or choose another folder")
+    if old.get('init'): meta['init'] = old['init']
 
 def start_from(t:Trainer, weights)->str:
     "Take over what fits from other weights and say what starts fresh"
@@ -679,8 +689,11 @@ def start_from(t:Trainer, weights)->str:
     info = init_from(t.net, state, list(t.cache.scheme.names), list(meta['values']), class_axes(t.cfg.network, t.cfg.feature_size, t.meta['kwargs']))
     if not info['taken']: raise InputError(f"{path}: nothing of this {meta['network']} fits a {t.cfg.network} of feature size {t.cfg.feature_size}")
     t.meta['init'] = weights_id(path)
-    fresh = sorted({k.split('.')[0] for k in info['fresh']})
-    return f"{path}: {info['taken']} tensors taken over; fresh: {', '.join(fresh) or 'nothing'}" + (f"; new structures: {', '.join(info['new_structures'])}" if info['new_structures'] else '')
+    fresh = Counter(k.split('.')[0] for k in info['fresh']); theirs,ours = (m.get('encoder_revision') for m in (meta,t.meta))
+    said = [f"{info['taken']} tensors taken over", f"fresh: {', '.join(f'{k} ({n} tensors)' for k,n in sorted(fresh.items())) or 'nothing'}"]
+    if info['new_structures']: said.append(f"new structures: {', '.join(info['new_structures'])}")
+    if theirs and ours and theirs!=ours: said.append(f"they read words through encoder '{meta['encoder']}' (revision {theirs}), this run through '{t.meta['encoder']}' ({ours})")
+    return f"{path}: {'; '.join(said)}"
 
 def train(
     cache, run, cfg:Config, resume=False, init=None, device='auto',
@@ -694,7 +707,7 @@ def train(
         lead_first(world, lambda: open_run(run, cfg, cache, world, resume)); how = dict(accumulate=accumulate, channels_last=channels_last, compile=compile)
         t = Trainer(cache, run, cfg, world, workers, **how)
         if init: note = start_from(t, init); world.lead and print(note, file=sys.stderr)
-        lead_first(world, lambda: (start_run(run, cfg, cache, world, t.meta.get('init'), device=world.device, workers=workers, **how), sweep(run)))
+        lead_first(world, lambda: (start_run(run, cfg, cache, world, t.meta, device=world.device, workers=workers, **how), sweep(run))); same_start(run, t.meta)
         found = resume and t.resume()
         if resume and world.lead: print(f'{run}: going on from step {t.step}' if found else f'{run}: no checkpoint yet, starting at step 0', file=sys.stderr)
         if t.step>=cfg.steps: world.lead and print(f'{run}: finished already ({t.step} steps)', file=sys.stderr)
