@@ -105,11 +105,12 @@ class Frame:
 # %% ../nbs/13_measures.ipynb #c018
 def _profile(view):
     "u of the columns that matter, top and bottom row of each (mm from the centre), and the span at half height; None for an empty view"
-    rows = np.flatnonzero(view.any(1)); q = len(rows)//4
+    rows = np.flatnonzero(view.any(1)); half = (view.shape[1]-1)/2
     if not len(rows): return None
-    r = view[rows[q]:rows[-1-q]+1]; r = r[r.any(1)]
+    r = view[np.abs(np.arange(len(view))-half)<=max(1, len(rows)/10)]; r = r[r.any(1)] # at half height, where a wedge has both its ends
+    if not len(r): r = view[rows]
     first,last = r.argmax(1), r.shape[1]-1-r[:,::-1].argmax(1)
-    half = (view.shape[1]-1)/2; span = ((np.median(first)-half-.5)*STEP, (np.median(last)-half+.5)*STEP)
+    span = ((np.median(first)-half-.5)*STEP, (np.median(last)-half+.5)*STEP)
     cols = np.flatnonzero(view.any(0)); u = (cols-half)*STEP
     keep = (u>=span[0])&(u<=span[1]); cols,u = cols[keep],u[keep]; c = view[:,cols]
     top = (c.argmax(0)-half-.5)*STEP; bottom = (c.shape[0]-1-c[::-1].argmax(0)-half+.5)*STEP

@@ -14,7 +14,7 @@ from .show import command, progress, read_json, write_json, write_text
 from .volumes import read_labels, write_labels, write_volume
 from .data import Cache
 from .train import cache_hash
-from .evaluate import score, scores_dict, scores_markdown
+from .evaluate import case_data, score, scores_dict, scores_markdown
 
 # %% ../nbs/21_nnunet.ipynb #c006
 DATASET = 'Dataset001_atm_net'
@@ -44,7 +44,7 @@ def to_nnunet(
 
 # %% ../nbs/21_nnunet.ipynb #c009
 TRAINER = '''
-import os, torch
+import json, os, torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import nnUNetTrainerNoMirroring
 
@@ -52,11 +52,16 @@ def _length(self):
     self.num_epochs, self.num_iterations_per_epoch = int(os.environ['ATM_NET_EPOCHS']), int(os.environ['ATM_NET_ITERATIONS'])
     self.num_val_iterations_per_epoch, self.save_every = max(1, self.num_iterations_per_epoch//5), 1
 
+def _count(self):
+    with open(os.environ['ATM_NET_COUNT'], 'w') as f: json.dump(sum(p.numel() for p in self.network.parameters()), f)
+
 class ATMNetTrainer(nnUNetTrainerNoMirroring):
     def __init__(self, plans, configuration, fold, dataset_json, device=torch.device('cpu')): super().__init__(plans, configuration, fold, dataset_json, device); _length(self)
+    def initialize(self): super().initialize(); _count(self)
 
 class ATMNetTrainerMirror(nnUNetTrainer):
     def __init__(self, plans, configuration, fold, dataset_json, device=torch.device('cpu')): super().__init__(plans, configuration, fold, dataset_json, device); _length(self)
+    def initialize(self): super().initialize(); _count(self)
 '''
 
 def _last_line(log)->str:
@@ -84,7 +89,7 @@ def run_nnunet(
     out = Path(out).resolve(); mark = read_json(out/'nnunet.json'); asked = dict(epochs=epochs, iterations=iterations, configuration=configuration, mirror=mirror, memory=memory)
     if mark.get('asked', asked)!=asked: raise InputError(f"{out}: was begun with {mark['asked']}: ask for the same, or choose another folder")
     write_text(out/'trainer'/'atm_net_trainer.py', TRAINER); trainer = 'ATMNetTrainer'+('Mirror' if mirror else '')
-    env = dict(nnUNet_raw=str(out/'raw'), nnUNet_preprocessed=str(out/'preprocessed'), nnUNet_results=str(out/'results'), nnUNet_extTrainer=str(out/'trainer'), nnUNet_n_proc_DA='1', nnUNet_compile='f', ATM_NET_EPOCHS=str(epochs), ATM_NET_ITERATIONS=str(iterations), MPLBACKEND='agg')
+    env = dict(nnUNet_raw=str(out/'raw'), nnUNet_preprocessed=str(out/'preprocessed'), nnUNet_results=str(out/'results'), nnUNet_extTrainer=str(out/'trainer'), nnUNet_n_proc_DA='1', nnUNet_compile='f', ATM_NET_EPOCHS=str(epochs), ATM_NET_ITERATIONS=str(iterations), ATM_NET_COUNT=str(out/'parameters.json'), MPLBACKEND='agg')
     planner = [] if memory is None else ['-gpu_memory_target', memory, '-overwrite_plans_name', 'nnUNetPlans']
     model = out/'results'/DATASET/f'{trainer}__nnUNetPlans__{configuration}'/'fold_0'; go_on = ['--c'] if (model/'checkpoint_latest.pth').exists() else []
     steps = dict(plan=('nnUNetv2_plan_and_preprocess', ['-d',1,'-c',configuration,'-npfp',1,'-np',1,'--no_pbar',*planner]),
@@ -98,16 +103,20 @@ def run_nnunet(
 # %% ../nbs/21_nnunet.ipynb #c013
 def nnunet_scores(
     cache:Cache, out, # folder of `to_nnunet`, with masks/
+    grid:str='source', # 'source' or 'cache', where the scores are taken
 )->dict: # what scores.json holds
     "Score nnU-Net's masks as any other run's, protocol `none`; raises `InputError`"
-    out = Path(out); mark = read_json(out/'nnunet.json'); scored = {}
+    if grid not in ('source','cache'): raise InputError(f"--grid '{grid}' is unknown: use source or cache")
+    out = Path(out); mark = read_json(out/'nnunet.json'); scored = {}; count = out/'parameters.json'
     for n in progress(mark['predict'], 'score'):
         c = mark['cases'][n]; f = out/'masks'/f'{n}.nii.gz'; vol,truth = cache.source(c); row = cache.row(c)
         if not f.exists(): raise InputError(f'{f}: nnU-Net wrote no mask of this case: see {out}/logs/predict.txt')
         pred = read_labels(f).data
         if pred.shape!=truth.shape or pred.max()>=cache.scheme.channels: raise InputError(f'{f}: {pred.shape} with labels up to {pred.max()} is no mask of {truth.shape} with {cache.scheme.channels} channels')
-        scored[c] = score(pred, truth, vol.spacing, cache.scheme, row['annotated'], cache.anatomy, row['patient'])
-    return scores_dict(scored, cache.scheme, run='nnU-Net v2', protocol='none', crop='fov', split=mark['split'], grid='source', cache=mark['cache'], nnunet=mark.get('asked'))
+        spacing = vol.spacing
+        if grid=='cache': pred = cache.grid.to_grid(pred, spacing[1:], labels=True, box=cache.meta(c)['box']); _,truth,spacing = case_data(cache, c, grid)
+        scored[c] = score(pred, truth, spacing, cache.scheme, row['annotated'], cache.anatomy, row['patient'])
+    return scores_dict(scored, cache.scheme, run='nnU-Net v2', protocol='none', crop=cache.crop if grid=='cache' else 'fov', split=mark['split'], grid=grid, cache=mark['cache'], nnunet=mark.get('asked'), parameters=read_json(count) if count.is_file() else None)
 
 # %% ../nbs/21_nnunet.ipynb #c015
 @command
@@ -122,7 +131,9 @@ def atm_nnunet(
     memory:float=None,        # GB that its planning aims at (default: nnU-Net's)
     python:str=None,          # the python that has nnunetv2 (default: this one)
     mirror:bool=False,        # with its mirroring, head to feet too
+    grid:str='source',        # score on the pixels of the source, or on the grid of the cache, as the study does that it joins
 ):
     "nnU-Net v2 on the split of a cache, planned and trained by itself, scored like the others; taken up where it stopped"
+    if grid not in ('source','cache'): raise InputError(f"--grid '{grid}' is unknown: use source or cache")
     c = Cache(cache); to_nnunet(c, out, split); run_nnunet(out, python or sys.executable, epochs, iterations, configuration, device, mirror, memory)
-    d = nnunet_scores(c, out); write_json(Path(out)/'scores.json', d); md = scores_markdown(d['summary'], c.scheme, f'nnU-Net v2, part {split}'); write_text(Path(out)/'scores.md', md); print(md, end='')
+    d = nnunet_scores(c, out, grid); write_json(Path(out)/'scores.json', d); md = scores_markdown(d['summary'], c.scheme, f'nnU-Net v2, part {split}'); write_text(Path(out)/'scores.md', md); print(md, end='')

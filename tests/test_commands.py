@@ -238,6 +238,29 @@ def test_evaluate_agrees_with_predict_and_score(evaluation, run, scan, tmp_path)
 def test_evaluate_on_the_grid(cache, unet, tmp_path):
     done(call('atm_evaluate', cache, unet, '--grid', 'cache', '--split', 'val', '--out', tmp_path)); assert json.loads((tmp_path/'evaluation.json').read_text(encoding='utf-8'))['grid']=='cache'
 
+def write_dicom(folder, v):
+    "One file for each sagittal slice of a `Volume`, as a scanner exports them"
+    w = sitk.ImageFileWriter(); w.KeepOriginalImageUIDOn(); folder.mkdir()
+    for k,x in enumerate(v.data):
+        im = sitk.GetImageFromArray(x[None].astype(np.int16)); im.SetSpacing((*map(float, v.spacing[:0:-1]),float(v.spacing[0])))
+        tags = {'0008|0060':'MR', '0008|0016':'1.2.840.10008.5.1.4.1.1.4', '0020|000e':'1.2.3.4', '0020|000d':'1.2.3', '0008|0018':f'1.2.3.4.{k+1}',
+                '0020|0037':'0\\1\\0\\0\\0\\-1', '0020|0032':f'{k*v.spacing[0]:.5f}\\-20\\75', '0018|0050':f'{v.spacing[0]:.5f}', '0020|0013':str(k+1)}
+        for t,y in tags.items(): im.SetMetaData(t, y)
+        w.SetFileName(str(folder/f'IM{(k*3)%len(v.data):04}.dcm')); w.Execute(im)
+
+def test_own_scan_from_dicom(tmp_path):
+    "A folder from the hospital becomes a mask, a picture and a table, with the weights that ship; the same as from a file"
+    from atm_net.measures import measure
+    from atm_net.phantom import make_phantom
+    from atm_net.volumes import write_volume
+    ph = make_phantom(1<<40, contrast='t2', slices=(7,6.)); write_dicom(tmp_path/'dicom', ph.volume); write_volume(ph.volume.data, ph.volume.geometry, tmp_path/'scan.mha')
+    for scan,out in (('dicom','a.nii.gz'),('scan.mha','b.nii.gz')): done(call('atm_predict', tmp_path/scan, tmp_path/out, '--labels', 'joint'))
+    a,b = (read_labels(tmp_path/n) for n in ('a.nii.gz','b.nii.gz')); assert (a.data==b.data).mean()>.999; np.testing.assert_allclose(a.spacing, ph.volume.spacing, atol=1e-3); assert is_png(tmp_path/'a.png')
+    np.testing.assert_allclose(a.geometry.affine, read_volume(tmp_path/'dicom').geometry.affine, atol=1e-3)
+    done(call('atm_measure', tmp_path/'a.nii.gz', '--labels', 'joint', '--out', tmp_path/'m.json')); got = {r['structure']:r for r in json.loads((tmp_path/'m.json').read_text(encoding='utf-8'))}
+    truth = {r['structure']:r for r in measure(ph.labels, ph.volume.spacing, LUMBAR.scheme('joint'))}
+    near = [abs(got[n]['height_middle_mm']-truth[n]['height_middle_mm']) for n in ('L1','L2','L3','L4') if n in got and got[n]['height_middle_mm']]; assert len(near)>=3 and np.median(near)<4 and got['L3']['canal_mm']>5
+
 def test_measure(scan, tmp_path):
     r = done(shell('atm_measure', scan.mask, '--out', tmp_path/'m.csv')); rows = list(csv.DictReader((tmp_path/'m.csv').open(encoding='utf-8')))
     assert any('L4' in r.values() for r in rows) and 'L4' in r.out
