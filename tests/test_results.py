@@ -32,3 +32,11 @@ def test_the_table_of_texts_is_what_its_scores_say(tmp_path):
     assert text == (RESULTS/'text_used'/'table.md').read_text(encoding='utf-8')
     page = (HOME/'benchmarks'/'README.md').read_text(encoding='utf-8'); rows = [l for l in text.splitlines() if l.startswith(('| plain |','| tiny |'))]
     assert len(rows) == 4 and all(l in page for l in rows)
+
+
+def test_the_card_is_of_the_weights_that_ship():
+    "Hash, size and number of parameters in the card are those of the file, which is as small as promised"
+    import hashlib, re
+    from atm_net.predict import SHIPPED, load_predictor
+    card = (SHIPPED.parent/'README.md').read_text(encoding='utf-8'); size = SHIPPED.stat().st_size; n = sum(p.numel() for p in load_predictor().model.parameters())
+    assert hashlib.sha256(SHIPPED.read_bytes()).hexdigest() in card and f'{size/1e6:.1f} MB' in card and f'{n/1e6:.2f} million parameters' in card and size < 8e6
