@@ -22,7 +22,7 @@ def names_on(ax, labels, scheme, spacing, least=150):
 
 def draw():
     "The slice, and what the network makes of it under each sentence"
-    predictor = load_predictor(); scan = narrow(demo_cases(1, seed=28, slices=(9,6.), around=('T12','L3'))[0], 150)   # the explorer's first case
+    predictor = load_predictor(); scan = narrow(demo_cases(1, seed=33, slices=(9,6.), around=('T12','L3'))[0], 150)   # the explorer's first case
     ready = make_ready(predictor, scan); v = scan.volume; k = len(ready.images)//2; mm = v.spacing[1:]
     right = atpg(ready.truth[k], predictor.scheme, k, len(ready.images)); edited = holistic(shift_levels(right.structures, 1), 3, right.position)
     fig,axs = plt.subplots(1, 3, figsize=(9.6,5.15)); fig.subplots_adjust(left=.005, right=.995, top=.94, bottom=.185, wspace=.02)
