@@ -60,7 +60,7 @@ def learnt(run:Path)->str:
 def figures(p:Predictor, cache:Cache, entries, run:Path)->list: # of (title, caption, Figure)
     "The panels of the page"
     case = moved_case(p, cache, cache.cases()); s = case_slices(p, cache, case); words,shares = word_attention(p, s['image'], s['by']['oracle'][1]) # its sentence names levels, whatever `self` dared to say
-    said = {n:str(pr) for n,(l,pr) in s['by'].items()}; alone = ' No list of levels was confirmed here, so self reads the generic sentence.' if said['self']==said['generic'] else ''
+    said = {n:str(pr) for n,(l,pr) in s['by'].items()}; alone = ' No list of levels was confirmed here (or it left the network less sure), so self reads the generic sentence.' if said['self']==said['generic'] else ''
     fig,info = cloud(p, cache, cache.cases()[:6]); rows = overall_rows(entries, [collect(e.scored) for e in entries])
     return [('One slice, four sentences', f"Volume {case}, slice {s['k']+1}: image, truth, and what the network answers to each sentence (all are written below the pictures). Of all volumes, this is the one in which the true words change most.{alone} Boxes are placed by rule, where structures are confused and where edges differ most.",
              qualitative(s['image'], s['truth'], {n:l for n,(l,_) in s['by'].items()}, p.scheme, s['spacing'], texts=said)),

@@ -244,10 +244,11 @@ def measure(
     canal = next((scheme.channel(n) for n in scheme.names if anatomy[n].kind=='canal'), None)
     for n,f in fs.items():
         if f is None: rows.append(_row(n, anatomy[n].kind, note='too little of it to measure')); continue
-        width = canal_width(labels[f.slice]==canal, sp, f) if canal else None
+        width = canal_width(labels[f.slice]==canal, sp, f) if canal else None; note = f.note
+        if canal and width is None and (labels==canal).any(): note = '; '.join([note]*bool(note)+['no canal found behind it'])
         tilts[n,'sup'],tilts[n,'inf'] = f.sup_tilt,f.inf_tilt
         rows.append(_row(n, anatomy[n].kind, slice=f.slice, **dict(zip(COLUMNS[3:6],f.heights)), depth_mm=f.depth,
-                         tilt_deg=f.sup_tilt, angle_deg=f.sup_tilt-f.inf_tilt, canal_mm=width, note=f.note))
+                         tilt_deg=f.sup_tilt, angle_deg=f.sup_tilt-f.inf_tilt, canal_mm=width, note=note))
     mark_odd(rows)
     for n in (n for n in scheme.names if anatomy[n].kind=='sacrum' and (labels==scheme.channel(n)).any()):
         up = fs.get(anatomy.above(n,'vertebra')); k = up.slice if up else 0

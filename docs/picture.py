@@ -28,7 +28,7 @@ def draw():
     fig,axs = plt.subplots(1, 3, figsize=(9.6,5.15)); fig.subplots_adjust(left=.005, right=.995, top=.94, bottom=.185, wspace=.02)
     show_slice(v.data[k], axs[0], mm, ticks=False); axs[0].set_title('a slice without the sacrum', fontsize=11)
     fig.text(.005, .17, textwrap.fill('Which vertebra is which? The picture alone hardly says. A synthetic spine, which the network has not seen.', 44), fontsize=9, va='top')
-    for i,(title,sentence) in enumerate({'its own sentence':right, 'every level one lower':edited}.items(), 1):
+    for i,(title,sentence) in enumerate({'oracle, from the true mask':right, 'the same, one level lower':edited}.items(), 1):
         m = run_slice(predictor, ready.images[k], sentence, v.shape[1:], mm, ready.box)[0]; overlay(v.data[k], m, predictor.scheme, axs[i], mm, ticks=False); names_on(axs[i], m, predictor.scheme, mm)
         dice = np.mean([*slice_dice(m, ready.truth[k], predictor.scheme, ready.known).values()]); axs[i].set_title(f'{title}: Dice {dice:.2f}', fontsize=11)
         bodies = [s for s in sentence.structures if LUMBAR[s].kind=='vertebra']; fig.text(.005+.333*i, .17, textwrap.fill(f"“... From superior to inferior it shows {', '.join(LUMBAR[b].phrase for b in bodies)} ...”", 46), fontsize=9, va='top')

@@ -1,5 +1,5 @@
 "Every console command does its work on a synthetic cohort"
-import csv, json, re
+import csv, json, locale, re
 import numpy as np, pytest, SimpleITK as sitk
 from conftest import call, console_scripts, done, function_of, has_module, shell, tree
 from atm_net.anatomy import LUMBAR
@@ -240,13 +240,14 @@ def test_evaluate_on_the_grid(cache, unet, tmp_path):
 
 def write_dicom(folder, v):
     "One file for each sagittal slice of a `Volume`, as a scanner exports them"
-    w = sitk.ImageFileWriter(); w.KeepOriginalImageUIDOn(); folder.mkdir()
+    w = sitk.ImageFileWriter(); w.KeepOriginalImageUIDOn(); folder.mkdir(); was = locale.setlocale(locale.LC_ALL) # which the writer of DICOM sets to C for the whole process
     for k,x in enumerate(v.data):
         im = sitk.GetImageFromArray(x[None].astype(np.int16)); im.SetSpacing((*map(float, v.spacing[:0:-1]),float(v.spacing[0])))
         tags = {'0008|0060':'MR', '0008|0016':'1.2.840.10008.5.1.4.1.1.4', '0020|000e':'1.2.3.4', '0020|000d':'1.2.3', '0008|0018':f'1.2.3.4.{k+1}',
                 '0020|0037':'0\\1\\0\\0\\0\\-1', '0020|0032':f'{k*v.spacing[0]:.5f}\\-20\\75', '0018|0050':f'{v.spacing[0]:.5f}', '0020|0013':str(k+1)}
         for t,y in tags.items(): im.SetMetaData(t, y)
         w.SetFileName(str(folder/f'IM{(k*3)%len(v.data):04}.dcm')); w.Execute(im)
+    locale.setlocale(locale.LC_ALL, was)
 
 def test_own_scan_from_dicom(tmp_path):
     "A folder from the hospital becomes a mask, a picture and a table, with the weights that ship; the same as from a file"
