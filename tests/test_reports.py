@@ -30,3 +30,26 @@ def test_every_report_gives_a_prompt(option):
     for x in ITEMS:
         p = report_prompt(x['text'], option=option); back = parse_prompt(str(p))
         assert (set(back.structures), set(back.findings))==(set(p.structures), set(p.findings)), x['text']
+
+def test_what_is_printed_of_a_report(tmp_path):
+    from conftest import call, done
+    f = tmp_path/'r.txt'; f.write_text('Disc herniation at L4/L5. No fracture of L1.\n', encoding='utf-8'); out = done(call('atm_prompt', '--report', f)).out
+    assert 'no fracture at L1' in out and 'disc herniation at L4/L5' in out and 'no disc herniation' not in out
+
+def test_lastly_is_said_of_the_canal_alone():
+    from atm_net.prompts import holistic
+    assert 'lastly' not in holistic(['L3','L3/L4','L4'], 3).text and 'lastly' in holistic(['L3','L4','SC'], 3).text
+
+def test_a_prompt_of_one_slice_lists_that_slice(tmp_path):
+    import json, numpy as np
+    from atm_net.anatomy import LUMBAR
+    from atm_net.volumes import new_geometry, write_labels
+    from conftest import call, done
+    s = LUMBAR.scheme('joint'); y = np.zeros((3,40,30), np.uint8); y[0,2:14,4:20] = s.values['L3']; y[1,2:14,4:20] = s.values['L3']; y[1,20:32,4:20] = s.values['L4']; write_labels(y, new_geometry(y.shape, (4.,1.,1.)), tmp_path/'m.nii.gz')
+    said = lambda *a: set(json.loads(done(call('atm_prompt', tmp_path/'m.nii.gz', '--json', '--labels', 'joint', *a)).out)['structures'])
+    assert (said('--slice', 0, '--option', 1), said('--option', 1), said('--slice', 0), said()) == ({'L3'}, {'L3','L4'}, {'L3'}, {'L3','L4'})
+
+def test_one_structure_is_never_left_out():
+    import numpy as np
+    from atm_net.prompts import drop_words, holistic
+    one = holistic(['L3'], 3); assert drop_words(one, np.random.default_rng(0), 0., 1., 0.)==one
