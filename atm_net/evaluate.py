@@ -6,9 +6,9 @@
 __all__ = ['HEADER', 'PROMPTED', 'OVERALL', 'PAPER', 'FORM', 'mask_key', 'pair_masks', 'score_schemes', 'common_scheme', 'Scored',
            'score', 'score_folders', 'collect', 'scores_dict', 'read_scores', 'structure_rows', 'headline_text',
            'scores_markdown', 'volume_rows', 'atm_score', 'parse_protocols', 'run_protocols', 'shuffled_partner',
-           'case_words', 'case_data', 'predicted_labels', 'evaluate_case', 'Entry', 'check_run', 'evaluate_runs',
-           'overall_rows', 'structure_table', 'difference_rows', 'overall_table', 'dsc_by_structure', 'paper_data',
-           'form_cell', 'form_rows', 'form_structures', 'table_tex', 'by_protocol', 'evaluation_markdown',
+           'case_words', 'case_data', 'predicted_labels', 'evaluate_case', 'Entry', 'check_run', 'check_grid',
+           'evaluate_runs', 'overall_rows', 'structure_table', 'difference_rows', 'overall_table', 'dsc_by_structure',
+           'paper_data', 'form_cell', 'form_rows', 'form_structures', 'table_tex', 'by_protocol', 'evaluation_markdown',
            'form_tables', 'write_evaluation', 'run_names', 'run_config', 'library_versions', 'evaluate_into']
 
 # %% ../nbs/15_evaluate.ipynb #c003
@@ -328,6 +328,10 @@ def check_run(name:str, predictor, cache, grid:str):
     if predictor.crop=='oracle' and cache.crop!='oracle': raise InputError(f'{name}: was trained on crops taken from the mask (oracle), {cache.path} has none: prepare one with --crop oracle')
     if grid=='cache' and predictor.grid!=cache.grid: raise InputError(f'{name}: sees {predictor.grid}, the cache holds {cache.grid}: use --grid source, or prepare the data for this run')
 
+def check_grid(grid:str):
+    "Raises `InputError` unless it is 'source' or 'cache'"
+    if grid not in ('source','cache'): raise InputError(f"--grid '{grid}' is unknown: use source or cache")
+
 def evaluate_runs(
     cache, predictors:dict,   # name -> `Predictor`
     protocols,                # names
@@ -335,7 +339,7 @@ def evaluate_runs(
     grid:str='source',
 )->tuple[list,list]: # of `Entry`; notes
     "Score runs side by side; raises `InputError`"
-    if grid not in ('source','cache'): raise InputError(f"--grid '{grid}' is unknown: use source or cache")
+    check_grid(grid)
     cases = cache.cases(None if split=='all' else split); entries,notes = [],[]
     if not cases: raise InputError(f"{cache.path}: part '{split}' is empty")
     for name,p in predictors.items():

@@ -241,11 +241,10 @@ def measure(
 )->list: # of dicts with the keys `COLUMNS`; mm and degrees, None where it cannot be measured
     "Heights, depths, angles and canal widths by level, top-down (ours)"
     fs = frames(labels, spacing, scheme, anatomy); sp = np.array(spacing[1:],float); rows,tilts = [],{}
-    canal = next((scheme.channel(n) for n in scheme.names if anatomy[n].kind=='canal'), None)
+    canal = next((scheme.channel(n) for n in scheme.names if anatomy[n].kind=='canal'), None); drawn = canal and (labels==canal).any()
     for n,f in fs.items():
         if f is None: rows.append(_row(n, anatomy[n].kind, note='too little of it to measure')); continue
-        width = canal_width(labels[f.slice]==canal, sp, f) if canal else None; note = f.note
-        if canal and width is None and (labels==canal).any(): note = '; '.join([note]*bool(note)+['no canal found behind it'])
+        width = canal_width(labels[f.slice]==canal, sp, f) if drawn else None; note = '; '.join([f.note]*bool(f.note)+['no canal found behind it']*bool(drawn and width is None))
         tilts[n,'sup'],tilts[n,'inf'] = f.sup_tilt,f.inf_tilt
         rows.append(_row(n, anatomy[n].kind, slice=f.slice, **dict(zip(COLUMNS[3:6],f.heights)), depth_mm=f.depth,
                          tilt_deg=f.sup_tilt, angle_deg=f.sup_tilt-f.inf_tilt, canal_mm=width, note=note))

@@ -14,7 +14,7 @@ from .show import command, progress, read_json, write_json, write_text
 from .volumes import read_labels, write_labels, write_volume
 from .data import Cache
 from .train import cache_hash
-from .evaluate import case_data, score, scores_dict, scores_markdown
+from .evaluate import case_data, check_grid, score, scores_dict, scores_markdown
 
 # %% ../nbs/21_nnunet.ipynb #c006
 DATASET = 'Dataset001_atm_net'
@@ -106,8 +106,7 @@ def nnunet_scores(
     grid:str='source', # 'source' or 'cache', where the scores are taken
 )->dict: # what scores.json holds
     "Score nnU-Net's masks as any other run's, protocol `none`; raises `InputError`"
-    if grid not in ('source','cache'): raise InputError(f"--grid '{grid}' is unknown: use source or cache")
-    out = Path(out); mark = read_json(out/'nnunet.json'); scored = {}; count = out/'parameters.json'
+    check_grid(grid); out = Path(out); mark = read_json(out/'nnunet.json'); scored = {}; count = out/'parameters.json'
     for n in progress(mark['predict'], 'score'):
         c = mark['cases'][n]; f = out/'masks'/f'{n}.nii.gz'; vol,truth = cache.source(c); row = cache.row(c)
         if not f.exists(): raise InputError(f'{f}: nnU-Net wrote no mask of this case: see {out}/logs/predict.txt')
@@ -134,6 +133,5 @@ def atm_nnunet(
     grid:str='source',        # score on the pixels of the source, or on the grid of the cache, as the study does that it joins
 ):
     "nnU-Net v2 on the split of a cache, planned and trained by itself, scored like the others; taken up where it stopped"
-    if grid not in ('source','cache'): raise InputError(f"--grid '{grid}' is unknown: use source or cache")
-    c = Cache(cache); to_nnunet(c, out, split); run_nnunet(out, python or sys.executable, epochs, iterations, configuration, device, mirror, memory)
+    check_grid(grid); c = Cache(cache); to_nnunet(c, out, split); run_nnunet(out, python or sys.executable, epochs, iterations, configuration, device, mirror, memory)
     d = nnunet_scores(c, out, grid); write_json(Path(out)/'scores.json', d); md = scores_markdown(d['summary'], c.scheme, f'nnU-Net v2, part {split}'); write_text(Path(out)/'scores.md', md); print(md, end='')

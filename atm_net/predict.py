@@ -441,9 +441,10 @@ def name_discs(
     known = [(r,j) for r,j in found if j is not None]
     if not len(cuts) or not known: return
     gaps = [(max((j for q,j in known if q<r), default=None), min((j for q,j in known if q>=r), default=None)) for r in cuts]
-    fits = np.array([[probs[:,discs[j]][:,np.abs(at-r)<thick/2].sum() if j in discs else 0. for j in range(len(bodies))] for r in cuts])
+    own = list(discs.values()); part = probs[:,own]; fits = np.zeros((len(cuts),len(bodies)))
+    for i,r in enumerate(cuts): fits[i,list(discs)] = part[:,:,np.abs(at-r)<thick/2].sum((0,2))
     to = [bodies[a] if a==b else 0 if j is None else discs[j] for (a,b),j in zip(gaps, disc_names(gaps, fits, discs))]
-    away = np.abs(at[...,None]-cuts); to = np.where(away.min(-1)<thick, np.array(to)[away.argmin(-1)], 0); own = list(discs.values()); total = probs[:,own].sum(1); probs[:,own] = 0
+    away = np.abs(at[...,None]-cuts); to = np.where(away.min(-1)<thick, np.array(to)[away.argmin(-1)], 0); total = part.sum(1); probs[:,own] = 0
     for c in np.unique(to): probs[:,c] += np.where(to==c, total, 0)
 
 def order_column(

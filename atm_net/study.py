@@ -291,7 +291,7 @@ def take_plain(
     "Begin a run where the shared plain stage ends: its weights, optimizer and log; HASF and CCAE as they start"
     plain,folder = Path(plain),Path(folder); t = Trainer(cache, folder, run.config, World(device=device), workers)
     if init: start_from(t, init)
-    start_run(folder, run.config, cache, World(), t.meta, device=device, workers=workers, plain=plain.name)
+    start_run(folder, cache, World(), t.meta, device=device, workers=workers, plain=plain.name)
     state,old = read_checkpoint(sorted((plain/'checkpoints').glob('step-*.safetensors'))[-1])
     t.net.load_state_dict(t.net.state_dict()|{k[6:]:v for k,v in old.items() if k.startswith('model.')})
     restore_optimizer(t.opt, t.net, old)

@@ -669,10 +669,10 @@ def open_run(run:Path, cfg:Config, cache:Cache, world:World, resume:bool):
         if diff: raise InputError(f"{f}: was started with {diff[0]} {old.get(diff[0])}, not {new[diff[0]]}: repeat the options of the start, or choose another folder")
         if read_json(f)['cache'].get('hash')!=cache_hash(cache): raise InputError(f'{run}: was started on another cache ({read_json(f)["cache"]["path"]})')
 
-def start_run(run:Path, cfg:Config, cache:Cache, world:World, meta:dict, **how): # meta: of the weights; how: switches that do not change the result
+def start_run(run:Path, cache:Cache, world:World, meta:dict, **how): # meta: of `run_meta`; how: switches that do not change the result
     "Make the run folder with config.json, unless it is there"
     f = run/'config.json'
-    if not f.exists(): write_json(f, dict(config=provenance(cfg), versions=_versions(), cache=dict(path=str(cache.path), hash=cache_hash(cache), split={p:len(cache.cases(p)) for p in ('train','val','test')}, split_hash=split_hash(cache)), processes=world.size, init=meta.get('init'), encoder_revision=meta['encoder_revision'], how=how))
+    if not f.exists(): write_json(f, dict(config=meta['config'], versions=meta['versions'], cache=dict(path=str(cache.path), hash=meta['data']['cache'], split={p:len(cache.cases(p)) for p in ('train','val','test')}, split_hash=meta['data']['split']), processes=world.size, init=meta.get('init'), encoder_revision=meta['encoder_revision'], how=how))
 
 def same_start(run:Path, meta:dict):
     "A resumed run keeps its encoder, and the weights that it started from (their name goes into `meta`); raises `InputError` if they are others now"
@@ -707,7 +707,7 @@ def train(
         lead_first(world, lambda: open_run(run, cfg, cache, world, resume)); how = dict(accumulate=accumulate, channels_last=channels_last, compile=compile)
         t = Trainer(cache, run, cfg, world, workers, **how)
         if init: note = start_from(t, init); world.lead and print(note, file=sys.stderr)
-        lead_first(world, lambda: (start_run(run, cfg, cache, world, t.meta, device=world.device, workers=workers, **how), sweep(run))); same_start(run, t.meta)
+        lead_first(world, lambda: (start_run(run, cache, world, t.meta, device=world.device, workers=workers, **how), sweep(run))); same_start(run, t.meta)
         found = resume and t.resume()
         if resume and world.lead: print(f'{run}: going on from step {t.step}' if found else f'{run}: no checkpoint yet, starting at step 0', file=sys.stderr)
         if t.step>=cfg.steps: world.lead and print(f'{run}: finished already ({t.step} steps)', file=sys.stderr)
