@@ -6,7 +6,9 @@
 
     python benchmarks/text_used.py --table results/text_used
 
-A recipe is what it changes in preset `tiny`; all train the same number of steps. Resumable. OUT/scores.json holds what is finished, Dice by volume and structure, and is all that the second form needs; OUT/table.md says it."""
+    python benchmarks/text_used.py near_cache out --weights atm_net_tiny
+
+The last trains nothing and scores weights, by name, file or run, in the same two halves. A recipe is what it changes in preset `tiny`; all train the same number of steps. Resumable. OUT/scores.json holds what is finished, Dice by volume and structure, and is all that `--table` needs; OUT/table.md says it."""
 import argparse, json, os, sys
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 from dataclasses import asdict
@@ -58,7 +60,7 @@ def long(dice, patients):
     return Scores({c: {n: dict.fromkeys(METRICS) | dict(dsc=d) for n, d in v.items()} for c, v in dice.items()}, patients, {})
 
 
-def peer(recipe): return 'plain, v1' if RECIPES[recipe].get('swin')=='v1' else 'plain'
+def peer(recipe): return 'plain, v1' if RECIPES.get(recipe, {}).get('swin')=='v1' else 'plain'
 
 
 def halves(cache):
@@ -100,7 +102,8 @@ def markdown(result):
     cell = lambda c: '–' if not c or c['mean'] is None else points(c['mean'])+(f" ± {points(c['sd'])}" if c.get('sd') else '')
     seeds = lambda c: f" ({', '.join(points(x,'+') for x in c['by_seed'])})" if len(c['by_seed'])>1 else ''
     diff = lambda c: '–' if not c or c['mean'] is None else f"{points(c['mean'],'+')} [{points(c['low'],'+')}, {points(c['high'],'+')}]{seeds(c)}"
-    lines = [f"{result['steps']} steps of 8 images, windows {result['windows']} px, {result['slices']} slices of {sum(map(len, result['cases'].values()))} volumes; mean Dice of structures by exact level, in points, mean ± standard deviation over seeds; differences with their 95 % interval over patients (and seed by seed).", '']
+    how = f"{result['steps']} steps of 8 images, windows {result['windows']} px, " if 'steps' in result else ''
+    lines = [f"{how}{result['slices']} slices of {sum(map(len, result['cases'].values()))} volumes; mean Dice of structures by exact level, in points, mean ± standard deviation over seeds; differences with their 95 % interval over patients (and seed by seed).", '']
     for half, rows in result['halves'].items():
         body = [[r, ', '.join(result['seeds'][r]), *[cell(c.get(q)) for q in ('none', *PROTOCOLS)], *[diff(c[k]) for k in GAPS]] for r, c in rows.items()]
         lines += [f"### {half}: {len(result['cases'][half])} volumes", '', table_md(body, ('recipe', 'seeds', 'no text', *PROTOCOLS, 'oracle - generic', 'generic - shuffled', 'self - generic', 'generic - plain'))]
@@ -114,23 +117,42 @@ def write_table(out):
     text = markdown(d | dict(seeds={r: list(by) for r, by in done.items()}, halves=table(done, d['cases']))); write_text(out/'table.md', text); return text
 
 
+def cohort(near):
+    "What is scored: hash, slices, halves, patients"
+    from atm_net.train import cache_hash
+    return dict(near=cache_hash(near), slices=sum(len(near.labels(c)) for c in near.cases(None)), cases=halves(near), patients={c: near.meta(c)['patient'] for c in near.cases(None)})
+
+
+def score_weights(weights, near, out):
+    "Weights as they are, in both halves: OUT/scores.json and OUT/table.md"
+    from atm_net.evaluate import evaluate_runs, scores_dict
+    from atm_net.predict import load_predictor, weights_id
+    from atm_net.show import write_json
+    from atm_net.study import load_scores
+    of = weights_id(weights)['sha256']; entries, _ = evaluate_runs(near, {weights: load_predictor(weights)}, PROTOCOLS, 'all', 'cache'); dice = {}
+    for e in entries: file = out/f'{e.protocol}.json'; write_json(file, scores_dict(e.scored, near.scheme)); dice[e.protocol] = short(load_scores(file))
+    write_json(out/'scores.json', cohort(near) | dict(runs={weights: {of: dict(dice=dice)}})); return write_table(out)
+
+
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    a.add_argument('folders', nargs='+', type=Path, help='TRAIN NEAR OUT: cache to train on, cache to score on, folder to write; or OUT alone with --table')
+    a.add_argument('folders', nargs='+', type=Path, help='TRAIN NEAR OUT: cache to train on, cache to score on, folder to write; NEAR OUT with --weights; OUT alone with --table')
     a.add_argument('--recipes', default='plain;tiny', help=f"with semicolons: {'; '.join(RECIPES)}".replace('%', '%%')); a.add_argument('--seeds', default='0', help='with commas')
     a.add_argument('--steps', type=int, default=1500); a.add_argument('--windows', default='96', help='px, with commas'); a.add_argument('--table', action='store_true', help='train nothing, write the table of what is there')
+    a.add_argument('--weights', help='train nothing, score these: a name such as atm_net_tiny, a file, a run')
     args = a.parse_args(); names = [n.strip() for n in args.recipes.split(';')]
     if bad := [n for n in names if n not in RECIPES]: a.error(f"unknown recipe {bad[0]!r}; known: {'; '.join(RECIPES)}")
-    if len(args.folders) != (1 if args.table else 3): a.error('give TRAIN NEAR OUT, or OUT alone with --table')
+    if len(args.folders) != (1 if args.table else 2 if args.weights else 3): a.error('give TRAIN NEAR OUT, NEAR OUT with --weights, or OUT alone with --table')
     if args.table:
         if not (args.folders[0]/'scores.json').is_file(): a.error(f"{args.folders[0]/'scores.json'}: nothing is finished there")
         print(write_table(args.folders[0])); return
     from atm_net.data import Cache
+    if args.weights: args.folders[1].mkdir(parents=True, exist_ok=True); print(score_weights(args.weights, Cache(args.folders[0]), args.folders[1])); return
     from atm_net.show import read_json, write_json
     from atm_net.study import Run, run_name, score_run, study_config, Row, train_run
     from atm_net.train import cache_hash
     train, near, out = Cache(args.folders[0]), Cache(args.folders[1]), args.folders[2]; windows = [int(w) for w in args.windows.split(',')]; file = out/'scores.json'
-    head = dict(steps=args.steps, windows=windows, train=cache_hash(train), near=cache_hash(near), slices=sum(len(near.labels(c)) for c in near.cases(None)), cases=halves(near), patients={c: near.meta(c)['patient'] for c in near.cases(None)})
+    head = dict(steps=args.steps, windows=windows, train=cache_hash(train)) | cohort(near)
     d = read_json(file) if file.is_file() else head | dict(runs={})
     if odd := [k for k in head if d[k] != head[k]]: a.error(f"{file}: of other {odd[0]} ({str(d[odd[0]])[:40]}): choose another folder")
     for seed in args.seeds.split(','):
