@@ -39,9 +39,12 @@ STUDIES = dict( # the keys of Table 2 are `atm_net.model.NETWORKS`; a test holds
     table2=tuple(Row(label, dict(network=n)) for n,label in dict(atm_net='ATM-Net', swin_unetr='Swin UNETR', unet='U-Net', attention_unet='Attention U-Net', unetr='UNETR', segresnet='SegResNet', modified_bisenet='Modified BiSeNet', u_bisenet='U-BiSeNet', spineparsenet='SpineParseNet').items()),
     table4=(Row('neither', _off), Row('CCAE', dict(hasf=False)), Row('HASF', dict(ccae=False)), Row('HASF and CCAE', {})),
     table5=(Row('no text', _off), *(Row(f'Option {o}', dict(ccae=False, option=o)) for o in (1,2,3))),
-    protocols=(Row('ATM-Net', {}),))
+    protocols=(Row('ATM-Net', {}),),
+    readings=tuple(Row(label, changes) for label,changes in {'residual decoder':dict(decoder='residual'), 'plain decoder':dict(decoder='plain'), 'projected contrast':dict(contrast='projected'), 'grid contrast':dict(contrast='grid'),
+        'softmax focal':dict(focal='softmax'), 'sigmoid focal':dict(focal='sigmoid'), 'words in order':dict(tokens='words', code='order'), 'words, 2d':dict(tokens='words', code='2d'), 'mixed keys, 2d':dict(tokens='mixed', code='2d'),
+        'mixed keys, 1d':dict(tokens='mixed', code='1d'), 'pooled attention':dict(attention='pooled'), 'exact attention':dict(attention='exact')}.items()))
 TITLES = dict(table2='Networks side by side (after Tables 2 and 3)', table4='HASF and CCAE on and off (after Table 4)',
-              table5='Prompt options, CCAE off (after Table 5)', protocols='One ATM-Net, its words from different sources')
+              table5='Prompt options, CCAE off (after Table 5)', protocols='One ATM-Net, its words from different sources', readings='Both readings of what the paper leaves open, one at a time (ours)')
 
 def study_names(
     study, # 'table4', 'table4,table5' or a list of names
@@ -84,9 +87,10 @@ class Run:
 def run_name(
     cfg:Config,
 )->str:
-    "'atm_net-no-ccae-option1-seed0-1a2b3c4d': readable, then a hash of all settings that act"
+    "'atm_net-no-ccae-option1-seed0-1a2b3c4d': what is off and which reading is not the preset's, then a hash of all settings that act"
     c = essential(cfg); parts = [c.network]
     if c.network=='atm_net': parts += [f'no-{k}' for k in ('hasf','ccae') if not getattr(c,k)]+([f'option{c.option}'] if c.hasf and c.option!=3 else [])
+    parts += [f'{getattr(c,k)}-{k}' for k in ('decoder','contrast','focal','tokens','code','attention') if getattr(c,k)!=getattr(PRESETS[c.preset],k)]
     digest = hashlib.sha256(json.dumps(asdict(c), sort_keys=True).encode()).hexdigest()[:8]
     return '-'.join([*parts, f'seed{c.seed}', digest])
 
@@ -587,7 +591,7 @@ def plan_study(study, cache, out, preset:str='tiny', seeds:int=1, init=None, **o
 # %% ../nbs/17_study.ipynb #c055
 @command
 def atm_study(
-    name:str,              # table2 (with table 3), table4, table5 or protocols; several with commas share runs
+    name:str,              # table2 (with table 3), table4, table5, protocols or readings; several with commas share runs
     cache:str,             # prepared slice cache
     out:str,               # folder for runs/, tables/ and study.json, study.md, study.csv, study.png
     preset:str='tiny',     # tiny or paper
