@@ -76,11 +76,24 @@ def only(scores, cases):
     return Scores({c: scores.volumes[c] for c in cases}, {c: scores.patients[c] for c in cases}, {})
 
 
-def gap(a, b):
-    "Paired difference of two columns {seed: `Scores`}: mean, low, high over patients, and the mean of each seed"
+def gap(a, b, same=True):
+    "Paired difference of two columns {seed: `Scores`}: mean, low, high over patients, the mean of each seed, and the interval of `seeds_drawn`"
     from atm_net.study import compare
     seeds = sorted(set(a) & set(b)); both = lambda ss: compare(dict(b={s: b[s] for s in ss}, a={s: a[s] for s in ss}))['a']['difference']
-    return both(seeds) | dict(by_seed=[both([s])['mean'] for s in seeds]) if seeds else None
+    return both(seeds) | dict(by_seed=[both([s])['mean'] for s in seeds], drawn=seeds_drawn(a, b, same)) if seeds else None
+
+
+def seeds_drawn(a, b, same=True, n=4000, seed=0):
+    "95 % interval (low, high) of a difference where networks are drawn as well as patients; columns of the `same` networks draw the same ones; None for a single one"
+    import numpy as np
+    from atm_net.metrics import _draws, by_patient
+    from atm_net.study import headlines
+    if min(len(a), len(b)) < 2: return None
+    tables = [[by_patient(x.volumes, x.patients) for x in c.values()] for c in (a, b)]; order = list(tables[0][0]); w = _draws(len(order), n, seed); rng = np.random.default_rng(seed)
+    ha, hb = (headlines([{p: t[p] for p in order} for t in ts], w) for ts in tables)                              # (n, seeds)
+    i = rng.integers(0, ha.shape[1], ha.shape); j = i if same else rng.integers(0, hb.shape[1], hb.shape)
+    d = np.take_along_axis(ha, i, 1).mean(1)-np.take_along_axis(hb, j, 1).mean(1)
+    return tuple(float(x) for x in np.quantile(d, (.025, .975)))
 
 
 def table(done, cases):
@@ -91,7 +104,7 @@ def table(done, cases):
         cut = {r: {q: {s: only(x[q], ids) for s, x in by.items() if q in x} for q in ('none', *PROTOCOLS)} for r, by in done.items()}
         for r, cols in cut.items():
             row = {q: compare({q: c})[q] for q, c in cols.items() if c}
-            for k, (a, b) in GAPS.items(): other = cut.get(peer(r), {}).get('none', {}) if b == 'plain' else cols[b]; row[k] = gap(cols[a], other)
+            for k, (a, b) in GAPS.items(): other = cut.get(peer(r), {}).get('none', {}) if b == 'plain' else cols[b]; row[k] = gap(cols[a], other, b != 'plain')
             out.setdefault(half, {})[r] = row
     return out
 
@@ -107,6 +120,8 @@ def markdown(result):
     for half, rows in result['halves'].items():
         body = [[r, ', '.join(result['seeds'][r]), *[cell(c.get(q)) for q in ('none', *PROTOCOLS)], *[diff(c[k]) for k in GAPS]] for r, c in rows.items()]
         lines += [f"### {half}: {len(result['cases'][half])} volumes", '', table_md(body, ('recipe', 'seeds', 'no text', *PROTOCOLS, 'oracle - generic', 'generic - shuffled', 'self - generic', 'generic - plain'))]
+    drawn = [[half, r, *[f"[{points(c[k]['drawn'][0], '+')}, {points(c[k]['drawn'][1], '+')}]" if c[k] and c[k]['drawn'] else '–' for k in GAPS]] for half, rows in result['halves'].items() for r, c in rows.items() if any(c[k] and c[k]['drawn'] for k in GAPS)]
+    if drawn: lines += ['### Intervals where seeds are drawn as well as patients', '', table_md(drawn, ('half', 'recipe', 'oracle - generic', 'generic - shuffled', 'self - generic', 'generic - plain'))]
     return '\n'.join(lines)
 
 

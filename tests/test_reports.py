@@ -53,3 +53,13 @@ def test_one_structure_is_never_left_out():
     import numpy as np
     from atm_net.prompts import drop_words, holistic
     one = holistic(['L3'], 3); assert drop_words(one, np.random.default_rng(0), 0., 1., 0.)==one
+
+def test_what_a_misspelt_word_is_taken_for():
+    "One letter before 'canal' is a slip; before a longer word it makes another word, as in 'prevertebral'; a level of the neck is nearest to the body with its number"
+    from atm_net.anatomy import InputError
+    from atm_net.prompts import check_prompt
+    def said(text):
+        with pytest.raises(InputError) as e: check_prompt(text)
+        return str(e.value)
+    assert "'acanal' (did you mean 'canal'?)" in said('the acanal at L3') and "'C1' (did you mean 'L1'?)" in said('C1 and L2')
+    for word in ('prevertebral','asacral'): assert check_prompt(f'{word} tissue at L3')

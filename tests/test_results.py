@@ -30,8 +30,8 @@ def test_the_table_of_texts_is_what_its_scores_say(tmp_path):
     import runpy, shutil
     shutil.copy(RESULTS/'text_used'/'scores.json', tmp_path); tools = runpy.run_path(str(HOME/'benchmarks'/'text_used.py')); text = tools['write_table'](tmp_path)
     assert text == (RESULTS/'text_used'/'table.md').read_text(encoding='utf-8')
-    page = (HOME/'benchmarks'/'README.md').read_text(encoding='utf-8'); rows = [l for l in text.splitlines() if l.startswith(('| plain |','| tiny |'))]
-    assert len(rows) == 4 and all(l in page for l in rows)
+    page = (HOME/'benchmarks'/'README.md').read_text(encoding='utf-8'); rows = [l for l in text.splitlines() if l.startswith(('| plain |','| tiny |','| with the sacrum |','| without it |'))]
+    assert len(rows) == 6 and all(l in page for l in rows)
 
 
 def test_the_card_is_of_the_weights_that_ship():
@@ -40,3 +40,11 @@ def test_the_card_is_of_the_weights_that_ship():
     from atm_net.predict import SHIPPED, load_predictor
     card = (SHIPPED.parent/'README.md').read_text(encoding='utf-8'); size = SHIPPED.stat().st_size; n = sum(p.numel() for p in load_predictor().model.parameters())
     assert hashlib.sha256(SHIPPED.read_bytes()).hexdigest() in card and f'{size/1e6:.1f} MB' in card and f'{n/1e6:.2f} million parameters' in card and size < 8e6
+
+
+def test_an_interval_that_draws_seeds_is_wider_where_they_differ():
+    "By hand: one structure, patients alike, seeds .2 apart: 0 to .2 for one column of two networks, 0 where both columns are of the same networks"
+    import runpy
+    tools = runpy.run_path(str(HOME/'benchmarks'/'text_used.py')); patients = dict(v1='a', v2='b', v3='c'); col = lambda *ds: {s: tools['long']({v: dict(L3=d) for v in patients}, patients) for s, d in enumerate(ds)}
+    drawn = tools['seeds_drawn']; same, own = drawn(col(.4, .6), col(.3, .5)), drawn(col(.4, .6), col(.5, .5), False)
+    assert same == pytest.approx((.1, .1)) and own == pytest.approx((-.1, .1)) and drawn(col(.4), col(.3)) is None
