@@ -32,6 +32,8 @@ def test_the_table_of_texts_is_what_its_scores_say(tmp_path):
     assert text == (RESULTS/'text_used'/'table.md').read_text(encoding='utf-8')
     page = (HOME/'benchmarks'/'README.md').read_text(encoding='utf-8'); rows = [l for l in text.splitlines() if l.startswith(('| plain |','| tiny |','| with the sacrum |','| without it |'))]
     assert len(rows) == 6 and all(l in page for l in rows)
+    shutil.copy(RESULTS/'text_used'/'shipped'/'scores.json', tmp_path); text = tools['write_table'](tmp_path); assert text == (RESULTS/'text_used'/'shipped'/'table.md').read_text(encoding='utf-8')
+    for name, row in zip(('in view', 'out of view'), (l for l in text.splitlines() if l.startswith('| atm_net_tiny |')), strict=True): assert f'| {name} | '+' | '.join(c.strip() for c in row.split('|')[4:-2])+' |' in page
 
 
 def test_the_card_is_of_the_weights_that_ship():
