@@ -63,3 +63,15 @@ def test_what_a_misspelt_word_is_taken_for():
         return str(e.value)
     assert "'acanal' (did you mean 'canal'?)" in said('the acanal at L3') and "'C1' (did you mean 'L1'?)" in said('C1 and L2')
     for word in ('prevertebral','asacral'): assert check_prompt(f'{word} tissue at L3')
+
+def test_a_level_that_is_named_for_being_well_takes_nothing():
+    for text, level in {'L4/5 bulge and L5/S1 normal.':'L4/L5', 'At L3/4 disc bulge but L4/5 is normal.':'L3/L4', 'L4/5 shows a herniation whereas L5/S1 is normal.':'L4/L5'}.items():
+        assert [(f.level, f.negated) for f in read_report(text)]==[(level, False)], text
+
+def test_specks_of_single_slices_make_no_structure(tmp_path):
+    "Nine pixels in each of two slices: too few in either to be named in a sentence, so the sentence of the volume does not name it either"
+    import json, numpy as np
+    from atm_net.volumes import new_geometry, write_labels
+    from conftest import call, done
+    s = LUMBAR.scheme('joint'); y = np.zeros((3,40,30), np.uint8); y[:,2:14,4:20] = s.values['L3']; y[:2,20:23,4:7] = s.values['L4']; write_labels(y, new_geometry(y.shape, (4.,1.,1.)), tmp_path/'m.nii.gz')
+    for option in (2,3): assert json.loads(done(call('atm_prompt', tmp_path/'m.nii.gz', '--json', '--labels', 'joint', '--option', option)).out)['structures']==['L3']
