@@ -273,9 +273,9 @@ def load_checkpoint(run:Path, model, opt, lead=True)->dict|None: # state, or Non
     if found: raise InputError(f"{run/'checkpoints'}: no whole checkpoint is left: start anew in another folder, or take {run/'last.safetensors'} with --init")
 
 def sweep(run:Path):
-    "Remove what a killed process left half-written"
+    "Remove what a killed process left half-written: files of `atomic_path`, and those that safetensors fills before they get their name"
     for f in [*run.glob('.*'), *(run/'checkpoints').glob('.*')]:
-        if re.fullmatch(r'\..+\.\d+\.[0-9a-f]{6}(\.\w+)?', f.name): f.unlink(missing_ok=True)
+        if re.fullmatch(r'\..+\.\d+\.[0-9a-f]{6}(\.\w+)?|\.tmp\w{6}', f.name): f.unlink(missing_ok=True)
 
 
 # %% ../nbs/14_train.ipynb #c021

@@ -90,6 +90,15 @@ def test_kill_in_the_middle_of_a_checkpoint(script, cache, whole, tmp_path):
     r = finish(start(script, cache, tmp_path/'run')); assert r.returncode==0 and 'going on from step 4' in r.stderr, r.stderr
     same(whole, tmp_path/'run')
 
+def test_what_safetensors_leaves_is_swept(tmp_path):
+    "safetensors fills a nameless file of its own first. Here the system kills it in the middle, by a limit on the size of files; the next start removes what is left, and nothing else"
+    from atm_net.train import sweep
+    code = "import resource, signal, sys, torch; from safetensors.torch import save_file; signal.signal(signal.SIGXFSZ, signal.SIG_DFL); resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000)); save_file(dict(a=torch.zeros(50_000)), sys.argv[1])"
+    (tmp_path/'checkpoints').mkdir(); (tmp_path/'.mine').touch()
+    for f in ('last','checkpoints/step-0000001'): assert subprocess.run([sys.executable, '-c', code, tmp_path/f'{f}.safetensors'], capture_output=True).returncode==-signal.SIGXFSZ
+    assert len([*tmp_path.rglob('.*')])==3
+    sweep(tmp_path); assert [f.name for f in tmp_path.rglob('.*')]==['.mine']
+
 @pytest.mark.slow
 def test_ten_kills_at_random_moments(script, cache, whole, tmp_path):
     "Each run is killed once, a random moment after the checkpoint of a random step"
