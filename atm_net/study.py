@@ -387,10 +387,10 @@ def starts_of(
     init,  # weights; or the folder of another study; or None
     runs,
 )->dict: # run name -> weights to start from; empty without `init`
-    "Where each run starts: at the same weights, or at what the other study made of the same network with the same modules and seed; raises `InputError`"
+    "Where each run starts: at the same weights, or at what the other study made of the same network with the same modules, readings and seed; raises `InputError`"
     if not init: return {}
     if not (f := Path(init)/'study.json').is_file(): return {r.name:weights_file(init) for r in runs}
-    what = lambda name: name.rpartition('-')[0] # network, what is off and seed, without the hash of all settings
+    what = lambda name: name.rpartition('-')[0] # network, what is off, readings and seed, without the hash of all settings
     made = {what(n):n for n in read_json(f)['runs']}
     if lack := [r for r in runs if what(r.name) not in made]: raise InputError(f"{f}: has no run {what(lack[0].name)} ({': '.join(lack[0].rows[0])}): run that study with this row and seed first")
     return {r.name:weights_file(Path(init)/'runs'/made[what(r.name)]) for r in runs}
