@@ -11,6 +11,9 @@ STUDIES = sorted(RESULTS.glob('*/study.json'))
 def test_there_are_results(): assert {f.parent.name for f in STUDIES} == {'ablation', 'networks', 'readings'}
 
 
+def test_the_site_has_them_all(): text = (HOME/'docs'/'build.py').read_text(encoding='utf-8'); assert all(f"'results/{f.parent.name}/study.md'" in text and f"'results/{f.parent.name}/study'" in text for f in STUDIES)
+
+
 @pytest.mark.parametrize('f', STUDIES, ids=lambda f: f.parent.name)
 def test_a_page_is_what_its_json_says(f):
     d = read_json(f); assert (f.parent/'study.md').read_text(encoding='utf-8') == study_markdown(d)
