@@ -162,6 +162,7 @@ def main():
         if not (args.folders[0]/'scores.json').is_file(): a.error(f"{args.folders[0]/'scores.json'}: nothing is finished there")
         print(write_table(args.folders[0])); return
     from atm_net.data import Cache
+    if args.weights and (args.folders[1]/'scores.json').exists(): a.error(f"{args.folders[1]/'scores.json'}: there are scores already: choose another folder")
     if args.weights: args.folders[1].mkdir(parents=True, exist_ok=True); print(score_weights(args.weights, Cache(args.folders[0]), args.folders[1])); return
     from atm_net.show import read_json, write_json
     from atm_net.study import Run, run_name, score_run, study_config, Row, train_run
