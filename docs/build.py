@@ -13,8 +13,9 @@ NBS = ROOT/'nbs'
 ROOMS = sorted(NBS.glob('[0-9][0-9]_*.ipynb'))
 TOURS = sorted((NBS/'walkthroughs').glob('[0-9][0-9]_*.ipynb'))
 LESSONS = sorted((NBS/'workshop').glob('[0-9][0-9]_*.ipynb'))
+STUDIES = [p.relative_to(ROOT).as_posix() for p in sorted(ROOT.glob('results/*/study.md'))]
 TEXTS = ['docs/install.md','docs/commands.md','CONTRIBUTING.md','CHANGELOG.md','atm_net/assets/atm_net_tiny/README.md','atm_net/assets/spine_bert_tiny/README.md',
-         'results/README.md','results/ablation/study.md','results/networks/study.md','results/readings/study.md']
+         'results/README.md',*STUDIES]
 
 @functools.cache
 def read(path): return nbformat.read(path, as_version=4)
@@ -220,7 +221,7 @@ def stage(out:Path):
     put('docs/paper_map.md', map_page(s))
     put('api/index.md', '# API\n\nThe public names of every room, from its source.\n\n'+table([(f'[{p.stem[3:]}](#api-{p.stem[3:]})', ', '.join(f'[`{n}`](#{anchor(p.stem[3:], n)})' for n in public(p.stem[3:]))) for p in ROOMS], 'room','names')+'\n\n'+toc('API', [p.stem[3:] for p in ROOMS]))
     menu = [toc('Start', ['docs/install','Commands <docs/commands>','Equation to code <docs/paper_map>']), toc('Walkthroughs', map(titled, TOURS)), toc('Lessons', map(titled, LESSONS)), toc('Rooms', map(titled, ROOMS)),
-            toc('Reference', ['api/index','The model that ships <atm_net/assets/atm_net_tiny/README>','Its text encoder <atm_net/assets/spine_bert_tiny/README>','First studies <results/README>','results/ablation/study','results/networks/study','results/readings/study','CONTRIBUTING','CHANGELOG'])]
+            toc('Reference', ['api/index','The model that ships <atm_net/assets/atm_net_tiny/README>','Its text encoder <atm_net/assets/spine_bert_tiny/README>','First studies <results/README>',*(p.removesuffix('.md') for p in STUDIES),'CONTRIBUTING','CHANGELOG'])]
     put('index.md', linked(readme(read(NBS/'index.ipynb')), targets(), '').replace('](docs/paper_map.yaml)', '](docs/paper_map.md)')+'\n\n'+'\n\n'.join(menu)+'\n')
 
 def build(out:Path)->int:

@@ -1,4 +1,5 @@
 "results/: each page says what its study.json says, and the verdicts follow from the intervals"
+import runpy, shutil
 from pathlib import Path
 import pytest
 from atm_net.show import read_json
@@ -11,7 +12,8 @@ STUDIES = sorted(RESULTS.glob('*/study.json'))
 def test_there_are_results(): assert {f.parent.name for f in STUDIES} == {'ablation', 'networks', 'readings'}
 
 
-def test_the_site_has_them_all(): text = (HOME/'docs'/'build.py').read_text(encoding='utf-8'); assert all(f"'results/{f.parent.name}/study.md'" in text and f"'results/{f.parent.name}/study'" in text for f in STUDIES)
+def test_the_site_has_them_all():
+    pages = runpy.run_path(str(HOME/'docs'/'build.py')); assert {f'results/{f.parent.name}/study.md' for f in STUDIES} == set(pages['STUDIES']) and set(pages['STUDIES']) < set(pages['TEXTS'])
 
 
 @pytest.mark.parametrize('f', STUDIES, ids=lambda f: f.parent.name)
@@ -28,18 +30,27 @@ def test_results_are_small_and_name_no_machine(f):
     assert sum(p.stat().st_size for p in f.parent.rglob('*') if p.is_file()) < 2e6
 
 
+TEXT_USED, PAGE = runpy.run_path(str(HOME/'benchmarks'/'text_used.py')), (HOME/'benchmarks'/'README.md').read_text(encoding='utf-8')
+
+
+def table_again(folder, out):
+    "The table that follows from the scores in a folder of results, which is the one that lies beside them"
+    shutil.copy(folder/'scores.json', out); text = TEXT_USED['write_table'](out); assert text == (folder/'table.md').read_text(encoding='utf-8'); return text
+
+
+def cells(text, name): return [[c.strip() for c in l.split('|')] for l in text.splitlines() if l.startswith(f'| {name} |')]
+
+
 def test_the_table_of_texts_is_what_its_scores_say(tmp_path):
     "results/text_used: the table follows from the scores that lie beside it, and its numbers are what the page of benchmarks quotes"
-    import runpy, shutil
-    shutil.copy(RESULTS/'text_used'/'scores.json', tmp_path); tools = runpy.run_path(str(HOME/'benchmarks'/'text_used.py')); text = tools['write_table'](tmp_path)
-    assert text == (RESULTS/'text_used'/'table.md').read_text(encoding='utf-8')
-    page = (HOME/'benchmarks'/'README.md').read_text(encoding='utf-8'); rows = [l for l in text.splitlines() if l.startswith(('| plain |','| tiny |','| with the sacrum |','| without it |'))]
-    assert len(rows) == 6 and all(l in page for l in rows)
-    shutil.copy(RESULTS/'text_used'/'fresh'/'scores.json', tmp_path); text = tools['write_table'](tmp_path); assert text == (RESULTS/'text_used'/'fresh'/'table.md').read_text(encoding='utf-8')
-    cells = lambda name: [[c.strip() for c in l.split('|')] for l in text.splitlines() if l.startswith(f'| {name} |')]
-    for half, plain, tiny in zip(('in view', 'out of view'), cells('plain'), cells('tiny'), strict=True): assert f'| {half} | '+' | '.join([plain[3], *tiny[4:-1]])+' |' in page
-    shutil.copy(RESULTS/'text_used'/'shipped'/'scores.json', tmp_path); text = tools['write_table'](tmp_path); assert text == (RESULTS/'text_used'/'shipped'/'table.md').read_text(encoding='utf-8')
-    for name, row in zip(('in view', 'out of view'), (l for l in text.splitlines() if l.startswith('| atm_net_tiny |')), strict=True): assert f'| {name} | '+' | '.join(c.strip() for c in row.split('|')[4:-2])+' |' in page
+    rows = [l for l in table_again(RESULTS/'text_used', tmp_path).splitlines() if l.startswith(('| plain |','| tiny |','| with the sacrum |','| without it |'))]
+    assert len(rows) == 6 and all(l in PAGE for l in rows)
+
+
+def test_the_held_out_tables_are_what_their_scores_say(tmp_path):
+    halves, fresh, ships = ('in view', 'out of view'), table_again(RESULTS/'text_used'/'fresh', tmp_path), table_again(RESULTS/'text_used'/'shipped', tmp_path)
+    for half, plain, tiny in zip(halves, cells(fresh, 'plain'), cells(fresh, 'tiny'), strict=True): assert f'| {half} | '+' | '.join([plain[3], *tiny[4:-1]])+' |' in PAGE
+    for half, row in zip(halves, cells(ships, 'atm_net_tiny'), strict=True): assert f'| {half} | '+' | '.join(row[4:-2])+' |' in PAGE
 
 
 def test_the_card_is_of_the_weights_that_ship():
@@ -51,10 +62,9 @@ def test_the_card_is_of_the_weights_that_ship():
 
 
 def test_an_interval_that_draws_seeds_is_wider_where_they_differ():
-    "By hand: one structure, patients alike, seeds .2 apart: 0 to .2 for one column of two networks, 0 where both columns are of the same networks"
-    import runpy
-    tools = runpy.run_path(str(HOME/'benchmarks'/'text_used.py')); patients = dict(v1='a', v2='b', v3='c'); col = lambda *ds: {s: tools['long']({v: dict(L3=d) for v in patients}, patients) for s, d in enumerate(ds)}
-    drawn = tools['seeds_drawn']; same, own = drawn(col(.4, .6), col(.3, .5)), drawn(col(.4, .6), col(.5, .5), False)
+    "By hand: one structure, patients alike, seeds .2 apart: .1 for certain where both columns are of the same networks, -.1 to .1 where one is of its own"
+    patients = dict(v1='a', v2='b', v3='c'); col = lambda *ds: {s: TEXT_USED['long']({v: dict(L3=d) for v in patients}, patients) for s, d in enumerate(ds)}
+    drawn = TEXT_USED['seeds_drawn']; same, own = drawn(col(.4, .6), col(.3, .5)), drawn(col(.4, .6), col(.5, .5), False)
     assert same == pytest.approx((.1, .1)) and own == pytest.approx((-.1, .1)) and drawn(col(.4), col(.3)) is None
 
 
