@@ -80,7 +80,7 @@ def open_demo(out:Path, job:dict):
 
 def like(meta:dict)->Config:
     "Preset `tiny` with the network of these weights"
-    known = {f.name for f in fields(Config)}; given = dict(code='2d', swin='v2' if meta['kwargs'].get('use_v2') else 'v1')|{k:tuple(v) if isinstance(v,list) else v for k,v in meta['kwargs'].items() if k in known} # files from before `code` have 2d
+    known = {f.name for f in fields(Config)}; given = dict(code='2d', text_decoder=False, swin='v2' if meta['kwargs'].get('use_v2') else 'v1')|{k:tuple(v) if isinstance(v,list) else v for k,v in meta['kwargs'].items() if k in known} # files from before `code` have 2d, those from before `text_decoder` none
     return replace(PRESETS['tiny'], feature_size=meta['feature_size'], **given)
 
 def cohort_of(out:Path, patients:int, seed:int, grid)->Cache:

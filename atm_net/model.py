@@ -9,7 +9,7 @@ __all__ = ['NETWORKS', 'PlainUp', 'ATMNet', 'AttentionRefinement', 'FeatureFusio
            'init_from']
 
 # %% ../nbs/09_model.ipynb #c004
-import inspect, json, torch
+import copy, inspect, json, torch
 from pathlib import Path
 from torch import nn, Tensor
 import torch.nn.functional as F
@@ -53,6 +53,7 @@ class ATMNet(SwinUNETR):
         contrast:str='projected',# 'projected' or 'grid'
         tau:float=.07,           # temperature of Eq. 7 (assumed)
         use_v2=False,            # residual convolutions before each Swin stage (Swin UNETR-V2, He et al. 2023)
+        text_decoder=False,      # words have a decoder of their own beside the plain one (ours)
         in_channels:int=1,
     ):
         super().__init__(in_channels, out_channels, feature_size=feature_size, spatial_dims=2, use_v2=use_v2)
@@ -62,34 +63,52 @@ class ATMNet(SwinUNETR):
             for name,i,o in zip(self._ups, dims, dims[1:]+[feature_size]): setattr(self, name, PlainUp(i,o))
         self.hasf = HASF(dims, text_dim, length, n_tokens=n_tokens, heads=heads, attention=attention, pool=pool, tokens=tokens, alpha=alpha, gain=gain, code=code) if hasf else None
         self.ccae = ChannelContrast(text_dim, contrast, tau=tau) if ccae else None
+        self.text_decoder = nn.ModuleDict({n:copy.deepcopy(getattr(self,n)) for n in self._ups}) if hasf and text_decoder else None
 
     _ups = ('decoder5','decoder4','decoder3','decoder2','decoder1')
+
+    def encode(self, x:Tensor)->list: # (b, 1, h, w) -> [foot of the climb, skips deepest first]
+        self._check_input_size(x.shape[2:]); s = self.swinViT(x, self.normalize)
+        return [self.encoder10(s[4]), s[3], self.encoder4(s[2]), self.encoder3(s[1]), self.encoder2(s[0]), self.encoder1(x)]
+
+    def decode(self, s, g=None, mask=None, need_weights=False, which=None)->tuple: # s: of `encode`; as `features`
+        "The climb; with words through HASF and, if there is one, their own decoder"
+        (y,*skips),words = s,[]
+        for i,(up,skip) in enumerate(zip(self._ups, skips)):
+            if g is not None: y,w = self.hasf[i](y, g, mask, need_weights, which); words.append(w)
+            y = (getattr(self,up) if g is None or self.text_decoder is None else self.text_decoder[up])(y, skip)
+        return y,words
 
     def features(self,
         x:Tensor,         # (b, 1, h, w)
         g:Tensor=None,    # (b, l, d) token states of the holistic prompt; (r*b, l, d): r readings of all images, one after the other
-        mask:Tensor=None, # (b, l) bool; uint8 places with code 'order'
+        mask:Tensor=None, # (b, l) bool; uint8 places with code 'order' or a `text_decoder`
         text=True,        # False skips HASF on purpose
         need_weights=False,
         which:Tensor=None,# (b,) int: `g` and `mask` are p prompts, this is the one that each image reads; None: its own
     )->tuple[Tensor,list]: # (r*b, feature_size, h, w); share of each word (r*b, l, h', w') per stage, deepest first
         "Decoder features before the last 1x1 convolution; text enters in the decoder alone, so the encoder sees each image once"
-        self._check_input_size(x.shape[2:])
         reads = text and self.hasf is not None
         if reads and g is None: raise InputError('this model reads text: give it the features of a prompt, or say text=False')
-        s = self.swinViT(x, self.normalize)
-        skips = [s[3], self.encoder4(s[2]), self.encoder3(s[1]), self.encoder2(s[0]), self.encoder1(x)]
-        y,words = self.encoder10(s[4]),[]
-        r = len(g)//len(x) if reads and which is None else 1
-        if r>1: y,*skips = (t.repeat(r,1,1,1) for t in (y,*skips))
-        for i,(up,skip) in enumerate(zip(self._ups, skips)):
-            if reads: y,w = self.hasf[i](y, g, mask, need_weights, which); words.append(w)
-            y = getattr(self,up)(y, skip)
-        return y,words
+        s = self.encode(x)
+        if not reads: return self.decode(s)
+        if which is None and (r := len(g)//len(x))>1: s = [t.repeat(r,1,1,1) for t in s]
+        if self.text_decoder is None: return self.decode(s, g, mask, need_weights, which)
+        if mask.dtype==torch.bool: raise InputError('the text decoder is for words that name structures: encode the prompt with its anatomy')
+        named = (mask>1).any(1) if which is None else (mask>1).any(1)[which]; every = torch.compiler.is_exporting()  # a graph has no branches
+        if not (every or need_weights or named.any()): return self.decode(s)
+        y,words = self.decode(s, g, mask, need_weights, which)
+        return y if not every and named.all() else torch.where(named[:,None,None,None], y, self.decode(s)[0]),words
 
     def forward(self, x, g=None, mask=None, text=True, which=None)->Tensor: # (r*b, k, h, w) logits
         "Logits; the softmax of Eq. 3 is taken in the loss and in prediction"
         return self.out(self.features(x, g, mask, text, which=which)[0])
+
+    def both(self, x, g, mask)->Tensor: # (2*b, k, h, w) logits: with the words, then without
+        "Both decoders on the same images; what the words teach stays in HASF and in their decoder"
+        s = self.encode(x); worded = self.decode([t.detach() for t in s], g, mask)[0]
+        held = {n:p.detach() for n,p in self.out.named_parameters()}
+        return torch.cat([torch.func.functional_call(self.out, held, (worded,)), self.out(self.decode(s)[0])])
 
 # %% ../nbs/09_model.ipynb #n002
 def _conv(i:int, o:int, stride:int=1, kernel:int=3):
@@ -262,7 +281,7 @@ def build_network(
     return _baselines()[name](out_channels, feature_size)
 
 def reads_text(model)->bool: return getattr(model, 'hasf', None) is not None
-def reads_order(model)->bool: return reads_text(model) and model.hasf[0].fuse.code=='order'
+def reads_order(model)->bool: return reads_text(model) and (model.hasf[0].fuse.code=='order' or model.text_decoder is not None)
 
 # %% ../nbs/09_model.ipynb #c022
 def save_weights(
@@ -313,7 +332,7 @@ def init_from(
     match = torch.tensor([(0,0)]+[(i+1,old_names.index(n)+1) for i,n in enumerate(names) if n in old_names])
     rest = lambda k,t: [n for i,n in enumerate(t.shape) if i not in axes.get(k,())]
     for k,v in own.items():
-        old = state.get(k)
+        old = state.get(k, state.get(k.removeprefix('text_decoder.')))                      # words start with the plain decoder
         if old is None or old.ndim!=v.ndim or rest(k,old)!=rest(k,v): fresh.append(k); continue
         if k not in axes: new[k] = old; continue
         place = lambda col: torch.meshgrid(*[match[:,col] if i in axes[k] else torch.arange(n) for i,n in enumerate(v.shape)], indexing='ij')

@@ -32,8 +32,8 @@ STAGES = tuple(Stage(seed=3001+i, lr=lr, **kind) for i,(lr,kind) in enumerate(zi
 
 # %% ../nbs/23_recipe.ipynb #c009
 def stage_config(s:Stage)->Config:
-    "The preset `tiny` for one stage"
-    return replace(PRESETS['tiny'], steps=s.steps, lr=s.lr, lr_min=s.lr_min, windows=s.windows, paired=s.paired, p_generic=0. if s.paired else .5, warmup=min(50,s.steps//10), seed=s.seed)
+    "The preset `tiny` for one stage, with one decoder for both readings, as what ships has"
+    return replace(PRESETS['tiny'], text_decoder=False, steps=s.steps, lr=s.lr, lr_min=s.lr_min, windows=s.windows, paired=s.paired, p_generic=0. if s.paired else .5, warmup=min(50,s.steps//10), seed=s.seed)
 
 def start_of(
     k:int,      # number of a stage, from 1

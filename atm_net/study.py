@@ -56,7 +56,7 @@ def study_names(
     return names
 
 # %% ../nbs/17_study.ipynb #c010
-_hasf = ('option','length','n_tokens','heads','attention','pool','tokens','alpha','gain','code','paired','w_generic','p_generic','p_incomplete','p_wrong')
+_hasf = ('option','length','n_tokens','heads','attention','pool','tokens','alpha','gain','code','text_decoder','paired','w_generic','p_generic','p_incomplete','p_wrong')
 _ccae = ('contrast','tau','lambda_2')
 
 def essential(cfg:Config)->Config:

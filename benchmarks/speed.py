@@ -1,7 +1,7 @@
 """What the text costs: ATM-Net against plain Swin UNETR of the same width and version, both measured in this run. `python benchmarks/speed.py [--sides 96,128] [--out FILE] [--profile]`
 
 Rivals take turns; ratios are medians over repeats of (ours / plain) in the same turn. In training each image has a
-sentence of its own (two with 'two readings', as preset tiny does); in inference they share one, as slices of a volume do, and its keys and values are made once. Peak memory: the highest resident size of a process
+sentence of its own (two with 'two readings', as the weights that ship were trained); in inference they share one, as slices of a volume do, and its keys and values are made once. Peak memory: the highest resident size of a process
 that does nothing but these steps, minus its size before them. FLOPs: of one forward pass, by torch.utils.flop_counter."""
 import argparse, json, os, statistics, subprocess, sys, time
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
@@ -10,7 +10,7 @@ NETS = {'plain': dict(hasf=False, ccae=False), 'HASF, pooled': dict(ccae=False),
         'HASF, pooled, mixed keys': dict(ccae=False, tokens='mixed', code='2d'), 'HASF, pooled, and CCAE, two readings': {}}
 
 
-def readings(name): return 2 if 'two readings' in name else 1 # of each image in a training step; preset tiny: 2
+def readings(name): return 2 if 'two readings' in name else 1 # of each image in a training step, by one decoder
 
 
 def build(name, k=21):
