@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['NETWORKS', 'PlainUp', 'ATMNet', 'AttentionRefinement', 'FeatureFusion', 'MultiScaleAttention', 'StripPooling',
            'ModifiedBiSeNet', 'UBiSeNet', 'column_edges', 'region_pool', 'region_unpool', 'SpineParseNet',
-           'build_network', 'reads_text', 'reads_order', 'save_weights', 'read_weights', 'load_network', 'class_axes',
-           'init_from']
+           'build_network', 'reads_text', 'save_weights', 'read_weights', 'load_network', 'class_axes', 'init_from']
 
 # %% ../nbs/09_model.ipynb #c004
 import copy, inspect, json, torch
@@ -72,11 +71,13 @@ class ATMNet(SwinUNETR):
         return [self.encoder10(s[4]), s[3], self.encoder4(s[2]), self.encoder3(s[1]), self.encoder2(s[0]), self.encoder1(x)]
 
     def decode(self, s, g=None, mask=None, need_weights=False, which=None)->tuple: # s: of `encode`; as `features`
-        "The climb; with words through HASF and, if there is one, their own decoder"
+        "The climb; with words through HASF and, if there is one, their own decoder, from which no gradient goes back"
+        ups = self
+        if g is not None and self.text_decoder is not None: ups,s = self.text_decoder,[t.detach() for t in s]
         (y,*skips),words = s,[]
         for i,(up,skip) in enumerate(zip(self._ups, skips)):
             if g is not None: y,w = self.hasf[i](y, g, mask, need_weights, which); words.append(w)
-            y = (getattr(self,up) if g is None or self.text_decoder is None else self.text_decoder[up])(y, skip)
+            y = getattr(ups,up)(y, skip)
         return y,words
 
     def features(self,
@@ -106,9 +107,12 @@ class ATMNet(SwinUNETR):
 
     def both(self, x, g, mask)->Tensor: # (2*b, k, h, w) logits: with the words, then without
         "Both decoders on the same images; what the words teach stays in HASF and in their decoder"
-        s = self.encode(x); worded = self.decode([t.detach() for t in s], g, mask)[0]
-        held = {n:p.detach() for n,p in self.out.named_parameters()}
-        return torch.cat([torch.func.functional_call(self.out, held, (worded,)), self.out(self.decode(s)[0])])
+        s = self.encode(x); held = {n:p.detach() for n,p in self.out.named_parameters()}
+        return torch.cat([torch.func.functional_call(self.out, held, (self.decode(s, g, mask)[0],)), self.out(self.decode(s)[0])])
+
+    def start_text_decoder(self):
+        "The decoder of the words as the plain one is now"
+        for n,d in self.text_decoder.items(): d.load_state_dict(getattr(self,n).state_dict())
 
 # %% ../nbs/09_model.ipynb #n002
 def _conv(i:int, o:int, stride:int=1, kernel:int=3):
@@ -281,7 +285,6 @@ def build_network(
     return _baselines()[name](out_channels, feature_size)
 
 def reads_text(model)->bool: return getattr(model, 'hasf', None) is not None
-def reads_order(model)->bool: return reads_text(model) and (model.hasf[0].fuse.code=='order' or model.text_decoder is not None)
 
 # %% ../nbs/09_model.ipynb #c022
 def save_weights(

@@ -123,12 +123,12 @@ class Predictor:
     column = False # one name for each vertebra and disc of a volume (`order_column`)
     file = None    # where the weights lie
     def __init__(self, model, meta:dict, device='cpu', encoder=None):
-        from atm_net.model import reads_order, reads_text
+        from atm_net.model import reads_text
         self.model,self.meta,self.device = model.to(device).eval(),meta,device
         self.anatomy = get_anatomy(meta.get('anatomy'))
         self.scheme = Scheme(meta['scheme'], meta['values'])
         self.grid,self.crop = Grid(**meta['grid']),meta.get('crop','fov')
-        self.has_text,self.has_order,self.option,self.length = reads_text(model),reads_order(model),meta.get('option',3),meta.get('length')
+        self.has_text,self.option,self.length = reads_text(model),meta.get('option',3),meta.get('length')
         self.encoder = self._encoder(encoder) if self.has_text else None
 
     def _encoder(self, name):
@@ -139,11 +139,11 @@ class Predictor:
         if want and enc.revision!=want: raise InputError(f"weights were trained with encoder '{self.meta['encoder']}' (revision {want}), not with '{enc.name}' (revision {enc.revision})")
         return enc
 
-    def features(self, prompts): # (g (s, l, d), mask or places (s, l)) or None
+    def features(self, prompts): # (g (s, l, d), places (s, l)) or None
         "Encode one prompt per slice"
-        return self.encoder([str(p) for p in prompts], self.length, self.anatomy if self.has_order else None) if self.has_text else None
+        return self.encoder([str(p) for p in prompts], self.length, self.anatomy) if self.has_text else None
 
-    def texts(self, prompts): # (g (p, l, d), mask (p, l), which (s,)) or None
+    def texts(self, prompts): # (g (p, l, d), places (p, l), which (s,)) or None
         "Encode each sentence once; `which` says what a slice reads"
         import torch
         if not self.has_text: return None

@@ -164,7 +164,7 @@ class Words:
 
     def holistic(self, batch)->tuple: # (b, l, d), (b, l)
         "Features of the holistic prompts"
-        return self.encoder([self.prompt(i, i['label'].numpy()) for i in batch], self.cfg.length, self.anatomy if self.cfg.code=='order' or self.cfg.text_decoder else None)
+        return self.encoder([self.prompt(i, i['label'].numpy()) for i in batch], self.cfg.length, self.anatomy)
 
     def class_features(self, present): # (b, k) bool -> (b, k, d)
         "Features of 'It contains ...' or 'It does not contain ...' for each class"
@@ -183,12 +183,11 @@ def present_classes(
 def logits_and_contrast(
     net, x,       # (b, 1, h, w)
     g,            # [features, mask] of the prompts of one or of r readings, or [] without text
-    classes=None, # (features, present, known) for CCAE, or None
+    classes=None, # (features, present, known) for CCAE, of the first pictures if not of all, or None
 )->tuple: # (r*b, k, h, w) logits; contrast () or None
     "All that carries gradient in one call, as DDP asks (parameters used behind its back would be counted as unused)"
-    own = len(x) if g and net.text_decoder is not None else None   # then the first half alone has words, and only they meet the contrast
-    logits = net.both(x, *(t[:own] for t in g)) if own else net(x, *g) if g or getattr(net,'hasf',None) is None else net(x, text=False)
-    return logits, None if classes is None else net.ccae(logits[:own].softmax(1), *(t[:own] for t in classes))
+    logits = net.both(x, *g) if g and net.text_decoder is not None else net(x, *g) if g or getattr(net,'hasf',None) is None else net(x, text=False)
+    return logits, None if classes is None else net.ccae(logits[:len(classes[0])].softmax(1), *classes)
 
 def autocast(amp:str, device):
     "Where it is asked for, layers that can do with fewer bits get fewer"
@@ -207,9 +206,10 @@ def step_loss(
     if cfg.paired and reads: batch,weigh = [*batch, *(i|dict(generic=True) for i in batch)],(1.,1.) if cfg.text_decoder else (1-cfg.w_generic,cfg.w_generic)    # two readings of the same images
     y = torch.stack([i['label'] for i in batch]).to(device)
     known = torch.stack([i['annotated'] for i in batch]).to(device); every = bool(known.all())
-    g = [t.to(device) for t in words.holistic(batch)] if reads else []; classes = None
+    own = len(x) if cfg.text_decoder else len(batch)                                   # with two decoders the first half alone has words and meets the contrast
+    g = [t.to(device) for t in words.holistic(batch[:own])] if reads else []; classes = None
     if text and cfg.ccae and words is not None:
-        present = present_classes(y.cpu(), known.shape[1]); classes = (words.class_features(present).to(device), present.to(device)&known, known)
+        present = present_classes(y[:own].cpu(), known.shape[1]); classes = (words.class_features(present).to(device), present.to(device)&known[:own], known[:own])
     with autocast(cfg.amp, device): logits,con = model(x, g, classes)
     if cfg.amp!='none': logits = logits.float()
     seg = sum(w*dice_focal(z, t, cfg.focal, None if every else k) for w,z,t,k in zip(weigh, *(a.chunk(len(weigh)) for a in (logits,y,known))))
@@ -504,7 +504,7 @@ class Trainer:
         "The network as the current stage trains it: in the plain one HASF and CCAE rest, and are no part of what the processes exchange"
         text = self.step>=stage_border(self.cfg)
         for m in (getattr(self.net,n,None) for n in WORDED): m is not None and m.requires_grad_(text)
-        if self.step==stage_border(self.cfg)>0 and (d := getattr(self.net,'text_decoder',None)) is not None: d.load_state_dict({k:v for k,v in self.net.state_dict().items() if k in d.state_dict()})
+        if self.step==stage_border(self.cfg)>0 and getattr(self.net,'text_decoder',None) is not None and not self.meta.get('init'): self.net.start_text_decoder() # weights that were given may hold one that has learnt
         self.model = _wrap(self.net, self.world, self.compile, unused=self.cfg.network=='unetr') # MONAI's blocks of UNETR hold a norm for a cross-attention that it does not use
 
     def update(self, batch)->dict: # means over the batch
