@@ -124,9 +124,9 @@ def preparation(args):
             row('cache of a volume of full size', 'the same PersistentDataset', *mb, 'MB', 1), row('cache of a volume of full size', 'its files (.nii.gz)', mb[0], source, 'MB', 1)]
 
 
-PEAK = 'import re, sys\nfrom pathlib import Path\n{}\nprint("PEAK", re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])' # of this process alone: ru_maxrss would begin with the parent's
+PEAK = 'import sys\nsys.path.insert(0, {!r})\nimport speed\n{}\nprint("PEAK", speed.kilobytes("VmHWM"))'
 OWN = 'from atm_net.data import Grid, open_cohort, prepare\nprepare(open_cohort(sys.argv[1]), sys.argv[2], Grid(spacing=2.))'
-PEER = 'sys.path.insert(0, {!r})\nimport run\nfrom monai.data import CacheDataset\nfrom atm_net.data import open_cohort\nd = CacheDataset(run.files_of(open_cohort(sys.argv[1])), run.monai_pipeline(), num_workers=0, progress=False)'
+PEER = 'import run\nfrom monai.data import CacheDataset\nfrom atm_net.data import open_cohort\nd = CacheDataset(run.files_of(open_cohort(sys.argv[1])), run.monai_pipeline(), num_workers=0, progress=False)'
 
 
 def small_cohort(folder, n):
@@ -148,13 +148,13 @@ def small_cohort(folder, n):
 def memory(args):
     "(e) peak memory of a process that prepares few and many small volumes"
     def peak(code, folder, out): # MB
-        r = subprocess.run([sys.executable,'-c',PEAK.format(code),str(folder),str(out)], capture_output=True, text=True)
+        r = subprocess.run([sys.executable,'-c',PEAK.format(str(Path(__file__).parent),code),str(folder),str(out)], capture_output=True, text=True)
         if r.returncode: raise RuntimeError(r.stderr)
         return int(r.stdout.rpartition('PEAK')[2])/1024
     if not Path('/proc/self/status').exists(): return []                          # Linux only
-    few,many = (8, 40) if args.quick else (20, 200); peer = PEER.format(str(Path(__file__).parent))
+    few,many = (8, 40) if args.quick else (20, 200)
     with tempfile.TemporaryDirectory() as tmp:
-        root = Path(tmp); a,b = (small_cohort(root/str(n), n) for n in (few, many)); t = time.perf_counter(); own = [peak(OWN, d, root/f'c{d.name}') for d in (a,b)]; t = time.perf_counter()-t; cached = [peak(peer, d, '') for d in (a,b)]
+        root = Path(tmp); a,b = (small_cohort(root/str(n), n) for n in (few, many)); t = time.perf_counter(); own = [peak(OWN, d, root/f'c{d.name}') for d in (a,b)]; t = time.perf_counter()-t; cached = [peak(PEER, d, '') for d in (a,b)]
     return [row(f'peak memory, prepare {many} small volumes', f'prepare {few} of them', own[1], own[0], 'MB', 1), row(f'the same, {many} volumes', 'MONAI CacheDataset, which holds them', own[1], cached[1], 'MB', 1),
             row(f'growth of peak memory from {few} to {many} volumes, each', 'MONAI CacheDataset', *((p[1]-p[0])/(many-few) for p in (own, cached)), 'MB', 1)]
 

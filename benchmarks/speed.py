@@ -1,15 +1,17 @@
 """What the text costs: ATM-Net against plain Swin UNETR of the same width and version, both measured in this run. `python benchmarks/speed.py [--sides 96,128] [--out FILE] [--profile]`
 
 Rivals take turns; ratios are medians over repeats of (ours / plain) in the same turn. In training each image has a
-sentence of its own, and where a network reads twice a second reading without words, as `14_train` does it; in inference all share one sentence, as slices of a volume do, and its keys and values are made once. Peak memory: the highest resident size while
-a process of its own does one such step, minus its size before it. FLOPs: of one forward pass, by torch.utils.flop_counter."""
-import argparse, json, os, statistics, subprocess, sys, time
+sentence of its own and, where a network reads twice, a second reading, as `14_train` does it; in inference all share one
+sentence, as slices of a volume do, and its keys and values are made once. Peak memory: the highest resident size while a
+process of its own does one such step, minus its size before it (Linux only). FLOPs: of one forward pass, by torch.utils.flop_counter."""
+import argparse, os, re, statistics, subprocess, sys, time
+from pathlib import Path
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
-one = dict(text_decoder=False, paired=False) # one decoder, one reading of each image
+ONE = dict(text_decoder=False, paired=False) # one decoder, one reading of each image
 NETS = { # name -> what is changed in the preset
-    'plain': one|dict(hasf=False, ccae=False), 'HASF, pooled': one|dict(ccae=False, attention='pooled'), 'HASF, pooled, and CCAE': one|dict(attention='pooled'), 'HASF, exact': one|dict(ccae=False, attention='exact'),
-    'HASF, pooled, mixed keys': one|dict(ccae=False, attention='pooled', tokens='mixed', code='2d'), 'HASF, pooled, and CCAE, two readings': dict(text_decoder=False, paired=True), 'the whole preset': {}}
+    'plain': ONE|dict(hasf=False, ccae=False), 'HASF, pooled': ONE|dict(ccae=False, attention='pooled'), 'HASF, pooled, and CCAE': ONE|dict(attention='pooled'), 'HASF, exact': ONE|dict(ccae=False, attention='exact'),
+    'HASF, pooled, mixed keys': ONE|dict(ccae=False, attention='pooled', tokens='mixed', code='2d'), 'HASF, pooled, and CCAE, two readings': dict(text_decoder=False, paired=True), 'the whole preset': {}}
 
 
 def config(name, preset='tiny'):
@@ -77,14 +79,19 @@ def flops(net, d):
     return c.get_total_flops()
 
 
+def kilobytes(field):
+    "Of this process, by the kernel's account: VmRSS now, VmHWM at its highest (ru_maxrss would begin with the parent's)"
+    return int(re.search(field+r':\s+(\d+)', Path('/proc/self/status').read_text(encoding='utf-8'))[1])
+
+
 def peak(name, side, batch, what, preset='tiny'):
-    "MB, in a process of its own; the kernel's mark of the peak is set back before the step (of a new process it would be that of imports, and ru_maxrss that of this one)"
+    "MB, in a process of its own, whose mark of the peak is set back before the step; None where there is no such mark"
+    if not Path('/proc/self/clear_refs').exists(): return None
     code = f'''
-import re, sys; sys.path.insert(0, {os.path.dirname(os.path.abspath(__file__))!r}); import speed, torch
+import sys; sys.path.insert(0, {str(Path(__file__).resolve().parent)!r}); import speed, torch
 torch.set_num_threads({THREADS}); speed.{what}(speed.build({name!r}, preset={preset!r}), speed.batch_of(2, 64, {name!r}, preset={preset!r}))()
 step = speed.{what}(speed.build({name!r}, preset={preset!r}), speed.batch_of({batch}, {side}, {name!r}, preset={preset!r}))
-def kB(of): return int(re.search(of+r':\\s+(\\d+)', open('/proc/self/status').read())[1])
-open('/proc/self/clear_refs', 'w').write('5'); was = kB('VmRSS'); step(); print((kB('VmHWM')-was)/1024)'''
+open('/proc/self/clear_refs', 'w').write('5'); was = speed.kilobytes('VmRSS'); step(); print((speed.kilobytes('VmHWM')-was)/1024)'''
     return float(subprocess.run([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True, check=True, env=os.environ|dict(MALLOC_MMAP_THRESHOLD_='65536')).stdout) # all that is larger comes from the kernel and goes back at once
 
 
@@ -100,7 +107,7 @@ def measure(side, batch, names, repeats, preset='tiny'):
         for n in names:
             ratios = sorted(a/b for a, b in zip(s[n], s['plain']))
             rows.append(dict(preset=preset, side=side, batch=batch, what=what, network=n, seconds=statistics.median(s[n]), ratio=statistics.median(ratios), low=ratios[0], high=ratios[-1], peak_mb=mem[n],
-                             memory_ratio=mem[n]/mem['plain'], parameters=sum(p.numel() for p in nets[n].parameters()), gflops=fl[n]/1e9))
+                             memory_ratio=mem[n] and mem[n]/mem['plain'], parameters=sum(p.numel() for p in nets[n].parameters()), gflops=fl[n]/1e9))
     return rows
 
 
@@ -125,18 +132,17 @@ def profile(side, batch, what, names, preset='tiny', turns=5):
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument('--sides', default='96,128,192,384'); a.add_argument('--repeats', type=int, default=7); a.add_argument('--batch', type=int, default=8, help='images; 1 at 384 px'); a.add_argument('--out', help='JSON to write')
-    a.add_argument('--preset', default='tiny', choices=list(TEXT_DIM), help='width, version, words and attention of all rows, but for what their names say'); a.add_argument('--networks', default=';'.join(NETS), help="names with semicolons, 'plain' first (default: all)")
+    a.add_argument('--preset', default='tiny', choices=list(TEXT_DIM), help='width, version, words and attention of all rows, but for what their names say'); a.add_argument('--networks', help="names with semicolons, 'plain' first (default: all; of a profile 'HASF, pooled' and the whole preset)")
     a.add_argument('--profile', action='store_true', help='instead: which kernels the added time is spent in')
-    args = a.parse_args(); names = args.networks.split(';')
+    args = a.parse_args(); names = args.networks.split(';') if args.networks else ['plain', 'HASF, pooled', 'the whole preset'] if args.profile else list(NETS)
     if names[0] != 'plain' or len(names) < 2 or set(names)-set(NETS): a.error(f"--networks: 'plain', then others of {'; '.join(list(NETS)[1:])}")
     from atm_net.show import table_md, write_json
     if args.profile:
-        if args.networks == a.get_default('networks'): names = ['plain', 'HASF, pooled', 'the whole preset']
         rows = [r for side in map(int, args.sides.split(',')) for what in ('training', 'inference') for r in profile(side, args.batch, what, names, args.preset)]
         print(table_md(rows, ('step', 'kernels', 'plain, ms', *(c for n in names[1:] for c in (f'{n}, ms', 'added, of the plain step'))))); return
     rows = []
     for side in map(int, args.sides.split(',')): rows += measure(side, 1 if side >= 384 else args.batch, names, args.repeats if side < 384 else max(3, args.repeats//2), args.preset)
-    cell = lambda r: [f"{r['batch']} x {r['side']} px, {r['what']}", r['network'], f"{r['seconds']*1e3:.0f}", f"{r['ratio']:.2f} [{r['low']:.2f}, {r['high']:.2f}]", f"{r['peak_mb']:.0f}", f"{r['memory_ratio']:.2f}", f"{r['parameters']/1e6:.2f}", f"{r['gflops']:.2f}"]
+    cell = lambda r: [f"{r['batch']} x {r['side']} px, {r['what']}", r['network'], f"{r['seconds']*1e3:.0f}", f"{r['ratio']:.2f} [{r['low']:.2f}, {r['high']:.2f}]", *('–' if v is None else f'{v:{f}}' for v, f in ((r['peak_mb'], '.0f'), (r['memory_ratio'], '.2f'))), f"{r['parameters']/1e6:.2f}", f"{r['gflops']:.2f}"]
     print(f'{THREADS} threads, preset {args.preset}\n'); print(table_md([cell(r) for r in rows], ('step', 'network', 'ms', 'time / plain', 'peak MB', 'memory / plain', 'million parameters', 'GFLOP')))
     if args.out: write_json(args.out, dict(threads=THREADS, rows=rows))
 

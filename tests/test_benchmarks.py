@@ -22,9 +22,21 @@ def test_the_table_of_speed_is_what_was_measured(speed):
         assert f"| {network} | {what} | "+' | '.join(cell(rows[what,network,s]) for s in (96,128,192,384))+' |' in page
     for network in speed.NETS:
         if network!='plain': assert f"| {network} | "+' | '.join(f"{rows['training',network,s]['memory_ratio']:.2f}" for s in (96,128,192,384))+' |' in page
-    paper = read_json(home/'results'/'speed'/'paper.json')['rows']
-    for r in paper:
-        if r['network']!='plain': assert f"| {r['network']} | {r['what']} | {cell(r)} | {r['memory_ratio']:.2f} |" in page
+    paper = {(r['what'],r['network']):r for r in read_json(home/'results'/'speed'/'paper.json')['rows']}
+    for (what,network),r in paper.items():
+        if network!='plain': assert f"| {network} | {what} | {cell(r)} | {r['memory_ratio']:.2f} |" in page
+    seen = lambda what, network: rows[what,network,128]; pooled,ccae,exact = 'HASF, pooled','HASF, pooled, and CCAE','HASF, exact'
+    for aim,text,figure in ((1.15,'training 1.15, pooled attention',seen('training',pooled)['ratio']), (1.1,'inference 1.10, pooled attention',seen('inference',pooled)['ratio']), (2.2,'training 2.2, exact attention',seen('training',exact)['ratio']), (1.2,'memory 1.2, pooled attention',seen('training',pooled)['memory_ratio'])):
+        line = next(l for l in page.splitlines() if l.startswith(f'| {text} | {figure:.2f}')); assert ('**missed**' in line)==(figure>aim)
+    assert f"{paper['training',exact]['ratio']:.2f} at the size of preset" in page and f"with CCAE {seen('training',ccae)['memory_ratio']:.2f}" in page
+
+def test_the_profile_is_what_was_measured():
+    "results/speed/profile.md: each kind of kernel has its four shares on the page"
+    home = Path(__file__).parents[1]; page = (home/'benchmarks'/'README.md').read_text(encoding='utf-8'); shares = {}
+    for l in (home/'results'/'speed'/'profile.md').read_text(encoding='utf-8').splitlines()[2:]:
+        if l: c = [x.strip() for x in l.strip('|').split('|')]; shares.setdefault(c[1],[]).extend((c[4],c[6]))
+    assert len(shares)==7
+    for t_pooled,t_whole,i_pooled,i_whole in shares.values(): assert ' | '.join(x[1:].replace('%',' %') for x in (t_pooled,i_pooled,t_whole,i_whole))+' |' in page
 
 def test_peak_memory_is_that_of_the_step_alone(speed):
     "Three times the images take about three times the memory to learn from, however large the process that asks is"
