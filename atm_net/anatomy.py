@@ -12,241 +12,414 @@ from collections import Counter
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-import numpy as np, yaml
+
+import numpy as np
+import yaml
 
 # %% ../nbs/00_anatomy.ipynb #c006
 class InputError(Exception):
     "Bad input: one line that names the file or field and the remedy; commands end with status 2"
 
+
 def suggest(
-    word:str,  # what was typed
-    known,     # the words that exist
-)->str: # ", did you mean 'L4'?" or ""
+    word: str,  # what was typed
+    known,  # the words that exist
+) -> str:  # ", did you mean 'L4'?" or ""
     "A hint for a misspelt `word` (ours)"
-    close = get_close_matches(word, list(known), n=1, cutoff=.4) or get_close_matches(word.upper(), list(known), n=1, cutoff=.4)
+    close = get_close_matches(word, list(known), n=1, cutoff=0.4) or get_close_matches(
+        word.upper(), list(known), n=1, cutoff=0.4
+    )
     return f", did you mean '{close[0]}'?" if close else ''
 
+
 def some(
-    items,       # anything that has a text
-    most:int=4,  # items in full
-)->str: # 'a, b and 3 more'
+    items,  # anything that has a text
+    most: int = 4,  # items in full
+) -> str:  # 'a, b and 3 more'
     "A list that stays short"
     items = [str(i) for i in items]
-    return ', '.join(items[:most])+(f' and {len(items)-most} more' if len(items)>most else '')
+    return ', '.join(items[:most]) + (f' and {len(items) - most} more' if len(items) > most else '')
 
 # %% ../nbs/00_anatomy.ipynb #c009
-IGNORE = 255 # label of pixels that count for nothing
-_nouns = dict(disc='intervertebral disc', canal='spinal canal') # other kinds are their own noun
+IGNORE = 255  # label of pixels that count for nothing
+_nouns = dict(disc='intervertebral disc', canal='spinal canal')  # other kinds are their own noun
+
 
 @dataclass(frozen=True)
 class Structure:
     "One anatomical structure"
-    name:str        # as in files and tables, 'L4' or 'L4/L5'
-    id:int          # its number in the joint table, from 1
-    kind:str        # 'vertebra', 'disc', 'sacrum', 'canal'; free in other anatomies
-    region:str = '' # 'lumbar', 'thoracic' or ''
-    color:str = '#888888'
+
+    name: str  # as in files and tables, 'L4' or 'L4/L5'
+    id: int  # its number in the joint table, from 1
+    kind: str  # 'vertebra', 'disc', 'sacrum', 'canal'; free in other anatomies
+    region: str = ''  # 'lumbar', 'thoracic' or ''
+    color: str = '#888888'
 
     @property
-    def phrase(self)->str:
+    def phrase(self) -> str:
         "The structure in words, for prompts"
         return ' '.join(w for w in (self.region, _nouns.get(self.kind, self.kind), self.name) if w)
 
 # %% ../nbs/00_anatomy.ipynb #c012
-def _number(v)->bool:
+def _number(v) -> bool:
     "Can `v` be a label value: a whole number from 1 to 65535?"
-    return isinstance(v, (int,np.integer)) and not isinstance(v, bool) and 0<v<2**16
+    return isinstance(v, (int, np.integer)) and not isinstance(v, bool) and 0 < v < 2**16
 
-def _twice(items)->list:
+
+def _twice(items) -> list:
     "What occurs more than once"
-    return [i for i,n in Counter(items).items() if n>1]
+    return [i for i, n in Counter(items).items() if n > 1]
 
-def _count(items, what:str):
+
+def _count(items, what: str):
     "Refuse more structures than there are channels; raises `InputError`"
-    if len(items)>=IGNORE: raise InputError(f"{what}: {len(items)} structures, at most {IGNORE-1} have room beside background and {IGNORE}, the ignored pixel: leave some out")
+    if len(items) >= IGNORE:
+        raise InputError(
+            f'{what}: {len(items)} structures, at most {IGNORE - 1} have room beside background and {IGNORE}, the ignored pixel: leave some out'
+        )
+
 
 @dataclass(frozen=True)
 class Scheme:
     "The structures that a dataset labels, with the values that its files hold; raises `InputError`"
-    name:str     # 'joint', 'mrspineseg', 'spider', ...
-    values:dict  # structure name -> value in files (1..65535, each once), in channel order
+
+    name: str  # 'joint', 'mrspineseg', 'spider', ...
+    values: dict  # structure name -> value in files (1..65535, each once), in channel order
 
     def __post_init__(self):
-        me = f"label scheme '{self.name}'"; _count(self.values, me)
-        if bad := [n for n,v in self.values.items() if not _number(v)]: raise InputError(f"{me}: '{bad[0]}' has the value {self.values[bad[0]]!r}: use a whole number from 1 to 65535")
-        if two := _twice(self.values.values()): raise InputError(f"{me}: value {two[0]} stands for two structures: give each its own")
+        me = f"label scheme '{self.name}'"
+        _count(self.values, me)
+        if bad := [n for n, v in self.values.items() if not _number(v)]:
+            raise InputError(
+                f"{me}: '{bad[0]}' has the value {self.values[bad[0]]!r}: use a whole number from 1 to 65535"
+            )
+        if two := _twice(self.values.values()):
+            raise InputError(f'{me}: value {two[0]} stands for two structures: give each its own')
 
     @property
-    def names(self)->tuple: return tuple(self.values)
+    def names(self) -> tuple:
+        return tuple(self.values)
+
     @property
-    def channels(self)->int: return len(self.values)+1 # background is channel 0
-    def channel(self, name:str)->int:
+    def channels(self) -> int:
+        return len(self.values) + 1  # background is channel 0
+
+    def channel(self, name: str) -> int:
         "Channel of `name`; raises `InputError` for a structure that the scheme lacks"
-        if name not in self.values: raise InputError(f"label scheme '{self.name}' has no structure '{name}'{suggest(name, self.values)}")
-        return self.names.index(name)+1
+        if name not in self.values:
+            raise InputError(
+                f"label scheme '{self.name}' has no structure '{name}'{suggest(name, self.values)}"
+            )
+        return self.names.index(name) + 1
 
 # %% ../nbs/00_anatomy.ipynb #c014
 def _table(pairs, fill=-1):
     "Look-up array with `fill` where no pair is given"
-    pairs = dict(pairs); t = np.full(max(pairs)+1, fill, np.int32)
-    for k,v in pairs.items(): t[k] = v
+    pairs = dict(pairs)
+    t = np.full(max(pairs) + 1, fill, np.int32)
+    for k, v in pairs.items():
+        t[k] = v
     return t
 
+
 def _channels(
-    labels,        # (...) numbers
-    scheme:Scheme,
-)->np.ndarray: # (...) uint8, fit for a look-up
+    labels,  # (...) numbers
+    scheme: Scheme,
+) -> np.ndarray:  # (...) uint8, fit for a look-up
     "`labels` as channels; raises `InputError` unless each is a channel of the scheme or `IGNORE`"
-    a = np.asarray(labels); odd = np.ones(256, bool); odd[[*range(scheme.channels),IGNORE]] = False
-    with np.errstate(invalid='ignore'): small = a.astype(np.uint8, copy=False)
-    bad = odd[small] if small is a else odd[small]|(small!=a)
-    if bad.any(): raise InputError(f"channel(s) {', '.join(f'{v}' for v in np.unique(a[bad])[:5])} do not exist in scheme '{scheme.name}' ({scheme.channels} channels): is this a mask of another scheme, or one of file values?")
+    a = np.asarray(labels)
+    odd = np.ones(256, bool)
+    odd[[*range(scheme.channels), IGNORE]] = False
+    with np.errstate(invalid='ignore'):
+        small = a.astype(np.uint8, copy=False)
+    bad = odd[small] if small is a else odd[small] | (small != a)
+    if bad.any():
+        raise InputError(
+            f"channel(s) {', '.join(f'{v}' for v in np.unique(a[bad])[:5])} do not exist in scheme '{scheme.name}' ({scheme.channels} channels): is this a mask of another scheme, or one of file values?"
+        )
     return small
 
 # %% ../nbs/00_anatomy.ipynb #c015
 def encode(
-    scheme:Scheme,
-    mask:np.ndarray, # (...) integer file values
-    ignore=(),       # file values that become `IGNORE`
-    alias:dict=None, # further file values -> structure name, such as SPIDER's partly visible vertebrae
-)->np.ndarray: # (...) uint8 channels
+    scheme: Scheme,
+    mask: np.ndarray,  # (...) integer file values
+    ignore=(),  # file values that become `IGNORE`
+    alias: dict = None,  # further file values -> structure name, such as SPIDER's partly visible vertebrae
+) -> np.ndarray:  # (...) uint8 channels
     "File values -> channels; raises `InputError` on a value that the scheme does not know"
-    known = {0:0} | {v:c for c,v in enumerate(scheme.values.values(), 1)} | {v:scheme.channel(n) for v,n in (alias or {}).items()} | {v:IGNORE for v in ignore}
-    found = np.unique(mask); bad = [int(v) for v in found if v not in known]
-    if bad: raise InputError(f"label value(s) {some(bad, 8)} unknown in scheme '{scheme.name}': choose the scheme with --labels, or list them as ignored")
+    known = (
+        {0: 0}
+        | {v: c for c, v in enumerate(scheme.values.values(), 1)}
+        | {v: scheme.channel(n) for v, n in (alias or {}).items()}
+        | dict.fromkeys(ignore, IGNORE)
+    )
+    found = np.unique(mask)
+    bad = [int(v) for v in found if v not in known]
+    if bad:
+        raise InputError(
+            f"label value(s) {some(bad, 8)} unknown in scheme '{scheme.name}': choose the scheme with --labels, or list them as ignored"
+        )
     return _table(known)[np.asarray(mask).astype(np.int64)].astype(np.uint8)
 
-def decode(
-    scheme:Scheme,
-    labels:np.ndarray, # (...) channels
-)->np.ndarray: # (...) uint8 or uint16 file values, `IGNORE` becomes 0
-    "Channels -> file values; raises `InputError` on a channel that the scheme does not have"
-    t = _table({IGNORE:0, 0:0} | {c:v for c,v in enumerate(scheme.values.values(), 1)})
-    return t.astype(np.uint8 if t.max()<256 else np.uint16)[_channels(labels, scheme)]
 
-Scheme.encode,Scheme.decode = encode,decode
+def decode(
+    scheme: Scheme,
+    labels: np.ndarray,  # (...) channels
+) -> np.ndarray:  # (...) uint8 or uint16 file values, `IGNORE` becomes 0
+    "Channels -> file values; raises `InputError` on a channel that the scheme does not have"
+    t = _table({IGNORE: 0, 0: 0} | dict(enumerate(scheme.values.values(), 1)))
+    return t.astype(np.uint8 if t.max() < 256 else np.uint16)[_channels(labels, scheme)]
+
+
+Scheme.encode, Scheme.decode = encode, decode
 
 # %% ../nbs/00_anatomy.ipynb #c018
 def _check_structures(structures):
     "Refuse structures that cannot be told apart, numbered or coloured; raises `InputError`"
     _count(structures, 'structures')
     for s in structures:
-        if not all(isinstance(w, str) for w in (s.name,s.kind,s.region)) or not s.name: raise InputError(f"structures: '{s.name}': name, kind and region must be text: put numbers, yes and no into quotes")
-        if not _number(s.id): raise InputError(f"structures: '{s.name}': id {s.id!r} must be a whole number from 1 to 65535")
-        if not (isinstance(s.color, str) and re.fullmatch('#[0-9a-fA-F]{6}', s.color)): raise InputError(f"structures: '{s.name}': color {s.color!r} must look like '#0072B2', in quotes")
-    for k in ('name','id'):
-        if two := _twice(getattr(s, k) for s in structures): raise InputError(f"structures: {k} '{two[0]}' occurs twice: give each structure its own")
+        if not all(isinstance(w, str) for w in (s.name, s.kind, s.region)) or not s.name:
+            raise InputError(
+                f"structures: '{s.name}': name, kind and region must be text: put numbers, yes and no into quotes"
+            )
+        if not _number(s.id):
+            raise InputError(
+                f"structures: '{s.name}': id {s.id!r} must be a whole number from 1 to 65535"
+            )
+        if not (isinstance(s.color, str) and re.fullmatch('#[0-9a-fA-F]{6}', s.color)):
+            raise InputError(
+                f"structures: '{s.name}': color {s.color!r} must look like '#0072B2', in quotes"
+            )
+    for k in ('name', 'id'):
+        if two := _twice(getattr(s, k) for s in structures):
+            raise InputError(
+                f"structures: {k} '{two[0]}' occurs twice: give each structure its own"
+            )
+
 
 @dataclass(frozen=True)
 class Anatomy:
     "Structures in joint order, their order from head to feet, and the label schemes; raises `InputError`"
-    name:str
-    image:str          # what such an image is called, 'sagittal MRI of the lumbar spine'
-    structures:tuple   # of `Structure`, by id
-    top_down:tuple     # names from superior to inferior; what has no level (the canal) comes last
-    schemes:dict       # name -> `Scheme`
-    _by:dict = field(default=None, repr=False, compare=False)
+
+    name: str
+    image: str  # what such an image is called, 'sagittal MRI of the lumbar spine'
+    structures: tuple  # of `Structure`, by id
+    top_down: tuple  # names from superior to inferior; what has no level (the canal) comes last
+    schemes: dict  # name -> `Scheme`
+    _by: dict = field(default=None, repr=False, compare=False)
 
     def __post_init__(self):
-        _check_structures(self.structures); object.__setattr__(self, '_by', {s.name:s for s in self.structures})
-        if bad := [n for n in (*self.top_down,*self.names) if n not in self.names or self.top_down.count(n)!=1]: raise InputError(f"top_down: must list every structure once, see '{bad[0]}'")
+        _check_structures(self.structures)
+        object.__setattr__(self, '_by', {s.name: s for s in self.structures})
+        if bad := [
+            n
+            for n in (*self.top_down, *self.names)
+            if n not in self.names or self.top_down.count(n) != 1
+        ]:
+            raise InputError(f"top_down: must list every structure once, see '{bad[0]}'")
         for sch in self.schemes.values():
-            if bad := [n for n in sch.values if n not in self._by]: raise InputError(f"schemes: {sch.name}: unknown structure '{bad[0]}'{suggest(str(bad[0]), self._by)}")
+            if bad := [n for n in sch.values if n not in self._by]:
+                raise InputError(
+                    f"schemes: {sch.name}: unknown structure '{bad[0]}'{suggest(str(bad[0]), self._by)}"
+                )
 
-    def __getitem__(self, name:str)->Structure:
-        if name not in self._by: raise InputError(f"unknown structure '{name}'{suggest(name, self._by)}")
+    def __getitem__(self, name: str) -> Structure:
+        if name not in self._by:
+            raise InputError(f"unknown structure '{name}'{suggest(name, self._by)}")
         return self._by[name]
+
     @property
-    def names(self)->tuple: return tuple(s.name for s in self.structures)
-    def scheme(self, name:str)->Scheme:
+    def names(self) -> tuple:
+        return tuple(s.name for s in self.structures)
+
+    def scheme(self, name: str) -> Scheme:
         "The scheme called `name`; raises `InputError` with the known names"
-        if name not in self.schemes: raise InputError(f"unknown label scheme '{name}': use one of {', '.join(self.schemes)}")
+        if name not in self.schemes:
+            raise InputError(f"unknown label scheme '{name}': use one of {', '.join(self.schemes)}")
         return self.schemes[name]
 
 # %% ../nbs/00_anatomy.ipynb #c019
-def order(self:Anatomy, names)->tuple: # the same names from superior to inferior
+def order(self: Anatomy, names) -> tuple:  # the same names from superior to inferior
     "Sort `names` top-down"
-    for n in names: self[n]
+    for n in names:
+        self[n]
     return tuple(n for n in self.top_down if n in set(names))
 
-def run(self:Anatomy, top:str, bottom:str)->tuple: # names
-    "All structures from `top` down to `bottom`, both included"
-    i,j = self.top_down.index(self[top].name), self.top_down.index(self[bottom].name)
-    if i>j: raise InputError(f"'{top}' lies below '{bottom}': give the upper one first")
-    return self.top_down[i:j+1]
 
-def above(self:Anatomy, name:str, kind:str=None)->str|None: # None at the top
+def run(self: Anatomy, top: str, bottom: str) -> tuple:  # names
+    "All structures from `top` down to `bottom`, both included"
+    i, j = self.top_down.index(self[top].name), self.top_down.index(self[bottom].name)
+    if i > j:
+        raise InputError(f"'{top}' lies below '{bottom}': give the upper one first")
+    return self.top_down[i : j + 1]
+
+
+def above(self: Anatomy, name: str, kind: str = None) -> str | None:  # None at the top
     "The next structure above `name`, of `kind` if given"
-    up = self.top_down[:self.top_down.index(self[name].name)][::-1]
+    up = self.top_down[: self.top_down.index(self[name].name)][::-1]
     return next((n for n in up if kind in (None, self[n].kind)), None)
 
-def below(self:Anatomy, name:str, kind:str=None)->str|None: # None at the bottom
+
+def below(self: Anatomy, name: str, kind: str = None) -> str | None:  # None at the bottom
     "The next structure below `name`, of `kind` if given"
-    down = self.top_down[self.top_down.index(self[name].name)+1:]
+    down = self.top_down[self.top_down.index(self[name].name) + 1 :]
     return next((n for n in down if kind in (None, self[n].kind)), None)
 
-Anatomy.order,Anatomy.run,Anatomy.above,Anatomy.below = order,run,above,below
+
+Anatomy.order, Anatomy.run, Anatomy.above, Anatomy.below = order, run, above, below
 
 # %% ../nbs/00_anatomy.ipynb #c021
-_bodies = ('S','L5','L4','L3','L2','L1','T12','T11','T10','T9')
-_palette = ('#7A7A7A','#E69F00','#0072B2','#F0E442','#009E73','#CC79A7','#56B4E9','#D55E00','#4B2E83','#94C973')
+_bodies = ('S', 'L5', 'L4', 'L3', 'L2', 'L1', 'T12', 'T11', 'T10', 'T9')
+_palette = (
+    '#7A7A7A',
+    '#E69F00',
+    '#0072B2',
+    '#F0E442',
+    '#009E73',
+    '#CC79A7',
+    '#56B4E9',
+    '#D55E00',
+    '#4B2E83',
+    '#94C973',
+)
 
-def _tint(color:str, f=.5)->str:
+
+def _tint(color: str, f=0.5) -> str:
     "`color` mixed with a share `f` of white"
-    return '#'+''.join(f'{round(int(color[i:i+2],16)*(1-f)+255*f):02X}' for i in (1,3,5))
+    return '#' + ''.join(
+        f'{round(int(color[i : i + 2], 16) * (1 - f) + 255 * f):02X}' for i in (1, 3, 5)
+    )
 
-def _lumbar()->Anatomy:
+
+def _lumbar() -> Anatomy:
     "The table of the lumbar spine"
-    region = lambda n: {'L':'lumbar','T':'thoracic'}.get(n[0],'')
-    vs = [Structure(n, i, 'sacrum' if n=='S' else 'vertebra', region(n), c) for i,(n,c) in enumerate(zip(_bodies,_palette), 1)]
-    ds = [Structure(f'{up.name}/{lo.name}', 10+i, 'disc', '', _tint(up.color)) for i,(lo,up) in enumerate(zip(vs, vs[1:]), 1)]
-    sc = Structure('SC', 20, 'canal', '', '#332288')
-    td = [n for v,d in zip(vs[:0:-1], ds[::-1]) for n in (v.name,d.name)] + ['S','SC']
-    joint = {s.name:s.id for s in (*vs,*ds,sc)}
-    spider = {v.name:i for i,v in enumerate(vs[1:], 1)} | {d.name:200+i for i,d in enumerate(ds, 1)} | {'SC':100}
-    schemes = [Scheme('joint', joint), Scheme('mrspineseg', {n:v for n,v in joint.items() if n!='SC'}), Scheme('spider', spider)]
-    return Anatomy('lumbar spine', 'sagittal MRI of the lumbar spine', (*vs,*ds,sc), tuple(td), {s.name:s for s in schemes})
 
-LUMBAR = _lumbar() # the default anatomy
+    def region(n):
+        return {'L': 'lumbar', 'T': 'thoracic'}.get(n[0], '')
+
+    vs = [
+        Structure(n, i, 'sacrum' if n == 'S' else 'vertebra', region(n), c)
+        for i, (n, c) in enumerate(zip(_bodies, _palette), 1)
+    ]
+    ds = [
+        Structure(f'{up.name}/{lo.name}', 10 + i, 'disc', '', _tint(up.color))
+        for i, (lo, up) in enumerate(zip(vs, vs[1:]), 1)
+    ]
+    sc = Structure('SC', 20, 'canal', '', '#332288')
+    td = [n for v, d in zip(vs[:0:-1], ds[::-1]) for n in (v.name, d.name)] + ['S', 'SC']
+    joint = {s.name: s.id for s in (*vs, *ds, sc)}
+    spider = (
+        {v.name: i for i, v in enumerate(vs[1:], 1)}
+        | {d.name: 200 + i for i, d in enumerate(ds, 1)}
+        | {'SC': 100}
+    )
+    schemes = [
+        Scheme('joint', joint),
+        Scheme('mrspineseg', {n: v for n, v in joint.items() if n != 'SC'}),
+        Scheme('spider', spider),
+    ]
+    return Anatomy(
+        'lumbar spine',
+        'sagittal MRI of the lumbar spine',
+        (*vs, *ds, sc),
+        tuple(td),
+        {s.name: s for s in schemes},
+    )
+
+
+LUMBAR = _lumbar()  # the default anatomy
 
 # %% ../nbs/00_anatomy.ipynb #c026
 def convert(
-    labels:np.ndarray, # (...) channels of `src`
-    src:Scheme, dst:Scheme,
-)->tuple[np.ndarray,tuple]: # (...) channels of `dst`; names present in `labels` that `dst` lacks
+    labels: np.ndarray,  # (...) channels of `src`
+    src: Scheme,
+    dst: Scheme,
+) -> tuple[
+    np.ndarray, tuple
+]:  # (...) channels of `dst`; names present in `labels` that `dst` lacks
     "Channels of one scheme as channels of another; raises `InputError` on a channel that `src` does not have"
-    labels = _channels(labels, src); t = _table({0:0, IGNORE:IGNORE} | {src.channel(n):dst.channel(n) if n in dst.values else 0 for n in src.names})
-    lost = tuple(n for n in src.names if n not in dst.values and (labels==src.channel(n)).any())
+    labels = _channels(labels, src)
+    t = _table(
+        {0: 0, IGNORE: IGNORE}
+        | {src.channel(n): dst.channel(n) if n in dst.values else 0 for n in src.names}
+    )
+    lost = tuple(n for n in src.names if n not in dst.values and (labels == src.channel(n)).any())
     return t.astype(np.uint8)[labels], lost
 
 # %% ../nbs/00_anatomy.ipynb #c029
-ANATOMIES = (Path(__file__).parent if '__file__' in globals() else Path(__import__('atm_net').__file__).parent)/'assets'/'anatomies'
+ANATOMIES = (
+    (
+        Path(__file__).parent
+        if '__file__' in globals()
+        else Path(__import__('atm_net').__file__).parent
+    )
+    / 'assets'
+    / 'anatomies'
+)
+
 
 def get_anatomy(
-    source=None, # YAML file, name of one that ships ('thoracic'), or what such a file holds as a dict; None is the lumbar spine
-)->Anatomy:
+    source=None,  # YAML file, name of one that ships ('thoracic'), or what such a file holds as a dict; None is the lumbar spine
+) -> Anatomy:
     "An anatomy from a file; raises `InputError` that names file and field"
-    if source in (None,''): return LUMBAR
-    if isinstance(source, str) and (shipped := ANATOMIES/f'{source}.yaml').exists() and not Path(source).exists(): source = shipped
-    d,path = (source,'anatomy') if isinstance(source, dict) else (_read_yaml(source),source)
-    try: return _anatomy(d)
-    except InputError as e: raise InputError(f"{path}: {e}") from e
+    if source in (None, ''):
+        return LUMBAR
+    if (
+        isinstance(source, str)
+        and (shipped := ANATOMIES / f'{source}.yaml').exists()
+        and not Path(source).exists()
+    ):
+        source = shipped
+    d, path = (source, 'anatomy') if isinstance(source, dict) else (_read_yaml(source), source)
+    try:
+        return _anatomy(d)
+    except InputError as e:
+        raise InputError(f'{path}: {e}') from e
 
-_fields = dict(name=(str,'text'), image=(str,'text'), structures=((list,tuple),'a list'), top_down=((list,tuple),'a list of names')) # what must be there, and of which type
 
-def _anatomy(d:dict)->Anatomy:
+_fields = dict(
+    name=(str, 'text'),
+    image=(str, 'text'),
+    structures=((list, tuple), 'a list'),
+    top_down=((list, tuple), 'a list of names'),
+)  # what must be there, and of which type
+
+
+def _anatomy(d: dict) -> Anatomy:
     "An anatomy from what a file holds; raises `InputError` that names the field"
-    if lack := [k for k in _fields if k not in d]: raise InputError(f"field(s) {', '.join(lack)} missing")
-    if bad := [k for k,(t,_) in _fields.items() if not isinstance(d[k], t)]: raise InputError(f"{bad[0]}: must be {_fields[bad[0]][1]}")
-    try: structures = tuple(Structure(**({'id':i}|s)) for i,s in enumerate(d['structures'], 1))
-    except TypeError as e: raise InputError(f"structures: each needs name and kind, and may have id, region, color ({e})") from e
-    _check_structures(structures); schemes = d.get('schemes') or {'joint': {s.name:s.id for s in structures}}
-    if not isinstance(schemes, dict) or not all(isinstance(n, str) and isinstance(v, dict) for n,v in schemes.items()): raise InputError("schemes: must hold 'scheme: {structure: value}'")
-    return Anatomy(d['name'], d['image'], structures, tuple(d['top_down']), {n:Scheme(n, dict(v)) for n,v in schemes.items()})
+    if lack := [k for k in _fields if k not in d]:
+        raise InputError(f'field(s) {", ".join(lack)} missing')
+    if bad := [k for k, (t, _) in _fields.items() if not isinstance(d[k], t)]:
+        raise InputError(f'{bad[0]}: must be {_fields[bad[0]][1]}')
+    try:
+        structures = tuple(Structure(**({'id': i} | s)) for i, s in enumerate(d['structures'], 1))
+    except TypeError as e:
+        raise InputError(
+            f'structures: each needs name and kind, and may have id, region, color ({e})'
+        ) from e
+    _check_structures(structures)
+    schemes = d.get('schemes') or {'joint': {s.name: s.id for s in structures}}
+    if not isinstance(schemes, dict) or not all(
+        isinstance(n, str) and isinstance(v, dict) for n, v in schemes.items()
+    ):
+        raise InputError("schemes: must hold 'scheme: {structure: value}'")
+    return Anatomy(
+        d['name'],
+        d['image'],
+        structures,
+        tuple(d['top_down']),
+        {n: Scheme(n, dict(v)) for n, v in schemes.items()},
+    )
 
-def _read_yaml(path)->dict:
+
+def _read_yaml(path) -> dict:
     "The mapping in a YAML file"
-    try: d = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
-    except (OSError, ValueError, yaml.YAMLError) as e: raise InputError(f"{path}: cannot be read as an anatomy: {str(e).splitlines()[0]}") from e
-    if not isinstance(d, dict): raise InputError(f"{path}: an anatomy is a YAML mapping with name, image, structures, top_down")
+    try:
+        d = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
+    except (OSError, ValueError, yaml.YAMLError) as e:
+        raise InputError(f'{path}: cannot be read as an anatomy: {str(e).splitlines()[0]}') from e
+    if not isinstance(d, dict):
+        raise InputError(
+            f'{path}: an anatomy is a YAML mapping with name, image, structures, top_down'
+        )
     return d

@@ -7,77 +7,100 @@ __all__ = ['pool_words', 'centre_norm', 'info_nce', 'ChannelContrast']
 
 # %% ../nbs/08_contrast.ipynb #c004
 import torch
-from torch import nn, Tensor
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from .anatomy import InputError
 
 # %% ../nbs/08_contrast.ipynb #c006
 def pool_words(
-    states:Tensor, # (..., l, d) token states
-    mask:Tensor,   # (..., l) bool, True on words
-)->Tensor: # (..., d)
+    states: Tensor,  # (..., l, d) token states
+    mask: Tensor,  # (..., l) bool, True on words
+) -> Tensor:  # (..., d)
     "Mean over the words of a prompt (GAP of Eq. 5)"
-    m = mask[...,None].to(states)
-    return (states*m).sum(-2)/m.sum(-2).clamp_min(1)
+    m = mask[..., None].to(states)
+    return (states * m).sum(-2) / m.sum(-2).clamp_min(1)
 
 # %% ../nbs/08_contrast.ipynb #c009
 def centre_norm(
-    x:Tensor,    # (b, s, e) one vector a class
-    known:Tensor, # (b, s) bool, classes that take part
-)->Tensor: # (b, s, e) rows of length 1 (0 where nothing is left)
+    x: Tensor,  # (b, s, e) one vector a class
+    known: Tensor,  # (b, s) bool, classes that take part
+) -> Tensor:  # (b, s, e) rows of length 1 (0 where nothing is left)
     "Subtract the mean over the known classes, then L2 (Norm of Eq. 5 and 6; the centring is ours)"
-    m = known[...,None].to(x)
-    mean = (x*m).sum(1,keepdim=True)/m.sum(1,keepdim=True).clamp_min(1)
-    return F.normalize((x-mean)*m, dim=-1, eps=1e-6)
+    m = known[..., None].to(x)
+    mean = (x * m).sum(1, keepdim=True) / m.sum(1, keepdim=True).clamp_min(1)
+    return F.normalize((x - mean) * m, dim=-1, eps=1e-6)
 
 # %% ../nbs/08_contrast.ipynb #c012
 def info_nce(
-    f_o:Tensor,     # (b, s, e) visual vectors, length 1
-    f_c:Tensor,     # (b, s, e) text vectors, length 1
-    present:Tensor, # (b, s) bool, positives
-    known:Tensor,   # (b, s) bool, candidates
-    tau:float=.07,  # temperature (assumed)
-)->Tensor: # () mean over images; 0 with gradient where no class is present
+    f_o: Tensor,  # (b, s, e) visual vectors, length 1
+    f_c: Tensor,  # (b, s, e) text vectors, length 1
+    present: Tensor,  # (b, s) bool, positives
+    known: Tensor,  # (b, s) bool, candidates
+    tau: float = 0.07,  # temperature (assumed)
+) -> Tensor:  # () mean over images; 0 with gradient where no class is present
     "Symmetric InfoNCE over the classes of each image (Eq. 7), in float32 at least"
     with torch.autocast(f_o.device.type, enabled=False):
-        f_o,f_c = (x if x.dtype==torch.float64 else x.float() for x in (f_o,f_c))
-        logits = f_o@f_c.transpose(1,2)/tau
-        off = ~(known[:,:,None]&known[:,None,:])&~torch.eye(known.shape[1],dtype=torch.bool,device=known.device)
+        f_o, f_c = (x if x.dtype == torch.float64 else x.float() for x in (f_o, f_c))
+        logits = f_o @ f_c.transpose(1, 2) / tau
+        off = ~(known[:, :, None] & known[:, None, :]) & ~torch.eye(
+            known.shape[1], dtype=torch.bool, device=known.device
+        )
         logits = logits.masked_fill(off, -torch.inf)
-        pos = (present&known).to(logits)
-        both = logits.log_softmax(1)+logits.log_softmax(2)                 # each text asks the images, each image the texts
-        each = -both.diagonal(dim1=1,dim2=2)/2*pos
-        return (each.sum(1)/pos.sum(1).clamp_min(1)).sum()/len(f_o)
+        pos = (present & known).to(logits)
+        both = logits.log_softmax(1) + logits.log_softmax(
+            2
+        )  # each text asks the images, each image the texts
+        each = -both.diagonal(dim1=1, dim2=2) / 2 * pos
+        return (each.sum(1) / pos.sum(1).clamp_min(1)).sum() / len(f_o)
 
 # %% ../nbs/08_contrast.ipynb #c015
 class ChannelContrast(nn.Module):
     "CCAE: class channels against class prompts (Eq. 5 to 7)"
-    def __init__(self,
-        text_dim:int,      # d, channels of the encoder
+
+    def __init__(
+        self,
+        text_dim: int,  # d, channels of the encoder
         mode='projected',  # 'projected' (ours, learnt) or 'grid' (parameter-free)
-        grid:int=8,        # places per side of the pooled channel
-        dim:int=64,        # e, common space of 'projected' (assumed)
-        tau:float=.07,     # temperature (assumed)
+        grid: int = 8,  # places per side of the pooled channel
+        dim: int = 64,  # e, common space of 'projected' (assumed)
+        tau: float = 0.07,  # temperature (assumed)
     ):
         super().__init__()
-        if mode not in ('projected','grid'): raise InputError(f"contrast '{mode}' is unknown: use 'grid' or 'projected'")
-        self.mode,self.grid,self.tau = mode,grid,tau
-        if mode=='projected': self.visual,self.textual = nn.Linear(grid*grid,dim,bias=False),nn.Linear(text_dim,dim,bias=False)
+        if mode not in ('projected', 'grid'):
+            raise InputError(f"contrast '{mode}' is unknown: use 'grid' or 'projected'")
+        self.mode, self.grid, self.tau = mode, grid, tau
+        if mode == 'projected':
+            self.visual, self.textual = (
+                nn.Linear(grid * grid, dim, bias=False),
+                nn.Linear(text_dim, dim, bias=False),
+            )
 
-    def vectors(self,
-        probs:Tensor, # (b, k, h, w) softmax output
-        text:Tensor,  # (b, k, d) pooled class prompts
-        known:Tensor, # (b, k) bool
-    )->tuple[Tensor,Tensor]: # (b, k-1, e) visual and text vectors of the foreground
-        v = F.adaptive_avg_pool2d(probs[:,1:], self.grid).flatten(2); t = text[:,1:].to(v)
-        v,t = (self.visual(v),self.textual(t)) if self.mode=='projected' else (v, F.adaptive_avg_pool1d(t, self.grid**2))
-        return centre_norm(v, known[:,1:]), centre_norm(t, known[:,1:])
+    def vectors(
+        self,
+        probs: Tensor,  # (b, k, h, w) softmax output
+        text: Tensor,  # (b, k, d) pooled class prompts
+        known: Tensor,  # (b, k) bool
+    ) -> tuple[Tensor, Tensor]:  # (b, k-1, e) visual and text vectors of the foreground
+        v = F.adaptive_avg_pool2d(probs[:, 1:], self.grid).flatten(2)
+        t = text[:, 1:].to(v)
+        v, t = (
+            (self.visual(v), self.textual(t))
+            if self.mode == 'projected'
+            else (v, F.adaptive_avg_pool1d(t, self.grid**2))
+        )
+        return centre_norm(v, known[:, 1:]), centre_norm(t, known[:, 1:])
 
-    def forward(self, probs, text,
-        present:Tensor,    # (b, k) bool, classes in the image
-        known:Tensor=None, # (b, k) bool, classes that the case annotates; None: all
-    )->Tensor: # () the loss of Eq. 7
+    def forward(
+        self,
+        probs,
+        text,
+        present: Tensor,  # (b, k) bool, classes in the image
+        known: Tensor = None,  # (b, k) bool, classes that the case annotates; None: all
+    ) -> Tensor:  # () the loss of Eq. 7
         known = torch.ones_like(present) if known is None else known
         with torch.autocast(probs.device.type, enabled=False):
-            f_o,f_c = self.vectors(probs if probs.dtype==torch.float64 else probs.float(), text, known)
-            return info_nce(f_o, f_c, present[:,1:], known[:,1:], self.tau)
+            f_o, f_c = self.vectors(
+                probs if probs.dtype == torch.float64 else probs.float(), text, known
+            )
+            return info_nce(f_o, f_c, present[:, 1:], known[:, 1:], self.tau)

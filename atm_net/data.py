@@ -12,980 +12,2005 @@ __all__ = ['RULES', 'VERSION', 'USUAL', 'SATURATED', 'TINY', 'APART', 'PAPER', '
            'audit_case', 'Gallery', 'value_name', 'audit', 'audit_text', 'audit_page', 'atm_audit']
 
 # %% ../nbs/04_data.ipynb #c004
-import csv, hashlib, html, re, time
+import csv
+import hashlib
+import html
+import re
+import time
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-import numpy as np, yaml
+
+import numpy as np
+import yaml
+
 from .anatomy import IGNORE, LUMBAR, InputError, Scheme, convert, get_anatomy, some, suggest
-from .show import atomic_path, command, legend_html, page, picture_html, progress, read_json, table_html, table_md, thumbnail, write_json, write_text
-from .volumes import Geometry, Volume, check_image, check_pair, list_volumes, read_labels, read_volume, volume_stem
+from atm_net.show import (
+    atomic_path,
+    command,
+    legend_html,
+    page,
+    picture_html,
+    progress,
+    read_json,
+    table_html,
+    table_md,
+    thumbnail,
+    write_json,
+    write_text,
+)
+from atm_net.volumes import (
+    Geometry,
+    Volume,
+    check_image,
+    check_pair,
+    list_volumes,
+    read_labels,
+    read_volume,
+    volume_stem,
+)
 
 # %% ../nbs/04_data.ipynb #c006
 @dataclass(frozen=True)
 class Case:
     "One volume of a cohort"
-    id:str               # unique in the cohort, the file's stem
-    patient:str
-    image:str            # path
-    mask:str|None        # path; None when it is missing
-    annotated:tuple|None=None # names of the structures that are labelled; None: all that are in view
-    subset:str=''        # a dataset's own part, such as SPIDER's 'training'
+
+    id: str  # unique in the cohort, the file's stem
+    patient: str
+    image: str  # path
+    mask: str | None  # path; None when it is missing
+    annotated: tuple | None = (
+        None  # names of the structures that are labelled; None: all that are in view
+    )
+    subset: str = ''  # a dataset's own part, such as SPIDER's 'training'
+
 
 @dataclass(frozen=True)
 class Cohort:
     "The cases of a folder, and how their masks are to be read"
-    root:str
-    layout:str           # 'spider', 'mrspineseg' or 'folder'
-    file_scheme:Scheme   # values in the mask files
-    scheme:Scheme        # what the labels become
-    anatomy:object       # `Anatomy`
-    cases:tuple          # of `Case`
-    notes:tuple=()       # what is absent or odd, in words
-    partial:str='keep'   # SPIDER's partly visible vertebrae, one of `RULES`
-    above:str='ignore'   # SPIDER's levels above our range, one of `RULES`
+
+    root: str
+    layout: str  # 'spider', 'mrspineseg' or 'folder'
+    file_scheme: Scheme  # values in the mask files
+    scheme: Scheme  # what the labels become
+    anatomy: object  # `Anatomy`
+    cases: tuple  # of `Case`
+    notes: tuple = ()  # what is absent or odd, in words
+    partial: str = 'keep'  # SPIDER's partly visible vertebrae, one of `RULES`
+    above: str = 'ignore'  # SPIDER's levels above our range, one of `RULES`
 
 # %% ../nbs/04_data.ipynb #c008
 def read_table(
     path,
-    need=('case',), # columns that must exist
-)->list: # of dicts of stripped strings
+    need=('case',),  # columns that must exist
+) -> list:  # of dicts of stripped strings
     "Rows of a CSV; raises `InputError` that names file and field"
     try:
-        with open(path, newline='', encoding='utf-8-sig') as f: rows = [{(k or '').strip():(v or '').strip() for k,v in r.items() if isinstance(v, str) or v is None} for r in csv.DictReader(f)]
-    except (OSError, UnicodeDecodeError, csv.Error) as e: raise InputError(f"{path}: cannot be read as a CSV ({getattr(e,'strerror',None) or e}): save it as comma-separated text") from e
-    if not rows: raise InputError(f"{path}: has no rows: fill it, or leave it out")
-    if lack := [c for c in need if c not in rows[0]]: raise InputError(f"{path}: field(s) {', '.join(lack)} missing, it has {', '.join(rows[0])}: add the column")
+        with open(path, newline='', encoding='utf-8-sig') as f:
+            rows = [
+                {
+                    (k or '').strip(): (v or '').strip()
+                    for k, v in r.items()
+                    if isinstance(v, str) or v is None
+                }
+                for r in csv.DictReader(f)
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        raise InputError(
+            f'{path}: cannot be read as a CSV ({getattr(e, "strerror", None) or e}): save it as comma-separated text'
+        ) from e
+    if not rows:
+        raise InputError(f'{path}: has no rows: fill it, or leave it out')
+    if lack := [c for c in need if c not in rows[0]]:
+        raise InputError(
+            f'{path}: field(s) {", ".join(lack)} missing, it has {", ".join(rows[0])}: add the column'
+        )
     return rows
 
+
 def read_annotated(
-    path,          # CSV with the columns `case, labels`; labels are file values (or names), separated by spaces
-    scheme:Scheme, # of the mask files
-)->dict: # case -> names
+    path,  # CSV with the columns `case, labels`; labels are file values (or names), separated by spaces
+    scheme: Scheme,  # of the mask files
+) -> dict:  # case -> names
     "Which structures each case annotates; raises `InputError`"
-    by = {str(v):n for n,v in scheme.values.items()} | {n:n for n in scheme.names}; out = {}
-    for i,r in enumerate(read_table(path, ('case','labels')), 2):
+    by = {str(v): n for n, v in scheme.values.items()} | {n: n for n in scheme.names}
+    out = {}
+    for i, r in enumerate(read_table(path, ('case', 'labels')), 2):
         words = r['labels'].split()
-        if bad := [w for w in words if w not in by]: raise InputError(f"{path}: line {i}, field labels: '{bad[0]}' is not in scheme '{scheme.name}'{suggest(bad[0], scheme.names)}: correct it, or choose the scheme with --labels")
-        if not words: raise InputError(f"{path}: line {i}, field labels: empty: name what {r['case']} annotates, or remove the line")
-        if r['case'] in out: raise InputError(f"{path}: line {i}, field case: '{r['case']}' occurs twice: keep one line")
+        if bad := [w for w in words if w not in by]:
+            raise InputError(
+                f"{path}: line {i}, field labels: '{bad[0]}' is not in scheme '{scheme.name}'{suggest(bad[0], scheme.names)}: correct it, or choose the scheme with --labels"
+            )
+        if not words:
+            raise InputError(
+                f'{path}: line {i}, field labels: empty: name what {r["case"]} annotates, or remove the line'
+            )
+        if r['case'] in out:
+            raise InputError(
+                f"{path}: line {i}, field case: '{r['case']}' occurs twice: keep one line"
+            )
         out[r['case']] = tuple(n for n in scheme.names if n in {by[w] for w in words})
     return out
 
 # %% ../nbs/04_data.ipynb #c011
-_series = re.compile(r'^(.+?)_(t2_SPACE|t1|t2)$', re.I) # the lazy patient and the anchored end make the longest suffix win
+_series = re.compile(
+    r'^(.+?)_(t2_SPACE|t1|t2)$', re.I
+)  # the lazy patient and the anchored end make the longest suffix win
 
-def spider_patient(stem:str)->str:
+
+def spider_patient(stem: str) -> str:
     "Patient of a SPIDER file name: '12' of '12_t2_SPACE'"
     m = _series.match(stem)
     return m[1] if m else stem
 
-def _same(stem:str)->str: return stem.lower()
-def _unmask(stem:str)->str: return stem.lower().removeprefix('mask_')
 
-_layouts = dict(                       # images, masks, key of a mask's stem, patient of an image's stem
-    spider=('images','masks',_same,spider_patient),
-    mrspineseg=('train/MR','train/Mask',_unmask,str),
-    folder=('images','masks',_same,str))
+def _same(stem: str) -> str:
+    return stem.lower()
 
-def guess_layout(root)->str:
+
+def _unmask(stem: str) -> str:
+    return stem.lower().removeprefix('mask_')
+
+
+_layouts = dict(  # images, masks, key of a mask's stem, patient of an image's stem
+    spider=('images', 'masks', _same, spider_patient),
+    mrspineseg=('train/MR', 'train/Mask', _unmask, str),
+    folder=('images', 'masks', _same, str),
+)
+
+
+def guess_layout(root) -> str:
     "Layout of a dataset folder by what is in it; raises `InputError`"
-    root = Path(root); plain = (root/'images').is_dir()
-    if plain and (root/'labels.yaml').exists(): return 'folder' # it says itself what its masks mean
-    if (root/'train'/'MR').is_dir(): return 'mrspineseg'
-    if not plain: raise InputError(f"{root}: not a dataset folder: it needs images/ and masks/ (SPIDER, or a plain folder) or train/MR/ and train/Mask/ (MRSpineSeg)")
-    stems = [volume_stem(p) for p in list_volumes(root/'images')]
-    return 'spider' if (root/'overview.csv').exists() or stems and all(map(_series.match, stems)) else 'folder' # one name like SPIDER's may be chance
+    root = Path(root)
+    plain = (root / 'images').is_dir()
+    if plain and (root / 'labels.yaml').exists():
+        return 'folder'  # it says itself what its masks mean
+    if (root / 'train' / 'MR').is_dir():
+        return 'mrspineseg'
+    if not plain:
+        raise InputError(
+            f'{root}: not a dataset folder: it needs images/ and masks/ (SPIDER, or a plain folder) or train/MR/ and train/Mask/ (MRSpineSeg)'
+        )
+    stems = [volume_stem(p) for p in list_volumes(root / 'images')]
+    return (
+        'spider'
+        if (root / 'overview.csv').exists() or stems and all(map(_series.match, stems))
+        else 'folder'
+    )  # one name like SPIDER's may be chance
 
 # %% ../nbs/04_data.ipynb #c014
-def _folder_scheme(path, anatomy)->Scheme:
+def _folder_scheme(path, anatomy) -> Scheme:
     "`labels.yaml` as a scheme; raises `InputError`"
-    try: d = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e: raise InputError(f"{path}: cannot be read as YAML: {str(e).splitlines()[0]}: write one 'value: name' a line") from e
-    if not isinstance(d, dict) or not d or not all(type(k) is int and 0<=k<2**16 for k in d): raise InputError(f"{path}: must hold lines 'value: name' with whole numbers from 0 to 65535 as values")
-    try: values = {str(n):k for k,n in d.items() if k and str(anatomy[str(n)].name)}
-    except InputError as e: raise InputError(f"{path}: {e}") from e
-    if len(values)!=sum(k>0 for k in d): raise InputError(f"{path}: a name occurs twice: one value for each name")
-    return Scheme('folder', {n:values[n] for n in anatomy.names if n in values})
+    try:
+        d = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
+        raise InputError(
+            f"{path}: cannot be read as YAML: {str(e).splitlines()[0]}: write one 'value: name' a line"
+        ) from e
+    if not isinstance(d, dict) or not d or not all(type(k) is int and 0 <= k < 2**16 for k in d):
+        raise InputError(
+            f"{path}: must hold lines 'value: name' with whole numbers from 0 to 65535 as values"
+        )
+    try:
+        values = {str(n): k for k, n in d.items() if k and str(anatomy[str(n)].name)}
+    except InputError as e:
+        raise InputError(f'{path}: {e}') from e
+    if len(values) != sum(k > 0 for k in d):
+        raise InputError(f'{path}: a name occurs twice: one value for each name')
+    return Scheme('folder', {n: values[n] for n in anatomy.names if n in values})
 
-def _own_scheme(root, layout, anatomy)->Scheme:
+
+def _own_scheme(root, layout, anatomy) -> Scheme:
     "A dataset layout's own values; a phantom cohort says which it was drawn with"
-    mark = Path(root)/'phantom.json'; d = read_json(mark) if mark.exists() else {}
+    mark = Path(root) / 'phantom.json'
+    d = read_json(mark) if mark.exists() else {}
     return anatomy.scheme(d.get('labels', layout) if isinstance(d, dict) else layout)
 
+
 def find_schemes(
-    root, layout:str, # of `_layouts`
-    labels:str|None,  # scheme asked for the cache; in a folder without labels.yaml it is the files', too
+    root,
+    layout: str,  # of `_layouts`
+    labels: str
+    | None,  # scheme asked for the cache; in a folder without labels.yaml it is the files', too
     anatomy,
-)->tuple[Scheme,Scheme]: # of the files; of the cache
+) -> tuple[Scheme, Scheme]:  # of the files; of the cache
     "Schemes of the mask files and of the labels made from them; raises `InputError`"
-    table,asked = Path(root)/'labels.yaml',anatomy.scheme(labels) if labels else None
-    if layout!='folder' and layout in anatomy.schemes: files = _own_scheme(root, layout, anatomy); return files, asked or files
+    table, asked = Path(root) / 'labels.yaml', anatomy.scheme(labels) if labels else None
+    if layout != 'folder' and layout in anatomy.schemes:
+        files = _own_scheme(root, layout, anatomy)
+        return files, asked or files
     if not table.exists():
-        if not asked: raise InputError(f"{root}: labels.yaml missing: add one with lines 'value: name', or name the scheme with --labels ({', '.join(anatomy.schemes)})")
-        return asked,asked
+        if not asked:
+            raise InputError(
+                f"{root}: labels.yaml missing: add one with lines 'value: name', or name the scheme with --labels ({', '.join(anatomy.schemes)})"
+            )
+        return asked, asked
     files = _folder_scheme(table, anatomy)
-    fits = sorted((s for s in anatomy.schemes.values() if set(files.names)<=set(s.names)), key=lambda s: (s.values!=files.values, s.channels))
-    if not (asked or fits): raise InputError(f"{table}: no label scheme holds all its names: choose one with --labels ({', '.join(anatomy.schemes)})")
+    fits = sorted(
+        (s for s in anatomy.schemes.values() if set(files.names) <= set(s.names)),
+        key=lambda s: (s.values != files.values, s.channels),
+    )
+    if not (asked or fits):
+        raise InputError(
+            f'{table}: no label scheme holds all its names: choose one with --labels ({", ".join(anatomy.schemes)})'
+        )
     return files, asked or fits[0]
 
 # %% ../nbs/04_data.ipynb #c017
-RULES = dict(partial=('keep','ignore'), above=('ignore','refuse')) # how SPIDER's values beyond the table are read; the first is the default
-_absent = {'cases.csv':'every case counts as a patient of its own', 'overview.csv':'the official subsets are unknown', 'radiological_gradings.csv':'nothing is known of findings'}
+RULES = dict(
+    partial=('keep', 'ignore'), above=('ignore', 'refuse')
+)  # how SPIDER's values beyond the table are read; the first is the default
+_absent = {
+    'cases.csv': 'every case counts as a patient of its own',
+    'overview.csv': 'the official subsets are unknown',
+    'radiological_gradings.csv': 'nothing is known of findings',
+}
 
-def check_rules(partial:str, above:str):
+
+def check_rules(partial: str, above: str):
     "Are these of `RULES`? Raises `InputError`"
-    for k,v in dict(partial=partial, above=above).items():
-        if v not in RULES[k]: raise InputError(f"--{k} '{v}' is unknown: use {' or '.join(RULES[k])}")
+    for k, v in dict(partial=partial, above=above).items():
+        if v not in RULES[k]:
+            raise InputError(f"--{k} '{v}' is unknown: use {' or '.join(RULES[k])}")
 
-def _refuse(message:str): raise InputError(message)
 
-def _optional(root, name:str, need, notes:list, complain)->list: # rows; none when it is absent
+def _refuse(message: str):
+    raise InputError(message)
+
+
+def _optional(root, name: str, need, notes: list, complain) -> list:  # rows; none when it is absent
     "Rows of an optional CSV, its absence noted"
-    f = Path(root)/name
-    if not f.exists(): notes.append(f'{name} is absent: {_absent[name]}'); return []
-    try: return read_table(f, need)
-    except InputError as e: complain(str(e)); return []
+    f = Path(root) / name
+    if not f.exists():
+        notes.append(f'{name} is absent: {_absent[name]}')
+        return []
+    try:
+        return read_table(f, need)
+    except InputError as e:
+        complain(str(e))
+        return []
 
-def _column(rows, field, value, ids, file, notes, complain)->dict: # case -> value
+
+def _column(rows, field, value, ids, file, notes, complain) -> dict:  # case -> value
     "One column of an optional CSV by case; what has no partner is noted"
-    low,out,stray = {i.lower():i for i in ids},{},[]
+    low, out, stray = {i.lower(): i for i in ids}, {}, []
     for r in rows:
         i = low.get(volume_stem(r[field]).lower())
-        if i is None: stray += [r[field]]*bool(r[field])
-        elif out.setdefault(i, r[value])!=r[value]: complain(f"{file}: '{i}' occurs twice, with {value} '{out[i]}' and '{r[value]}': keep one line")
-    if stray: notes.append(f"{file}: {len(stray)} row(s) for cases that are not here, such as {stray[0]}")
-    if rows and (bare := [i for i in ids if not out.get(i)]): notes.append(f"{file}: {len(bare)} case(s) without {value}, such as {bare[0]}")
-    return {i:v for i,v in out.items() if v}
+        if i is None:
+            stray += [r[field]] * bool(r[field])
+        elif out.setdefault(i, r[value]) != r[value]:
+            complain(
+                f"{file}: '{i}' occurs twice, with {value} '{out[i]}' and '{r[value]}': keep one line"
+            )
+    if stray:
+        notes.append(f'{file}: {len(stray)} row(s) for cases that are not here, such as {stray[0]}')
+    if rows and (bare := [i for i in ids if not out.get(i)]):
+        notes.append(f'{file}: {len(bare)} case(s) without {value}, such as {bare[0]}')
+    return {i: v for i, v in out.items() if v}
 
-def _patients(root, layout, ids, of, complain)->tuple[dict,dict,list]: # case -> patient, case -> subset, notes
+
+def _patients(
+    root, layout, ids, of, complain
+) -> tuple[dict, dict, list]:  # case -> patient, case -> subset, notes
     "Patients and subsets from the optional CSVs"
-    patient,subset,notes = {i:of(i) for i in ids},{},[]; spider = layout=='spider'; root = Path(root)
-    if not spider or (root/'cases.csv').exists(): patient |= _column(_optional(root, 'cases.csv', ('case','patient'), notes, complain), 'case', 'patient', ids, 'cases.csv', notes, complain)
+    patient, subset, notes = {i: of(i) for i in ids}, {}, []
+    spider = layout == 'spider'
+    root = Path(root)
+    if not spider or (root / 'cases.csv').exists():
+        patient |= _column(
+            _optional(root, 'cases.csv', ('case', 'patient'), notes, complain),
+            'case',
+            'patient',
+            ids,
+            'cases.csv',
+            notes,
+            complain,
+        )
     if spider:
-        subset = _column(_optional(root, 'overview.csv', ('new_file_name','subset'), notes, complain), 'new_file_name', 'subset', ids, 'overview.csv', notes, complain)
-        if odd := sorted(set(map(str.lower, subset.values()))-{'training','validation'}): notes.append(f"overview.csv: subset '{odd[0]}' is neither training nor validation: counted as training")
-        if not (root/'radiological_gradings.csv').exists(): _optional(root, 'radiological_gradings.csv', (), notes, complain)
-    return patient,subset,notes
+        subset = _column(
+            _optional(root, 'overview.csv', ('new_file_name', 'subset'), notes, complain),
+            'new_file_name',
+            'subset',
+            ids,
+            'overview.csv',
+            notes,
+            complain,
+        )
+        if odd := sorted(set(map(str.lower, subset.values())) - {'training', 'validation'}):
+            notes.append(
+                f"overview.csv: subset '{odd[0]}' is neither training nor validation: counted as training"
+            )
+        if not (root / 'radiological_gradings.csv').exists():
+            _optional(root, 'radiological_gradings.csv', (), notes, complain)
+    return patient, subset, notes
 
-def _by_name(files, key, complain=_refuse)->dict: # key -> path
+
+def _by_name(files, key, complain=_refuse) -> dict:  # key -> path
     "Files by the key of their stem, which pairs images with masks; complains when two have the same"
     out = {}
     for p in files:
-        if (twin := out.setdefault(key(volume_stem(p)), p))!=p: complain(f"{p}: has the same name as {twin.name} but for case, ending or 'mask_': rename or remove one of them")
+        if (twin := out.setdefault(key(volume_stem(p)), p)) != p:
+            complain(
+                f"{p}: has the same name as {twin.name} but for case, ending or 'mask_': rename or remove one of them"
+            )
     return out
 
+
 def open_cohort(
-    root,            # dataset folder
-    layout='auto',   # spider, mrspineseg, folder or auto
-    labels=None,     # label scheme of the cache to come; None: that of the files
+    root,  # dataset folder
+    layout='auto',  # spider, mrspineseg, folder or auto
+    labels=None,  # label scheme of the cache to come; None: that of the files
     annotated=None,  # CSV (case, labels): what each case annotates
-    anatomy=None,    # `Anatomy`; None is the lumbar spine
-    partial='keep', above='ignore', # of `RULES`
-    complain=_refuse, # called with what is wrong with names and optional CSVs; an audit goes on from there
-)->Cohort:
+    anatomy=None,  # `Anatomy`; None is the lumbar spine
+    partial='keep',
+    above='ignore',  # of `RULES`
+    complain=_refuse,  # called with what is wrong with names and optional CSVs; an audit goes on from there
+) -> Cohort:
     "Find the cases of a dataset folder; reads no volume; raises `InputError`"
-    anatomy,root = anatomy or LUMBAR,Path(root); check_rules(partial, above)
-    if not root.is_dir(): raise InputError(f"{root}: no such folder: check the path")
-    layout = guess_layout(root) if layout in (None,'auto') else layout
-    if layout not in _layouts: raise InputError(f"layout '{layout}' is unknown: use one of {', '.join(_layouts)}, auto")
-    images,masks,key,of = _layouts[layout]; files,scheme = find_schemes(root, layout, labels, anatomy)
-    found = {volume_stem(p):p for p in _by_name(list_volumes(root/images), _same, complain).values()}
-    if not found: raise InputError(f"{root/images}: holds no volume (.mha, .nii, .nii.gz or folders of .dcm): check the path")
-    mask = _by_name(list_volumes(root/masks), key, complain) if (root/masks).is_dir() else {}
-    patient,subset,notes = _patients(root, layout, found, of, complain)
-    if not mask: notes.append(f'{masks}/ is absent or empty')
-    if lone := sorted(set(mask)-{i.lower() for i in found}): notes.append(f"{len(lone)} mask(s) without an image, such as {mask[lone[0]].name}")
+    anatomy, root = anatomy or LUMBAR, Path(root)
+    check_rules(partial, above)
+    if not root.is_dir():
+        raise InputError(f'{root}: no such folder: check the path')
+    layout = guess_layout(root) if layout in (None, 'auto') else layout
+    if layout not in _layouts:
+        raise InputError(f"layout '{layout}' is unknown: use one of {', '.join(_layouts)}, auto")
+    images, masks, key, of = _layouts[layout]
+    files, scheme = find_schemes(root, layout, labels, anatomy)
+    found = {
+        volume_stem(p): p for p in _by_name(list_volumes(root / images), _same, complain).values()
+    }
+    if not found:
+        raise InputError(
+            f'{root / images}: holds no volume (.mha, .nii, .nii.gz or folders of .dcm): check the path'
+        )
+    mask = _by_name(list_volumes(root / masks), key, complain) if (root / masks).is_dir() else {}
+    patient, subset, notes = _patients(root, layout, found, of, complain)
+    if not mask:
+        notes.append(f'{masks}/ is absent or empty')
+    if lone := sorted(set(mask) - {i.lower() for i in found}):
+        notes.append(f'{len(lone)} mask(s) without an image, such as {mask[lone[0]].name}')
     given = read_annotated(annotated, files) if annotated else {}
-    if strange := sorted(set(given)-set(found)): notes.append(f"{annotated}: case '{strange[0]}' is not in the folder")
-    if annotated and (rest := len(set(found)-set(given))): notes.append(f'{rest} case(s) are not in {annotated}: taken as fully annotated')
-    lack = [n for n in scheme.names if n not in files.values]; part = tuple(n for n in scheme.names if n in files.values) if lack else None
-    if lack: notes.append(f"the files (scheme '{files.name}') never hold {', '.join(lack)}: counted as not annotated")
-    cases = tuple(Case(i, patient[i], str(p), str(mask[i.lower()]) if i.lower() in mask else None, given.get(i, part), subset.get(i,'')) for i,p in found.items())
+    if strange := sorted(set(given) - set(found)):
+        notes.append(f"{annotated}: case '{strange[0]}' is not in the folder")
+    if annotated and (rest := len(set(found) - set(given))):
+        notes.append(f'{rest} case(s) are not in {annotated}: taken as fully annotated')
+    lack = [n for n in scheme.names if n not in files.values]
+    part = tuple(n for n in scheme.names if n in files.values) if lack else None
+    if lack:
+        notes.append(
+            f"the files (scheme '{files.name}') never hold {', '.join(lack)}: counted as not annotated"
+        )
+    cases = tuple(
+        Case(
+            i,
+            patient[i],
+            str(p),
+            str(mask[i.lower()]) if i.lower() in mask else None,
+            given.get(i, part),
+            subset.get(i, ''),
+        )
+        for i, p in found.items()
+    )
     return Cohort(str(root), layout, files, scheme, anatomy, cases, tuple(notes), partial, above)
 
 # %% ../nbs/04_data.ipynb #c021
 def spider_values(
-    scheme:Scheme, mask,
-    partial='keep', above='ignore', # of `RULES`
-)->tuple[list,dict]: # ignored values; further values -> names
+    scheme: Scheme,
+    mask,
+    partial='keep',
+    above='ignore',  # of `RULES`
+) -> tuple[list, dict]:  # ignored values; further values -> names
     "SPIDER's legal values beyond the scheme's, as far as they occur in a mask that shows by a value from 100 (canal, discs) that it is SPIDER's; raises `InputError`"
     held = set(np.unique(mask).tolist())
-    if scheme.name!='spider' or max(held, default=0)<100: return [],{}
-    by = {v:n for n,v in scheme.values.items()}; seen = sorted(held-{0,*by})
-    high,part = [v for v in seen if 10<=v<=25 or 110<=v<=125 or 210<=v<=225],{v:by[v-100] for v in seen if 101<=v<=125 and v-100 in by}
-    if high and above=='refuse': raise InputError(f"label value(s) {', '.join(map(str,high))} lie above the levels of scheme '{scheme.name}': correct the mask, or choose --above ignore")
-    return (high,part) if partial=='keep' else (high+list(part),{})
+    if scheme.name != 'spider' or max(held, default=0) < 100:
+        return [], {}
+    by = {v: n for n, v in scheme.values.items()}
+    seen = sorted(held - {0, *by})
+    high, part = (
+        [v for v in seen if 10 <= v <= 25 or 110 <= v <= 125 or 210 <= v <= 225],
+        {v: by[v - 100] for v in seen if 101 <= v <= 125 and v - 100 in by},
+    )
+    if high and above == 'refuse':
+        raise InputError(
+            f"label value(s) {', '.join(map(str, high))} lie above the levels of scheme '{scheme.name}': correct the mask, or choose --above ignore"
+        )
+    return (high, part) if partial == 'keep' else (high + list(part), {})
+
 
 def keep_annotated(
-    labels:np.ndarray, # (s, h, w) channels
-    scheme:Scheme,
-    annotated,         # names, or None for all
-)->np.ndarray: # (s, h, w)
+    labels: np.ndarray,  # (s, h, w) channels
+    scheme: Scheme,
+    annotated,  # names, or None for all
+) -> np.ndarray:  # (s, h, w)
     "`IGNORE` for what the case does not annotate: other structures, and slices without any annotation (ours)"
-    if annotated is None: return labels
+    if annotated is None:
+        return labels
     on = np.isin(labels, [scheme.channel(n) for n in annotated])
-    out = np.where(on|(labels==0), labels, IGNORE).astype(np.uint8)
-    out[~on.any((1,2))] = IGNORE
+    out = np.where(on | (labels == 0), labels, IGNORE).astype(np.uint8)
+    out[~on.any((1, 2))] = IGNORE
     return out
 
+
 def case_labels(
-    case:Case, vol:Volume, mask:Volume,
-    scheme:Scheme,  # of the mask file
-    to:Scheme=None, # of the labels; None is `scheme`
-    partial='keep', above='ignore', # of `RULES`
-)->np.ndarray: # (s, h, w) uint8 channels of `to`
+    case: Case,
+    vol: Volume,
+    mask: Volume,
+    scheme: Scheme,  # of the mask file
+    to: Scheme = None,  # of the labels; None is `scheme`
+    partial='keep',
+    above='ignore',  # of `RULES`
+) -> np.ndarray:  # (s, h, w) uint8 channels of `to`
     "Check a mask and bring it into channels; raises `InputError`"
-    check_pair(vol, mask); to = to or scheme
-    try: ignore,alias = spider_values(scheme, mask.data, partial, above)
-    except InputError as e: raise InputError(f'{case.mask}: {e}') from e
-    try: labels = scheme.encode(mask.data, ignore, alias)
-    except InputError as e: raise InputError(f"{case.mask}: {str(e).split(': ')[0]}: correct the mask, or {'name it in labels.yaml' if scheme.name=='folder' else 'keep masks of other values as a plain folder with labels.yaml'}") from e
-    if to.values!=scheme.values: labels = convert(labels, scheme, to)[0]
-    labels = keep_annotated(labels, to, None if case.annotated is None else [n for n in case.annotated if n in to.values])
-    if not ((labels>0)&(labels!=IGNORE)).any(): raise InputError(f"{case.mask}: holds no structure of scheme '{to.name}'{' that the case annotates' if case.annotated else ''}: is it empty, or of other values?")
+    check_pair(vol, mask)
+    to = to or scheme
+    try:
+        ignore, alias = spider_values(scheme, mask.data, partial, above)
+    except InputError as e:
+        raise InputError(f'{case.mask}: {e}') from e
+    try:
+        labels = scheme.encode(mask.data, ignore, alias)
+    except InputError as e:
+        raise InputError(
+            f'{case.mask}: {str(e).split(": ")[0]}: correct the mask, or {"name it in labels.yaml" if scheme.name == "folder" else "keep masks of other values as a plain folder with labels.yaml"}'
+        ) from e
+    if to.values != scheme.values:
+        labels = convert(labels, scheme, to)[0]
+    labels = keep_annotated(
+        labels,
+        to,
+        None if case.annotated is None else [n for n in case.annotated if n in to.values],
+    )
+    if not ((labels > 0) & (labels != IGNORE)).any():
+        raise InputError(
+            f"{case.mask}: holds no structure of scheme '{to.name}'{' that the case annotates' if case.annotated else ''}: is it empty, or of other values?"
+        )
     return labels
 
-def mask_of(case:Case)->str:
+
+def mask_of(case: Case) -> str:
     "Path of a case's mask; raises `InputError` when it is missing"
-    if case.mask is None: raise InputError(f"{case.image}: mask missing: put it beside the others under the same name, or remove the image")
+    if case.mask is None:
+        raise InputError(
+            f'{case.image}: mask missing: put it beside the others under the same name, or remove the image'
+        )
     return case.mask
 
+
 def load_case(
-    case:Case, scheme:Scheme, to:Scheme=None, partial='keep', above='ignore', # as `case_labels`
-)->tuple[Volume,np.ndarray]: # image; (s, h, w) uint8 channels of `to`
+    case: Case,
+    scheme: Scheme,
+    to: Scheme = None,
+    partial='keep',
+    above='ignore',  # as `case_labels`
+) -> tuple[Volume, np.ndarray]:  # image; (s, h, w) uint8 channels of `to`
     "Read and check a volume and its mask; raises `InputError`"
     vol = check_image(read_volume(case.image))
-    return vol,case_labels(case, vol, read_labels(mask_of(case)), scheme, to, partial, above)
+    return vol, case_labels(case, vol, read_labels(mask_of(case)), scheme, to, partial, above)
 
 # %% ../nbs/04_data.ipynb #c024
 def normalise(
-    data:np.ndarray, # (s, h, w) any units
-    low=1, high=99,  # percentiles (ours)
-    far=.5,          # padding lies this much of the range below the rest (ours)
-)->np.ndarray: # (s, h, w) float32 in 0..1
+    data: np.ndarray,  # (s, h, w) any units
+    low=1,
+    high=99,  # percentiles (ours)
+    far=0.5,  # padding lies this much of the range below the rest (ours)
+) -> np.ndarray:  # (s, h, w) float32 in 0..1
     "Stretch intensities by foreground percentiles; the same for `a*data + b` with a > 0"
-    x = np.asarray(data, np.float32); some = x.ravel()[::x.size//2_000_000*2+1]   # an odd step, so that it hits all rows and columns
-    least = some.min(); rest = some[some>least]
-    if len(rest)>.99*len(some) or len(rest)<2: rest = some                       # nothing to speak of lies at the minimum
-    lo,hi = np.percentile(rest, low),np.percentile(rest[rest>=rest.mean()], high)
-    if rest is not some and lo-least<far*(hi-lo): lo = least                      # air, cut off at the minimum; else padding
-    if hi<=lo: lo,hi = x.min(),x.max()                                           # nearly empty image: all that there is
-    return np.clip((x-np.float32(lo))/np.float32(max(hi-lo, 1e-12)), 0, 1)
+    x = np.asarray(data, np.float32)
+    some = x.ravel()[
+        :: x.size // 2_000_000 * 2 + 1
+    ]  # an odd step, so that it hits all rows and columns
+    least = some.min()
+    rest = some[some > least]
+    if len(rest) > 0.99 * len(some) or len(rest) < 2:
+        rest = some  # nothing to speak of lies at the minimum
+    lo, hi = np.percentile(rest, low), np.percentile(rest[rest >= rest.mean()], high)
+    if rest is not some and lo - least < far * (hi - lo):
+        lo = least  # air, cut off at the minimum; else padding
+    if hi <= lo:
+        lo, hi = x.min(), x.max()  # nearly empty image: all that there is
+    return np.clip((x - np.float32(lo)) / np.float32(max(hi - lo, 1e-12)), 0, 1)
 
 # %% ../nbs/04_data.ipynb #c027
-def _resize(x, shape): # (1, c, h, w) tensor -> (1, c, *shape)
+def _resize(x, shape):  # (1, c, h, w) tensor -> (1, c, *shape)
     "Linear resampling with aligned outer edges, averaging when it shrinks"
     from torch.nn.functional import interpolate
-    return x if tuple(x.shape[2:])==tuple(shape) else interpolate(x, tuple(shape), mode='bilinear', antialias=True, align_corners=False)
 
-def _vote(lab, shape)->np.ndarray: # (h, w) uint8 -> shape uint8
+    return (
+        x
+        if tuple(x.shape[2:]) == tuple(shape)
+        else interpolate(x, tuple(shape), mode='bilinear', antialias=True, align_corners=False)
+    )
+
+
+def _vote(lab, shape) -> np.ndarray:  # (h, w) uint8 -> shape uint8
     "Resize labels: each class on its own, the largest share wins"
     import torch
+
     vals = np.unique(lab)
-    if len(vals)==1: return np.full(shape, vals[0], np.uint8)
-    one = torch.from_numpy((lab[None]==vals[:,None,None]).astype(np.float32))[None]
+    if len(vals) == 1:
+        return np.full(shape, vals[0], np.uint8)
+    one = torch.from_numpy((lab[None] == vals[:, None, None]).astype(np.float32))[None]
     return vals[_resize(one, shape)[0].argmax(0).numpy()].astype(np.uint8)
 
 # %% ../nbs/04_data.ipynb #c028
 @dataclass(frozen=True)
 class Grid:
     "The pixels that the network sees: of one spacing, or of one image size"
-    spacing:float|None=None # mm per pixel (ours; 2.0 in preset `tiny`)
-    size:int|None=None      # pixels per side of a square (paper: 384)
+
+    spacing: float | None = None  # mm per pixel (ours; 2.0 in preset `tiny`)
+    size: int | None = None  # pixels per side of a square (paper: 384)
 
     def __post_init__(self):
-        if (self.spacing is None)==(self.size is None): raise InputError('grid: give either a spacing in mm or a size in pixels')
+        if (self.spacing is None) == (self.size is None):
+            raise InputError('grid: give either a spacing in mm or a size in pixels')
         n = self.size if self.spacing is None else self.spacing
-        if n<=0: raise InputError(f'grid: {n} must be positive')
+        if n <= 0:
+            raise InputError(f'grid: {n} must be positive')
 
-    def content(self, shape, spacing)->tuple: # (h, w) px
+    def content(self, shape, spacing) -> tuple:  # (h, w) px
         "Pixels that a field of `shape` px of `spacing` mm takes up"
-        mm = [n*d for n,d in zip(shape, spacing)]; px = self.spacing or max(mm)/self.size
-        return tuple(max(1, int(l/px+.5)) for l in mm)
-    def canvas(self, shape, spacing)->tuple[tuple,tuple]: # (h, w) px; (top, left) px of the content in it
+        mm = [n * d for n, d in zip(shape, spacing)]
+        px = self.spacing or max(mm) / self.size
+        return tuple(max(1, int(l / px + 0.5)) for l in mm)
+
+    def canvas(
+        self, shape, spacing
+    ) -> tuple[tuple, tuple]:  # (h, w) px; (top, left) px of the content in it
         "Size of the image on the grid, and where its content begins"
         c = self.content(shape, spacing)
-        full = c if self.spacing else (self.size,self.size)
-        return full,tuple((n-m)//2 for n,m in zip(full, c))
-    def pixel(self, shape, spacing)->tuple: # (h, w) mm
+        full = c if self.spacing else (self.size, self.size)
+        return full, tuple((n - m) // 2 for n, m in zip(full, c))
+
+    def pixel(self, shape, spacing) -> tuple:  # (h, w) mm
         "Exact size of a grid pixel: the field of view divided by whole pixels"
-        return tuple(n*d/m for n,d,m in zip(shape, spacing, self.content(shape, spacing)))
+        return tuple(n * d / m for n, d, m in zip(shape, spacing, self.content(shape, spacing)))
 
 # %% ../nbs/04_data.ipynb #c029
-def _boxed(box, shape)->tuple: # (top, left, bottom, right)
+def _boxed(box, shape) -> tuple:  # (top, left, bottom, right)
     "The box, or the whole; raises `InputError` when it is not inside `shape`"
-    t,l,b,r = box or (0,0,*shape)
-    if not (0<=t<b<=shape[0] and 0<=l<r<=shape[1]): raise InputError(f'crop box {tuple(box)}: not inside an image of {tuple(shape)} px')
-    return int(t),int(l),int(b),int(r)
+    t, l, b, r = box or (0, 0, *shape)
+    if not (0 <= t < b <= shape[0] and 0 <= l < r <= shape[1]):
+        raise InputError(f'crop box {tuple(box)}: not inside an image of {tuple(shape)} px')
+    return int(t), int(l), int(b), int(r)
 
-def to_grid(self:Grid,
-    data:np.ndarray, # (s, h, w) image, or channels with `labels`
-    spacing,         # (h, w) mm
+
+def to_grid(
+    self: Grid,
+    data: np.ndarray,  # (s, h, w) image, or channels with `labels`
+    spacing,  # (h, w) mm
     labels=False,
-    box=None,        # (top, left, bottom, right) in source px; None is the whole field of view
-)->np.ndarray: # (s, h', w') float32, or uint8 with `labels`
+    box=None,  # (top, left, bottom, right) in source px; None is the whole field of view
+) -> np.ndarray:  # (s, h', w') float32, or uint8 with `labels`
     "Slices on the grid"
     import torch
-    t,l,b,r = _boxed(box, data.shape[1:]); data = data[:,t:b,l:r]; part = data.shape[1:]
-    shape = self.content(part, spacing); full,(i,j) = self.canvas(part, spacing)
+
+    t, l, b, r = _boxed(box, data.shape[1:])
+    data = data[:, t:b, l:r]
+    part = data.shape[1:]
+    shape = self.content(part, spacing)
+    full, (i, j) = self.canvas(part, spacing)
     out = np.zeros((len(data), *full), np.uint8 if labels else np.float32)
-    for k,x in enumerate(data):
-        y = _vote(x, shape) if labels else _resize(torch.from_numpy(np.ascontiguousarray(x, np.float32))[None,None], shape)[0,0].numpy()
-        out[k, i:i+shape[0], j:j+shape[1]] = y
+    for k, x in enumerate(data):
+        y = (
+            _vote(x, shape)
+            if labels
+            else _resize(torch.from_numpy(np.ascontiguousarray(x, np.float32))[None, None], shape)[
+                0, 0
+            ].numpy()
+        )
+        out[k, i : i + shape[0], j : j + shape[1]] = y
     return out
 
-def from_grid(self:Grid,
-    scores:np.ndarray, # (k, h', w') class scores of one slice on the grid
-    shape,             # (h, w) px of the source slice
-    spacing,           # (h, w) mm of the source
-    box=None,          # the same box as in `to_grid`
-)->np.ndarray: # (h, w) uint8 channels; background outside the box
+
+def from_grid(
+    self: Grid,
+    scores: np.ndarray,  # (k, h', w') class scores of one slice on the grid
+    shape,  # (h, w) px of the source slice
+    spacing,  # (h, w) mm of the source
+    box=None,  # the same box as in `to_grid`
+) -> np.ndarray:  # (h, w) uint8 channels; background outside the box
     "Labels on the source's pixels: interpolate the scores, then take the best class"
     import torch
-    t,l,b,r = _boxed(box, shape); part = (b-t,r-l); c = self.content(part, spacing); full,(i,j) = self.canvas(part, spacing)
-    if tuple(scores.shape[1:])!=full: raise ValueError(f'scores of {tuple(scores.shape[1:])} px do not fit a grid of {full} px')
-    x = torch.as_tensor(scores, dtype=torch.float32)[None,:,i:i+c[0],j:j+c[1]]
-    out = np.zeros(tuple(shape), np.uint8); out[t:b,l:r] = _resize(x, part)[0].argmax(0).numpy()
+
+    t, l, b, r = _boxed(box, shape)
+    part = (b - t, r - l)
+    c = self.content(part, spacing)
+    full, (i, j) = self.canvas(part, spacing)
+    if tuple(scores.shape[1:]) != full:
+        raise ValueError(f'scores of {tuple(scores.shape[1:])} px do not fit a grid of {full} px')
+    x = torch.as_tensor(scores, dtype=torch.float32)[None, :, i : i + c[0], j : j + c[1]]
+    out = np.zeros(tuple(shape), np.uint8)
+    out[t:b, l:r] = _resize(x, part)[0].argmax(0).numpy()
     return out
 
-Grid.to_grid,Grid.from_grid = to_grid,from_grid
+
+Grid.to_grid, Grid.from_grid = to_grid, from_grid
 
 # %% ../nbs/04_data.ipynb #c037
 def crop_oracle(
-    labels:np.ndarray, # (s, h, w) channels
-    spacing,           # (h, w) mm
-    margin=20.,        # mm around the structures (ours)
-)->tuple: # (top, left, bottom, right) px
+    labels: np.ndarray,  # (s, h, w) channels
+    spacing,  # (h, w) mm
+    margin=20.0,  # mm around the structures (ours)
+) -> tuple:  # (top, left, bottom, right) px
     "Box around all structures"
-    on = ((labels>0)&(labels!=IGNORE)).any(0)
-    if not on.any(): return (0,0,*on.shape)
-    ij = np.argwhere(on); pad = [int(np.ceil(margin/d)) for d in spacing]
-    lo,hi = np.maximum(ij.min(0)-pad, 0),np.minimum(ij.max(0)+1+pad, on.shape)
-    return tuple(int(v) for v in (*lo,*hi))
+    on = ((labels > 0) & (labels != IGNORE)).any(0)
+    if not on.any():
+        return (0, 0, *on.shape)
+    ij = np.argwhere(on)
+    pad = [int(np.ceil(margin / d)) for d in spacing]
+    lo, hi = np.maximum(ij.min(0) - pad, 0), np.minimum(ij.max(0) + 1 + pad, on.shape)
+    return tuple(int(v) for v in (*lo, *hi))
 
 # %% ../nbs/04_data.ipynb #c040
 def merge_rare(
-    top:dict,     # patient -> topmost level
-    order,        # levels from superior to inferior
-    least:int=10, # patients a stratum needs: fewer cannot be split 8:1:1 (ours)
-)->list: # of (name, sorted patients)
+    top: dict,  # patient -> topmost level
+    order,  # levels from superior to inferior
+    least: int = 10,  # patients a stratum needs: fewer cannot be split 8:1:1 (ours)
+) -> list:  # of (name, sorted patients)
     "Strata of patients; a rare one joins its neighbour"
-    groups = [([l], sorted(p for p in top if top[p]==l)) for l in order if l in set(top.values())]
+    groups = [([l], sorted(p for p in top if top[p] == l)) for l in order if l in set(top.values())]
     i = 0
-    while len(groups)>1:
-        i = next((i for i,(_,ps) in enumerate(groups) if len(ps)<least), None)
-        if i is None: break
-        j = i+1 if i+1<len(groups) else i-1; a,b = sorted((i,j))
-        groups[a:b+1] = [(groups[a][0]+groups[b][0], sorted(groups[a][1]+groups[b][1]))]
-    return [(ls[0] if len(ls)==1 else f'{ls[0]} to {ls[-1]}', ps) for ls,ps in groups]
+    while len(groups) > 1:
+        i = next((i for i, (_, ps) in enumerate(groups) if len(ps) < least), None)
+        if i is None:
+            break
+        j = i + 1 if i + 1 < len(groups) else i - 1
+        a, b = sorted((i, j))
+        groups[a : b + 1] = [(groups[a][0] + groups[b][0], sorted(groups[a][1] + groups[b][1]))]
+    return [(ls[0] if len(ls) == 1 else f'{ls[0]} to {ls[-1]}', ps) for ls, ps in groups]
+
 
 def split_patients(
-    top:dict,     # patient -> topmost level
-    order,        # levels from superior to inferior
+    top: dict,  # patient -> topmost level
+    order,  # levels from superior to inferior
     seed=0,
-    shares=(8,1,1), # train, val, test
-)->tuple[dict,list]: # patient -> part; rows (stratum, train, val, test)
+    shares=(8, 1, 1),  # train, val, test
+) -> tuple[dict, list]:  # patient -> part; rows (stratum, train, val, test)
     "Stratified split; depends only on `top` and `seed`; raises `InputError`"
-    groups = merge_rare(top, order); rng = np.random.default_rng(seed); n = len(top)
-    line = [p for _,ps in groups for p in rng.permutation(np.array(ps, object))]
-    size = [max(1, int(n*s/sum(shares)+.5)) if s else 0 for s in shares[1:]]
-    if n<=sum(size): raise InputError(f'{n} patient(s) cannot be split into {sum(s>0 for s in shares)} parts: at least {1+sum(size)} are needed')
-    held = sorted([(i+.5)/k,p] for p,k in zip(('val','test'),size) for i in range(k))
-    at = ((np.arange(len(held))+rng.random())*n/len(held)).astype(int)
-    part = dict.fromkeys(line, 'train') | {line[i]:p for i,(_,p) in zip(at, held)}
-    return part,[(g, *(sum(part[p]==q for p in ps) for q in ('train','val','test'))) for g,ps in groups]
+    groups = merge_rare(top, order)
+    rng = np.random.default_rng(seed)
+    n = len(top)
+    line = [p for _, ps in groups for p in rng.permutation(np.array(ps, object))]
+    size = [max(1, int(n * s / sum(shares) + 0.5)) if s else 0 for s in shares[1:]]
+    if n <= sum(size):
+        raise InputError(
+            f'{n} patient(s) cannot be split into {sum(s > 0 for s in shares)} parts: at least {1 + sum(size)} are needed'
+        )
+    held = sorted([(i + 0.5) / k, p] for p, k in zip(('val', 'test'), size) for i in range(k))
+    at = ((np.arange(len(held)) + rng.random()) * n / len(held)).astype(int)
+    part = dict.fromkeys(line, 'train') | {line[i]: p for i, (_, p) in zip(at, held)}
+    return part, [
+        (g, *(sum(part[p] == q for p in ps) for q in ('train', 'val', 'test'))) for g, ps in groups
+    ]
 
-def split_shares(text:str)->tuple: # train, val, test
+
+def split_shares(text: str) -> tuple:  # train, val, test
     "'6:1:3' -> (6, 1, 3), and 'random' is the paper's 8:1:1; raises `InputError`"
-    shares = tuple(int(s) for s in text.split(':') if s.isdecimal()) if text!='random' else (8,1,1)
-    if len(shares)!=3 or text.count(':')>2 or not all(shares): raise InputError(f"split '{text}' is unknown: use random, official or shares of train, val and test, as in 6:1:3")
+    shares = (
+        tuple(int(s) for s in text.split(':') if s.isdecimal()) if text != 'random' else (8, 1, 1)
+    )
+    if len(shares) != 3 or text.count(':') > 2 or not all(shares):
+        raise InputError(
+            f"split '{text}' is unknown: use random, official or shares of train, val and test, as in 6:1:3"
+        )
     return shares
 
 # %% ../nbs/04_data.ipynb #c043
-VERSION = 1 # of the cache's format
-_parts = ('train','val','test')
+VERSION = 1  # of the cache's format
+_parts = ('train', 'val', 'test')
 
-def _stamp(path)->list: # [bytes, nanoseconds] of each file
+
+def _stamp(path) -> list:  # [bytes, nanoseconds] of each file
     "Size and time of a file, or of the files of a DICOM folder"
-    p = Path(path); files = sorted(p.iterdir()) if p.is_dir() else [p]
-    try: return [[f.stat().st_size, f.stat().st_mtime_ns] for f in files]
-    except OSError as e: raise InputError(f'{path}: cannot be read ({e.strerror}): check the file') from e
+    p = Path(path)
+    files = sorted(p.iterdir()) if p.is_dir() else [p]
+    try:
+        return [[f.stat().st_size, f.stat().st_mtime_ns] for f in files]
+    except OSError as e:
+        raise InputError(f'{path}: cannot be read ({e.strerror}): check the file') from e
 
-def _sha256(path)->str:
+
+def _sha256(path) -> str:
     "Hash of a file, or of the files of a DICOM folder"
-    p = Path(path); h = hashlib.sha256()
-    for f in (sorted(p.iterdir()) if p.is_dir() else [p]): h.update(f.read_bytes())
+    p = Path(path)
+    h = hashlib.sha256()
+    for f in sorted(p.iterdir()) if p.is_dir() else [p]:
+        h.update(f.read_bytes())
     return h.hexdigest()
 
-def _digest(a:np.ndarray)->str:
-    "A short name of an array's values and shape"
-    return hashlib.sha256(np.ascontiguousarray(a).tobytes()+str(a.shape).encode()).hexdigest()[:16]
 
-def _twins(rows, key)->dict: # within_patients, across_patients: lists of lists of case ids
+def _digest(a: np.ndarray) -> str:
+    "A short name of an array's values and shape"
+    return hashlib.sha256(np.ascontiguousarray(a).tobytes() + str(a.shape).encode()).hexdigest()[
+        :16
+    ]
+
+
+def _twins(rows, key) -> dict:  # within_patients, across_patients: lists of lists of case ids
     "Cases whose images or masks are the same"
     groups = {}
     for r in rows:
-        if key in r: groups.setdefault(r[key], []).append(r)
-    two = [g for g in groups.values() if len(g)>1]; one = lambda g: len({r['patient'] for r in g})==1
-    return {k:[[r['id'] for r in g] for g in two if one(g)==same] for k,same in (('within_patients',True),('across_patients',False))}
+        if key in r:
+            groups.setdefault(r[key], []).append(r)
+    two = [g for g in groups.values() if len(g) > 1]
 
-def _save(path, a:np.ndarray):
+    def one(g):
+        return len({r['patient'] for r in g}) == 1
+
+    return {
+        k: [[r['id'] for r in g] for g in two if one(g) == same]
+        for k, same in (('within_patients', True), ('across_patients', False))
+    }
+
+
+def _save(path, a: np.ndarray):
     "Write an array atomically"
-    with atomic_path(path) as t: np.save(t, a)
+    with atomic_path(path) as t:
+        np.save(t, a)
 
-def levels_in(labels:np.ndarray, scheme:Scheme, anatomy=LUMBAR)->tuple: # names, top-down
+
+def levels_in(labels: np.ndarray, scheme: Scheme, anatomy=LUMBAR) -> tuple:  # names, top-down
     "Structures that occur in `labels`"
-    return anatomy.order([scheme.names[v-1] for v in np.unique(labels).tolist() if 0<v<IGNORE])
+    return anatomy.order(
+        [scheme.names[v - 1] for v in np.unique(labels).tolist() if 0 < v < IGNORE]
+    )
 
-def topmost(names, anatomy=LUMBAR)->str:
+
+def topmost(names, anatomy=LUMBAR) -> str:
     "The uppermost structure that is neither disc nor canal, or just the uppermost"
-    return next((n for n in anatomy.order(names) if anatomy[n].kind not in ('disc','canal')), anatomy.order(names)[0] if names else '')
+    return next(
+        (n for n in anatomy.order(names) if anatomy[n].kind not in ('disc', 'canal')),
+        anatomy.order(names)[0] if names else '',
+    )
 
 # %% ../nbs/04_data.ipynb #c045
 def prepare_case(
-    case:Case, cohort:Cohort, grid:Grid,
-    crop='fov',    # fov, self (needs `localise`) or oracle
-    localise=None, # Volume -> (top, left, bottom, right) px
-)->tuple[np.ndarray,np.ndarray,dict]: # (s, h, w) float16; (s, h, w) uint8; meta
+    case: Case,
+    cohort: Cohort,
+    grid: Grid,
+    crop='fov',  # fov, self (needs `localise`) or oracle
+    localise=None,  # Volume -> (top, left, bottom, right) px
+) -> tuple[np.ndarray, np.ndarray, dict]:  # (s, h, w) float16; (s, h, w) uint8; meta
     "One case on the grid; raises `InputError`"
-    vol,labels = load_case(case, cohort.file_scheme, cohort.scheme, cohort.partial, cohort.above); mm = vol.spacing[1:]
-    box = crop_oracle(labels, mm) if crop=='oracle' else tuple(localise(vol)) if crop=='self' else None
-    image,lab = grid.to_grid(normalise(vol.data), mm, box=box).astype(np.float16),grid.to_grid(labels, mm, True, box)
-    part = vol.shape[1:] if box is None else (box[2]-box[0],box[3]-box[1]); names = levels_in(labels, cohort.scheme, cohort.anatomy)
-    use = [k for k in range(len(lab)) if (lab[k]!=IGNORE).any()]
-    meta = dict(id=case.id, patient=case.patient, subset=case.subset, annotated=case.annotated and list(case.annotated), image=str(Path(case.image).resolve()), mask=str(Path(case.mask).resolve()),
-        image_sha256=_sha256(case.image), mask_sha256=_sha256(case.mask), geometry=vol.geometry.to_dict(), codes=vol.geometry.codes, shape=vol.shape, spacing=vol.spacing, box=box,
-        grid_shape=lab.shape, grid_spacing=(vol.spacing[0], *grid.pixel(part, mm)), levels=names, topmost=topmost(names, cohort.anatomy), slices=len(lab), use=None if len(use)==len(lab) else use,
-        same=dict(image=_digest(image), mask=_digest(lab)), frequency={n:int((labels==cohort.scheme.channel(n)).any((1,2)).sum()) for n in names})
-    return image,lab,meta
+    vol, labels = load_case(case, cohort.file_scheme, cohort.scheme, cohort.partial, cohort.above)
+    mm = vol.spacing[1:]
+    box = (
+        crop_oracle(labels, mm)
+        if crop == 'oracle'
+        else tuple(localise(vol))
+        if crop == 'self'
+        else None
+    )
+    image, lab = (
+        grid.to_grid(normalise(vol.data), mm, box=box).astype(np.float16),
+        grid.to_grid(labels, mm, True, box),
+    )
+    part = vol.shape[1:] if box is None else (box[2] - box[0], box[3] - box[1])
+    names = levels_in(labels, cohort.scheme, cohort.anatomy)
+    use = [k for k in range(len(lab)) if (lab[k] != IGNORE).any()]
+    meta = dict(
+        id=case.id,
+        patient=case.patient,
+        subset=case.subset,
+        annotated=case.annotated and list(case.annotated),
+        image=str(Path(case.image).resolve()),
+        mask=str(Path(case.mask).resolve()),
+        image_sha256=_sha256(case.image),
+        mask_sha256=_sha256(case.mask),
+        geometry=vol.geometry.to_dict(),
+        codes=vol.geometry.codes,
+        shape=vol.shape,
+        spacing=vol.spacing,
+        box=box,
+        grid_shape=lab.shape,
+        grid_spacing=(vol.spacing[0], *grid.pixel(part, mm)),
+        levels=names,
+        topmost=topmost(names, cohort.anatomy),
+        slices=len(lab),
+        use=None if len(use) == len(lab) else use,
+        same=dict(image=_digest(image), mask=_digest(lab)),
+        frequency={n: int((labels == cohort.scheme.channel(n)).any((1, 2)).sum()) for n in names},
+    )
+    return image, lab, meta
 
-def _key(case, config)->str:
+
+def _key(case, config) -> str:
     "What a cached case depends on"
-    return hashlib.sha256(repr((config, case.id, case.patient, case.subset, case.annotated, case.image, case.mask, _stamp(case.image), _stamp(case.mask) if case.mask else None)).encode()).hexdigest()
+    return hashlib.sha256(
+        repr(
+            (
+                config,
+                case.id,
+                case.patient,
+                case.subset,
+                case.annotated,
+                case.image,
+                case.mask,
+                _stamp(case.image),
+                _stamp(case.mask) if case.mask else None,
+            )
+        ).encode()
+    ).hexdigest()
 
-def _done(cache:Path, id:str, key:str)->bool:
+
+def _done(cache: Path, id: str, key: str) -> bool:
     "Is the case in the cache, made from these very files?"
-    m = cache/'meta'/f'{id}.json'
-    return m.exists() and (cache/'images'/f'{id}.npy').exists() and (cache/'labels'/f'{id}.npy').exists() and read_json(m).get('key')==key
+    m = cache / 'meta' / f'{id}.json'
+    return (
+        m.exists()
+        and (cache / 'images' / f'{id}.npy').exists()
+        and (cache / 'labels' / f'{id}.npy').exists()
+        and read_json(m).get('key') == key
+    )
 
 # %% ../nbs/04_data.ipynb #c047
-_defaults = {k:v[0] for k,v in RULES.items()} # what caches were made with that do not say it
+_defaults = {k: v[0] for k, v in RULES.items()}  # what caches were made with that do not say it
 
-def _sweep(cache:Path, age=3600.): # s
+
+def _sweep(cache: Path, age=3600.0):  # s
     "Remove what a killed run left half-written; what a run beside this one writes is younger"
     for f in cache.rglob('.*'):
-        with suppress(FileNotFoundError): # the run that was writing it has just given it its name: nothing to remove
-            if re.search(r'\.\d+\.[0-9a-f]{6}(\.\w+)?$', f.name) and time.time()-f.stat().st_mtime>age: f.unlink()
+        with suppress(
+            FileNotFoundError
+        ):  # the run that was writing it has just given it its name: nothing to remove
+            if (
+                re.search(r'\.\d+\.[0-9a-f]{6}(\.\w+)?$', f.name)
+                and time.time() - f.stat().st_mtime > age
+            ):
+                f.unlink()
 
-def _start(cache:Path, config:dict):
+
+def _start(cache: Path, config: dict):
     "Make the folder, or take it up if it was begun with the same configuration; raises `InputError`"
-    mark = cache/'cache.json'
-    if cache.exists() and not cache.is_dir(): raise InputError(f'{cache}: is a file: choose another folder')
-    held = cache.is_dir() and any(not f.name.startswith('.cache.json') for f in cache.iterdir())   # looked at before the mark: a run beside this one may make both now, the mark first
+    mark = cache / 'cache.json'
+    if cache.exists() and not cache.is_dir():
+        raise InputError(f'{cache}: is a file: choose another folder')
+    held = cache.is_dir() and any(
+        not f.name.startswith('.cache.json') for f in cache.iterdir()
+    )  # looked at before the mark: a run beside this one may make both now, the mark first
     if not mark.exists():
-        if held: raise InputError(f'{cache}: folder is not empty and not a cache: choose a new folder')
+        if held:
+            raise InputError(f'{cache}: folder is not empty and not a cache: choose a new folder')
         write_json(mark, config)
-    old = _defaults|read_json(mark)
-    if bad := [k for k in config if old.get(k)!=config[k]]: raise InputError(f"{cache}: holds a cache with other settings (field {bad[0]}: {old.get(bad[0])}, asked for {config[bad[0]]}): choose a new folder, or remove it")
+    old = _defaults | read_json(mark)
+    if bad := [k for k in config if old.get(k) != config[k]]:
+        raise InputError(
+            f'{cache}: holds a cache with other settings (field {bad[0]}: {old.get(bad[0])}, asked for {config[bad[0]]}): choose a new folder, or remove it'
+        )
 
-def _anatomy_dict(a)->dict:
+
+def _anatomy_dict(a) -> dict:
     "An anatomy as `get_anatomy` reads it"
-    return dict(name=a.name, image=a.image, structures=[asdict(s) for s in a.structures], top_down=list(a.top_down), schemes={n:dict(s.values) for n,s in a.schemes.items()})
+    return dict(
+        name=a.name,
+        image=a.image,
+        structures=[asdict(s) for s in a.structures],
+        top_down=list(a.top_down),
+        schemes={n: dict(s.values) for n, s in a.schemes.items()},
+    )
 
-def _parts_of(rows, anatomy, seed, splits)->tuple[dict,list]:
+
+def _parts_of(rows, anatomy, seed, splits) -> tuple[dict, list]:
     "Part of each patient, and the table of strata; raises `InputError`"
     levels = {}
-    for r in rows: levels.setdefault(r['patient'], set()).add(r['topmost'])
-    top = {p:topmost(v, anatomy) for p,v in levels.items()}
-    if splits!='official': return split_patients(top, anatomy.top_down, seed, split_shares(splits))
-    held = {r['patient'] for r in rows if r['subset'].lower()=='validation'}
-    if not held: raise InputError("split 'official': no case is marked 'validation': it needs SPIDER's overview.csv")
-    part,strata = split_patients({p:t for p,t in top.items() if p not in held}, anatomy.top_down, seed, (9,1,0))
-    return part | dict.fromkeys(held, 'test'),strata+[('official validation', 0, 0, len(held))]
+    for r in rows:
+        levels.setdefault(r['patient'], set()).add(r['topmost'])
+    top = {p: topmost(v, anatomy) for p, v in levels.items()}
+    if splits != 'official':
+        return split_patients(top, anatomy.top_down, seed, split_shares(splits))
+    held = {r['patient'] for r in rows if r['subset'].lower() == 'validation'}
+    if not held:
+        raise InputError(
+            "split 'official': no case is marked 'validation': it needs SPIDER's overview.csv"
+        )
+    part, strata = split_patients(
+        {p: t for p, t in top.items() if p not in held}, anatomy.top_down, seed, (9, 1, 0)
+    )
+    return part | dict.fromkeys(held, 'test'), strata + [('official validation', 0, 0, len(held))]
 
 # %% ../nbs/04_data.ipynb #c049
-def _config(cohort, grid, crop, seed, splits, localiser=None)->dict:
+def _config(cohort, grid, crop, seed, splits, localiser=None) -> dict:
     "What a cache is made for; goes into `cache.json`, and is compared when a run is taken up"
-    plain = cohort.anatomy==LUMBAR
-    return dict(version=VERSION, root=str(Path(cohort.root).resolve()), layout=cohort.layout, scheme=cohort.scheme.name, values=dict(cohort.scheme.values), file_scheme=cohort.file_scheme.name,
-        file_values=dict(cohort.file_scheme.values), anatomy=None if plain else 'anatomy.yaml', grid=asdict(grid), crop=crop, seed=seed, split=splits, partial=cohort.partial, above=cohort.above) | (dict(localiser=localiser) if crop=='self' else {})
+    plain = cohort.anatomy == LUMBAR
+    return dict(
+        version=VERSION,
+        root=str(Path(cohort.root).resolve()),
+        layout=cohort.layout,
+        scheme=cohort.scheme.name,
+        values=dict(cohort.scheme.values),
+        file_scheme=cohort.file_scheme.name,
+        file_values=dict(cohort.file_scheme.values),
+        anatomy=None if plain else 'anatomy.yaml',
+        grid=asdict(grid),
+        crop=crop,
+        seed=seed,
+        split=splits,
+        partial=cohort.partial,
+        above=cohort.above,
+    ) | (dict(localiser=localiser) if crop == 'self' else {})
 
-def _row(meta, part=None)->dict:
+
+def _row(meta, part=None) -> dict:
     "A case in the manifest"
-    keep = ('id','patient','subset','topmost','slices','use','annotated')
-    return {k:meta[k] for k in keep} | dict(part=part)
+    keep = ('id', 'patient', 'subset', 'topmost', 'slices', 'use', 'annotated')
+    return {k: meta[k] for k in keep} | dict(part=part)
 
-def _leaks(metas)->list: # of notes
+
+def _leaks(metas) -> list:  # of notes
     "Cases of different patients that hold the same: the split may put them on two sides"
-    seen = [dict(id=m['id'], patient=m['patient'], **m['same']) for m in metas]; groups = {}
-    for what in ('image','mask'):
-        for g in _twins(seen, what)['across_patients']: groups.setdefault(', '.join(g), []).append(f'the same {what}')
-    return [f"{g} of different patients hold {' and '.join(w)}: the parts may leak; if they are one person, say so in cases.csv" for g,w in groups.items()]
+    seen = [dict(id=m['id'], patient=m['patient'], **m['same']) for m in metas]
+    groups = {}
+    for what in ('image', 'mask'):
+        for g in _twins(seen, what)['across_patients']:
+            groups.setdefault(', '.join(g), []).append(f'the same {what}')
+    return [
+        f'{g} of different patients hold {" and ".join(w)}: the parts may leak; if they are one person, say so in cases.csv'
+        for g, w in groups.items()
+    ]
 
-def _manifest(config, rows, skipped, cohort, leaks=())->dict:
+
+def _manifest(config, rows, skipped, cohort, leaks=()) -> dict:
     "Everything about the finished cache; raises `InputError` when the split is not possible"
-    part,strata = _parts_of(rows, cohort.anatomy, config['seed'], config['split'])
-    rows = [r|dict(part=part[r['patient']]) for r in rows]
-    count = {p:dict(patients=len({r['patient'] for r in rows if r['part']==p}), cases=sum(r['part']==p for r in rows), slices=sum(r['slices'] for r in rows if r['part']==p)) for p in _parts}
+    part, strata = _parts_of(rows, cohort.anatomy, config['seed'], config['split'])
+    rows = [r | dict(part=part[r['patient']]) for r in rows]
+    count = {
+        p: dict(
+            patients=len({r['patient'] for r in rows if r['part'] == p}),
+            cases=sum(r['part'] == p for r in rows),
+            slices=sum(r['slices'] for r in rows if r['part'] == p),
+        )
+        for p in _parts
+    }
     lost = [n for n in cohort.file_scheme.names if n not in cohort.scheme.values]
-    return config|dict(cases=rows, strata=[list(r) for r in strata], counts=count, skipped=skipped, dropped=lost, notes=[*cohort.notes,*leaks])
+    return config | dict(
+        cases=rows,
+        strata=[list(r) for r in strata],
+        counts=count,
+        skipped=skipped,
+        dropped=lost,
+        notes=[*cohort.notes, *leaks],
+    )
+
 
 def prepare(
-    cohort:Cohort,
-    cache,             # folder to write; an interrupted one is taken up
-    grid:Grid,
-    crop='fov',        # fov: whole field of view; self: found by `localise`; oracle: taken from the mask
-    seed=0,            # of the split
-    strict=False,      # raise at the first bad case instead of listing it
-    localise=None,     # Volume -> (top, left, bottom, right) px, for crop 'self'
-    splits='random',   # 'random' 8:1:1, other shares as '6:1:3', or 'official': SPIDER's own validation patients become the test part
-    localiser=None,    # what `localise` looks with, as JSON: a cache is not taken up with another
-)->dict: # the manifest
+    cohort: Cohort,
+    cache,  # folder to write; an interrupted one is taken up
+    grid: Grid,
+    crop='fov',  # fov: whole field of view; self: found by `localise`; oracle: taken from the mask
+    seed=0,  # of the split
+    strict=False,  # raise at the first bad case instead of listing it
+    localise=None,  # Volume -> (top, left, bottom, right) px, for crop 'self'
+    splits='random',  # 'random' 8:1:1, other shares as '6:1:3', or 'official': SPIDER's own validation patients become the test part
+    localiser=None,  # what `localise` looks with, as JSON: a cache is not taken up with another
+) -> dict:  # the manifest
     "Volumes to a slice cache; raises `InputError`"
-    if crop not in ('fov','self','oracle'): raise InputError(f"crop '{crop}' is unknown: use fov, self or oracle")
-    if splits!='official': split_shares(splits)
-    if crop=='self' and localise is None: raise InputError("crop 'self' needs a model that finds the spine: use atm_prepare")
-    cache,config,rows,same,skipped = Path(cache),_config(cohort, grid, crop, seed, splits, localiser),[],[],[]
-    _start(cache, config); _sweep(cache)
-    if config['anatomy']: write_text(cache/'anatomy.yaml', yaml.safe_dump(_anatomy_dict(cohort.anatomy), sort_keys=False))
+    if crop not in ('fov', 'self', 'oracle'):
+        raise InputError(f"crop '{crop}' is unknown: use fov, self or oracle")
+    if splits != 'official':
+        split_shares(splits)
+    if crop == 'self' and localise is None:
+        raise InputError("crop 'self' needs a model that finds the spine: use atm_prepare")
+    cache, config, rows, same, skipped = (
+        Path(cache),
+        _config(cohort, grid, crop, seed, splits, localiser),
+        [],
+        [],
+        [],
+    )
+    _start(cache, config)
+    _sweep(cache)
+    if config['anatomy']:
+        write_text(
+            cache / 'anatomy.yaml', yaml.safe_dump(_anatomy_dict(cohort.anatomy), sort_keys=False)
+        )
     for case in progress(cohort.cases, 'prepare'):
         try:
-            key = _key(case, config); new = None if _done(cache, case.id, key) else prepare_case(case, cohort, grid, crop, localise)
+            key = _key(case, config)
+            new = (
+                None
+                if _done(cache, case.id, key)
+                else prepare_case(case, cohort, grid, crop, localise)
+            )
         except InputError as e:
-            if strict: raise
-            skipped.append(dict(case=case.id, reason=str(e))); continue
-        if new: _store(cache, case.id, *new, key)
-        meta = read_json(cache/'meta'/f'{case.id}.json'); rows.append(_row(meta)); same.append({k:meta[k] for k in ('id','patient','same')})
-    why = f", {len(skipped)} case(s) skipped, the first because: {skipped[0]['reason']}" if skipped else ''
-    if not rows: raise InputError(f"{cohort.root}: nothing left to prepare{why}")
-    try: manifest = _manifest(config, rows, skipped, cohort, _leaks(same))
-    except InputError as e: raise InputError(f'{cohort.root}: {e}{why}') from e
-    write_json(cache/'manifest.json', manifest)
+            if strict:
+                raise
+            skipped.append(dict(case=case.id, reason=str(e)))
+            continue
+        if new:
+            _store(cache, case.id, *new, key)
+        meta = read_json(cache / 'meta' / f'{case.id}.json')
+        rows.append(_row(meta))
+        same.append({k: meta[k] for k in ('id', 'patient', 'same')})
+    why = (
+        f', {len(skipped)} case(s) skipped, the first because: {skipped[0]["reason"]}'
+        if skipped
+        else ''
+    )
+    if not rows:
+        raise InputError(f'{cohort.root}: nothing left to prepare{why}')
+    try:
+        manifest = _manifest(config, rows, skipped, cohort, _leaks(same))
+    except InputError as e:
+        raise InputError(f'{cohort.root}: {e}{why}') from e
+    write_json(cache / 'manifest.json', manifest)
     print(prepared(manifest))
     return manifest
 
+
 def _store(cache, id, image, labels, meta, key):
     "Write one case; `meta` last, since it says that the case is complete"
-    _save(cache/'images'/f'{id}.npy', image); _save(cache/'labels'/f'{id}.npy', labels); write_json(cache/'meta'/f'{id}.json', meta|dict(key=key))
+    _save(cache / 'images' / f'{id}.npy', image)
+    _save(cache / 'labels' / f'{id}.npy', labels)
+    write_json(cache / 'meta' / f'{id}.json', meta | dict(key=key))
 
-def prepared(manifest:dict)->str:
+
+def prepared(manifest: dict) -> str:
     "A manifest in words"
-    c = manifest['counts']; out = [f"{sum(v['cases'] for v in c.values())} volumes prepared: "+', '.join(f"{p} {v['patients']} patients / {v['slices']} slices" for p,v in c.items())]
-    out += [f"skipped {s['case']}: {s['reason']}" for s in manifest['skipped']]+[f'note: {n}' for n in manifest['notes']]
-    if manifest['dropped']: out.append(f"note: scheme '{manifest['scheme']}' lacks {', '.join(manifest['dropped'])}: counted as background")
+    c = manifest['counts']
+    out = [
+        f'{sum(v["cases"] for v in c.values())} volumes prepared: '
+        + ', '.join(f'{p} {v["patients"]} patients / {v["slices"]} slices' for p, v in c.items())
+    ]
+    out += [f'skipped {s["case"]}: {s["reason"]}' for s in manifest['skipped']] + [
+        f'note: {n}' for n in manifest['notes']
+    ]
+    if manifest['dropped']:
+        out.append(
+            f"note: scheme '{manifest['scheme']}' lacks {', '.join(manifest['dropped'])}: counted as background"
+        )
     return '\n'.join(out)
 
 # %% ../nbs/04_data.ipynb #c054
 class Cache:
     "A prepared slice cache; raises `InputError` when the folder is not one"
-    def __init__(self, path):
-        self.path = Path(path); m = self.path/'manifest.json'
-        if not self.path.is_dir(): raise InputError(f'{path}: no such cache: make one with atm_prepare')
-        if not m.exists() and (self.path/'cache.json').exists(): raise InputError(f'{path}: the preparation was not finished: run atm_prepare again with the same settings')
-        if not m.exists(): raise InputError(f'{path}: not a cache (manifest.json missing): make one with atm_prepare')
-        d = read_json(m)
-        if not isinstance(d, dict) or d.get('version')!=VERSION: raise InputError(f"{m}: field version: {d.get('version') if isinstance(d, dict) else None}, this kit reads {VERSION}: prepare the data again")
-        self.manifest,self.rows = d,{r['id']:r for r in d['cases']}
-        self.scheme,self.file_scheme = Scheme(d['scheme'], d['values']),Scheme(d['file_scheme'], d['file_values'])
-        self.anatomy = get_anatomy(d['anatomy'] and self.path/d['anatomy']); self.grid,self.crop = Grid(**d['grid']),d['crop']
-        self.rules = {k:d.get(k, v) for k,v in _defaults.items()}
 
-    def row(self, case:str)->dict:
+    def __init__(self, path):
+        self.path = Path(path)
+        m = self.path / 'manifest.json'
+        if not self.path.is_dir():
+            raise InputError(f'{path}: no such cache: make one with atm_prepare')
+        if not m.exists() and (self.path / 'cache.json').exists():
+            raise InputError(
+                f'{path}: the preparation was not finished: run atm_prepare again with the same settings'
+            )
+        if not m.exists():
+            raise InputError(
+                f'{path}: not a cache (manifest.json missing): make one with atm_prepare'
+            )
+        d = read_json(m)
+        if not isinstance(d, dict) or d.get('version') != VERSION:
+            raise InputError(
+                f'{m}: field version: {d.get("version") if isinstance(d, dict) else None}, this kit reads {VERSION}: prepare the data again'
+            )
+        self.manifest, self.rows = d, {r['id']: r for r in d['cases']}
+        self.scheme, self.file_scheme = (
+            Scheme(d['scheme'], d['values']),
+            Scheme(d['file_scheme'], d['file_values']),
+        )
+        self.anatomy = get_anatomy(d['anatomy'] and self.path / d['anatomy'])
+        self.grid, self.crop = Grid(**d['grid']), d['crop']
+        self.rules = {k: d.get(k, v) for k, v in _defaults.items()}
+
+    def row(self, case: str) -> dict:
         "A case's line of the manifest; raises `InputError`"
-        if case not in self.rows: raise InputError(f"{self.path}: has no case '{case}'{suggest(case, self.rows)}")
+        if case not in self.rows:
+            raise InputError(f"{self.path}: has no case '{case}'{suggest(case, self.rows)}")
         return self.rows[case]
-    def cases(self, split:str=None)->list: # ids
+
+    def cases(self, split: str = None) -> list:  # ids
         "Cases of a part, or all"
-        if split not in (None,*_parts): raise InputError(f"part '{split}' is unknown: use {', '.join(_parts)}")
-        return [i for i,r in self.rows.items() if split in (None,r['part'])]
+        if split not in (None, *_parts):
+            raise InputError(f"part '{split}' is unknown: use {', '.join(_parts)}")
+        return [i for i, r in self.rows.items() if split in (None, r['part'])]
+
     def _open(self, kind, case):
-        f = self.path/kind/f"{self.row(case)['id']}.npy"
-        try: return np.load(f, mmap_mode='r')
-        except (OSError, ValueError) as e: raise InputError(f'{f}: missing or damaged: run atm_prepare again') from e
-    def image(self, case:str)->np.ndarray: # (s, h, w) float16, memory-mapped
+        f = self.path / kind / f'{self.row(case)["id"]}.npy'
+        try:
+            return np.load(f, mmap_mode='r')
+        except (OSError, ValueError) as e:
+            raise InputError(f'{f}: missing or damaged: run atm_prepare again') from e
+
+    def image(self, case: str) -> np.ndarray:  # (s, h, w) float16, memory-mapped
         "The image on the grid, 0..1"
         return self._open('images', case)
-    def labels(self, case:str)->np.ndarray: # (s, h, w) uint8, memory-mapped
+
+    def labels(self, case: str) -> np.ndarray:  # (s, h, w) uint8, memory-mapped
         "The channels on the grid"
         return self._open('labels', case)
-    def meta(self, case:str)->dict:
+
+    def meta(self, case: str) -> dict:
         "Source, geometry, levels and more of a case"
-        return read_json(self.path/'meta'/f"{self.row(case)['id']}.json")
+        return read_json(self.path / 'meta' / f'{self.row(case)["id"]}.json')
 
 # %% ../nbs/04_data.ipynb #c056
-def use(self:Cache, case:str)->list: # slice numbers
+def use(self: Cache, case: str) -> list:  # slice numbers
     "Slices with annotation"
     r = self.row(case)
     return list(range(r['slices'])) if r['use'] is None else r['use']
 
-def slices(self:Cache, split:str)->list: # of (case, k)
-    "All slices of a part; in `train` only those with annotation"
-    return [(i,k) for i in self.cases(split) for k in (self.use(i) if split=='train' else range(self.row(i)['slices']))]
 
-def annotated(self:Cache, case:str)->np.ndarray: # (channels,) bool
+def slices(self: Cache, split: str) -> list:  # of (case, k)
+    "All slices of a part; in `train` only those with annotation"
+    return [
+        (i, k)
+        for i in self.cases(split)
+        for k in (self.use(i) if split == 'train' else range(self.row(i)['slices']))
+    ]
+
+
+def annotated(self: Cache, case: str) -> np.ndarray:  # (channels,) bool
     "Channels that the case annotates; background is always one"
     names = self.row(case)['annotated']
-    return np.array([True]+[names is None or n in names for n in self.scheme.names])
+    return np.array([True] + [names is None or n in names for n in self.scheme.names])
 
-def source(self:Cache, case:str)->tuple[Volume,np.ndarray]: # image; (s, h, w) channels on the source's pixels
+
+def source(
+    self: Cache, case: str
+) -> tuple[Volume, np.ndarray]:  # image; (s, h, w) channels on the source's pixels
     "The volume and labels that a case was made from; raises `InputError` when they moved or changed"
     m = self.meta(case)
-    for k in ('image','mask'):
-        if not Path(m[k]).exists(): raise InputError(f"{m[k]}: source of case '{case}' has moved: put it back, score with --grid cache, or prepare the data again")
-        if _sha256(m[k])!=m[f'{k}_sha256']: raise InputError(f"{m[k]}: source of case '{case}' has changed since the preparation: prepare the data again")
-    return load_case(Case(case, m['patient'], m['image'], m['mask'], m['annotated'] and tuple(m['annotated'])), self.file_scheme, self.scheme, **self.rules)
+    for k in ('image', 'mask'):
+        if not Path(m[k]).exists():
+            raise InputError(
+                f"{m[k]}: source of case '{case}' has moved: put it back, score with --grid cache, or prepare the data again"
+            )
+        if _sha256(m[k]) != m[f'{k}_sha256']:
+            raise InputError(
+                f"{m[k]}: source of case '{case}' has changed since the preparation: prepare the data again"
+            )
+    return load_case(
+        Case(case, m['patient'], m['image'], m['mask'], m['annotated'] and tuple(m['annotated'])),
+        self.file_scheme,
+        self.scheme,
+        **self.rules,
+    )
 
-Cache.use,Cache.slices,Cache.annotated,Cache.source = use,slices,annotated,source
+
+Cache.use, Cache.slices, Cache.annotated, Cache.source = use, slices, annotated, source
 
 # %% ../nbs/04_data.ipynb #c065
-def _size(size, shape)->tuple: # (h, w)
-    return tuple(shape) if size is None else (size,size) if isinstance(size, int) else tuple(size)
+def _size(size, shape) -> tuple:  # (h, w)
+    return tuple(shape) if size is None else (size, size) if isinstance(size, int) else tuple(size)
+
 
 def random_window(
-    img:np.ndarray, # (h, w)
-    lab:np.ndarray, # (h, w)
-    size,           # px, or (h, w) px
-    rng:np.random.Generator,
-)->tuple[np.ndarray,np.ndarray]: # (size, size) each
+    img: np.ndarray,  # (h, w)
+    lab: np.ndarray,  # (h, w)
+    size,  # px, or (h, w) px
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:  # (size, size) each
     "A window at a random place; beyond the field of view there is black background"
-    out = _size(size, img.shape); i,j = (int(rng.integers(min(0,n-m), max(0,n-m)+1)) for n,m in zip(img.shape, out))
-    a,b = np.zeros(out, img.dtype),np.zeros(out, lab.dtype)
-    src = tuple(slice(max(s,0), min(s+m,n)) for s,m,n in zip((i,j), out, img.shape)); dst = tuple(slice(q.start-s, q.stop-s) for q,s in zip(src, (i,j)))
-    a[dst],b[dst] = img[src],lab[src]
-    return a,b
+    out = _size(size, img.shape)
+    i, j = (int(rng.integers(min(0, n - m), max(0, n - m) + 1)) for n, m in zip(img.shape, out))
+    a, b = np.zeros(out, img.dtype), np.zeros(out, lab.dtype)
+    src = tuple(slice(max(s, 0), min(s + m, n)) for s, m, n in zip((i, j), out, img.shape))
+    dst = tuple(slice(q.start - s, q.stop - s) for q, s in zip(src, (i, j)))
+    a[dst], b[dst] = img[src], lab[src]
+    return a, b
 
 # %% ../nbs/04_data.ipynb #c067
 @contextmanager
 def _plain_tensors():
     "MONAI without its meta data, which slices do not have: a third of the time"
     from monai.data import get_track_meta, set_track_meta
-    old = get_track_meta(); set_track_meta(False)
-    try: yield
-    finally: set_track_meta(old)
+
+    old = get_track_meta()
+    set_track_meta(False)
+    try:
+        yield
+    finally:
+        set_track_meta(old)
+
 
 def sampling_grid(
-    out, shape, # (h, w) px of the result and of the source
-    state:np.random.RandomState,
-    rotate=12., # degrees, at most (ours, as all of these)
-    scale=.15,  # relative, at most, of height and width each
-    shear=.06,
-    bend=1.7,   # px, standard deviation of the displacements of the knots
-    knots=5,    # of the coarse grid, per side
-): # (2, h, w) tensor for MONAI's `Resample`: (y, x) px from the middle of the source
+    out,
+    shape,  # (h, w) px of the result and of the source
+    state: np.random.RandomState,
+    rotate=12.0,  # degrees, at most (ours, as all of these)
+    scale=0.15,  # relative, at most, of height and width each
+    shear=0.06,
+    bend=1.7,  # px, standard deviation of the displacements of the knots
+    knots=5,  # of the coarse grid, per side
+):  # (2, h, w) tensor for MONAI's `Resample`: (y, x) px from the middle of the source
     "Where each pixel of the result comes from: a window, bent, sheared, scaled and turned"
-    from torch.nn.functional import interpolate
     from monai.transforms import RandAffineGrid, RandDeformGrid
-    px = [s+(n-s)%2 for n in out for s in [max(2, n//(knots-1))]]                     # from knot to knot; odd where `out` is, so that the middles agree
-    deform,affine = RandDeformGrid(px, (bend,bend)),RandAffineGrid(rotate_range=np.deg2rad(rotate), shear_range=shear, scale_range=(scale,scale))
-    for t in (deform,affine): t.set_random_state(state=state)
-    coarse = affine(grid=deform(out))[None,:2]
-    g = interpolate(coarse, [n*p for n,p in zip(coarse.shape[2:], px)], mode='bicubic', antialias=True)[0] # cubic without ripple: `antialias` takes the kernel that keeps straight lines straight
-    i,j = ((m-n)//2 for m,n in zip(g.shape[1:], out)); g = g[:,i:i+out[0],j:j+out[1]]
-    for a,(n,m) in enumerate(zip(shape, out)): g[a] += state.uniform(-1,1)*abs(n-m)/2   # inside the image where the window fits, anywhere around it where it is larger
+    from torch.nn.functional import interpolate
+
+    px = [
+        s + (n - s) % 2 for n in out for s in [max(2, n // (knots - 1))]
+    ]  # from knot to knot; odd where `out` is, so that the middles agree
+    deform, affine = (
+        RandDeformGrid(px, (bend, bend)),
+        RandAffineGrid(
+            rotate_range=np.deg2rad(rotate), shear_range=shear, scale_range=(scale, scale)
+        ),
+    )
+    for t in (deform, affine):
+        t.set_random_state(state=state)
+    coarse = affine(grid=deform(out))[None, :2]
+    g = interpolate(
+        coarse, [n * p for n, p in zip(coarse.shape[2:], px)], mode='bicubic', antialias=True
+    )[0]  # cubic without ripple: `antialias` takes the kernel that keeps straight lines straight
+    i, j = ((m - n) // 2 for m, n in zip(g.shape[1:], out))
+    g = g[:, i : i + out[0], j : j + out[1]]
+    for a, (n, m) in enumerate(zip(shape, out)):
+        g[a] += (
+            state.uniform(-1, 1) * abs(n - m) / 2
+        )  # inside the image where the window fits, anywhere around it where it is larger
     return g
 
+
 _monai = None
+
+
 def _intensities():
     "MONAI's intensity transforms, made once (ours: which, and how strong)"
     global _monai
     if _monai is None:
         import monai.transforms as m
-        _monai = m.Compose([m.RandAdjustContrast(prob=.5, gamma=(.6,1.6)), m.RandScaleIntensity(.25, prob=.5), m.RandShiftIntensity(.08, prob=.5), m.RandBiasField(prob=.3, coeff_range=(-.25,.25)),
-            m.RandGaussianSmooth(prob=.2, sigma_x=(.3,1.), sigma_y=(.3,1.)), m.RandSimulateLowResolution(prob=.2, zoom_range=(.4,1.), upsample_mode='bilinear'), m.RandGaussianNoise(prob=.5, std=.06)])
+
+        _monai = m.Compose(
+            [
+                m.RandAdjustContrast(prob=0.5, gamma=(0.6, 1.6)),
+                m.RandScaleIntensity(0.25, prob=0.5),
+                m.RandShiftIntensity(0.08, prob=0.5),
+                m.RandBiasField(prob=0.3, coeff_range=(-0.25, 0.25)),
+                m.RandGaussianSmooth(prob=0.2, sigma_x=(0.3, 1.0), sigma_y=(0.3, 1.0)),
+                m.RandSimulateLowResolution(
+                    prob=0.2, zoom_range=(0.4, 1.0), upsample_mode='bilinear'
+                ),
+                m.RandGaussianNoise(prob=0.5, std=0.06),
+            ]
+        )
     return _monai
 
 # %% ../nbs/04_data.ipynb #c069
 def augment(
-    img:np.ndarray, # (h, w) float, 0..1
-    lab:np.ndarray, # (h, w) uint8
-    seed,           # whole numbers, such as (seed, epoch, sample)
-    size=None,      # px or (h, w) px of a random window; None keeps the size
-)->tuple[np.ndarray,np.ndarray]: # (h, w) float32 in 0..1; (h, w) uint8
+    img: np.ndarray,  # (h, w) float, 0..1
+    lab: np.ndarray,  # (h, w) uint8
+    seed,  # whole numbers, such as (seed, epoch, sample)
+    size=None,  # px or (h, w) px of a random window; None keeps the size
+) -> tuple[np.ndarray, np.ndarray]:  # (h, w) float32 in 0..1; (h, w) uint8
     "Distort a training slice; the same for the same `seed`"
     import torch
     from monai.transforms import Resample
-    state = np.random.RandomState(np.random.SeedSequence(seed).generate_state(8)); t = lambda a: torch.from_numpy(np.ascontiguousarray(a, np.float32))[None]
+
+    state = np.random.RandomState(np.random.SeedSequence(seed).generate_state(8))
+
+    def t(a):
+        return torch.from_numpy(np.ascontiguousarray(a, np.float32))[None]
+
     with _plain_tensors():
-        g,pick,pipe = sampling_grid(_size(size, img.shape), img.shape, state),Resample(padding_mode='zeros'),_intensities()
-        for f in pipe.transforms: f.set_random_state(state=state)
-        x,y = pipe(pick(t(img), g, mode='bilinear')),pick(t(lab), g, mode='nearest')
-    return np.clip(np.asarray(x)[0], 0, 1),y[0].numpy().astype(np.uint8)
+        g, pick, pipe = (
+            sampling_grid(_size(size, img.shape), img.shape, state),
+            Resample(padding_mode='zeros'),
+            _intensities(),
+        )
+        for f in pipe.transforms:
+            f.set_random_state(state=state)
+        x, y = pipe(pick(t(img), g, mode='bilinear')), pick(t(lab), g, mode='nearest')
+    return np.clip(np.asarray(x)[0], 0, 1), y[0].numpy().astype(np.uint8)
 
 # %% ../nbs/04_data.ipynb #c077
 class SliceDataset:
     "Slices of a part of a cache; keys are `index` or `(index, epoch, window)`"
-    def __init__(self, cache:Cache, split:str,
-        window=None,   # px or (h, w) px; None is the whole slice
-        augment=False, # distort?
-        seed=0):
-        self.cache,self.window,self.augment,self.seed = cache,window,augment,seed; self.ids = cache.cases(split)
-        ks = [np.array(cache.use(i) if split=='train' else range(cache.row(i)['slices']), np.int32) for i in self.ids]
-        self.case = np.repeat(np.arange(len(ks), dtype=np.int32), [len(k) for k in ks]); self.k = np.concatenate([*ks, np.empty(0, np.int32)]).astype(np.int32)
 
-    def __len__(self): return len(self.k)
-    def __getitem__(self, key)->dict:
+    def __init__(
+        self,
+        cache: Cache,
+        split: str,
+        window=None,  # px or (h, w) px; None is the whole slice
+        augment=False,  # distort?
+        seed=0,
+    ):
+        self.cache, self.window, self.augment, self.seed = cache, window, augment, seed
+        self.ids = cache.cases(split)
+        ks = [
+            np.array(cache.use(i) if split == 'train' else range(cache.row(i)['slices']), np.int32)
+            for i in self.ids
+        ]
+        self.case = np.repeat(np.arange(len(ks), dtype=np.int32), [len(k) for k in ks])
+        self.k = np.concatenate([*ks, np.empty(0, np.int32)]).astype(np.int32)
+
+    def __len__(self):
+        return len(self.k)
+
+    def __getitem__(self, key) -> dict:
         "image (1, h, w) float32, label (h, w) int64, case, k, n, index, epoch, annotated (channels,) bool"
         import torch
-        i,epoch,window = key if isinstance(key, tuple) else (key,0,self.window)
-        if not 0<=i<len(self): raise IndexError(f'slice {i} of {len(self)}')
-        case,k = self.ids[self.case[i]],int(self.k[i]); images = self.cache.image(case)
-        img,lab = np.asarray(images[k], np.float32),np.array(self.cache.labels(case)[k]); key = (self.seed, int(epoch), int(i))
-        if self.augment: img,lab = augment(img, lab, key, window)
-        elif window is not None: img,lab = random_window(img, lab, window, np.random.default_rng(key))
-        return dict(image=torch.from_numpy(img)[None], label=torch.from_numpy(lab.astype(np.int64)), case=case, k=k, n=len(images), index=int(i), epoch=int(epoch), annotated=torch.from_numpy(self.cache.annotated(case)))
+
+        i, epoch, window = key if isinstance(key, tuple) else (key, 0, self.window)
+        if not 0 <= i < len(self):
+            raise IndexError(f'slice {i} of {len(self)}')
+        case, k = self.ids[self.case[i]], int(self.k[i])
+        images = self.cache.image(case)
+        img, lab = np.asarray(images[k], np.float32), np.array(self.cache.labels(case)[k])
+        key = (self.seed, int(epoch), int(i))
+        if self.augment:
+            img, lab = augment(img, lab, key, window)
+        elif window is not None:
+            img, lab = random_window(img, lab, window, np.random.default_rng(key))
+        return dict(
+            image=torch.from_numpy(img)[None],
+            label=torch.from_numpy(lab.astype(np.int64)),
+            case=case,
+            k=k,
+            n=len(images),
+            index=int(i),
+            epoch=int(epoch),
+            annotated=torch.from_numpy(self.cache.annotated(case)),
+        )
 
 # %% ../nbs/04_data.ipynb #c080
-USUAL = dict(slices=(5,200), slice_mm=(.5,10), pixel_mm=(.05,2), field_mm=(100,600)) # of lumbar MRI (ours)
-SATURATED,TINY,APART = .1,.02,20. # share of voxels at the maximum; of the median volume of its kind; mm between pieces (ours)
+USUAL = dict(
+    slices=(5, 200), slice_mm=(0.5, 10), pixel_mm=(0.05, 2), field_mm=(100, 600)
+)  # of lumbar MRI (ours)
+SATURATED, TINY, APART = (
+    0.1,
+    0.02,
+    20.0,
+)  # share of voxels at the maximum; of the median volume of its kind; mm between pieces (ours)
 
-def odd_geometry(vol:Volume)->list: # of phrases
+
+def odd_geometry(vol: Volume) -> list:  # of phrases
     "What is unusual about slices, spacing and field of view"
-    (n,rows,_),(s,h,w) = vol.shape,vol.spacing
-    got = [] if n==1 else [('slices',n,'slices'),('slice_mm',s,'mm from slice to slice')]
-    got += [('pixel_mm',h,'mm from row to row'),('pixel_mm',w,'mm from column to column'),('field_mm',rows*h,'mm from head to feet')]
-    return ['one slice only']*(n==1)+[f'{v:.4g} {unit}, usual are {lo:g} to {hi:g}' for k,v,unit in got for lo,hi in [USUAL[k]] if not lo<=v<=hi]
+    (n, rows, _), (s, h, w) = vol.shape, vol.spacing
+    got = [] if n == 1 else [('slices', n, 'slices'), ('slice_mm', s, 'mm from slice to slice')]
+    got += [
+        ('pixel_mm', h, 'mm from row to row'),
+        ('pixel_mm', w, 'mm from column to column'),
+        ('field_mm', rows * h, 'mm from head to feet'),
+    ]
+    return ['one slice only'] * (n == 1) + [
+        f'{v:.4g} {unit}, usual are {lo:g} to {hi:g}'
+        for k, v, unit in got
+        for lo, hi in [USUAL[k]]
+        if not lo <= v <= hi
+    ]
 
-def convention(data:np.ndarray)->str:
+
+def convention(data: np.ndarray) -> str:
     "Which of SPIDER's two intensity conventions: 'padded' from about -1000, from 'zero' up, or 'other'"
     lo = data.min()
-    return 'padded' if lo<=-500 else 'zero' if lo>=0 else 'other'
+    return 'padded' if lo <= -500 else 'zero' if lo >= 0 else 'other'
 
-def odd_intensity(data:np.ndarray)->list: # of phrases
+
+def odd_intensity(data: np.ndarray) -> list:  # of phrases
     "Is too much of the image at its maximum?"
-    share = float((data==data.max()).mean())
-    return [f'{share:.0%} of the voxels at the maximum: saturated?'] if share>SATURATED else []
+    share = float((data == data.max()).mean())
+    return [f'{share:.0%} of the voxels at the maximum: saturated?'] if share > SATURATED else []
 
 # %% ../nbs/04_data.ipynb #c082
-def _apart(on, spacing)->float: # mm
+def _apart(on, spacing) -> float:  # mm
     "From the box of the largest piece to that of the farthest other one"
     from scipy import ndimage
-    pieces,n = ndimage.label(on, np.ones((3,3,3)))
-    if n<2: return 0.
-    boxes = ndimage.find_objects(pieces); big = boxes[np.bincount(pieces.ravel())[1:].argmax()]
-    return max(float(np.linalg.norm([max(0, p.start-q.stop, q.start-p.stop)*d for p,q,d in zip(b, big, spacing)])) for b in boxes)
+
+    pieces, n = ndimage.label(on, np.ones((3, 3, 3)))
+    if n < 2:
+        return 0.0
+    boxes = ndimage.find_objects(pieces)
+    big = boxes[np.bincount(pieces.ravel())[1:].argmax()]
+    return max(
+        float(
+            np.linalg.norm(
+                [max(0, p.start - q.stop, q.start - p.stop) * d for p, q, d in zip(b, big, spacing)]
+            )
+        )
+        for b in boxes
+    )
+
 
 def shapes(
-    labels:np.ndarray, # (s, h, w) channels
-    scheme:Scheme,
-    spacing,           # (s, h, w) mm
-)->dict: # name -> dict of voxels, slices, row (of the middle), apart (mm)
+    labels: np.ndarray,  # (s, h, w) channels
+    scheme: Scheme,
+    spacing,  # (s, h, w) mm
+) -> dict:  # name -> dict of voxels, slices, row (of the middle), apart (mm)
     "Size, place and pieces of each structure"
     from scipy.ndimage import find_objects
+
     out = {}
-    for c,box in enumerate(find_objects(labels, scheme.channels-1), 1):
-        if box is None: continue
-        on = labels[box]==c; rows = on.sum((0,2))
-        out[scheme.names[c-1]] = dict(voxels=int(on.sum()), slices=int(on.any((1,2)).sum()), row=box[1].start+float(np.average(np.arange(len(rows)), weights=rows)), apart=_apart(on, spacing))
+    for c, box in enumerate(find_objects(labels, scheme.channels - 1), 1):
+        if box is None:
+            continue
+        on = labels[box] == c
+        rows = on.sum((0, 2))
+        out[scheme.names[c - 1]] = dict(
+            voxels=int(on.sum()),
+            slices=int(on.any((1, 2)).sum()),
+            row=box[1].start + float(np.average(np.arange(len(rows)), weights=rows)),
+            apart=_apart(on, spacing),
+        )
     return out
 
+
 def odd_labels(
-    found:dict,     # of `shapes`
+    found: dict,  # of `shapes`
     anatomy=LUMBAR,
-    annotated=None, # names, or None for all
-)->list: # of phrases
+    annotated=None,  # names, or None for all
+) -> list:  # of phrases
     "Structures out of order, missing in between, tiny, or in far pieces"
-    names = anatomy.order([n for n in found if anatomy[n].kind!='canal']); kind = {n:anatomy[n].kind for n in found}
-    out = [f'{a} lies below {b}' for a,b in zip(names, names[1:]) if found[a]['row']>found[b]['row']]
-    gap = [n for n in (anatomy.run(names[0], names[-1]) if names else ()) if n not in found and anatomy[n].kind in kind.values() and (annotated is None or n in annotated)]
-    if gap: out.append(f"no {', '.join(gap)} between {names[0]} and {names[-1]}")
-    usual = {k:np.median([found[n]['voxels'] for n in found if kind[n]==k]) for k in set(kind.values())}
-    out += [f"{n} is tiny ({found[n]['voxels']} voxels)" for n in names if found[n]['voxels']<TINY*usual[kind[n]]]
-    return out+[f"{n} lies in pieces {d['apart']:.0f} mm apart" for n,d in found.items() if d['apart']>APART]
+    names = anatomy.order([n for n in found if anatomy[n].kind != 'canal'])
+    kind = {n: anatomy[n].kind for n in found}
+    out = [
+        f'{a} lies below {b}' for a, b in zip(names, names[1:]) if found[a]['row'] > found[b]['row']
+    ]
+    gap = [
+        n
+        for n in (anatomy.run(names[0], names[-1]) if names else ())
+        if n not in found
+        and anatomy[n].kind in kind.values()
+        and (annotated is None or n in annotated)
+    ]
+    if gap:
+        out.append(f'no {", ".join(gap)} between {names[0]} and {names[-1]}')
+    usual = {
+        k: np.median([found[n]['voxels'] for n in found if kind[n] == k])
+        for k in set(kind.values())
+    }
+    out += [
+        f'{n} is tiny ({found[n]["voxels"]} voxels)'
+        for n in names
+        if found[n]['voxels'] < TINY * usual[kind[n]]
+    ]
+    return out + [
+        f'{n} lies in pieces {d["apart"]:.0f} mm apart'
+        for n, d in found.items()
+        if d['apart'] > APART
+    ]
 
 # %% ../nbs/04_data.ipynb #c085
-def picture(vol:Volume, labels, scheme, anatomy=LUMBAR)->str: # HTML
+def picture(vol: Volume, labels, scheme, anatomy=LUMBAR) -> str:  # HTML
     "The middle one of the labelled slices, small"
-    on = np.nonzero(((labels>0)&(labels!=IGNORE)).any((1,2)))[0] if labels is not None else (); k = int(on[len(on)//2]) if len(on) else len(vol.data)//2
-    return picture_html(thumbnail(vol.data[k], None if labels is None else labels[k], scheme, vol.spacing[1:], anatomy=anatomy))
+    on = (
+        np.nonzero(((labels > 0) & (labels != IGNORE)).any((1, 2)))[0] if labels is not None else ()
+    )
+    k = int(on[len(on) // 2]) if len(on) else len(vol.data) // 2
+    return picture_html(
+        thumbnail(
+            vol.data[k],
+            None if labels is None else labels[k],
+            scheme,
+            vol.spacing[1:],
+            anatomy=anatomy,
+        )
+    )
 
-def audit_case(case:Case, cohort:Cohort, draw=False)->dict: # `draw`: with a picture as HTML
+
+def audit_case(case: Case, cohort: Cohort, draw=False) -> dict:  # `draw`: with a picture as HTML
     "What one case holds, the first problem that it has, and what is suspicious about it"
-    r = dict(id=case.id, patient=case.patient, subset=case.subset, problem=None, suspicious=[]); vol = labels = None
+    r = dict(id=case.id, patient=case.patient, subset=case.subset, problem=None, suspicious=[])
+    vol = labels = None
     try:
-        vol = read_volume(case.image); r |= dict(shape=vol.shape, spacing=vol.spacing, codes=vol.geometry.codes)
-        r['suspicious'] += odd_geometry(vol); check_image(vol)
-        r |= dict(convention=convention(vol.data), image=_digest(vol.data)); r['suspicious'] += odd_intensity(vol.data)
-        mask = read_labels(mask_of(case)); v,n = np.unique(mask.data, return_counts=True); r |= dict(values=dict(zip(v.tolist(), n.tolist())), mask=_digest(mask.data))
-        labels = case_labels(case, vol, mask, cohort.file_scheme, cohort.scheme, cohort.partial, cohort.above)
-        found = shapes(labels, cohort.scheme, vol.spacing); r['structures'] = {n:found[n]['slices'] for n in cohort.anatomy.order(found)}
+        vol = read_volume(case.image)
+        r |= dict(shape=vol.shape, spacing=vol.spacing, codes=vol.geometry.codes)
+        r['suspicious'] += odd_geometry(vol)
+        check_image(vol)
+        r |= dict(convention=convention(vol.data), image=_digest(vol.data))
+        r['suspicious'] += odd_intensity(vol.data)
+        mask = read_labels(mask_of(case))
+        v, n = np.unique(mask.data, return_counts=True)
+        r |= dict(values=dict(zip(v.tolist(), n.tolist())), mask=_digest(mask.data))
+        labels = case_labels(
+            case, vol, mask, cohort.file_scheme, cohort.scheme, cohort.partial, cohort.above
+        )
+        found = shapes(labels, cohort.scheme, vol.spacing)
+        r['structures'] = {n: found[n]['slices'] for n in cohort.anatomy.order(found)}
         r['suspicious'] += odd_labels(found, cohort.anatomy, case.annotated)
-    except InputError as e: r['problem'] = str(e)
-    if draw and vol is not None and vol.data.size: r['picture'] = picture(vol, labels, cohort.scheme, cohort.anatomy)
+    except InputError as e:
+        r['problem'] = str(e)
+    if draw and vol is not None and vol.data.size:
+        r['picture'] = picture(vol, labels, cohort.scheme, cohort.anatomy)
     return r
+
 
 class Gallery:
     "Pictures for a page: no more than `most` of the suspicious cases and of the others are kept, however many there are"
-    def __init__(self, most=150): self.most,self.kept,self.count = most,{},Counter() # kept: id -> HTML
-    def add(self, row:dict):
+
+    def __init__(self, most=150):
+        self.most, self.kept, self.count = most, {}, Counter()  # kept: id -> HTML
+
+    def add(self, row: dict):
         "Take over a row's picture"
-        html,odd = row.pop('picture',''),bool(row['problem'] or row['suspicious']); self.count[odd] += 1
-        if self.count[odd]<=self.most: self.kept[row['id']] = html
+        html, odd = row.pop('picture', ''), bool(row['problem'] or row['suspicious'])
+        self.count[odd] += 1
+        if self.count[odd] <= self.most:
+            self.kept[row['id']] = html
 
 # %% ../nbs/04_data.ipynb #c087
-def _ranges(rows, key)->dict: # {'s': [min, max], ...}
+def _ranges(rows, key) -> dict:  # {'s': [min, max], ...}
     "Smallest and largest of a triple over the cases"
     a = [r[key] for r in rows if key in r]
-    return {k:[float(min(v)),float(max(v))] for k,v in zip('shw', zip(*a))}
+    return {k: [float(min(v)), float(max(v))] for k, v in zip('shw', zip(*a))}
 
-def _twin_phrases(same:dict)->dict: # case -> phrases
+
+def _twin_phrases(same: dict) -> dict:  # case -> phrases
     "Who is the same as whom: images always, masks across patients (inside one they are SPIDER's pairs)"
     out = {}
-    for what,d in same.items():
-        for g in d['across_patients']+d['within_patients']*(what=='image'):
-            for i in g: out.setdefault(i, []).append(f"the same {what} as {some(j for j in g if j!=i)}")
+    for what, d in same.items():
+        for g in d['across_patients'] + d['within_patients'] * (what == 'image'):
+            for i in g:
+                out.setdefault(i, []).append(f'the same {what} as {some(j for j in g if j != i)}')
     return out
 
-def value_name(v:int, scheme:Scheme)->str|None:
+
+def value_name(v: int, scheme: Scheme) -> str | None:
     "What a value of a mask file stands for; None if nobody knows"
-    by = {0:'background'} | {v:n for n,v in scheme.values.items()}; spider = scheme.name=='spider'
-    if v in by: return by[v]
-    if spider and 101<=v<=125: return f"{by.get(v-100,'above our range')}, partly visible"
-    return 'above our range' if spider and (10<=v<=25 or 210<=v<=225) else None
+    by = {0: 'background'} | {v: n for n, v in scheme.values.items()}
+    spider = scheme.name == 'spider'
+    if v in by:
+        return by[v]
+    if spider and 101 <= v <= 125:
+        return f'{by.get(v - 100, "above our range")}, partly visible'
+    return 'above our range' if spider and (10 <= v <= 25 or 210 <= v <= 225) else None
 
-def _inventory(rows, scheme)->dict: # value -> name, volumes, voxels
+
+def _inventory(rows, scheme) -> dict:  # value -> name, volumes, voxels
     "Which values the mask files hold"
-    seen,voxels = Counter(),Counter()
-    for r in rows: seen.update(r.get('values',{}).keys()); voxels.update(r.get('values',{}))
-    return {str(v):dict(name=value_name(v, scheme), volumes=seen[v], voxels=voxels[v]) for v in sorted(seen)}
+    seen, voxels = Counter(), Counter()
+    for r in rows:
+        seen.update(r.get('values', {}).keys())
+        voxels.update(r.get('values', {}))
+    return {
+        str(v): dict(name=value_name(v, scheme), volumes=seen[v], voxels=voxels[v])
+        for v in sorted(seen)
+    }
 
-def _dataset(rows, c)->dict:
+
+def _dataset(rows, c) -> dict:
     "The columns of the paper's Table 1, for the data at hand"
-    sizes = sorted({tuple(r['shape'][1:]) for r in rows if 'shape' in r}, key=np.prod); n = [r['shape'][0] for r in rows if 'shape' in r]
-    kinds = Counter(c.anatomy[s].kind for s in c.anatomy.order({s for r in rows for s in r.get('structures',())}))
-    return dict(volumes=len(rows), slices=sum(n), resolution=[list(s) for s in sizes[:1]+sizes[-1:]], slices_per_case=[min(n),max(n)] if n else [], classes=dict(kinds))
+    sizes = sorted({tuple(r['shape'][1:]) for r in rows if 'shape' in r}, key=np.prod)
+    n = [r['shape'][0] for r in rows if 'shape' in r]
+    kinds = Counter(
+        c.anatomy[s].kind
+        for s in c.anatomy.order({s for r in rows for s in r.get('structures', ())})
+    )
+    return dict(
+        volumes=len(rows),
+        slices=sum(n),
+        resolution=[list(s) for s in sizes[:1] + sizes[-1:]],
+        slices_per_case=[min(n), max(n)] if n else [],
+        classes=dict(kinds),
+    )
 
-def _gradings(root, patients, notes, complain)->dict|None:
+
+def _gradings(root, patients, notes, complain) -> dict | None:
     "What SPIDER's radiological_gradings.csv grades, and whom it knows that the folder does not"
-    if not (Path(root)/'radiological_gradings.csv').exists(): return None
-    rows = _optional(root, 'radiological_gradings.csv', ('Patient','IVD label'), notes, complain); who = {r['Patient'] for r in rows}
-    if stray := sorted(who-patients): notes.append(f"radiological_gradings.csv: {len(stray)} patient(s) that are not here, such as {stray[0]}")
-    if odd := [r['IVD label'] for r in rows if not (r['IVD label'].isdigit() and 1<=int(r['IVD label'])<=25)]: notes.append(f"radiological_gradings.csv: field IVD label: '{odd[0]}' is not a number from 1 (L5/S1) upwards")
-    return dict(discs=len(rows), patients=len(who&patients), unknown_patients=stray, patients_without=len(patients-who)) if rows else None
+    if not (Path(root) / 'radiological_gradings.csv').exists():
+        return None
+    rows = _optional(root, 'radiological_gradings.csv', ('Patient', 'IVD label'), notes, complain)
+    who = {r['Patient'] for r in rows}
+    if stray := sorted(who - patients):
+        notes.append(
+            f'radiological_gradings.csv: {len(stray)} patient(s) that are not here, such as {stray[0]}'
+        )
+    if odd := [
+        r['IVD label']
+        for r in rows
+        if not (r['IVD label'].isdigit() and 1 <= int(r['IVD label']) <= 25)
+    ]:
+        notes.append(
+            f"radiological_gradings.csv: field IVD label: '{odd[0]}' is not a number from 1 (L5/S1) upwards"
+        )
+    return (
+        dict(
+            discs=len(rows),
+            patients=len(who & patients),
+            unknown_patients=stray,
+            patients_without=len(patients - who),
+        )
+        if rows
+        else None
+    )
 
 # %% ../nbs/04_data.ipynb #c089
-_said = dict( # what releases are said to hold (one third-party audit; the paper's Table 1 for MRSpineSeg)
-    spider={'series':447, 'patients':218, 't1 series':196, 't2 series':210, 't2_SPACE series':41, 'series stored LPS':374, 'series stored PIR':73, 'training series':360, 'validation series':87, 'patients whose series share a mask':107, 'graded discs':1520},
-    mrspineseg={'series':172, 'slices':2169})
-PAPER = dict(spider=('SPIDER (Table 1)',447,14070,'264 x 216 to 1168 x 3682','8 to 154','19 (9 vertebrae, 9 discs, canal)'), mrspineseg=('MRSpineSeg (Table 1)',172,2169,'512 x 512 to 1024 x 1024','12 to 15','19 (10 vertebrae with S, 9 discs)'))
+_said = dict(  # what releases are said to hold (one third-party audit; the paper's Table 1 for MRSpineSeg)
+    spider={
+        'series': 447,
+        'patients': 218,
+        't1 series': 196,
+        't2 series': 210,
+        't2_SPACE series': 41,
+        'series stored LPS': 374,
+        'series stored PIR': 73,
+        'training series': 360,
+        'validation series': 87,
+        'patients whose series share a mask': 107,
+        'graded discs': 1520,
+    },
+    mrspineseg={'series': 172, 'slices': 2169},
+)
+PAPER = dict(
+    spider=(
+        'SPIDER (Table 1)',
+        447,
+        14070,
+        '264 x 216 to 1168 x 3682',
+        '8 to 154',
+        '19 (9 vertebrae, 9 discs, canal)',
+    ),
+    mrspineseg=(
+        'MRSpineSeg (Table 1)',
+        172,
+        2169,
+        '512 x 512 to 1024 x 1024',
+        '12 to 15',
+        '19 (10 vertebrae with S, 9 discs)',
+    ),
+)
 
-def _expectations(a, rows)->list: # of notes
+
+def _expectations(a, rows) -> list:  # of notes
     "Where a whole release differs from what others found in it, and SPIDER's values that none of them saw"
-    kind = Counter(m[2] for r in rows if (m := _series.match(r['id']))); shared = {spider_patient(g[0]) for g in a['same_masks']['within_patients']}
-    got = Counter({'series':a['cases'], 'patients':a['patients'], 'slices':a['slices'], 'patients whose series share a mask':len(shared), 'graded discs':(a['gradings'] or {}).get('discs',0)})
-    got.update({f'series stored {k}':n for k,n in a['codes'].items()} | {f'{k} series':n for d in (kind,a['subsets']) for k,n in d.items()})
-    out = [f"the release is said to hold {n} {k}, here are {got[k]}" for k,n in _said.get(a['layout'],{}).items() if got[k]!=n] if len(rows)>=100 else []
-    new = [v for v,d in a['labels'].items() if a['layout']=='spider' and d['name'] and not (int(v)<10 or int(v)==100 or 201<=int(v)<=209)]
-    return out+([f"SPIDER's release is said to hold the values 0 to 9, 100 and 201 to 209; here are also {', '.join(new)}"] if new else [])
+    kind = Counter(m[2] for r in rows if (m := _series.match(r['id'])))
+    shared = {spider_patient(g[0]) for g in a['same_masks']['within_patients']}
+    got = Counter(
+        {
+            'series': a['cases'],
+            'patients': a['patients'],
+            'slices': a['slices'],
+            'patients whose series share a mask': len(shared),
+            'graded discs': (a['gradings'] or {}).get('discs', 0),
+        }
+    )
+    got.update(
+        {f'series stored {k}': n for k, n in a['codes'].items()}
+        | {f'{k} series': n for d in (kind, a['subsets']) for k, n in d.items()}
+    )
+    out = (
+        [
+            f'the release is said to hold {n} {k}, here are {got[k]}'
+            for k, n in _said.get(a['layout'], {}).items()
+            if got[k] != n
+        ]
+        if len(rows) >= 100
+        else []
+    )
+    new = [
+        v
+        for v, d in a['labels'].items()
+        if a['layout'] == 'spider'
+        and d['name']
+        and not (int(v) < 10 or int(v) == 100 or 201 <= int(v) <= 209)
+    ]
+    return out + (
+        [
+            f"SPIDER's release is said to hold the values 0 to 9, 100 and 201 to 209; here are also {', '.join(new)}"
+        ]
+        if new
+        else []
+    )
 
-def audit(root, layout='auto', labels=None, annotated=None, anatomy=None, partial='keep', above='ignore', # as in `open_cohort`
-    gallery=None, # `Gallery` that takes the pictures
-)->dict: # JSON-able
+
+def audit(
+    root,
+    layout='auto',
+    labels=None,
+    annotated=None,
+    anatomy=None,
+    partial='keep',
+    above='ignore',  # as in `open_cohort`
+    gallery=None,  # `Gallery` that takes the pictures
+) -> dict:  # JSON-able
     "What is in a dataset folder, what is wrong with it, and what would be skipped; raises `InputError` only when the folder itself cannot be read"
-    layout = guess_layout(root) if layout in (None,'auto') and Path(root).is_dir() else layout; wrong = []; check_rules(partial, above)
-    if labels: (anatomy or LUMBAR).scheme(labels)
-    try: c = open_cohort(root, layout, labels, annotated, anatomy, partial, above, wrong.append)
+    layout = guess_layout(root) if layout in (None, 'auto') and Path(root).is_dir() else layout
+    wrong = []
+    check_rules(partial, above)
+    if labels:
+        (anatomy or LUMBAR).scheme(labels)
+    try:
+        c = open_cohort(root, layout, labels, annotated, anatomy, partial, above, wrong.append)
     except InputError as e:
-        if not Path(root).is_dir() or layout not in _layouts or not (Path(root)/_layouts[layout][0]).is_dir(): raise
-        return dict(root=str(root), layout=layout, scheme=None, cases=0, patients=0, usable=0, slices=0, problems=[dict(case='', problem=p) for p in (*wrong,str(e))], suspicious=[], skipped=[], notes=[])
+        if (
+            not Path(root).is_dir()
+            or layout not in _layouts
+            or not (Path(root) / _layouts[layout][0]).is_dir()
+        ):
+            raise
+        return dict(
+            root=str(root),
+            layout=layout,
+            scheme=None,
+            cases=0,
+            patients=0,
+            usable=0,
+            slices=0,
+            problems=[dict(case='', problem=p) for p in (*wrong, str(e))],
+            suspicious=[],
+            skipped=[],
+            notes=[],
+        )
     rows = []
     for case in progress(c.cases, 'audit'):
         rows.append(audit_case(case, c, gallery is not None))
-        if gallery is not None: gallery.add(rows[-1])
+        if gallery is not None:
+            gallery.add(rows[-1])
     return _audit_of(c, rows, wrong)
 
-def _audit_of(c:Cohort, rows, wrong)->dict:
+
+def _audit_of(c: Cohort, rows, wrong) -> dict:
     "All that an audit counts"
-    fine = [r for r in rows if not r['problem']]; who = {r['patient'] for r in rows}; notes = list(c.notes); count = lambda key: dict(Counter(r[key] for r in rows if r.get(key)))
-    same = {k:_twins(rows, k) for k in ('image','mask')}; twins = _twin_phrases(same)
-    for r in rows: r['suspicious'] += twins.get(r['id'], [])
-    a = dict(root=c.root, layout=c.layout, scheme=c.scheme.name, partial=c.partial, above=c.above, cases=len(rows), patients=len(who), usable=len(fine))
-    a |= dict(zip(('slices','usable_slices'), (sum(r['shape'][0] for r in rs if 'shape' in r) for rs in (rows,fine))), dataset=_dataset(rows, c), subsets=count('subset'))
-    a |= dict(shape=_ranges(rows,'shape'), spacing=_ranges(rows,'spacing'), codes=count('codes'), intensities=count('convention'), labels=_inventory(rows, c.file_scheme))
-    a |= dict(other_values=[int(v) for v,d in a['labels'].items() if d['name'] is None], topmost=dict(Counter(topmost(r['structures'], c.anatomy) for r in fine)))
-    a |= dict(structures={n:dict(volumes=sum(n in r['structures'] for r in fine), slices=sum(r['structures'].get(n,0) for r in fine)) for n in c.anatomy.order(c.scheme.names)})
-    a |= dict(same_masks=same['mask'], same_images=same['image'], gradings=_gradings(c.root, who, notes, wrong.append) if c.layout=='spider' else None, suspicious=[dict(case=r['id'], why=r['suspicious']) for r in rows if r['suspicious']])
-    a |= dict(problems=[dict(case='', problem=p) for p in wrong]+[dict(case=r['id'], problem=r['problem']) for r in rows if r['problem']], skipped=[r['id'] for r in rows if r['problem']])
-    return a | dict(notes=notes+_expectations(a, rows))
+    fine = [r for r in rows if not r['problem']]
+    who = {r['patient'] for r in rows}
+    notes = list(c.notes)
+
+    def count(key):
+        return dict(Counter(r[key] for r in rows if r.get(key)))
+
+    same = {k: _twins(rows, k) for k in ('image', 'mask')}
+    twins = _twin_phrases(same)
+    for r in rows:
+        r['suspicious'] += twins.get(r['id'], [])
+    a = dict(
+        root=c.root,
+        layout=c.layout,
+        scheme=c.scheme.name,
+        partial=c.partial,
+        above=c.above,
+        cases=len(rows),
+        patients=len(who),
+        usable=len(fine),
+    )
+    a |= dict(
+        zip(
+            ('slices', 'usable_slices'),
+            (sum(r['shape'][0] for r in rs if 'shape' in r) for rs in (rows, fine)),
+        ),
+        dataset=_dataset(rows, c),
+        subsets=count('subset'),
+    )
+    a |= dict(
+        shape=_ranges(rows, 'shape'),
+        spacing=_ranges(rows, 'spacing'),
+        codes=count('codes'),
+        intensities=count('convention'),
+        labels=_inventory(rows, c.file_scheme),
+    )
+    a |= dict(
+        other_values=[int(v) for v, d in a['labels'].items() if d['name'] is None],
+        topmost=dict(Counter(topmost(r['structures'], c.anatomy) for r in fine)),
+    )
+    a |= dict(
+        structures={
+            n: dict(
+                volumes=sum(n in r['structures'] for r in fine),
+                slices=sum(r['structures'].get(n, 0) for r in fine),
+            )
+            for n in c.anatomy.order(c.scheme.names)
+        }
+    )
+    a |= dict(
+        same_masks=same['mask'],
+        same_images=same['image'],
+        gradings=_gradings(c.root, who, notes, wrong.append) if c.layout == 'spider' else None,
+        suspicious=[dict(case=r['id'], why=r['suspicious']) for r in rows if r['suspicious']],
+    )
+    a |= dict(
+        problems=[dict(case='', problem=p) for p in wrong]
+        + [dict(case=r['id'], problem=r['problem']) for r in rows if r['problem']],
+        skipped=[r['id'] for r in rows if r['problem']],
+    )
+    return a | dict(notes=notes + _expectations(a, rows))
 
 # %% ../nbs/04_data.ipynb #c091
 _conventions = dict(padded='from about -1000, with padding', zero='from 0 upwards', other='other')
 
-def _tables(a)->list: # of (title, header, rows)
-    "The tables of an audit"
-    d = a['dataset']; to = lambda v: ' to '.join(dict.fromkeys(map(str,v))); share = lambda n,m: f'{n/max(m,1):.0%}'; many = lambda k,n: {'canal':'canal','sacrum':'sacrum'}.get(k, f"{n} {dict(vertebra='vertebrae',disc='discs').get(k,k)}")
-    mine = (a['layout'], d['volumes'], d['slices'], to(f'{h} x {w}' for h,w in d['resolution']), to(d['slices_per_case']), f"{sum(d['classes'].values())} ({', '.join(many(k,n) for k,n in d['classes'].items())})")
-    return [('As in Table 1', ('dataset','volumes','slices','resolution','slices / case','classes'), [mine]+[PAPER[k] for k in (a['layout'],) if k in PAPER]),
-        ('How often each structure occurs', ('structure','volumes','of usable','slices','of usable'), [(n,s['volumes'],share(s['volumes'],a['usable']),s['slices'],share(s['slices'],a['usable_slices'])) for n,s in a['structures'].items() if s['volumes']]),
-        ('Values in the mask files', ('value','stands for','volumes','voxels'), [(v,s['name'] or 'unknown',s['volumes'],s['voxels']) for v,s in a['labels'].items()])]
 
-def _facts(a)->list: # of sentences
+def _tables(a) -> list:  # of (title, header, rows)
+    "The tables of an audit"
+    d = a['dataset']
+
+    def to(v):
+        return ' to '.join(dict.fromkeys(map(str, v)))
+
+    def share(n, m):
+        return f'{n / max(m, 1):.0%}'
+
+    def many(k, n):
+        return {'canal': 'canal', 'sacrum': 'sacrum'}.get(
+            k, f'{n} {dict(vertebra="vertebrae", disc="discs").get(k, k)}'
+        )
+
+    mine = (
+        a['layout'],
+        d['volumes'],
+        d['slices'],
+        to(f'{h} x {w}' for h, w in d['resolution']),
+        to(d['slices_per_case']),
+        f'{sum(d["classes"].values())} ({", ".join(many(k, n) for k, n in d["classes"].items())})',
+    )
+    return [
+        (
+            'As in Table 1',
+            ('dataset', 'volumes', 'slices', 'resolution', 'slices / case', 'classes'),
+            [mine] + [PAPER[k] for k in (a['layout'],) if k in PAPER],
+        ),
+        (
+            'How often each structure occurs',
+            ('structure', 'volumes', 'of usable', 'slices', 'of usable'),
+            [
+                (
+                    n,
+                    s['volumes'],
+                    share(s['volumes'], a['usable']),
+                    s['slices'],
+                    share(s['slices'], a['usable_slices']),
+                )
+                for n, s in a['structures'].items()
+                if s['volumes']
+            ],
+        ),
+        (
+            'Values in the mask files',
+            ('value', 'stands for', 'volumes', 'voxels'),
+            [
+                (v, s['name'] or 'unknown', s['volumes'], s['voxels'])
+                for v, s in a['labels'].items()
+            ],
+        ),
+    ]
+
+
+def _facts(a) -> list:  # of sentences
     "Geometry, intensities, twins and gradings in words"
-    r = lambda d,f: ' x '.join(f(lo) if lo==hi else f'{f(lo)}..{f(hi)}' for lo,hi in d.values()); g = a['gradings']; across = lambda k: a[k]['across_patients']
-    out = [f"size (s, h, w) {r(a['shape'], lambda v: f'{v:.0f}')} px, spacing {r(a['spacing'], lambda v: f'{v:.3g}')} mm, stored as {', '.join(f'{k} {n}' for k,n in a['codes'].items())}"] if a['shape'] else []
-    if a['intensities']: out.append('intensities: '+', '.join(f'{n} {_conventions[k]}' for k,n in a['intensities'].items()))
-    if a['subsets']: out.append('official subsets: '+', '.join(f'{k} {n}' for k,n in a['subsets'].items()))
-    if g: out.append(f"gradings: {g['discs']} discs, {g['patients']} patients of this folder, {g['patients_without']} without")
-    if a['other_values']: out.append(f"label values outside the scheme: {', '.join(map(str,a['other_values']))}")
-    if n := len(a['same_masks']['within_patients']): out.append(f'{n} group(s) of series of one patient share the same mask: split by patient')
-    return out+[f"{len(across(k))} group(s) of different patients share the same {w} (a leak?): {'; '.join(map(some, across(k)[:5]))}" for k,w in (('same_images','image'),('same_masks','mask')) if across(k)]
+
+    def r(d, f):
+        return ' x '.join(f(lo) if lo == hi else f'{f(lo)}..{f(hi)}' for lo, hi in d.values())
+
+    g = a['gradings']
+
+    def across(k):
+        return a[k]['across_patients']
+
+    out = (
+        [
+            f'size (s, h, w) {r(a["shape"], lambda v: f"{v:.0f}")} px, spacing {r(a["spacing"], lambda v: f"{v:.3g}")} mm, stored as {", ".join(f"{k} {n}" for k, n in a["codes"].items())}'
+        ]
+        if a['shape']
+        else []
+    )
+    if a['intensities']:
+        out.append(
+            'intensities: '
+            + ', '.join(f'{n} {_conventions[k]}' for k, n in a['intensities'].items())
+        )
+    if a['subsets']:
+        out.append('official subsets: ' + ', '.join(f'{k} {n}' for k, n in a['subsets'].items()))
+    if g:
+        out.append(
+            f'gradings: {g["discs"]} discs, {g["patients"]} patients of this folder, {g["patients_without"]} without'
+        )
+    if a['other_values']:
+        out.append(f'label values outside the scheme: {", ".join(map(str, a["other_values"]))}')
+    if n := len(a['same_masks']['within_patients']):
+        out.append(f'{n} group(s) of series of one patient share the same mask: split by patient')
+    return out + [
+        f'{len(across(k))} group(s) of different patients share the same {w} (a leak?): {"; ".join(map(some, across(k)[:5]))}'
+        for k, w in (('same_images', 'image'), ('same_masks', 'mask'))
+        if across(k)
+    ]
+
 
 def audit_text(
-    a:dict,    # of `audit`
-    most=40,   # lines on suspicious cases
-)->str:
+    a: dict,  # of `audit`
+    most=40,  # lines on suspicious cases
+) -> str:
     "An audit as text"
-    out = [f"{a['root']}: layout {a['layout']}, labels {a['scheme']}", f"{a['cases']} volumes of {a['patients']} patients, {a['slices']} slices; {a['usable']} usable, {len(a['suspicious'])} suspicious"]
-    if a['cases']: out += [*_facts(a), '', *(table_md(rows, header) for _,header,rows in _tables(a)[:2] if rows)]
-    out += [f'note: {n}' for n in a['notes']]+[f"suspicious {s['case']}: {'; '.join(s['why'])}" for s in a['suspicious'][:most]]
-    if (n := len(a['suspicious'])-most)>0: out.append(f'... and {n} more: see --json or --page')
-    return '\n'.join(out+[f"would skip {p['case']}: {p['problem']}" if p['case'] else f"problem: {p['problem']}" for p in a['problems']])
+    out = [
+        f'{a["root"]}: layout {a["layout"]}, labels {a["scheme"]}',
+        f'{a["cases"]} volumes of {a["patients"]} patients, {a["slices"]} slices; {a["usable"]} usable, {len(a["suspicious"])} suspicious',
+    ]
+    if a['cases']:
+        out += [
+            *_facts(a),
+            '',
+            *(table_md(rows, header) for _, header, rows in _tables(a)[:2] if rows),
+        ]
+    out += [f'note: {n}' for n in a['notes']] + [
+        f'suspicious {s["case"]}: {"; ".join(s["why"])}' for s in a['suspicious'][:most]
+    ]
+    if (n := len(a['suspicious']) - most) > 0:
+        out.append(f'... and {n} more: see --json or --page')
+    return '\n'.join(
+        out
+        + [
+            f'would skip {p["case"]}: {p["problem"]}' if p['case'] else f'problem: {p["problem"]}'
+            for p in a['problems']
+        ]
+    )
 
 # %% ../nbs/04_data.ipynb #c092
 _cards = '.cases{display:grid;grid-template-columns:repeat(auto-fill,minmax(11.5rem,1fr));gap:1.2rem}.case{font-size:.82rem;line-height:1.35;overflow-wrap:anywhere}.case figure{margin:0 0 .3rem;background:#111;text-align:center}.bad{color:#a33c00}li{overflow-wrap:anywhere}'
 
-def _cases_html(ids, said:dict, kept:dict)->str:
+
+def _cases_html(ids, said: dict, kept: dict) -> str:
     "Cards of cases: picture, name, what is odd about it"
     e = html.escape
-    return '<div class="cases">'+''.join(f'<div class="case">{kept.get(i,"")}<b>{e(i)}</b>'+''.join(f'<br><span class="bad">{e(w)}</span>' for w in said.get(i,()))+'</div>' for i in ids)+'</div>'
+    return (
+        '<div class="cases">'
+        + ''.join(
+            f'<div class="case">{kept.get(i, "")}<b>{e(i)}</b>'
+            + ''.join(f'<br><span class="bad">{e(w)}</span>' for w in said.get(i, ()))
+            + '</div>'
+            for i in ids
+        )
+        + '</div>'
+    )
+
 
 def audit_page(
-    a:dict,          # of `audit`
-    gallery:Gallery, # filled by it
+    a: dict,  # of `audit`
+    gallery: Gallery,  # filled by it
     anatomy=LUMBAR,
-)->str: # HTML
+) -> str:  # HTML
     "An audit as one self-contained page, problems and suspicious cases first"
-    said = {}; listed = lambda xs: '<ul>'+''.join(f'<li>{html.escape(x)}</li>' for x in xs)+'</ul>' if xs else ''
-    for p in a['problems']: said.setdefault(p['case'], []).append(p['problem'])
-    for c in a['suspicious']: said.setdefault(c['case'], []).extend(c['why'])
-    wrong = said.pop('', []); odd,rest = list(said)[:gallery.most],[i for i in gallery.kept if i not in said]; left = a['cases']-len(odd)-len(rest)
-    parts = ['<h2>Problems and suspicious cases</h2>', listed(wrong), _cases_html(odd, said, gallery.kept) if odd else '<p>None.</p>'*(not wrong)]
-    parts += ['<h2>What is there</h2>', listed((_facts(a) if a['cases'] else [])+[f'note: {n}' for n in a['notes']])]
-    parts += [f'<h3>{t}</h3>{table_html(rows, header)}' for t,header,rows in (_tables(a) if a['cases'] else ()) if rows]
-    if rest: parts += ['<h2>Other cases</h2>', legend_html(anatomy.scheme(a['scheme']), [n for n,s in a['structures'].items() if s['volumes']], anatomy), _cases_html(rest, said, gallery.kept)]
-    if left>0: parts.append(f'<p>{left} more case(s) without a picture here: --pictures N shows more, --json lists all that is odd.</p>')
-    lead = f"{a['cases']} volumes of {a['patients']} patients, {a['slices']} slices. {a['usable']} usable, {len(a['problems'])} problem(s), {len(a['suspicious'])} suspicious. Layout {a['layout']}, labels {a['scheme']}."
-    return page(f"Audit of {Path(a['root']).resolve().name}", *parts, lead=lead, style=_cards)
+    said = {}
+
+    def listed(xs):
+        return '<ul>' + ''.join(f'<li>{html.escape(x)}</li>' for x in xs) + '</ul>' if xs else ''
+
+    for p in a['problems']:
+        said.setdefault(p['case'], []).append(p['problem'])
+    for c in a['suspicious']:
+        said.setdefault(c['case'], []).extend(c['why'])
+    wrong = said.pop('', [])
+    odd, rest = list(said)[: gallery.most], [i for i in gallery.kept if i not in said]
+    left = a['cases'] - len(odd) - len(rest)
+    parts = [
+        '<h2>Problems and suspicious cases</h2>',
+        listed(wrong),
+        _cases_html(odd, said, gallery.kept) if odd else '<p>None.</p>' * (not wrong),
+    ]
+    parts += [
+        '<h2>What is there</h2>',
+        listed((_facts(a) if a['cases'] else []) + [f'note: {n}' for n in a['notes']]),
+    ]
+    parts += [
+        f'<h3>{t}</h3>{table_html(rows, header)}'
+        for t, header, rows in (_tables(a) if a['cases'] else ())
+        if rows
+    ]
+    if rest:
+        parts += [
+            '<h2>Other cases</h2>',
+            legend_html(
+                anatomy.scheme(a['scheme']),
+                [n for n, s in a['structures'].items() if s['volumes']],
+                anatomy,
+            ),
+            _cases_html(rest, said, gallery.kept),
+        ]
+    if left > 0:
+        parts.append(
+            f'<p>{left} more case(s) without a picture here: --pictures N shows more, --json lists all that is odd.</p>'
+        )
+    lead = f'{a["cases"]} volumes of {a["patients"]} patients, {a["slices"]} slices. {a["usable"]} usable, {len(a["problems"])} problem(s), {len(a["suspicious"])} suspicious. Layout {a["layout"]}, labels {a["scheme"]}.'
+    return page(f'Audit of {Path(a["root"]).resolve().name}', *parts, lead=lead, style=_cards)
+
 
 @command
 def atm_audit(
-    root:str,            # dataset folder
-    layout:str='auto',   # spider, mrspineseg, folder or auto
-    labels:str=None,     # label scheme of the cache to come: joint, mrspineseg or spider; default: the layout's own
-    annotated:str=None,  # CSV (case, labels): which structures each case annotates
-    anatomy:str=None,    # YAML of another anatomy
-    partial:str='keep',  # SPIDER's partly visible vertebrae: keep (as the vertebra) or ignore
-    above:str='ignore',  # SPIDER's levels above T9: ignore, or refuse the case
-    json:str=None,       # write the audit to this file, too
-    page:str=None,       # write it as an HTML page with a picture of each case
-    pictures:int=150,    # suspicious cases on the page at most, and as many of the others
+    root: str,  # dataset folder
+    layout: str = 'auto',  # spider, mrspineseg, folder or auto
+    labels: str = None,  # label scheme of the cache to come: joint, mrspineseg or spider; default: the layout's own
+    annotated: str = None,  # CSV (case, labels): which structures each case annotates
+    anatomy: str = None,  # YAML of another anatomy
+    partial: str = 'keep',  # SPIDER's partly visible vertebrae: keep (as the vertebra) or ignore
+    above: str = 'ignore',  # SPIDER's levels above T9: ignore, or refuse the case
+    json: str = None,  # write the audit to this file, too
+    page: str = None,  # write it as an HTML page with a picture of each case
+    pictures: int = 150,  # suspicious cases on the page at most, and as many of the others
 ):
     "What is in a dataset folder, what is wrong with it, and what would be skipped"
-    for k,f in dict(json=json, page=page).items():
-        if f and Path(f).is_dir(): raise InputError(f'--{k} {f}: is a folder: give the name of a file')     # before the work, not after
-    shape,gallery = get_anatomy(anatomy),Gallery(pictures) if page else None
+    for k, f in dict(json=json, page=page).items():
+        if f and Path(f).is_dir():
+            raise InputError(
+                f'--{k} {f}: is a folder: give the name of a file'
+            )  # before the work, not after
+    shape, gallery = get_anatomy(anatomy), Gallery(pictures) if page else None
     a = audit(root, layout, labels, annotated, shape, partial, above, gallery)
-    if json: write_json(json, a)
-    if page: write_text(page, audit_page(a, gallery, shape))
+    if json:
+        write_json(json, a)
+    if page:
+        write_text(page, audit_page(a, gallery, shape))
     print(audit_text(a))

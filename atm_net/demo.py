@@ -7,137 +7,358 @@ __all__ = ['PROTOCOLS', 'OFF', 'SEED', 'moved_case', 'case_slices', 'cloud', 'le
            'cohort_of', 'stages', 'tables', 'atm_demo']
 
 # %% ../nbs/20_demo.ipynb #c004
-import json, shutil, time
-import numpy as np
+import json
+import shutil
+import time
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+
+import numpy as np
+
 from .anatomy import InputError
-from .show import command, read_json, read_rows, write_json
-from .prompts import atpg, holistic, shift_levels
 from .data import Cache, open_cohort, prepare
-from .predict import Predictor, atm_predict, load_predictor, weights_file, weights_id
-from .train import PRESETS, Config, train, training_curves
-from .evaluate import collect, dsc_by_structure, evaluate_runs, overall_rows, write_evaluation
-from .figures import class_features, fullest_slice, on_canvas, protocol_bars, qualitative, slice_under, tsne, word_attention, word_maps
+from atm_net.evaluate import (
+    collect,
+    dsc_by_structure,
+    evaluate_runs,
+    overall_rows,
+    write_evaluation,
+)
 from .explorer import change_share
+from atm_net.figures import (
+    class_features,
+    fullest_slice,
+    on_canvas,
+    protocol_bars,
+    qualitative,
+    slice_under,
+    tsne,
+    word_attention,
+    word_maps,
+)
+from .predict import Predictor, atm_predict, load_predictor, weights_file, weights_id
+from .prompts import atpg, holistic, shift_levels
 from .report import demo_page
+from .show import command, read_json, read_rows, write_json
+from .train import PRESETS, Config, train, training_curves
 
 # %% ../nbs/20_demo.ipynb #c006
-PROTOCOLS = ('generic','self','oracle','shuffled') # side by side in the demo
+PROTOCOLS = ('generic', 'self', 'oracle', 'shuffled')  # side by side in the demo
 OFF = 'every level one too low'
-SEED = 77_001 # seed of the demo's phantoms; the shipped weights were trained on others
+SEED = 77_001  # seed of the demo's phantoms; the shipped weights were trained on others
+
 
 def moved_case(
-    p:Predictor, cache:Cache, cases,
-)->str:
+    p: Predictor,
+    cache: Cache,
+    cases,
+) -> str:
     "The volume in whose fullest slice the true words rename most of what the generic sentence said (ours)"
+
     def moved(c):
-        x,y = np.asarray(cache.image(c), np.float32),np.asarray(cache.labels(c)); k = fullest_slice(y)
-        return change_share(*(slice_under(p, x, k, n, y)[0] for n in ('oracle','generic')))
+        x, y = np.asarray(cache.image(c), np.float32), np.asarray(cache.labels(c))
+        k = fullest_slice(y)
+        return change_share(*(slice_under(p, x, k, n, y)[0] for n in ('oracle', 'generic')))
+
     return max(cases, key=moved)
 
 # %% ../nbs/20_demo.ipynb #c009
-def case_slices(p:Predictor, cache:Cache, case:str)->dict: # k, image, truth, spacing, and per protocol (labels, prompt)
+def case_slices(
+    p: Predictor, cache: Cache, case: str
+) -> dict:  # k, image, truth, spacing, and per protocol (labels, prompt)
     "The fullest slice of a case on the grid, under each protocol and with a sentence that is one level off"
-    x,y = np.asarray(cache.image(case), np.float32),np.asarray(cache.labels(case)); k = fullest_slice(y); by = {n:slice_under(p, x, k, n, y) for n in ('generic','self','oracle')}
-    true = by['oracle'][1]; wrong = holistic(shift_levels(true.structures, 1, p.anatomy), p.option, true.position, true.complete, p.anatomy)
-    return dict(k=k, image=x[k], truth=y[k], spacing=cache.meta(case)['grid_spacing'][1:], by=by|{OFF:(p.grid_labels(x[k:k+1], [wrong])[0],wrong)})
+    x, y = np.asarray(cache.image(case), np.float32), np.asarray(cache.labels(case))
+    k = fullest_slice(y)
+    by = {n: slice_under(p, x, k, n, y) for n in ('generic', 'self', 'oracle')}
+    true = by['oracle'][1]
+    wrong = holistic(
+        shift_levels(true.structures, 1, p.anatomy),
+        p.option,
+        true.position,
+        true.complete,
+        p.anatomy,
+    )
+    return dict(
+        k=k,
+        image=x[k],
+        truth=y[k],
+        spacing=cache.meta(case)['grid_spacing'][1:],
+        by=by | {OFF: (p.grid_labels(x[k : k + 1], [wrong])[0], wrong)},
+    )
 
-def cloud(p:Predictor, cache:Cache, cases, most:int=40):
+
+def cloud(p: Predictor, cache: Cache, cases, most: int = 40):
     "t-SNE of the decoder's features over a few slices per volume -> (Figure, scores)"
-    xs,ys,prompts,group = [],[],[],[]; side = max(max(cache.labels(c).shape[1:]) for c in cases); side += -side%32
-    for g,c in enumerate(cases):
-        x,y = np.asarray(cache.image(c), np.float32),np.asarray(cache.labels(c)); n = len(x)
-        for k in np.unique(np.linspace(n*.25, n*.75, max(2,most//len(cases))).astype(int)): xs.append(on_canvas(x[k], side)); ys.append(on_canvas(y[k], side)); prompts.append(atpg(y[k], p.scheme, k, n, p.option, anatomy=p.anatomy)); group.append(g)
-    f,l,i = class_features(p.model, np.stack(xs), np.stack(ys), p.features(prompts), device=p.device)
-    return tsne(f, l, p.scheme, groups=np.array(group)[i], perplexity=min(20,max(2,len(l)//8)), title='decoder features, oracle prompts', anatomy=p.anatomy)
+    xs, ys, prompts, group = [], [], [], []
+    side = max(max(cache.labels(c).shape[1:]) for c in cases)
+    side += -side % 32
+    for g, c in enumerate(cases):
+        x, y = np.asarray(cache.image(c), np.float32), np.asarray(cache.labels(c))
+        n = len(x)
+        for k in np.unique(np.linspace(n * 0.25, n * 0.75, max(2, most // len(cases))).astype(int)):
+            xs.append(on_canvas(x[k], side))
+            ys.append(on_canvas(y[k], side))
+            prompts.append(atpg(y[k], p.scheme, k, n, p.option, anatomy=p.anatomy))
+            group.append(g)
+    f, l, i = class_features(
+        p.model, np.stack(xs), np.stack(ys), p.features(prompts), device=p.device
+    )
+    return tsne(
+        f,
+        l,
+        p.scheme,
+        groups=np.array(group)[i],
+        perplexity=min(20, max(2, len(l) // 8)),
+        title='decoder features, oracle prompts',
+        anatomy=p.anatomy,
+    )
 
-def learnt(run:Path)->str:
+
+def learnt(run: Path) -> str:
     "What the log of the short training says, in a sentence"
-    rows = read_rows(run/'log.csv'); val = lambda n: [r[n] for r in rows if r[n] is not None]; dice,own,generic = map(val, ('dice','val_self','val_generic'))
+    rows = read_rows(run / 'log.csv')
+
+    def val(n):
+        return [r[n] for r in rows if r[n] is not None]
+
+    dice, own, generic = map(val, ('dice', 'val_self', 'val_generic'))
     return f"Dice on training batches: {dice[0]:.2f} in the first steps, {dice[-1]:.2f} in the last; on the validation volumes, with the generic sentence {generic[0]:.2f} before the first step and {generic[-1]:.2f} at the end, with the network's own words {own[0]:.2f} and {own[-1]:.2f}."
 
-def figures(p:Predictor, cache:Cache, entries, run:Path)->list: # of (title, caption, Figure)
+
+def figures(p: Predictor, cache: Cache, entries, run: Path) -> list:  # of (title, caption, Figure)
     "The panels of the page"
-    case = moved_case(p, cache, cache.cases()); s = case_slices(p, cache, case); words,shares = word_attention(p, s['image'], s['by']['oracle'][1]) # its sentence names levels, whatever `self` dared to say
-    said = {n:str(pr) for n,(l,pr) in s['by'].items()}; alone = ' No list of levels was confirmed here (or it left the network less sure), so self reads the generic sentence.' if said['self']==said['generic'] else ''
-    fig,info = cloud(p, cache, cache.cases()[:6]); rows = overall_rows(entries, [collect(e.scored) for e in entries])
-    return [('One slice, four sentences', f"Volume {case}, slice {s['k']+1}: image, truth, and what the network answers to each sentence (all are written below the pictures). Of all volumes, this is the one in which the true words change most.{alone} Boxes are placed by rule, where structures are confused and where edges differ most.",
-             qualitative(s['image'], s['truth'], {n:l for n,(l,_) in s['by'].items()}, p.scheme, s['spacing'], texts=said)),
-            ('Where each word looks', 'Attention of the last but one stage on words of the oracle prompt. Where a word gets more (purple) or less (orange) than its usual share; maps within a few per cent of the mean show hardly any preference.', word_maps(s['image'], words, shares[-2], title=f'stage {len(shares)-1} of {len(shares)}')),
-            ('How much a prompt is worth', "Dice of the shipped model by protocol. 'generic' says only what kind of image it is; 'self' adds levels that the network found itself, if a second look confirms them; 'oracle' reads words made from the true mask, 'shuffled' those of another patient: these two cannot be had for a new scan.", protocol_bars(rows)),
-            ('Do structures separate?', f"t-SNE of decoder features, one dot per structure and slice: dots of one colour side by side mean that the network tells this structure from the others. Silhouette {info['silhouette']:.2f} (1: groups far apart, 0: they touch, below: mixed). A map of this kind shows neighbourhoods, not distances.", fig),
-            ('A short training', 'A copy of the shipped network trains on for a short while with other synthetic patients than those above. Step 0 is the shipped model; the validation volumes are never trained on. The first steps often cost something, for the optimiser starts without a memory. '+learnt(run), training_curves(run/'log.csv'))]
+    case = moved_case(p, cache, cache.cases())
+    s = case_slices(p, cache, case)
+    words, shares = word_attention(
+        p, s['image'], s['by']['oracle'][1]
+    )  # its sentence names levels, whatever `self` dared to say
+    said = {n: str(pr) for n, (l, pr) in s['by'].items()}
+    alone = (
+        ' No list of levels was confirmed here (or it left the network less sure), so self reads the generic sentence.'
+        if said['self'] == said['generic']
+        else ''
+    )
+    fig, info = cloud(p, cache, cache.cases()[:6])
+    rows = overall_rows(entries, [collect(e.scored) for e in entries])
+    return [
+        (
+            'One slice, four sentences',
+            f'Volume {case}, slice {s["k"] + 1}: image, truth, and what the network answers to each sentence (all are written below the pictures). Of all volumes, this is the one in which the true words change most.{alone} Boxes are placed by rule, where structures are confused and where edges differ most.',
+            qualitative(
+                s['image'],
+                s['truth'],
+                {n: l for n, (l, _) in s['by'].items()},
+                p.scheme,
+                s['spacing'],
+                texts=said,
+            ),
+        ),
+        (
+            'Where each word looks',
+            'Attention of the last but one stage on words of the oracle prompt. Where a word gets more (purple) or less (orange) than its usual share; maps within a few per cent of the mean show hardly any preference.',
+            word_maps(
+                s['image'], words, shares[-2], title=f'stage {len(shares) - 1} of {len(shares)}'
+            ),
+        ),
+        (
+            'How much a prompt is worth',
+            "Dice of the shipped model by protocol. 'generic' says only what kind of image it is; 'self' adds levels that the network found itself, if a second look confirms them; 'oracle' reads words made from the true mask, 'shuffled' those of another patient: these two cannot be had for a new scan.",
+            protocol_bars(rows),
+        ),
+        (
+            'Do structures separate?',
+            f't-SNE of decoder features, one dot per structure and slice: dots of one colour side by side mean that the network tells this structure from the others. Silhouette {info["silhouette"]:.2f} (1: groups far apart, 0: they touch, below: mixed). A map of this kind shows neighbourhoods, not distances.',
+            fig,
+        ),
+        (
+            'A short training',
+            'A copy of the shipped network trains on for a short while with other synthetic patients than those above. Step 0 is the shipped model; the validation volumes are never trained on. The first steps often cost something, for the optimiser starts without a memory. '
+            + learnt(run),
+            training_curves(run / 'log.csv'),
+        ),
+    ]
 
 # %% ../nbs/20_demo.ipynb #c011
-def open_demo(out:Path, job:dict):
+def open_demo(out: Path, job: dict):
     "A folder for this job: new, or left by the very same job; what another demo left is made anew; raises `InputError` for a folder of somebody else"
-    f = out/'demo.json'
-    if out.is_dir() and any(out.iterdir()) and not f.is_file(): raise InputError(f'{out}: is not empty and was not written by atm_demo: choose another folder with --out')
-    if f.is_file() and read_json(f)!=job:
-        for name in ('phantoms','cache','masks','scores','practice','training'): shutil.rmtree(out/name, ignore_errors=True)
+    f = out / 'demo.json'
+    if out.is_dir() and any(out.iterdir()) and not f.is_file():
+        raise InputError(
+            f'{out}: is not empty and was not written by atm_demo: choose another folder with --out'
+        )
+    if f.is_file() and read_json(f) != job:
+        for name in ('phantoms', 'cache', 'masks', 'scores', 'practice', 'training'):
+            shutil.rmtree(out / name, ignore_errors=True)
     write_json(f, job)
 
-def like(meta:dict)->Config:
+
+def like(meta: dict) -> Config:
     "Preset `tiny` with the network of these weights"
-    known = {f.name for f in fields(Config)}; given = dict(code='2d', text_decoder=False, swin='v2' if meta['kwargs'].get('use_v2') else 'v1')|{k:tuple(v) if isinstance(v,list) else v for k,v in meta['kwargs'].items() if k in known} # files from before `code` have 2d, those from before `text_decoder` none
+    known = {f.name for f in fields(Config)}
+    given = dict(
+        code='2d', text_decoder=False, swin='v2' if meta['kwargs'].get('use_v2') else 'v1'
+    ) | {
+        k: tuple(v) if isinstance(v, list) else v for k, v in meta['kwargs'].items() if k in known
+    }  # files from before `code` have 2d, those from before `text_decoder` none
     return replace(PRESETS['tiny'], feature_size=meta['feature_size'], **given)
 
-def cohort_of(out:Path, patients:int, seed:int, grid)->Cache:
+
+def cohort_of(out: Path, patients: int, seed: int, grid) -> Cache:
     "A synthetic cohort and its cache in `out`, made once; taken up where it broke off"
     from atm_net.phantom import write_cohort
-    mark = out/'phantoms'/'phantom.json'
-    if (out/'cache'/'manifest.json').exists(): return Cache(out/'cache')
-    if not (mark.exists() and read_json(mark)['finished']): write_cohort(out/'phantoms', 'folder', patients=patients, seed=seed)
-    prepare(open_cohort(out/'phantoms'), out/'cache', grid, seed=seed)
-    return Cache(out/'cache')
 
-def stages(out:Path, p:Predictor, patients:int, seed:int, cfg:Config):
+    mark = out / 'phantoms' / 'phantom.json'
+    if (out / 'cache' / 'manifest.json').exists():
+        return Cache(out / 'cache')
+    if not (mark.exists() and read_json(mark)['finished']):
+        write_cohort(out / 'phantoms', 'folder', patients=patients, seed=seed)
+    prepare(open_cohort(out / 'phantoms'), out / 'cache', grid, seed=seed)
+    return Cache(out / 'cache')
+
+
+def stages(out: Path, p: Predictor, patients: int, seed: int, cfg: Config):
     "Cohort, cache, masks of two volumes, scores, short training; says what it does"
-    say = lambda t: print(f'demo: {t}', flush=True)
-    say(f'{patients} synthetic patients'); cache = cohort_of(out, patients, seed, p.grid)
-    say('segmenting two volumes with the model that ships')
-    for c in cache.cases()[:2]: src = cache.meta(c)['image']; atm_predict(src, str(out/'masks'), labels='joint')
-    say(f"scoring {len(cache.cases())} volumes under {', '.join(PROTOCOLS)}"); entries,_ = evaluate_runs(cache, {'shipped':p}, PROTOCOLS, 'all')
-    write_evaluation(entries, out/'scores', p.scheme, f'{len(cache.cases())} phantoms, seed {seed}, never used for training')
-    say(f'{3*patients} more patients, and {cfg.steps} steps of training with them'); practice = cohort_of(out/'practice', 3*patients, seed+1, p.grid)
-    train(practice, out/'training', cfg, val_every=max(1,cfg.steps//2), resume=(out/'training'/'config.json').exists(), init=weights_file(), again='repeat the command to go on')
-    return cache,entries
 
-def tables(p:Predictor, entries)->list: # of (title, rows, header, note)
+    def say(t):
+        return print(f'demo: {t}', flush=True)
+
+    say(f'{patients} synthetic patients')
+    cache = cohort_of(out, patients, seed, p.grid)
+    say('segmenting two volumes with the model that ships')
+    for c in cache.cases()[:2]:
+        src = cache.meta(c)['image']
+        atm_predict(src, str(out / 'masks'), labels='joint')
+    say(f'scoring {len(cache.cases())} volumes under {", ".join(PROTOCOLS)}')
+    entries, _ = evaluate_runs(cache, {'shipped': p}, PROTOCOLS, 'all')
+    write_evaluation(
+        entries,
+        out / 'scores',
+        p.scheme,
+        f'{len(cache.cases())} phantoms, seed {seed}, never used for training',
+    )
+    say(f'{3 * patients} more patients, and {cfg.steps} steps of training with them')
+    practice = cohort_of(out / 'practice', 3 * patients, seed + 1, p.grid)
+    train(
+        practice,
+        out / 'training',
+        cfg,
+        val_every=max(1, cfg.steps // 2),
+        resume=(out / 'training' / 'config.json').exists(),
+        init=weights_file(),
+        again='repeat the command to go on',
+    )
+    return cache, entries
+
+
+def tables(p: Predictor, entries) -> list:  # of (title, rows, header, note)
     "The tables of the page"
-    sums = [collect(e.scored) for e in entries]; rows = overall_rows(entries, sums)
-    ci = lambda r,k,d=3: '–' if r[k] is None else f'{r[k]:.{d}f}' if r[k+'_low'] is None else f"{r[k]:.{d}f} ({r[k+'_low']:.{d}f} to {r[k+'_high']:.{d}f})"
-    overall = [[r['protocol'], r['reads_mask'], ci(r,'penalised_dsc'), ci(r,'penalised_hd95_mm',0), ci(r,'any_vertebra'), f"{r['shifted']} of {r['shift_n']}"] for r in rows]
-    per,head = dsc_by_structure(entries, sums)
-    return [('Scores by protocol', overall, ['prompt','reads a true mask','Dice, exact level','HD95 (mm)','Dice, any vertebra','cases off by a level'], "Mean over structures of the mean over volumes; a missed or invented structure counts 0 in Dice, and in HD95 as the diagonal of its volume, so a few misses make it large. Any vertebra: one mask for all vertebrae, whatever their names. Off by a level: most of the names are those of a neighbour. 95 % intervals by bootstrap over patients."),
-            ('Dice of each structure', per, [h.replace('shipped: ','') for h in head], 'present: volumes that show it. Structures at the upper end of a picture, T9 to T11, are seldom in view and the hardest to name: without the sacrum in sight only words, or counting from below, can tell them apart.')]
+    sums = [collect(e.scored) for e in entries]
+    rows = overall_rows(entries, sums)
+
+    def ci(r, k, d=3):
+        return (
+            '–'
+            if r[k] is None
+            else f'{r[k]:.{d}f}'
+            if r[k + '_low'] is None
+            else f'{r[k]:.{d}f} ({r[k + "_low"]:.{d}f} to {r[k + "_high"]:.{d}f})'
+        )
+
+    overall = [
+        [
+            r['protocol'],
+            r['reads_mask'],
+            ci(r, 'penalised_dsc'),
+            ci(r, 'penalised_hd95_mm', 0),
+            ci(r, 'any_vertebra'),
+            f'{r["shifted"]} of {r["shift_n"]}',
+        ]
+        for r in rows
+    ]
+    per, head = dsc_by_structure(entries, sums)
+    return [
+        (
+            'Scores by protocol',
+            overall,
+            [
+                'prompt',
+                'reads a true mask',
+                'Dice, exact level',
+                'HD95 (mm)',
+                'Dice, any vertebra',
+                'cases off by a level',
+            ],
+            'Mean over structures of the mean over volumes; a missed or invented structure counts 0 in Dice, and in HD95 as the diagonal of its volume, so a few misses make it large. Any vertebra: one mask for all vertebrae, whatever their names. Off by a level: most of the names are those of a neighbour. 95 % intervals by bootstrap over patients.',
+        ),
+        (
+            'Dice of each structure',
+            per,
+            [h.replace('shipped: ', '') for h in head],
+            'present: volumes that show it. Structures at the upper end of a picture, T9 to T11, are seldom in view and the hardest to name: without the sacrum in sight only words, or counting from below, can tell them apart.',
+        ),
+    ]
+
 
 @command
 def atm_demo(
-    out:str='runs/demo', # folder to write
-    patients:int=8, # synthetic patients, held out from the training of the shipped weights
-    steps:int=200, # of the short training
-    seed:int=SEED, # of phantoms and training
+    out: str = 'runs/demo',  # folder to write
+    patients: int = 8,  # synthetic patients, held out from the training of the shipped weights
+    steps: int = 200,  # of the short training
+    seed: int = SEED,  # of phantoms and training
 ):
     "The main job on the embedded default: leaves report.html with figures and tables"
-    if patients<3: raise InputError(f'--patients {patients}: a split needs at least 3')
-    if steps<1: raise InputError(f'--steps {steps}: must be positive')
-    t = time.time(); out = Path(out); p = load_predictor()
+    if patients < 3:
+        raise InputError(f'--patients {patients}: a split needs at least 3')
+    if steps < 1:
+        raise InputError(f'--steps {steps}: must be positive')
+    t = time.time()
+    out = Path(out)
+    p = load_predictor()
     print('demo: with its defaults 10 to 20 minutes on two cores', flush=True)
-    if seed in {p.meta.get('phantoms',{}).get('seed'), *p.meta.get('recipe',{}).get('seeds',())}: raise InputError(f'--seed {seed}: the shipped model was trained on the phantoms of this seed: take another')
-    cfg = replace(like(p.meta), steps=steps, lr=3e-4, warmup=min(20,steps//10), val_cases=2, seed=seed)
-    open_demo(out, dict(patients=patients, steps=steps, seed=seed, weights=weights_id()['sha256'], config=json.loads(json.dumps(asdict(cfg)))))
-    cache,entries = stages(out, p, patients, seed, cfg)
+    if seed in {p.meta.get('phantoms', {}).get('seed'), *p.meta.get('recipe', {}).get('seeds', ())}:
+        raise InputError(
+            f'--seed {seed}: the shipped model was trained on the phantoms of this seed: take another'
+        )
+    cfg = replace(
+        like(p.meta), steps=steps, lr=3e-4, warmup=min(20, steps // 10), val_cases=2, seed=seed
+    )
+    open_demo(
+        out,
+        dict(
+            patients=patients,
+            steps=steps,
+            seed=seed,
+            weights=weights_id()['sha256'],
+            config=json.loads(json.dumps(asdict(cfg))),
+        ),
+    )
+    cache, entries = stages(out, p, patients, seed, cfg)
     print('demo: drawing', flush=True)
-    meta = {k:p.meta.get(k) for k in ('network','preset','scheme','encoder','encoder_revision','steps','version')}
-    lead = ('A network that reads segmented the synthetic spines below, guided by a sentence about what is in view. '
-            'It was trained on generated images alone; the same commands take real scans. '
-            'For teaching and research, not for diagnosis.')
-    page = demo_page(out/'report.html', lead=lead, panels=figures(p, cache, entries, out/'training'), tables=tables(p, entries),
-                     provenance=meta|dict(weights=weights_file().name, phantoms=f'{len(cache.cases())} volumes, seed {seed}', minutes=round((time.time()-t)/60,1), commands=[f'atm_demo --out {out} --patients {patients} --steps {steps} --seed {seed}']))
-    print(f'demo: done in {(time.time()-t)/60:.1f} minutes: open {page}')
+    meta = {
+        k: p.meta.get(k)
+        for k in ('network', 'preset', 'scheme', 'encoder', 'encoder_revision', 'steps', 'version')
+    }
+    lead = (
+        'A network that reads segmented the synthetic spines below, guided by a sentence about what is in view. '
+        'It was trained on generated images alone; the same commands take real scans. '
+        'For teaching and research, not for diagnosis.'
+    )
+    page = demo_page(
+        out / 'report.html',
+        lead=lead,
+        panels=figures(p, cache, entries, out / 'training'),
+        tables=tables(p, entries),
+        provenance=meta
+        | dict(
+            weights=weights_file().name,
+            phantoms=f'{len(cache.cases())} volumes, seed {seed}',
+            minutes=round((time.time() - t) / 60, 1),
+            commands=[f'atm_demo --out {out} --patients {patients} --steps {steps} --seed {seed}'],
+        ),
+    )
+    print(f'demo: done in {(time.time() - t) / 60:.1f} minutes: open {page}')
 
 # %% ../nbs/20_demo.ipynb #62115570
 #| eval: false
-if __name__=='__main__': atm_demo()
+if __name__ == '__main__':
+    atm_demo()

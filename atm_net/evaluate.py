@@ -12,394 +12,790 @@ __all__ = ['HEADER', 'PROMPTED', 'OVERALL', 'PAPER', 'FORM', 'mask_key', 'pair_m
            'form_tables', 'write_evaluation', 'run_names', 'run_config', 'library_versions', 'evaluate_into']
 
 # %% ../nbs/15_evaluate.ipynb #c003
-import re, sys
+import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+
 import numpy as np
+
 from .anatomy import LUMBAR, InputError, Scheme, convert, get_anatomy, suggest
+from .data import Cache, read_annotated, read_table, spider_patient
+from .measures import rows_csv
+from atm_net.metrics import (
+    METRICS,
+    POLICIES,
+    any_vertebra,
+    bootstrap_ci,
+    by_patient,
+    level_shift,
+    mean_of,
+    paired_test,
+    relabel_matched,
+    summarise,
+    volume_scores,
+)
+from .predict import mask_values, read_mask, reading, side_schemes, unsure
 from .show import cell, command, progress, read_json, table_md, write_json, write_text
 from .volumes import check_pair, list_volumes, volume_stem
-from .data import Cache, read_annotated, read_table, spider_patient
-from .metrics import METRICS, POLICIES, any_vertebra, bootstrap_ci, by_patient, level_shift, mean_of, paired_test, relabel_matched, summarise, volume_scores
-from .measures import rows_csv
-from .predict import mask_values, read_mask, reading, side_schemes, unsure
 
 # %% ../nbs/15_evaluate.ipynb #c006
 def mask_key(
-    path, # file, or its name
-)->str: # lower case
+    path,  # file, or its name
+) -> str:  # lower case
     "What two names must share to be a pair: 'case7' for 'mask_Case7.nii.gz'"
     return volume_stem(path).lower().removeprefix('mask_')
 
-def _index(folder)->dict:
+
+def _index(folder) -> dict:
     "key -> path of the masks in a folder; raises `InputError` on two of one key"
     out = {}
     for p in list_volumes(folder):
-        if mask_key(p) in out: raise InputError(f"{p}: has the same name as {out[mask_key(p)].name} but for its case, suffix or 'mask_': keep one of them")
+        if mask_key(p) in out:
+            raise InputError(
+                f"{p}: has the same name as {out[mask_key(p)].name} but for its case, suffix or 'mask_': keep one of them"
+            )
         out[mask_key(p)] = p
-    if not out: raise InputError(f'{folder}: holds no mask (.mha, .nii, .nii.gz): check the path')
+    if not out:
+        raise InputError(f'{folder}: holds no mask (.mha, .nii, .nii.gz): check the path')
     return out
 
-def _id(pred, truth)->str:
+
+def _id(pred, truth) -> str:
     "The name under which a pair is listed: that without `mask_`, else the prediction's"
-    stems = [volume_stem(p) for p in (pred,truth)]
+    stems = [volume_stem(p) for p in (pred, truth)]
     return next((s for s in stems if not s.lower().startswith('mask_')), stems[0][5:])
+
 
 def pair_masks(
     pred,  # mask file or folder of masks
-    truth, # the same
-)->list: # of (id, prediction path, truth path)
+    truth,  # the same
+) -> list:  # of (id, prediction path, truth path)
     "Pair predictions and truths; raises `InputError` on an unpaired file"
-    pred,truth = Path(pred),Path(truth)
-    for p in (pred,truth):
-        if not p.exists(): raise InputError(f'{p}: no such file or folder: check the path')
-    if pred.is_dir()!=truth.is_dir(): raise InputError(f'{pred} and {truth}: give two files or two folders')
-    if not pred.is_dir(): return [(_id(pred,truth), pred, truth)]
-    P,T = _index(pred),_index(truth)
-    for a,b,folder in ((P,T,truth),(T,P,pred)):
-        if lone := [k for k in a if k not in b]: raise InputError(f"{a[lone[0]]}: no partner in {folder}"+(f' (and {len(lone)-1} more)' if len(lone)>1 else '')+': add it, or move the file away')
-    return [(_id(P[k],T[k]), P[k], T[k]) for k in P]
+    pred, truth = Path(pred), Path(truth)
+    for p in (pred, truth):
+        if not p.exists():
+            raise InputError(f'{p}: no such file or folder: check the path')
+    if pred.is_dir() != truth.is_dir():
+        raise InputError(f'{pred} and {truth}: give two files or two folders')
+    if not pred.is_dir():
+        return [(_id(pred, truth), pred, truth)]
+    P, T = _index(pred), _index(truth)
+    for a, b, folder in ((P, T, truth), (T, P, pred)):
+        if lone := [k for k in a if k not in b]:
+            raise InputError(
+                f'{a[lone[0]]}: no partner in {folder}'
+                + (f' (and {len(lone) - 1} more)' if len(lone) > 1 else '')
+                + ': add it, or move the file away'
+            )
+    return [(_id(P[k], T[k]), P[k], T[k]) for k in P]
 
 # %% ../nbs/15_evaluate.ipynb #c009
-def _least(scheme, held, anatomy)->str:
+def _least(scheme, held, anatomy) -> str:
     "Name of the smallest scheme that reads the values as `scheme` does"
     values = set().union(*held.values())
-    return min((s for s in anatomy.schemes.values() if reading(s, values)==reading(scheme, values)), key=lambda s: s.channels).name
+    return min(
+        (s for s in anatomy.schemes.values() if reading(s, values) == reading(scheme, values)),
+        key=lambda s: s.channels,
+    ).name
+
 
 def score_schemes(
-    pairs,       # of `pair_masks`
-    labels=None, # one scheme name for both sides, or 'PRED,TRUTH'; None goes by the values of all files of each side
+    pairs,  # of `pair_masks`
+    labels=None,  # one scheme name for both sides, or 'PRED,TRUTH'; None goes by the values of all files of each side
     anatomy=LUMBAR,
-)->tuple[Scheme,Scheme,str]: # of the predictions; of the truths; a note where the values left a choice, or ''
+) -> tuple[
+    Scheme, Scheme, str
+]:  # of the predictions; of the truths; a note where the values left a choice, or ''
     "How either side is to be read; raises `InputError` when the sides disagree"
     if labels:
         names = [n.strip() for n in labels.split(',')]
-        if len(names)>2: raise InputError(f"--labels '{labels}': give one scheme for both, or two as PRED,TRUTH")
-        return anatomy.scheme(names[0]),anatomy.scheme(names[-1]),''
-    (pred,p),(truth,t) = ((held, side_schemes(held, anatomy)) for held in (mask_values(x[i] for x in pairs) for i in (1,2)))
-    if not any(pred.values()): p = t       # nothing was found: nothing to disagree about
-    if not any(truth.values()): t = p
-    if p[0]!=t[0]:
-        a,b = (_least(fits[0], held, anatomy) for fits,held in ((p,pred),(t,truth)))
-        raise InputError(f"{pairs[0][1]}: the values of the predictions are of scheme '{a}', those of the truths of '{b}': if that is so use --labels {a},{b} (predictions, truths), else one name for both")
-    return p[0],t[0],unsure(max(p, t, key=len))
+        if len(names) > 2:
+            raise InputError(f"--labels '{labels}': give one scheme for both, or two as PRED,TRUTH")
+        return anatomy.scheme(names[0]), anatomy.scheme(names[-1]), ''
+    (pred, p), (truth, t) = (
+        (held, side_schemes(held, anatomy))
+        for held in (mask_values(x[i] for x in pairs) for i in (1, 2))
+    )
+    if not any(pred.values()):
+        p = t  # nothing was found: nothing to disagree about
+    if not any(truth.values()):
+        t = p
+    if p[0] != t[0]:
+        a, b = (_least(fits[0], held, anatomy) for fits, held in ((p, pred), (t, truth)))
+        raise InputError(
+            f"{pairs[0][1]}: the values of the predictions are of scheme '{a}', those of the truths of '{b}': if that is so use --labels {a},{b} (predictions, truths), else one name for both"
+        )
+    return p[0], t[0], unsure(max(p, t, key=len))
+
 
 def common_scheme(
-    pred:Scheme, truth:Scheme,
-)->Scheme:
+    pred: Scheme,
+    truth: Scheme,
+) -> Scheme:
     "What both sides can label; raises `InputError` if that is nothing"
-    if pred.values==truth.values: return truth
-    both = {n:v for n,v in truth.values.items() if n in pred.values}
-    if not both: raise InputError(f"--labels {pred.name},{truth.name}: these schemes have no structure in common")
+    if pred.values == truth.values:
+        return truth
+    both = {n: v for n, v in truth.values.items() if n in pred.values}
+    if not both:
+        raise InputError(
+            f'--labels {pred.name},{truth.name}: these schemes have no structure in common'
+        )
     return Scheme(f'{pred.name}/{truth.name}', both)
+
 
 @dataclass
 class Scored:
     "All scores of one volume"
-    exact:dict              # structure -> record of `structure_scores`, by exact level
-    matched:dict            # the same, matched by overlap
-    any_vertebra:float|None # Dice of all vertebrae together
-    shift:dict              # of `level_shift`
-    extra:tuple=()          # predicted levels that matched nothing and whose name was taken
-    patient:str=''
+
+    exact: dict  # structure -> record of `structure_scores`, by exact level
+    matched: dict  # the same, matched by overlap
+    any_vertebra: float | None  # Dice of all vertebrae together
+    shift: dict  # of `level_shift`
+    extra: tuple = ()  # predicted levels that matched nothing and whose name was taken
+    patient: str = ''
+
 
 def score(
-    pred:np.ndarray, truth:np.ndarray, # (s, h, w) channels
-    spacing, scheme,                   # (3,) mm
-    annotated=None, anatomy=LUMBAR, patient:str='',
-)->Scored:
+    pred: np.ndarray,
+    truth: np.ndarray,  # (s, h, w) channels
+    spacing,
+    scheme,  # (3,) mm
+    annotated=None,
+    anatomy=LUMBAR,
+    patient: str = '',
+) -> Scored:
     "Score one volume under both label protocols"
-    kw = dict(scheme=scheme, annotated=annotated); exact = volume_scores(pred, truth, spacing, **kw)
-    moved,extra = relabel_matched(pred, truth, **kw, anatomy=anatomy)
+    kw = dict(scheme=scheme, annotated=annotated)
+    exact = volume_scores(pred, truth, spacing, **kw)
+    moved, extra = relabel_matched(pred, truth, **kw, anatomy=anatomy)
     matched = exact if np.array_equal(moved, pred) else volume_scores(moved, truth, spacing, **kw)
-    return Scored(exact, matched, any_vertebra(pred, truth, **kw, anatomy=anatomy), level_shift(pred, truth, **kw, anatomy=anatomy), extra, patient)
+    return Scored(
+        exact,
+        matched,
+        any_vertebra(pred, truth, **kw, anatomy=anatomy),
+        level_shift(pred, truth, **kw, anatomy=anatomy),
+        extra,
+        patient,
+    )
 
-def _csv_patients(path)->dict:
+
+def _csv_patients(path) -> dict:
     "key -> patient, where the CSV has that column"
-    return {mask_key(r['case']):r['patient'] for r in read_table(path) if r.get('patient')} if path else {}
+    return (
+        {mask_key(r['case']): r['patient'] for r in read_table(path) if r.get('patient')}
+        if path
+        else {}
+    )
+
 
 def score_folders(
-    pred, truth,      # files or folders of masks
-    labels=None,      # as `score_schemes`
-    annotated=None,   # CSV: what each case annotates (in values or names of the truth), and its patient if there is such a column
+    pred,
+    truth,  # files or folders of masks
+    labels=None,  # as `score_schemes`
+    annotated=None,  # CSV: what each case annotates (in values or names of the truth), and its patient if there is such a column
     anatomy=LUMBAR,
-)->tuple[dict,object]: # id -> `Scored`; `Scheme`, of the structures that both sides know
+) -> tuple[dict, object]:  # id -> `Scored`; `Scheme`, of the structures that both sides know
     "Score mask files by pair; raises `InputError`"
-    pairs = pair_masks(pred, truth); ps,ts,_ = score_schemes(pairs, labels, anatomy); scheme = common_scheme(ps, ts)
-    given = {mask_key(k):[n for n in v if n in scheme.values] for k,v in read_annotated(annotated, ts).items()} if annotated else {}
-    if annotated and (lack := [i for i,_,t in pairs if mask_key(i) not in given]): raise InputError(f"{annotated}: no line for case '{lack[0]}': add what it annotates")
-    who = _csv_patients(annotated); out = {}
-    for i,p,t in progress(pairs, 'score'):
-        (vp,lp),(vt,lt) = read_mask(p, ps, truth=False),read_mask(t, ts); check_pair(vt, vp)
-        out[i] = score(convert(lp, ps, scheme)[0], convert(lt, ts, scheme)[0], vt.spacing, scheme, given.get(mask_key(i)), anatomy, who.get(mask_key(i)) or (spider_patient(i) if ts.name=='spider' else i))
-    return out,scheme
+    pairs = pair_masks(pred, truth)
+    ps, ts, _ = score_schemes(pairs, labels, anatomy)
+    scheme = common_scheme(ps, ts)
+    given = (
+        {
+            mask_key(k): [n for n in v if n in scheme.values]
+            for k, v in read_annotated(annotated, ts).items()
+        }
+        if annotated
+        else {}
+    )
+    if annotated and (lack := [i for i, _, t in pairs if mask_key(i) not in given]):
+        raise InputError(f"{annotated}: no line for case '{lack[0]}': add what it annotates")
+    who = _csv_patients(annotated)
+    out = {}
+    for i, p, t in progress(pairs, 'score'):
+        (vp, lp), (vt, lt) = read_mask(p, ps, truth=False), read_mask(t, ts)
+        check_pair(vt, vp)
+        out[i] = score(
+            convert(lp, ps, scheme)[0],
+            convert(lt, ts, scheme)[0],
+            vt.spacing,
+            scheme,
+            given.get(mask_key(i)),
+            anatomy,
+            who.get(mask_key(i)) or (spider_patient(i) if ts.name == 'spider' else i),
+        )
+    return out, scheme
 
 # %% ../nbs/15_evaluate.ipynb #c021
 def collect(
-    scored:dict,  # id -> `Scored`
-    seed:int=0, n:int=2000,
-)->dict: # volumes, patients, exact and matched: policy -> `summarise`; any_vertebra, level_shift, intervals
+    scored: dict,  # id -> `Scored`
+    seed: int = 0,
+    n: int = 2000,
+) -> dict:  # volumes, patients, exact and matched: policy -> `summarise`; any_vertebra, level_shift, intervals
     "Summary of scored volumes"
-    patients = {i:s.patient or i for i,s in scored.items()}; shifts = [s.shift['shifted'] for s in scored.values() if s.shift['shifted'] is not None]
+    patients = {i: s.patient or i for i, s in scored.items()}
+    shifts = [s.shift['shifted'] for s in scored.values() if s.shift['shifted'] is not None]
     out = dict(volumes=len(scored), patients=len(set(patients.values())))
-    for protocol in ('exact','matched'):
-        vols = {i:getattr(s,protocol) for i,s in scored.items()}
-        out[protocol] = {p:summarise(vols,p) for p in POLICIES}
-    exact = {i:s.exact for i,s in scored.items()}
+    for protocol in ('exact', 'matched'):
+        vols = {i: getattr(s, protocol) for i, s in scored.items()}
+        out[protocol] = {p: summarise(vols, p) for p in POLICIES}
+    exact = {i: s.exact for i, s in scored.items()}
     bone = {}
-    for i,s in scored.items(): bone.setdefault(patients[i], []).append(np.nan if s.any_vertebra is None else s.any_vertebra)
-    ci = bootstrap_ci({p:np.array(v) for p,v in bone.items()}, seed, n) if bone else dict.fromkeys(('mean','low','high'))
-    out['any_vertebra'] = dict(dsc=ci['mean'], low=ci['low'], high=ci['high'], n=sum(s.any_vertebra is not None for s in scored.values()))
-    out['level_shift'] = dict(shifted=sum(shifts), n=len(shifts), rate=sum(shifts)/len(shifts) if shifts else None)
-    out['intervals'] = {p:{k:bootstrap_ci(by_patient(exact,patients,k,p),seed,n) for k in METRICS} for p in POLICIES}
+    for i, s in scored.items():
+        bone.setdefault(patients[i], []).append(
+            np.nan if s.any_vertebra is None else s.any_vertebra
+        )
+    ci = (
+        bootstrap_ci({p: np.array(v) for p, v in bone.items()}, seed, n)
+        if bone
+        else dict.fromkeys(('mean', 'low', 'high'))
+    )
+    out['any_vertebra'] = dict(
+        dsc=ci['mean'],
+        low=ci['low'],
+        high=ci['high'],
+        n=sum(s.any_vertebra is not None for s in scored.values()),
+    )
+    out['level_shift'] = dict(
+        shifted=sum(shifts), n=len(shifts), rate=sum(shifts) / len(shifts) if shifts else None
+    )
+    out['intervals'] = {
+        p: {k: bootstrap_ci(by_patient(exact, patients, k, p), seed, n) for k in METRICS}
+        for p in POLICIES
+    }
     return out
 
+
 def scores_dict(
-    scored:dict, # id -> `Scored`
-    scheme, **more,
-)->dict: # volumes, summary
+    scored: dict,  # id -> `Scored`
+    scheme,
+    **more,
+) -> dict:  # volumes, summary
     "What `scores.json` holds"
-    volumes = {i:{n:{k:r[k] for k in METRICS} for n,r in s.exact.items()} for i,s in scored.items()}
-    detail = {i:dict(any_vertebra=s.any_vertebra, level_shift=s.shift, extra=list(s.extra), patient=s.patient or i,
-                     structures={n:{k:r[k] for k in ('status','hd95_px_found','asd_px_found')} for n,r in s.exact.items()}) for i,s in scored.items()}
-    return dict(volumes=volumes, summary=dict(labels=scheme.name, **more) | collect(scored) | dict(detail=detail))
+    volumes = {
+        i: {n: {k: r[k] for k in METRICS} for n, r in s.exact.items()} for i, s in scored.items()
+    }
+    detail = {
+        i: dict(
+            any_vertebra=s.any_vertebra,
+            level_shift=s.shift,
+            extra=list(s.extra),
+            patient=s.patient or i,
+            structures={
+                n: {k: r[k] for k in ('status', 'hd95_px_found', 'asd_px_found')}
+                for n, r in s.exact.items()
+            },
+        )
+        for i, s in scored.items()
+    }
+    return dict(
+        volumes=volumes,
+        summary=dict(labels=scheme.name, **more) | collect(scored) | dict(detail=detail),
+    )
 
 # %% ../nbs/15_evaluate.ipynb #c024
 def read_scores(
-    path, # scores.json, or the folder that holds it
-)->dict: # id -> structure -> record, as `summarise` and `by_patient` take it
+    path,  # scores.json, or the folder that holds it
+) -> dict:  # id -> structure -> record, as `summarise` and `by_patient` take it
     "Records of an earlier scoring; raises `InputError`"
-    path = Path(path)/'scores.json' if Path(path).is_dir() else Path(path); d = read_json(path)
-    try: return {i:{n:r|d['summary']['detail'][i]['structures'][n] for n,r in v.items()} for i,v in d['volumes'].items()}
-    except (KeyError, TypeError, AttributeError) as e: raise InputError(f'{path}: is not a scores.json of atm_score (field {e} missing): score again') from e
+    path = Path(path) / 'scores.json' if Path(path).is_dir() else Path(path)
+    d = read_json(path)
+    try:
+        return {
+            i: {n: r | d['summary']['detail'][i]['structures'][n] for n, r in v.items()}
+            for i, v in d['volumes'].items()
+        }
+    except (KeyError, TypeError, AttributeError) as e:
+        raise InputError(
+            f'{path}: is not a scores.json of atm_score (field {e} missing): score again'
+        ) from e
 
-HEADER = ('structure','present','missed','false pos.','n DSC','n HD95','DSC','Jaccard','HD95 px','HD95 mm','ASD px','ASD mm') # of the per-structure tables
+
+HEADER = (
+    'structure',
+    'present',
+    'missed',
+    'false pos.',
+    'n DSC',
+    'n HD95',
+    'DSC',
+    'Jaccard',
+    'HD95 px',
+    'HD95 mm',
+    'ASD px',
+    'ASD mm',
+)  # of the per-structure tables
+
 
 def structure_rows(
-    summary:dict, # of `summarise`
-)->list: # rows under `HEADER`; the last is the headline
+    summary: dict,  # of `summarise`
+) -> list:  # rows under `HEADER`; the last is the headline
     "One row per structure that occurs, then their mean"
-    def row(name, r): return [name, r['present'], r['missed'], r['false_positive'], r['n']['dsc'], r['n']['hd95_mm'], *(r[k] for k in METRICS)]
-    return [row(n,r) for n,r in summary['structures'].items() if r['present'] or r['false_positive']]+[row('mean', summary['headline'])]
 
-def _interval(ci)->str:
+    def row(name, r):
+        return [
+            name,
+            r['present'],
+            r['missed'],
+            r['false_positive'],
+            r['n']['dsc'],
+            r['n']['hd95_mm'],
+            *(r[k] for k in METRICS),
+        ]
+
+    return [
+        row(n, r) for n, r in summary['structures'].items() if r['present'] or r['false_positive']
+    ] + [row('mean', summary['headline'])]
+
+
+def _interval(ci) -> str:
     "'0.812 [0.790, 0.833]'"
-    if ci['mean'] is None: return '–'
-    return f"{ci['mean']:.3f}"+(f" [{ci['low']:.3f}, {ci['high']:.3f}]" if ci['low'] is not None else '')
+    if ci['mean'] is None:
+        return '–'
+    return f'{ci["mean"]:.3f}' + (
+        f' [{ci["low"]:.3f}, {ci["high"]:.3f}]' if ci['low'] is not None else ''
+    )
+
 
 def headline_text(
-    c:dict, # of `collect`
-)->str:
+    c: dict,  # of `collect`
+) -> str:
     "The numbers that sum it all up"
-    h = {(l,p):c[l][p]['headline']['dsc'] for l in ('exact','matched') for p in POLICIES}; show = lambda x: '–' if x is None else f'{x:.3f}'
-    s = c['level_shift']; out = [f"{c['volumes']} volumes of {c['patients']} patients; DSC is the mean over structures of the mean over volumes, with its 95 % interval over patients"]
-    out += [f"exact level, {p}: DSC {_interval(c['intervals'][p]['dsc'])}" for p in POLICIES]
-    out += [f"matched by overlap: DSC {show(h['matched','penalised'])} (penalised), {show(h['matched','paper'])} (paper)",
-            f"any vertebra: DSC {_interval(c['any_vertebra']|dict(mean=c['any_vertebra']['dsc']))}; shifted by a level: {s['shifted']} of {s['n']} cases"]
-    return '\n'.join(f'- {l}' for l in out)+'\n'
+    h = {(l, p): c[l][p]['headline']['dsc'] for l in ('exact', 'matched') for p in POLICIES}
+
+    def show(x):
+        return '–' if x is None else f'{x:.3f}'
+
+    s = c['level_shift']
+    out = [
+        f'{c["volumes"]} volumes of {c["patients"]} patients; DSC is the mean over structures of the mean over volumes, with its 95 % interval over patients'
+    ]
+    out += [f'exact level, {p}: DSC {_interval(c["intervals"][p]["dsc"])}' for p in POLICIES]
+    out += [
+        f'matched by overlap: DSC {show(h["matched", "penalised"])} (penalised), {show(h["matched", "paper"])} (paper)',
+        f'any vertebra: DSC {_interval(c["any_vertebra"] | dict(mean=c["any_vertebra"]["dsc"]))}; shifted by a level: {s["shifted"]} of {s["n"]} cases',
+    ]
+    return '\n'.join(f'- {l}' for l in out) + '\n'
+
 
 def scores_markdown(
-    c:dict, scheme, title:str='Scores',
-    labels:str=None, # schemes of predictions and truths, 'joint/spider'
-)->str:
+    c: dict,
+    scheme,
+    title: str = 'Scores',
+    labels: str = None,  # schemes of predictions and truths, 'joint/spider'
+) -> str:
     "Headline and per-structure tables of both policies"
-    words = dict(penalised='a miss and a false positive score DSC 0 and the image diagonal', paper='undefined values are dropped')
-    tables = [f"\n## Exact level, policy {p}\n\n{words[p]}.\n\n{table_md(structure_rows(c['exact'][p]), HEADER)}" for p in POLICIES]
-    return f"# {title}\n\nPredictions and truths have labels {labels or scheme.name}.\n\n{headline_text(c)}"+''.join(tables)
+    words = dict(
+        penalised='a miss and a false positive score DSC 0 and the image diagonal',
+        paper='undefined values are dropped',
+    )
+    tables = [
+        f'\n## Exact level, policy {p}\n\n{words[p]}.\n\n{table_md(structure_rows(c["exact"][p]), HEADER)}'
+        for p in POLICIES
+    ]
+    return (
+        f'# {title}\n\nPredictions and truths have labels {labels or scheme.name}.\n\n{headline_text(c)}'
+        + ''.join(tables)
+    )
 
 # %% ../nbs/15_evaluate.ipynb #c027
 def volume_rows(
-    scored:dict, # id -> `Scored`
-)->list: # of dicts
+    scored: dict,  # id -> `Scored`
+) -> list:  # of dicts
     "One row per volume and structure"
-    cols = ('status',*METRICS,'hd95_px_found','asd_px_found')
-    return [dict(volume=i, structure=n) | {k:r[k] for k in cols} for i,s in scored.items() for n,r in s.exact.items()]
+    cols = ('status', *METRICS, 'hd95_px_found', 'asd_px_found')
+    return [
+        dict(volume=i, structure=n) | {k: r[k] for k in cols}
+        for i, s in scored.items()
+        for n, r in s.exact.items()
+    ]
+
 
 @command
 def atm_score(
-    pred:str,            # predicted mask file, or folder of them
-    truth:str,           # true mask file, or folder of them
-    labels:str=None,     # label scheme of the files: mrspineseg, spider, joint, or two as PRED,TRUTH (default: by their values)
-    annotated:str=None,  # CSV (case, labels): which structures each case annotates
-    out:str=None,        # folder for scores.json, scores.csv and scores.md
-    anatomy:str=None,    # YAML of another anatomy
+    pred: str,  # predicted mask file, or folder of them
+    truth: str,  # true mask file, or folder of them
+    labels: str = None,  # label scheme of the files: mrspineseg, spider, joint, or two as PRED,TRUTH (default: by their values)
+    annotated: str = None,  # CSV (case, labels): which structures each case annotates
+    out: str = None,  # folder for scores.json, scores.csv and scores.md
+    anatomy: str = None,  # YAML of another anatomy
 ):
     "Score masks: DSC, Jaccard, HD95 and ASD per structure, under both policies, with level shifts"
-    an = get_anatomy(anatomy); ps,ts,note = score_schemes(pair_masks(pred, truth), labels, an); scored,scheme = score_folders(pred, truth, f'{ps.name},{ts.name}', annotated, an)
-    d = scores_dict(scored, scheme, annotated=bool(annotated), files=dict(pred=ps.name, truth=ts.name)); md = scores_markdown(d['summary'], scheme, labels=f'{ps.name}/{ts.name}')
+    an = get_anatomy(anatomy)
+    ps, ts, note = score_schemes(pair_masks(pred, truth), labels, an)
+    scored, scheme = score_folders(pred, truth, f'{ps.name},{ts.name}', annotated, an)
+    d = scores_dict(
+        scored, scheme, annotated=bool(annotated), files=dict(pred=ps.name, truth=ts.name)
+    )
+    md = scores_markdown(d['summary'], scheme, labels=f'{ps.name}/{ts.name}')
     if out:
-        write_json(Path(out)/'scores.json', d); write_text(Path(out)/'scores.csv', rows_csv(volume_rows(scored))); write_text(Path(out)/'scores.md', md)
+        write_json(Path(out) / 'scores.json', d)
+        write_text(Path(out) / 'scores.csv', rows_csv(volume_rows(scored)))
+        write_text(Path(out) / 'scores.md', md)
     print(md, end='')
-    if note: print(f'atm_score: {note}: --labels decides', file=sys.stderr)
-    if left := [n for n in an.names if (n in ps.values)!=(n in ts.values)]: print(f"atm_score: {', '.join(left)} left out: not in both schemes", file=sys.stderr)
+    if note:
+        print(f'atm_score: {note}: --labels decides', file=sys.stderr)
+    if left := [n for n in an.names if (n in ps.values) != (n in ts.values)]:
+        print(f'atm_score: {", ".join(left)} left out: not in both schemes', file=sys.stderr)
 
 # %% ../nbs/15_evaluate.ipynb #c032
-PROMPTED = dict(self='no', generic='no', none='no') | {'oracle':'this slice', 'oracle-levels':'this volume', 'shuffled':'another patient'} # protocol -> does it read a true mask?
-_given = ('user','report')
+PROMPTED = dict(self='no', generic='no', none='no') | {
+    'oracle': 'this slice',
+    'oracle-levels': 'this volume',
+    'shuffled': 'another patient',
+}  # protocol -> does it read a true mask?
+_given = ('user', 'report')
+
 
 def parse_protocols(
-    text:str, # 'self,generic,oracle'
-)->list:
+    text: str,  # 'self,generic,oracle'
+) -> list:
     "Protocol names in their order; raises `InputError`"
     names = list(dict.fromkeys(n.strip() for n in text.split(',') if n.strip()))
-    if bad := [n for n in names if n in _given]: raise InputError(f"--protocols: '{bad[0]}' needs a text for each volume: use atm_predict, then atm_score")
-    if bad := [n for n in names if n not in PROMPTED]: raise InputError(f"--protocols: '{bad[0]}' is unknown{suggest(bad[0], PROMPTED)}: use {', '.join(PROMPTED)}")
-    if not names: raise InputError(f"--protocols: empty: use some of {', '.join(PROMPTED)}")
+    if bad := [n for n in names if n in _given]:
+        raise InputError(
+            f"--protocols: '{bad[0]}' needs a text for each volume: use atm_predict, then atm_score"
+        )
+    if bad := [n for n in names if n not in PROMPTED]:
+        raise InputError(
+            f"--protocols: '{bad[0]}' is unknown{suggest(bad[0], PROMPTED)}: use {', '.join(PROMPTED)}"
+        )
+    if not names:
+        raise InputError(f'--protocols: empty: use some of {", ".join(PROMPTED)}')
     return names
 
+
 def run_protocols(
-    name:str, has_text:bool, # of a run
-    asked,                   # protocol names
-)->tuple[list,str]: # what to score; a note, or ''
+    name: str,
+    has_text: bool,  # of a run
+    asked,  # protocol names
+) -> tuple[list, str]:  # what to score; a note, or ''
     "A text-free model is scored once as `none`, whatever was asked; raises `InputError` if nothing is left"
-    if not has_text: return ['none'], f"{name} has no text: scored once, as 'none'"
-    left = [p for p in asked if p!='none']
-    if not left: raise InputError(f"--protocols: '{name}' reads text, so 'none' does not apply: use 'generic'")
+    if not has_text:
+        return ['none'], f"{name} has no text: scored once, as 'none'"
+    left = [p for p in asked if p != 'none']
+    if not left:
+        raise InputError(
+            f"--protocols: '{name}' reads text, so 'none' does not apply: use 'generic'"
+        )
     return left, ''
 
 # %% ../nbs/15_evaluate.ipynb #c035
 def shuffled_partner(
-    cache, case:str, cases, # cases: of the part that is scored
-)->str: # a case of another patient
+    cache,
+    case: str,
+    cases,  # cases: of the part that is scored
+) -> str:  # a case of another patient
     "Whose words the control `shuffled` borrows: the next case of another patient, of the same part if there is one; raises `InputError`"
-    patient = lambda i: cache.row(i)['patient']; cases = list(cases); at = cases.index(case)
-    found = [i for i in cases[at+1:]+cases[:at]+cache.cases() if patient(i)!=patient(case)]
-    if not found: raise InputError(f"{cache.path}: protocol 'shuffled' needs a second patient: leave it out of --protocols")
+
+    def patient(i):
+        return cache.row(i)['patient']
+
+    cases = list(cases)
+    at = cases.index(case)
+    found = [i for i in cases[at + 1 :] + cases[:at] + cache.cases() if patient(i) != patient(case)]
+    if not found:
+        raise InputError(
+            f"{cache.path}: protocol 'shuffled' needs a second patient: leave it out of --protocols"
+        )
     return found[0]
 
-def _complete(predictor, cache, case)->bool:
+
+def _complete(predictor, cache, case) -> bool:
     "Does the truth label all that the network knows?"
-    return cache.row(case)['annotated'] is None and set(predictor.scheme.names)<=set(cache.file_scheme.names)
+    return cache.row(case)['annotated'] is None and set(predictor.scheme.names) <= set(
+        cache.file_scheme.names
+    )
+
 
 def case_words(
-    predictor, cache, case:str,
-    protocol:str,     # none, self, generic, oracle, oracle-levels or shuffled
-    partner:str=None, # whose words `shuffled` borrows
-)->list: # one `Prompt` per slice; [] without text
+    predictor,
+    cache,
+    case: str,
+    protocol: str,  # none, self, generic, oracle, oracle-levels or shuffled
+    partner: str = None,  # whose words `shuffled` borrows
+) -> list:  # one `Prompt` per slice; [] without text
     "The words of a case, from its images and labels on the cache's grid"
-    p = predictor; truth = convert(np.asarray(cache.labels(case)), cache.scheme, p.scheme)[0] if protocol.startswith('oracle') else None
-    return p.words_for(np.asarray(cache.image(case), np.float32), protocol, truth=truth, other=case_words(p, cache, partner, 'oracle') if protocol=='shuffled' else None, complete=_complete(p, cache, case))[0]
+    p = predictor
+    truth = (
+        convert(np.asarray(cache.labels(case)), cache.scheme, p.scheme)[0]
+        if protocol.startswith('oracle')
+        else None
+    )
+    return p.words_for(
+        np.asarray(cache.image(case), np.float32),
+        protocol,
+        truth=truth,
+        other=case_words(p, cache, partner, 'oracle') if protocol == 'shuffled' else None,
+        complete=_complete(p, cache, case),
+    )[0]
+
 
 def case_data(
-    cache, case:str, grid:str, # grid: 'source' or 'cache'
-)->tuple: # a volume or images; (s, h, w) truth; (3,) mm
+    cache,
+    case: str,
+    grid: str,  # grid: 'source' or 'cache'
+) -> tuple:  # a volume or images; (s, h, w) truth; (3,) mm
     "What is needed to score a case, on either grid"
-    if grid=='source': vol,truth = cache.source(case); return vol,truth,vol.spacing
-    return np.asarray(cache.image(case), np.float32),np.asarray(cache.labels(case)),cache.meta(case)['grid_spacing']
+    if grid == 'source':
+        vol, truth = cache.source(case)
+        return vol, truth, vol.spacing
+    return (
+        np.asarray(cache.image(case), np.float32),
+        np.asarray(cache.labels(case)),
+        cache.meta(case)['grid_spacing'],
+    )
+
 
 def predicted_labels(
-    predictor, cache, case:str, protocol:str,
-    data,             # of `case_data`
-    grid:str='source',
-    partner:str=None, # whose words `shuffled` borrows
-)->np.ndarray: # (s, h, w) channels of the cache's scheme, on the grid of `data`
+    predictor,
+    cache,
+    case: str,
+    protocol: str,
+    data,  # of `case_data`
+    grid: str = 'source',
+    partner: str = None,  # whose words `shuffled` borrows
+) -> np.ndarray:  # (s, h, w) channels of the cache's scheme, on the grid of `data`
     "Predict one case under one protocol"
-    x,truth,_ = data; p = predictor
-    if grid=='cache': labels = p.grid_labels(x, case_words(p, cache, case, protocol, partner))
+    x, truth, _ = data
+    p = predictor
+    if grid == 'cache':
+        labels = p.grid_labels(x, case_words(p, cache, case, protocol, partner))
     else:
         words = convert(truth, cache.scheme, p.scheme)[0] if protocol.startswith('oracle') else None
-        other = case_words(p, cache, partner, 'oracle') if protocol=='shuffled' else None
-        labels = p.predict(x, protocol, truth=words, other=other, complete=_complete(p, cache, case), box=cache.meta(case)['box'] if p.crop=='oracle' else None).labels
+        other = case_words(p, cache, partner, 'oracle') if protocol == 'shuffled' else None
+        labels = p.predict(
+            x,
+            protocol,
+            truth=words,
+            other=other,
+            complete=_complete(p, cache, case),
+            box=cache.meta(case)['box'] if p.crop == 'oracle' else None,
+        ).labels
     return convert(labels, p.scheme, cache.scheme)[0]
 
-def evaluate_case(
-    predictor, cache, case:str, protocol:str, data, grid:str='source', partner:str=None, # as `predicted_labels`
-)->Scored:
-    "Predict one case under one protocol and score it"
-    row = cache.row(case); labels = predicted_labels(predictor, cache, case, protocol, data, grid, partner)
-    return score(labels, data[1], data[2], cache.scheme, row['annotated'], cache.anatomy, row['patient'])
 
+def evaluate_case(
+    predictor,
+    cache,
+    case: str,
+    protocol: str,
+    data,
+    grid: str = 'source',
+    partner: str = None,  # as `predicted_labels`
+) -> Scored:
+    "Predict one case under one protocol and score it"
+    row = cache.row(case)
+    labels = predicted_labels(predictor, cache, case, protocol, data, grid, partner)
+    return score(
+        labels, data[1], data[2], cache.scheme, row['annotated'], cache.anatomy, row['patient']
+    )
 
 # %% ../nbs/15_evaluate.ipynb #c037
 @dataclass
 class Entry:
     "A run under a protocol, and its scores"
-    run:str
-    protocol:str
-    crop:str='fov'  # 'oracle': the field of view came from the true mask
-    scored:dict=field(default_factory=dict) # case -> `Scored`
+
+    run: str
+    protocol: str
+    crop: str = 'fov'  # 'oracle': the field of view came from the true mask
+    scored: dict = field(default_factory=dict)  # case -> `Scored`
 
     @property
-    def name(self)->str: return f'{self.run}: {self.protocol}'+(' (oracle crop)' if self.crop=='oracle' else '')
+    def name(self) -> str:
+        return f'{self.run}: {self.protocol}' + (' (oracle crop)' if self.crop == 'oracle' else '')
 
-def check_run(name:str, predictor, cache, grid:str):
+
+def check_run(name: str, predictor, cache, grid: str):
     "Can this run be scored on this cache? Raises `InputError`"
-    if not set(predictor.scheme.names)&set(cache.scheme.names): raise InputError(f"{name}: its structures and those of {cache.path} have nothing in common")
-    if predictor.crop=='oracle' and cache.crop!='oracle': raise InputError(f'{name}: was trained on crops taken from the mask (oracle), {cache.path} has none: prepare one with --crop oracle')
-    if grid=='cache' and predictor.grid!=cache.grid: raise InputError(f'{name}: sees {predictor.grid}, the cache holds {cache.grid}: use --grid source, or prepare the data for this run')
+    if not set(predictor.scheme.names) & set(cache.scheme.names):
+        raise InputError(f'{name}: its structures and those of {cache.path} have nothing in common')
+    if predictor.crop == 'oracle' and cache.crop != 'oracle':
+        raise InputError(
+            f'{name}: was trained on crops taken from the mask (oracle), {cache.path} has none: prepare one with --crop oracle'
+        )
+    if grid == 'cache' and predictor.grid != cache.grid:
+        raise InputError(
+            f'{name}: sees {predictor.grid}, the cache holds {cache.grid}: use --grid source, or prepare the data for this run'
+        )
 
-def check_grid(grid:str):
+
+def check_grid(grid: str):
     "Raises `InputError` unless it is 'source' or 'cache'"
-    if grid not in ('source','cache'): raise InputError(f"--grid '{grid}' is unknown: use source or cache")
+    if grid not in ('source', 'cache'):
+        raise InputError(f"--grid '{grid}' is unknown: use source or cache")
+
 
 def evaluate_runs(
-    cache, predictors:dict,   # name -> `Predictor`
-    protocols,                # names
-    split:str='test',         # train, val, test or all
-    grid:str='source',
-)->tuple[list,list]: # of `Entry`; notes
+    cache,
+    predictors: dict,  # name -> `Predictor`
+    protocols,  # names
+    split: str = 'test',  # train, val, test or all
+    grid: str = 'source',
+) -> tuple[list, list]:  # of `Entry`; notes
     "Score runs side by side; raises `InputError`"
     check_grid(grid)
-    cases = cache.cases(None if split=='all' else split); entries,notes = [],[]
-    if not cases: raise InputError(f"{cache.path}: part '{split}' is empty")
-    for name,p in predictors.items():
-        check_run(name, p, cache, grid); names,note = run_protocols(name, p.has_text, protocols)
-        crop = 'oracle' if 'oracle' in (p.crop, cache.crop if grid=='cache' else '') else p.crop
-        entries += [Entry(name, q, crop) for q in names]; notes += [note] if note else []
+    cases = cache.cases(None if split == 'all' else split)
+    entries, notes = [], []
+    if not cases:
+        raise InputError(f"{cache.path}: part '{split}' is empty")
+    for name, p in predictors.items():
+        check_run(name, p, cache, grid)
+        names, note = run_protocols(name, p.has_text, protocols)
+        crop = 'oracle' if 'oracle' in (p.crop, cache.crop if grid == 'cache' else '') else p.crop
+        entries += [Entry(name, q, crop) for q in names]
+        notes += [note] if note else []
     for case in progress(cases, 'evaluate'):
         data = case_data(cache, case, grid)
         for e in entries:
-            partner = shuffled_partner(cache, case, cases) if e.protocol=='shuffled' else None
-            e.scored[case] = evaluate_case(predictors[e.run], cache, case, e.protocol, data, grid, partner)
-    return entries,notes
+            partner = shuffled_partner(cache, case, cases) if e.protocol == 'shuffled' else None
+            e.scored[case] = evaluate_case(
+                predictors[e.run], cache, case, e.protocol, data, grid, partner
+            )
+    return entries, notes
 
 # %% ../nbs/15_evaluate.ipynb #c044
 def overall_rows(
-    entries, summaries, # of `Entry`; of `collect`
-)->list: # of dicts
+    entries,
+    summaries,  # of `Entry`; of `collect`
+) -> list:  # of dicts
     "One row per run and protocol, all numbers"
     rows = []
-    for e,c in zip(entries, summaries):
-        r = dict(run=e.run, protocol=e.protocol, crop=e.crop, reads_mask=PROMPTED[e.protocol], volumes=c['volumes'], patients=c['patients'])
+    for e, c in zip(entries, summaries):
+        r = dict(
+            run=e.run,
+            protocol=e.protocol,
+            crop=e.crop,
+            reads_mask=PROMPTED[e.protocol],
+            volumes=c['volumes'],
+            patients=c['patients'],
+        )
         for p in POLICIES:
-            for k in METRICS: ci = c['intervals'][p][k]; r |= {f'{p}_{k}':ci['mean'], f'{p}_{k}_low':ci['low'], f'{p}_{k}_high':ci['high']}
+            for k in METRICS:
+                ci = c['intervals'][p][k]
+                r |= {
+                    f'{p}_{k}': ci['mean'],
+                    f'{p}_{k}_low': ci['low'],
+                    f'{p}_{k}_high': ci['high'],
+                }
         head = c['exact']['penalised']['headline']
-        rows.append(r | dict(matched_dsc=c['matched']['penalised']['headline']['dsc'], any_vertebra=c['any_vertebra']['dsc'], any_vertebra_low=c['any_vertebra']['low'], any_vertebra_high=c['any_vertebra']['high'], shifted=c['level_shift']['shifted'],
-                             shift_n=c['level_shift']['n'], missed=head['missed'], false_positive=head['false_positive'], present=head['present']))
+        rows.append(
+            r
+            | dict(
+                matched_dsc=c['matched']['penalised']['headline']['dsc'],
+                any_vertebra=c['any_vertebra']['dsc'],
+                any_vertebra_low=c['any_vertebra']['low'],
+                any_vertebra_high=c['any_vertebra']['high'],
+                shifted=c['level_shift']['shifted'],
+                shift_n=c['level_shift']['n'],
+                missed=head['missed'],
+                false_positive=head['false_positive'],
+                present=head['present'],
+            )
+        )
     return rows
 
-def structure_table(entries, summaries)->list: # of dicts
+
+def structure_table(entries, summaries) -> list:  # of dicts
     "One row per run, protocol, policy and structure"
-    return [dict(run=e.run, protocol=e.protocol, policy=p, structure=n) | {k:r[k] for k in ('present','missed','false_positive',*METRICS)} | dict(n=r['n']['dsc'], n_distance=r['n']['hd95_mm'])
-            for e,c in zip(entries,summaries) for p in POLICIES for n,r in c['exact'][p]['structures'].items()]
+    return [
+        dict(run=e.run, protocol=e.protocol, policy=p, structure=n)
+        | {k: r[k] for k in ('present', 'missed', 'false_positive', *METRICS)}
+        | dict(n=r['n']['dsc'], n_distance=r['n']['hd95_mm'])
+        for e, c in zip(entries, summaries)
+        for p in POLICIES
+        for n, r in c['exact'][p]['structures'].items()
+    ]
+
 
 def difference_rows(
-    entries, metric:str='dsc', policy:str='penalised',
-)->list: # of dicts
+    entries,
+    metric: str = 'dsc',
+    policy: str = 'penalised',
+) -> list:  # of dicts
     "Each entry against the first, on the same patients"
-    tables = [by_patient({i:s.exact for i,s in e.scored.items()}, {i:s.patient for i,s in e.scored.items()}, metric, policy) for e in entries]
-    return [dict(entry=e.name, against=entries[0].name, metric=metric, policy=policy) | paired_test(t, tables[0]) for e,t in zip(entries[1:],tables[1:])]
+    tables = [
+        by_patient(
+            {i: s.exact for i, s in e.scored.items()},
+            {i: s.patient for i, s in e.scored.items()},
+            metric,
+            policy,
+        )
+        for e in entries
+    ]
+    return [
+        dict(entry=e.name, against=entries[0].name, metric=metric, policy=policy)
+        | paired_test(t, tables[0])
+        for e, t in zip(entries[1:], tables[1:])
+    ]
 
 # %% ../nbs/15_evaluate.ipynb #c046
-OVERALL = ('run','protocol','reads a true mask','DSC, penalised','DSC, paper','HD95 mm','HD95 px','ASD mm','ASD px','matched DSC','any vertebra','missed','false pos.','shifted')
+OVERALL = (
+    'run',
+    'protocol',
+    'reads a true mask',
+    'DSC, penalised',
+    'DSC, paper',
+    'HD95 mm',
+    'HD95 px',
+    'ASD mm',
+    'ASD px',
+    'matched DSC',
+    'any vertebra',
+    'missed',
+    'false pos.',
+    'shifted',
+)
 
-def overall_table(rows)->list: # rows under `OVERALL`
+
+def overall_table(rows) -> list:  # rows under `OVERALL`
     "The overall rows as people read them, with 95 % intervals"
-    ci = lambda r,k: _interval(dict(mean=r[k], low=r[f'{k}_low'], high=r[f'{k}_high']))
-    one = lambda r: [r['run'], r['protocol']+(' (oracle crop)' if r['crop']=='oracle' else ''), r['reads_mask'], ci(r,'penalised_dsc'), ci(r,'paper_dsc'), *(r[f'penalised_{k}'] for k in ('hd95_mm','hd95_px','asd_mm','asd_px')),
-                     r['matched_dsc'], ci(r,'any_vertebra'), f"{r['missed']} of {r['present']}", r['false_positive'], f"{r['shifted']} of {r['shift_n']}"]
+
+    def ci(r, k):
+        return _interval(dict(mean=r[k], low=r[f'{k}_low'], high=r[f'{k}_high']))
+
+    def one(r):
+        return [
+            r['run'],
+            r['protocol'] + (' (oracle crop)' if r['crop'] == 'oracle' else ''),
+            r['reads_mask'],
+            ci(r, 'penalised_dsc'),
+            ci(r, 'paper_dsc'),
+            *(r[f'penalised_{k}'] for k in ('hd95_mm', 'hd95_px', 'asd_mm', 'asd_px')),
+            r['matched_dsc'],
+            ci(r, 'any_vertebra'),
+            f'{r["missed"]} of {r["present"]}',
+            r['false_positive'],
+            f'{r["shifted"]} of {r["shift_n"]}',
+        ]
+
     return [one(r) for r in rows]
 
+
 def dsc_by_structure(
-    entries, summaries, policy:str='penalised',
-)->tuple[list,list]: # rows, header
+    entries,
+    summaries,
+    policy: str = 'penalised',
+) -> tuple[list, list]:  # rows, header
     "DSC of each structure, one column per entry"
-    names = [n for n,r in summaries[0]['exact'][policy]['structures'].items() if any(c['exact'][policy]['structures'][n]['n']['dsc'] for c in summaries)]
-    rows = [[n, summaries[0]['exact'][policy]['structures'][n]['present'], *(c['exact'][policy]['structures'][n]['dsc'] for c in summaries)] for n in names]
-    return rows, ['structure','present',*(e.name for e in entries)]
+    names = [
+        n
+        for n, r in summaries[0]['exact'][policy]['structures'].items()
+        if any(c['exact'][policy]['structures'][n]['n']['dsc'] for c in summaries)
+    ]
+    rows = [
+        [
+            n,
+            summaries[0]['exact'][policy]['structures'][n]['present'],
+            *(c['exact'][policy]['structures'][n]['dsc'] for c in summaries),
+        ]
+        for n in names
+    ]
+    return rows, ['structure', 'present', *(e.name for e in entries)]
 
 # %% ../nbs/15_evaluate.ipynb #e002
-_paper = dict(table2="""U-Net 58.59 47.76 32.65 8.35 52.52 42.23 49.94 25.04
+_paper = dict(
+    table2="""U-Net 58.59 47.76 32.65 8.35 52.52 42.23 49.94 25.04
 UNETR 61.81 53.80 24.38 8.25 60.16 52.05 15.49 3.92
 SegResNet 63.18 55.25 14.66 4.68 61.58 54.04 13.62 4.16
 Attention U-Net 63.73 55.08 40.84 20.96 62.72 54.81 15.67 4.44
@@ -408,149 +804,396 @@ nnU-Net v2 76.43 67.50 16.70 3.91 71.59 63.49 14.28 4.52
 Modified BiSeNet 65.49 57.11 15.36 5.10 64.56 56.03 12.24 3.40
 U-BiSeNet 66.03 57.67 20.20 9.45 64.67 56.20 10.19 3.08
 SpineParseNet 78.84 71.65 17.54 6.10 71.08 63.16 14.05 3.15
-ATM-Net 81.72 72.25 9.60 2.15 79.39 70.56 9.91 2.77""", table4="""neither 64.58 56.78 17.32 7.04 66.67 59.31 10.29 3.21
+ATM-Net 81.72 72.25 9.60 2.15 79.39 70.56 9.91 2.77""",
+    table4="""neither 64.58 56.78 17.32 7.04 66.67 59.31 10.29 3.21
 CCAE 73.08 64.37 13.43 3.52 69.23 61.01 12.97 4.02
 HASF 77.13 68.46 10.10 2.80 73.00 64.04 12.07 3.54
-HASF and CCAE 81.72 72.25 9.60 2.15 79.39 70.56 9.91 2.77""", table5="""no text 64.58 56.78 17.32 7.04 66.67 59.31 10.29 3.21
+HASF and CCAE 81.72 72.25 9.60 2.15 79.39 70.56 9.91 2.77""",
+    table5="""no text 64.58 56.78 17.32 7.04 66.67 59.31 10.29 3.21
 Option 1 70.28 62.45 10.22 2.68 69.54 61.93 11.06 3.07
 Option 2 75.80 66.84 11.28 3.32 71.64 64.04 9.61 2.78
-Option 3 77.13 68.46 10.10 2.80 73.00 64.04 12.07 3.54""")
+Option 3 77.13 68.46 10.10 2.80 73.00 64.04 12.07 3.54""",
+)
 
-def _figures(at:int)->dict: # of the data set whose columns begin at `at`
-    return {t:{' '.join(l.split()[:-8]):tuple(map(float,l.split()[-8:][at:at+4])) for l in text.splitlines()} for t,text in _paper.items()}
 
-PAPER = dict(mrspineseg=_figures(0), spider=_figures(4)) # data set -> table -> row -> DSC %, Jaccard %, HD95 px, ASD px
-_complete_size = dict(mrspineseg=172, spider=447) # volumes of the releases
+def _figures(at: int) -> dict:  # of the data set whose columns begin at `at`
+    return {
+        t: {
+            ' '.join(l.split()[:-8]): tuple(map(float, l.split()[-8:][at : at + 4]))
+            for l in text.splitlines()
+        }
+        for t, text in _paper.items()
+    }
+
+
+PAPER = dict(
+    mrspineseg=_figures(0), spider=_figures(4)
+)  # data set -> table -> row -> DSC %, Jaccard %, HD95 px, ASD px
+_complete_size = dict(mrspineseg=172, spider=447)  # volumes of the releases
+
 
 def paper_data(
     cache,
-)->str|None: # 'mrspineseg', 'spider', or None
+) -> str | None:  # 'mrspineseg', 'spider', or None
     "Which of the paper's two data sets a cache holds, whole and real"
-    m = cache.manifest; n = _complete_size.get(m['layout']); names = cache.anatomy.scheme(m['layout']).names if n else ()
-    same = n and len(cache.cases())==n and not m['skipped'] and not (Path(m['root'])/'phantom.json').exists() and set(names)<=set(cache.scheme.names) and m['file_scheme']==m['layout'] and not any(cache.row(i)['annotated'] for i in cache.cases())
+    m = cache.manifest
+    n = _complete_size.get(m['layout'])
+    names = cache.anatomy.scheme(m['layout']).names if n else ()
+    same = (
+        n
+        and len(cache.cases()) == n
+        and not m['skipped']
+        and not (Path(m['root']) / 'phantom.json').exists()
+        and set(names) <= set(cache.scheme.names)
+        and m['file_scheme'] == m['layout']
+        and not any(cache.row(i)['annotated'] for i in cache.cases())
+    )
     return m['layout'] if same else None
 
 # %% ../nbs/15_evaluate.ipynb #e004
 FORM = dict(dsc='DSC, %', jaccard='Jaccard, %', hd95_px='HD95, px', asd_px='ASD, px')
 
+
 def form_cell(
-    c:dict, # mean, low, high, perhaps sd over seeds
-    metric:str,
-)->str:
+    c: dict,  # mean, low, high, perhaps sd over seeds
+    metric: str,
+) -> str:
     "'81.72 [80.10, 83.05]' in per cent, or in pixels"
-    if not c or c['mean'] is None: return '–'
-    f = lambda x: f"{x*(100 if metric in ('dsc','jaccard') else 1):.2f}"
-    return f(c['mean'])+(f" ± {f(c['sd'])}" if c.get('sd') is not None else '')+('' if c.get('low') is None else f" [{f(c['low'])}, {f(c['high'])}]")
+    if not c or c['mean'] is None:
+        return '–'
+
+    def f(x):
+        return f'{x * (100 if metric in ("dsc", "jaccard") else 1):.2f}'
+
+    return (
+        f(c['mean'])
+        + (f' ± {f(c["sd"])}' if c.get('sd') is not None else '')
+        + ('' if c.get('low') is None else f' [{f(c["low"])}, {f(c["high"])}]')
+    )
+
 
 def form_rows(
-    methods:dict,     # method -> metric -> of `form_cell`
-    paper:dict=None,  # method -> the paper's four figures, where the data are the same
-)->tuple[list,list]: # rows, header
+    methods: dict,  # method -> metric -> of `form_cell`
+    paper: dict = None,  # method -> the paper's four figures, where the data are the same
+) -> tuple[list, list]:  # rows, header
     "Methods against metrics, as in Tables 2, 4 and 5"
-    own = [[m, *(form_cell(c[k], k) for k in FORM)] for m,c in methods.items()]
-    if not paper: return own, ['method',*FORM.values()]
-    return [r+([f'{x:.2f}' for x in paper[r[0]]] if r[0] in paper else ['–']*4) for r in own], ['method',*FORM.values(),*(f"paper's {h}" for h in FORM.values())]
+    own = [[m, *(form_cell(c[k], k) for k in FORM)] for m, c in methods.items()]
+    if not paper:
+        return own, ['method', *FORM.values()]
+    return [r + ([f'{x:.2f}' for x in paper[r[0]]] if r[0] in paper else ['–'] * 4) for r in own], [
+        'method',
+        *FORM.values(),
+        *(f"paper's {h}" for h in FORM.values()),
+    ]
+
 
 def form_structures(
-    methods:dict, # method -> structure -> mean DSC or None
+    methods: dict,  # method -> structure -> mean DSC or None
     anatomy=LUMBAR,
-)->tuple[list,list]: # rows, header
+) -> tuple[list, list]:  # rows, header
     "Structures against methods, as in Table 3: DSC in per cent, their mean in the last row"
-    names = [n for n in anatomy.top_down if any(v.get(n) is not None for v in methods.values())]; show = lambda x: '–' if x is None else f'{100*x:.2f}'
-    return [[n, *(show(v.get(n)) for v in methods.values())] for n in names]+[['mean', *(show(mean_of(v.get(n) for n in names)) for v in methods.values())]], ['structure',*methods]
+    names = [n for n in anatomy.top_down if any(v.get(n) is not None for v in methods.values())]
+
+    def show(x):
+        return '–' if x is None else f'{100 * x:.2f}'
+
+    return [[n, *(show(v.get(n)) for v in methods.values())] for n in names] + [
+        ['mean', *(show(mean_of(v.get(n) for n in names)) for v in methods.values())]
+    ], ['structure', *methods]
+
 
 def table_tex(
-    rows, header, caption:str='',
-)->str:
+    rows,
+    header,
+    caption: str = '',
+) -> str:
     "Rows as a LaTeX table"
-    tex = lambda v: re.sub(r'([&%$#_{}])', r'\\\1', cell(v)).replace('–','--').replace('±',r'$\pm$').replace('✓',r'$\surd$')
-    line = lambda r: ' & '.join(map(tex,r))+r' \\'
-    return '\n'.join([r'\begin{table}', r'\centering', rf'\caption{{{tex(caption)}}}', rf"\begin{{tabular}}{{l{'r'*(len(header)-1)}}}", r'\hline', line(header), r'\hline', *map(line,rows), r'\hline', r'\end{tabular}', r'\end{table}'])+'\n'
+
+    def tex(v):
+        return (
+            re.sub(r'([&%$#_{}])', r'\\\1', cell(v))
+            .replace('–', '--')
+            .replace('±', r'$\pm$')
+            .replace('✓', r'$\surd$')
+        )
+
+    def line(r):
+        return ' & '.join(map(tex, r)) + r' \\'
+
+    return (
+        '\n'.join(
+            [
+                r'\begin{table}',
+                r'\centering',
+                rf'\caption{{{tex(caption)}}}',
+                rf'\begin{{tabular}}{{l{"r" * (len(header) - 1)}}}',
+                r'\hline',
+                line(header),
+                r'\hline',
+                *map(line, rows),
+                r'\hline',
+                r'\end{tabular}',
+                r'\end{table}',
+            ]
+        )
+        + '\n'
+    )
+
 
 def by_protocol(
-    rows, # dicts with a protocol
-)->dict: # protocol -> rows
+    rows,  # dicts with a protocol
+) -> dict:  # protocol -> rows
     "One group for each protocol; a network without text is in all of them"
-    own = list(dict.fromkeys(r['protocol'] for r in rows if r['protocol']!='none')) or ['none']
-    return {q:[r for r in rows if r['protocol'] in (q,'none')] for q in own}
+    own = list(dict.fromkeys(r['protocol'] for r in rows if r['protocol'] != 'none')) or ['none']
+    return {q: [r for r in rows if r['protocol'] in (q, 'none')] for q in own}
 
 # %% ../nbs/15_evaluate.ipynb #c049
-def evaluation_markdown(entries, summaries, rows, differences, info, paper:str=None)->str: # paper: of `paper_data`
+def evaluation_markdown(
+    entries, summaries, rows, differences, info, paper: str = None
+) -> str:  # paper: of `paper_data`
     "All tables as Markdown"
-    t,h = dsc_by_structure(entries, summaries)
-    out = [f"# Evaluation\n\n{info}\n", table_md(overall_table(rows), OVERALL)]
-    if differences: out += ['## Differences of DSC, penalised\n', table_md(*_difference_table(differences))]
-    return '\n'.join([*out, '## DSC by structure, penalised\n', table_md(t,h)]+[f'## {c}\n\n{table_md(r,h)}' for _,c,r,h in form_tables(entries, rows, summaries, paper)])
+    t, h = dsc_by_structure(entries, summaries)
+    out = [f'# Evaluation\n\n{info}\n', table_md(overall_table(rows), OVERALL)]
+    if differences:
+        out += ['## Differences of DSC, penalised\n', table_md(*_difference_table(differences))]
+    return '\n'.join(
+        [*out, '## DSC by structure, penalised\n', table_md(t, h)]
+        + [
+            f'## {c}\n\n{table_md(r, h)}'
+            for _, c, r, h in form_tables(entries, rows, summaries, paper)
+        ]
+    )
 
-def form_tables(entries, rows, summaries, paper:str=None, anatomy=LUMBAR)->list: # of (name, caption, rows, header); paper: of `paper_data`
+
+def form_tables(
+    entries, rows, summaries, paper: str = None, anatomy=LUMBAR
+) -> list:  # of (name, caption, rows, header); paper: of `paper_data`
     "All tables in the paper's form: for each protocol the metrics under both policies, and the structures"
-    out,by = [],{e.name:c for e,c in zip(entries,summaries)}; name = lambda r: r['run']+(' (oracle crop)' if r['crop']=='oracle' else '')
-    for q,group in by_protocol(rows).items():
-        told = f"protocol {q}"+('' if PROMPTED[q]=='no' else f', words from a true mask ({PROMPTED[q]})')
-        for p in POLICIES: out.append((f'metrics-{q}-{p}', f'Methods and metrics, {told}, policy {p}', *form_rows({name(r):{k:dict(mean=r[f'{p}_{k}'], low=r[f'{p}_{k}_low'], high=r[f'{p}_{k}_high']) for k in FORM} for r in group})))
-        whole = {Entry(r['run'],r['protocol'],r['crop']).name:name(r) for r in group}
-        out.append((f'structures-{q}', f'Structures and methods, DSC in per cent, {told}, policy penalised', *form_structures({m:{n:v['dsc'] for n,v in by[e]['exact']['penalised']['structures'].items()} for e,m in whole.items()}, anatomy)))
-    if paper: out.append(('paper', f"The paper's own figures for {paper} (its Table 2; the same data set, its own split, read as prompts from the true mask)", [[m,*(f'{x:.2f}' for x in v)] for m,v in PAPER[paper]['table2'].items()], ['method',*FORM.values()]))
+    out, by = [], {e.name: c for e, c in zip(entries, summaries)}
+
+    def name(r):
+        return r['run'] + (' (oracle crop)' if r['crop'] == 'oracle' else '')
+
+    for q, group in by_protocol(rows).items():
+        told = f'protocol {q}' + (
+            '' if PROMPTED[q] == 'no' else f', words from a true mask ({PROMPTED[q]})'
+        )
+        for p in POLICIES:
+            out.append(
+                (
+                    f'metrics-{q}-{p}',
+                    f'Methods and metrics, {told}, policy {p}',
+                    *form_rows(
+                        {
+                            name(r): {
+                                k: dict(
+                                    mean=r[f'{p}_{k}'],
+                                    low=r[f'{p}_{k}_low'],
+                                    high=r[f'{p}_{k}_high'],
+                                )
+                                for k in FORM
+                            }
+                            for r in group
+                        }
+                    ),
+                )
+            )
+        whole = {Entry(r['run'], r['protocol'], r['crop']).name: name(r) for r in group}
+        out.append(
+            (
+                f'structures-{q}',
+                f'Structures and methods, DSC in per cent, {told}, policy penalised',
+                *form_structures(
+                    {
+                        m: {
+                            n: v['dsc']
+                            for n, v in by[e]['exact']['penalised']['structures'].items()
+                        }
+                        for e, m in whole.items()
+                    },
+                    anatomy,
+                ),
+            )
+        )
+    if paper:
+        out.append(
+            (
+                'paper',
+                f"The paper's own figures for {paper} (its Table 2; the same data set, its own split, read as prompts from the true mask)",
+                [[m, *(f'{x:.2f}' for x in v)] for m, v in PAPER[paper]['table2'].items()],
+                ['method', *FORM.values()],
+            )
+        )
     return out
 
+
 def _difference_table(differences):
-    line = lambda d: [d['entry'], d['against'], _interval(dict(mean=d['difference'],low=d['low'],high=d['high'])), d['p'], d['n']]
-    return [line(d) for d in differences], ['entry','against','difference','p (Wilcoxon)','patients']
+    def line(d):
+        return [
+            d['entry'],
+            d['against'],
+            _interval(dict(mean=d['difference'], low=d['low'], high=d['high'])),
+            d['p'],
+            d['n'],
+        ]
+
+    return [line(d) for d in differences], [
+        'entry',
+        'against',
+        'difference',
+        'p (Wilcoxon)',
+        'patients',
+    ]
+
 
 def write_evaluation(
-    entries, out,  # of `Entry`; folder
-    scheme, info:str='', seed:int=0,
-    paper:str=None, # of `paper_data`
+    entries,
+    out,  # of `Entry`; folder
+    scheme,
+    info: str = '',
+    seed: int = 0,
+    paper: str = None,  # of `paper_data`
     **more,
-)->str: # the Markdown
+) -> str:  # the Markdown
     "Write all tables; files appear by renaming"
-    out = Path(out); sums = [collect(e.scored, seed) for e in entries]; rows,differences = overall_rows(entries, sums),difference_rows(entries)
-    for e in entries: write_json(out/'scores'/f"{e.run}-{e.protocol}.json", scores_dict(e.scored, scheme, run=e.run, protocol=e.protocol, crop=e.crop))
-    for name,r in (('overall',rows),('structures',structure_table(entries,sums)),('differences',differences)):
-        if r: write_text(out/f'{name}.csv', rows_csv(r))
+    out = Path(out)
+    sums = [collect(e.scored, seed) for e in entries]
+    rows, differences = overall_rows(entries, sums), difference_rows(entries)
+    for e in entries:
+        write_json(
+            out / 'scores' / f'{e.run}-{e.protocol}.json',
+            scores_dict(e.scored, scheme, run=e.run, protocol=e.protocol, crop=e.crop),
+        )
+    for name, r in (
+        ('overall', rows),
+        ('structures', structure_table(entries, sums)),
+        ('differences', differences),
+    ):
+        if r:
+            write_text(out / f'{name}.csv', rows_csv(r))
     forms = form_tables(entries, rows, sums, paper)
-    write_text(out/'tables.tex', '\n'.join(table_tex(r, h, c) for _,c,r,h in forms)); write_text(out/'tables.csv', rows_csv([dict(table=n, method=x[0], column=k, value=v) for n,_,r,h in forms for x in r for k,v in zip(h[1:],x[1:])]))
-    write_json(out/'evaluation.json', more | dict(labels=scheme.name, entries=[dict(run=e.run, protocol=e.protocol, crop=e.crop, summary=c) for e,c in zip(entries,sums)], differences=differences, paper=paper))
-    md = evaluation_markdown(entries, sums, rows, differences, info, paper); write_text(out/'tables.md', md)
+    write_text(out / 'tables.tex', '\n'.join(table_tex(r, h, c) for _, c, r, h in forms))
+    write_text(
+        out / 'tables.csv',
+        rows_csv(
+            [
+                dict(table=n, method=x[0], column=k, value=v)
+                for n, _, r, h in forms
+                for x in r
+                for k, v in zip(h[1:], x[1:])
+            ]
+        ),
+    )
+    write_json(
+        out / 'evaluation.json',
+        more
+        | dict(
+            labels=scheme.name,
+            entries=[
+                dict(run=e.run, protocol=e.protocol, crop=e.crop, summary=c)
+                for e, c in zip(entries, sums)
+            ],
+            differences=differences,
+            paper=paper,
+        ),
+    )
+    md = evaluation_markdown(entries, sums, rows, differences, info, paper)
+    write_text(out / 'tables.md', md)
     return md
 
 # %% ../nbs/15_evaluate.ipynb #c052
 def run_names(
-    runs, # paths of run folders or weights files
-)->dict: # name -> path
+    runs,  # paths of run folders or weights files
+) -> dict:  # name -> path
     "A short, distinct name for each run"
-    out,seen = {},set()
+    out, seen = {}, set()
     for r in map(Path, runs):
-        if r.resolve() in seen: raise InputError(f'{r}: is named twice')
-        seen.add(r.resolve()); name = r.stem if r.suffix=='.safetensors' else r.resolve().name
-        if name in out or name in ('best','last','weights'): name = f'{r.resolve().parent.name}-{name}'
-        if name in out: raise InputError(f"{r}: would be called '{name}' as {out[name]} is: rename one of the folders")
+        if r.resolve() in seen:
+            raise InputError(f'{r}: is named twice')
+        seen.add(r.resolve())
+        name = r.stem if r.suffix == '.safetensors' else r.resolve().name
+        if name in out or name in ('best', 'last', 'weights'):
+            name = f'{r.resolve().parent.name}-{name}'
+        if name in out:
+            raise InputError(
+                f"{r}: would be called '{name}' as {out[name]} is: rename one of the folders"
+            )
         out[name] = r
     return out
 
-def run_config(path)->dict|None: # field -> value, source
+
+def run_config(path) -> dict | None:  # field -> value, source
     "The configuration that a run folder, or the folder of a weights file, keeps; None if there is none"
-    path = Path(path); f = (path if path.is_dir() else path.parent)/'config.json'
+    path = Path(path)
+    f = (path if path.is_dir() else path.parent) / 'config.json'
     return read_json(f).get('config') if f.is_file() else None
 
-def library_versions()->dict:
+
+def library_versions() -> dict:
     "Versions of what the numbers depend on"
     from importlib.metadata import version
+
     import atm_net
-    return {p:version(p) for p in ('torch','monai','numpy','scipy')}|dict(atm_net=atm_net.__version__, python=sys.version.split()[0])
+
+    return {p: version(p) for p in ('torch', 'monai', 'numpy', 'scipy')} | dict(
+        atm_net=atm_net.__version__, python=sys.version.split()[0]
+    )
+
 
 def evaluate_into(
-    cache, runs,     # slice cache; paths of run folders or weights files
-    protocols:str,   # 'self,generic,oracle'
-    out=None,        # folder for the tables; None: evaluation/ in the first run's folder
-    split:str='test', grid:str='source', device:str='cpu', encoder=None, seed:int=0, column:bool=False, # as `atm_evaluate`
-)->tuple[Path,str]: # the folder; the tables as Markdown
+    cache,
+    runs,  # slice cache; paths of run folders or weights files
+    protocols: str,  # 'self,generic,oracle'
+    out=None,  # folder for the tables; None: evaluation/ in the first run's folder
+    split: str = 'test',
+    grid: str = 'source',
+    device: str = 'cpu',
+    encoder=None,
+    seed: int = 0,
+    column: bool = False,  # as `atm_evaluate`
+) -> tuple[Path, str]:  # the folder; the tables as Markdown
     "Score runs side by side under several sources of words and write the tables; raises `InputError`"
     from atm_net.predict import load_predictor, weights_id
-    if column and grid=='cache': raise InputError('--column names whole volumes on the pixels of the source: leave it out, or use --grid source')
-    asked = parse_protocols(protocols); named = run_names(runs); c = Cache(cache)
-    first = next(iter(named.values())); out = Path(out) if out else (first if first.is_dir() else first.parent)/'evaluation'
-    predictors = {n:load_predictor(r, device, encoder, column) for n,r in named.items()}; entries,notes = evaluate_runs(c, predictors, asked, split, grid)
-    weights = {n:weights_id(named[n])|{k:p.meta[k] for k in ('network','preset','steps','seed','encoder','crop') if p.meta.get(k) is not None} for n,p in predictors.items()}
-    info = f"{len(entries[0].scored)} volumes of part '{split}', scored on the {'pixels of the source' if grid=='source' else 'grid of the cache'}, {'one name for each structure of a volume' if column else 'every pixel by itself'}, labels {c.scheme.name}"+''.join(f'; {x}' for x in notes)
-    return out, write_evaluation(entries, out, c.scheme, info, seed, paper_data(c), split=split, grid=grid, column=column, cache=str(cache), runs={k:str(v) for k,v in named.items()}, notes=notes, weights=weights, configs={n:k for n,r in named.items() if (k := run_config(r))}, versions=library_versions(), phantom=(Path(c.manifest['root'])/'phantom.json').exists())
+
+    if column and grid == 'cache':
+        raise InputError(
+            '--column names whole volumes on the pixels of the source: leave it out, or use --grid source'
+        )
+    asked = parse_protocols(protocols)
+    named = run_names(runs)
+    c = Cache(cache)
+    first = next(iter(named.values()))
+    out = Path(out) if out else (first if first.is_dir() else first.parent) / 'evaluation'
+    predictors = {n: load_predictor(r, device, encoder, column) for n, r in named.items()}
+    entries, notes = evaluate_runs(c, predictors, asked, split, grid)
+    weights = {
+        n: weights_id(named[n])
+        | {
+            k: p.meta[k]
+            for k in ('network', 'preset', 'steps', 'seed', 'encoder', 'crop')
+            if p.meta.get(k) is not None
+        }
+        for n, p in predictors.items()
+    }
+    info = (
+        f"{len(entries[0].scored)} volumes of part '{split}', scored on the {'pixels of the source' if grid == 'source' else 'grid of the cache'}, {'one name for each structure of a volume' if column else 'every pixel by itself'}, labels {c.scheme.name}"
+        + ''.join(f'; {x}' for x in notes)
+    )
+    return out, write_evaluation(
+        entries,
+        out,
+        c.scheme,
+        info,
+        seed,
+        paper_data(c),
+        split=split,
+        grid=grid,
+        column=column,
+        cache=str(cache),
+        runs={k: str(v) for k, v in named.items()},
+        notes=notes,
+        weights=weights,
+        configs={n: k for n, r in named.items() if (k := run_config(r))},
+        versions=library_versions(),
+        phantom=(Path(c.manifest['root']) / 'phantom.json').exists(),
+    )

@@ -9,534 +9,1007 @@ __all__ = ['HELD_OUT', 'REPORT', 'Scan', 'open_scan', 'demo_cases', 'narrow', 'a
            'Ready', 'make_ready', 'source_prompt', 'card_html', 'Explorer']
 
 # %% ../nbs/19_explorer.ipynb #c003
-import html, io, time
+import html
+import io
+import time
 from contextlib import contextmanager
-from difflib import SequenceMatcher
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
-import numpy as np
+
 import ipywidgets as widgets
+import numpy as np
 from fastcore.basics import patch
 from matplotlib.figure import Figure
+
 from .anatomy import IGNORE, LUMBAR, InputError, convert
+from .figures import even_shares, ratio_bar, read_slice, tint, word_ratio, word_shares
+from .metrics import dice
+from .phantom import Phantom, make_phantom
+from atm_net.predict import (
+    file_scheme,
+    load_predictor,
+    localise,
+    model_card,
+    read_mask,
+    self_prompts,
+    vote_figure,
+)
+from atm_net.prompts import (
+    check_prompt,
+    holistic,
+    parse_prompt,
+    present_structures,
+    report_prompt,
+    reword,
+    shift_levels,
+    slice_position,
+    unrecognised,
+    user_prompt,
+)
 from .show import legend, overlay, show_slice, table_html
 from .volumes import Volume, check_image, check_pair, new_geometry, new_volume, read_volume
-from .phantom import Phantom, make_phantom
-from .prompts import check_prompt, holistic, parse_prompt, present_structures, report_prompt, reword, shift_levels, slice_position, unrecognised, user_prompt
-from .metrics import dice
-from .predict import file_scheme, load_predictor, localise, model_card, read_mask, self_prompts, vote_figure
-from .figures import even_shares, ratio_bar, read_slice, tint, word_ratio, word_shares
 
 # %% ../nbs/19_explorer.ipynb #c006
 @dataclass(frozen=True)
 class Scan:
     "A volume to explore, and its truth if it has one"
-    name:str
-    volume:Volume
-    truth:np.ndarray=None # (s, h, w) channels of `scheme`
-    scheme:object=None    # `Scheme` of the truth
+
+    name: str
+    volume: Volume
+    truth: np.ndarray = None  # (s, h, w) channels of `scheme`
+    scheme: object = None  # `Scheme` of the truth
+
 
 def open_scan(
-    image,        # .mha, .nii, .nii.gz or a DICOM folder
-    mask=None,    # its true mask, or None
+    image,  # .mha, .nii, .nii.gz or a DICOM folder
+    mask=None,  # its true mask, or None
     labels=None,  # label scheme of the mask; None: by its values
     anatomy=LUMBAR,
-)->Scan:
+) -> Scan:
     "A scan from files; raises `InputError` as every reader does"
-    volume = read_volume(image); check_image(volume)
-    if mask is None: return Scan(Path(image).name, volume)
-    scheme = file_scheme(labels, [mask], anatomy); v,truth = read_mask(mask, scheme); check_pair(volume, v)
+    volume = read_volume(image)
+    check_image(volume)
+    if mask is None:
+        return Scan(Path(image).name, volume)
+    scheme = file_scheme(labels, [mask], anatomy)
+    v, truth = read_mask(mask, scheme)
+    check_pair(volume, v)
     return Scan(Path(image).name, volume, truth, scheme)
 
 # %% ../nbs/19_explorer.ipynb #c008
-HELD_OUT = 1<<40 # seeds from here on are never drawn by `write_cohort`, whose subjects' seeds lie below 2**32 (ours)
+HELD_OUT = (
+    1 << 40
+)  # seeds from here on are never drawn by `write_cohort`, whose subjects' seeds lie below 2**32 (ours)
+
 
 def demo_cases(
-    n:int=3, seed:int=0, # `n` phantoms; another seed, other phantoms
-    **kwargs,            # of `make_phantom`
-)->list: # of `Scan`, truth in the joint scheme
+    n: int = 3,
+    seed: int = 0,  # `n` phantoms; another seed, other phantoms
+    **kwargs,  # of `make_phantom`
+) -> list:  # of `Scan`, truth in the joint scheme
     "Held-out phantoms: seeds that no cohort can have"
-    if n<1 or not 0<=seed<1<<15: raise InputError(f'{n} phantoms, seed {seed}: at least one, and a seed from 0 to {(1<<15)-1}')
-    made = [make_phantom(HELD_OUT+(seed<<16)+i, **kwargs) for i in range(n)]
-    return [Scan(f"phantom {i+1} ({p.meta['spec']['contrast']})", p.volume, p.labels, LUMBAR.scheme('joint')) for i,p in enumerate(made)]
+    if n < 1 or not 0 <= seed < 1 << 15:
+        raise InputError(
+            f'{n} phantoms, seed {seed}: at least one, and a seed from 0 to {(1 << 15) - 1}'
+        )
+    made = [make_phantom(HELD_OUT + (seed << 16) + i, **kwargs) for i in range(n)]
+    return [
+        Scan(
+            f'phantom {i + 1} ({p.meta["spec"]["contrast"]})',
+            p.volume,
+            p.labels,
+            LUMBAR.scheme('joint'),
+        )
+        for i, p in enumerate(made)
+    ]
 
 # %% ../nbs/19_explorer.ipynb #c011
 def narrow(
-    scan:Scan, mm:float, # rows of the middle to keep, in mm
-)->Scan:
+    scan: Scan,
+    mm: float,  # rows of the middle to keep, in mm
+) -> Scan:
     "The same scan in a narrow field of view, where words must say what the picture does not"
-    v = scan.volume; n = min(round(mm/v.spacing[1]), v.shape[1]); a = (v.shape[1]-n)//2
-    if n<16: raise InputError(f'{mm} mm are {n} rows: keep at least 16')
-    return Scan(f'{scan.name}, {mm:.0f} mm', new_volume(v.data[:,a:a+n], new_geometry((v.shape[0],n,v.shape[2]), v.spacing)), None if scan.truth is None else scan.truth[:,a:a+n], scan.scheme)
+    v = scan.volume
+    n = min(round(mm / v.spacing[1]), v.shape[1])
+    a = (v.shape[1] - n) // 2
+    if n < 16:
+        raise InputError(f'{mm} mm are {n} rows: keep at least 16')
+    return Scan(
+        f'{scan.name}, {mm:.0f} mm',
+        new_volume(v.data[:, a : a + n], new_geometry((v.shape[0], n, v.shape[2]), v.spacing)),
+        None if scan.truth is None else scan.truth[:, a : a + n],
+        scan.scheme,
+    )
+
 
 def as_scans(
-    what, # `Scan`, `Volume`, `Phantom`, path, or a list of them
-)->list: # of `Scan`
+    what,  # `Scan`, `Volume`, `Phantom`, path, or a list of them
+) -> list:  # of `Scan`
     "Whatever can be explored, as scans; raises `InputError` for anything else"
-    if isinstance(what, (list,tuple)):
-        if not what: raise InputError('nothing to explore: give at least one scan')
+    if isinstance(what, (list, tuple)):
+        if not what:
+            raise InputError('nothing to explore: give at least one scan')
         return [s for w in what for s in as_scans(w)]
-    if isinstance(what, Scan): return [what]
-    if isinstance(what, Phantom): return [Scan('phantom', what.volume, what.labels, LUMBAR.scheme('joint'))]
-    if isinstance(what, Volume): return [Scan(Path(what.path).name or 'volume', what)]
-    if isinstance(what, (str,Path)): return [open_scan(what)]
-    raise InputError(f'{type(what).__name__}: give a Scan, a Volume, a Phantom, a path, or a list of them')
+    if isinstance(what, Scan):
+        return [what]
+    if isinstance(what, Phantom):
+        return [Scan('phantom', what.volume, what.labels, LUMBAR.scheme('joint'))]
+    if isinstance(what, Volume):
+        return [Scan(Path(what.path).name or 'volume', what)]
+    if isinstance(what, (str, Path)):
+        return [open_scan(what)]
+    raise InputError(
+        f'{type(what).__name__}: give a Scan, a Volume, a Phantom, a path, or a list of them'
+    )
 
 # %% ../nbs/19_explorer.ipynb #c016
 def run_slice(
-    predictor,           # a `Predictor` whose network reads
-    image:np.ndarray,    # (h, w) on the predictor's grid, 0..1
-    prompt,              # sentence or `Prompt`
-    shape=None, spacing=None, # (h, w) px and mm of the source slice; None: labels stay on the grid
-    box=None,            # as in `Predictor.to_grid`
-)->tuple[np.ndarray,list]: # (h, w) uint8 channels; share of each token (l, h', w') per stage, deepest first
+    predictor,  # a `Predictor` whose network reads
+    image: np.ndarray,  # (h, w) on the predictor's grid, 0..1
+    prompt,  # sentence or `Prompt`
+    shape=None,
+    spacing=None,  # (h, w) px and mm of the source slice; None: labels stay on the grid
+    box=None,  # as in `Predictor.to_grid`
+) -> tuple[
+    np.ndarray, list
+]:  # (h, w) uint8 channels; share of each token (l, h', w') per stage, deepest first
     "Segment one slice with one sentence, and keep the attention; raises `InputError`"
-    probs,shares = read_slice(predictor, image, prompt)
-    return probs.argmax(0).astype(np.uint8) if shape is None else predictor.grid.from_grid(probs, shape, spacing, box), shares
+    probs, shares = read_slice(predictor, image, prompt)
+    return probs.argmax(0).astype(np.uint8) if shape is None else predictor.grid.from_grid(
+        probs, shape, spacing, box
+    ), shares
 
 # %% ../nbs/19_explorer.ipynb #c021
 def stage_shares(
-    shares,    # of `run_slice`
-    stage:int, # 0, the deepest, to 4; None: the mean of all
-)->np.ndarray: # (l, h', w')
+    shares,  # of `run_slice`
+    stage: int,  # 0, the deepest, to 4; None: the mean of all
+) -> np.ndarray:  # (l, h', w')
     "Share of each token at a stage, or over all stages"
-    if stage is not None: return shares[stage]
-    a,b = shares[-1].shape[1:]
-    return np.mean([s.repeat(a//s.shape[1],1).repeat(b//s.shape[2],2) for s in shares], 0)
+    if stage is not None:
+        return shares[stage]
+    a, b = shares[-1].shape[1:]
+    return np.mean([s.repeat(a // s.shape[1], 1).repeat(b // s.shape[2], 2) for s in shares], 0)
 
 # %% ../nbs/19_explorer.ipynb #c024
 def word_choices(
-    encoder, text:str,
-)->list: # of (label, token indices) in text order
+    encoder,
+    text: str,
+) -> list:  # of (label, token indices) in text order
     "The words of a sentence for a menu; repeated words are numbered"
-    out,seen = [],{}
-    for w,places in encoder.words(text).words:
-        seen[w] = seen.get(w,0)+1
-        out.append((w if seen[w]==1 else f'{w} ({seen[w]})', places))
+    out, seen = [], {}
+    for w, places in encoder.words(text).words:
+        seen[w] = seen.get(w, 0) + 1
+        out.append((w if seen[w] == 1 else f'{w} ({seen[w]})', places))
     return out
 
+
 def first_level(
-    choices, anatomy=LUMBAR,
-)->str: # a label, or '' without words
+    choices,
+    anatomy=LUMBAR,
+) -> str:  # a label, or '' without words
     "The first word that names a structure, else the first word"
-    labels = [l for l,_ in choices]
+    labels = [l for l, _ in choices]
     return next((l for l in labels if l in anatomy.names), labels[0] if labels else '')
 
 # %% ../nbs/19_explorer.ipynb #c027
 def slice_dice(
-    labels:np.ndarray, # (h, w) channels of `scheme`
-    truth:np.ndarray,  # (h, w) channels of `scheme`, `IGNORE` where nobody looked
-    scheme, known=None, # structures that the truth annotates; None: all
-)->dict: # name -> 0..1, for structures in either, in channel order
+    labels: np.ndarray,  # (h, w) channels of `scheme`
+    truth: np.ndarray,  # (h, w) channels of `scheme`, `IGNORE` where nobody looked
+    scheme,
+    known=None,  # structures that the truth annotates; None: all
+) -> dict:  # name -> 0..1, for structures in either, in channel order
     "Dice of each structure of one slice"
-    on = truth!=IGNORE; known = scheme.names if known is None else known
-    scores = {n:dice((labels==c)&on, (truth==c)&on) for c,n in enumerate(scheme.names, 1) if n in known}
-    return {n:d for n,d in scores.items() if d is not None}
+    on = truth != IGNORE
+    known = scheme.names if known is None else known
+    scores = {
+        n: dice((labels == c) & on, (truth == c) & on)
+        for c, n in enumerate(scheme.names, 1)
+        if n in known
+    }
+    return {n: d for n, d in scores.items() if d is not None}
+
 
 def dice_change(
-    now:dict, before:dict=None, # of `slice_dice`
+    now: dict,
+    before: dict = None,  # of `slice_dice`
     anatomy=LUMBAR,
-)->list: # of (name, now, before, change), top-down, the mean last; None where undefined
+) -> list:  # of (name, now, before, change), top-down, the mean last; None where undefined
     "This prompt against the one before"
-    before = before or {}; mean = lambda d: sum(d.values())/len(d) if d else None
-    minus = lambda a,b: None if a is None or b is None else a-b
-    rows = [(n, now.get(n), before.get(n)) for n in anatomy.order({*now,*before})]
-    return [(n,a,b,minus(a,b)) for n,a,b in rows+[('mean', mean(now), mean(before))]]
+    before = before or {}
+
+    def mean(d):
+        return sum(d.values()) / len(d) if d else None
+
+    def minus(a, b):
+        return None if a is None or b is None else a - b
+
+    rows = [(n, now.get(n), before.get(n)) for n in anatomy.order({*now, *before})]
+    return [(n, a, b, minus(a, b)) for n, a, b in rows + [('mean', mean(now), mean(before))]]
 
 # %% ../nbs/19_explorer.ipynb #c029
 def change_html(
-    rows, # of `dice_change`
-)->str:
+    rows,  # of `dice_change`
+) -> str:
     "The table of `dice_change` with signed changes"
-    sign = lambda v: '–' if v is None else f'{v:+.3f}'
-    return table_html([(n,a,b,sign(c)) for n,a,b,c in rows], ('structure','Dice now','before','change'))
+
+    def sign(v):
+        return '–' if v is None else f'{v:+.3f}'
+
+    return table_html(
+        [(n, a, b, sign(c)) for n, a, b, c in rows], ('structure', 'Dice now', 'before', 'change')
+    )
 
 # %% ../nbs/19_explorer.ipynb #c032
 def figure_png(
-    fig, dpi:int=80,
-)->bytes:
+    fig,
+    dpi: int = 80,
+) -> bytes:
     "A figure as PNG bytes"
-    b = io.BytesIO(); fig.savefig(b, format='png', dpi=dpi)
+    b = io.BytesIO()
+    fig.savefig(b, format='png', dpi=dpi)
     return b.getvalue()
 
+
 def change_share(
-    now:np.ndarray, before:np.ndarray, # channels, one shape
-)->float: # 0..1; 0 if both are empty
+    now: np.ndarray,
+    before: np.ndarray,  # channels, one shape
+) -> float:  # 0..1; 0 if both are empty
     "Pixels with another name than before, as a share of those that are in either mask"
-    either = (now>0)|(before>0)
-    return float((now!=before).sum()/max(either.sum(), 1))
+    either = (now > 0) | (before > 0)
+    return float((now != before).sum() / max(either.sum(), 1))
+
 
 def renamed(
-    now:np.ndarray, before:np.ndarray, # channels of `scheme`, one shape
+    now: np.ndarray,
+    before: np.ndarray,  # channels of `scheme`, one shape
     scheme,
-)->list: # of (name before, name now, px), most first
+) -> list:  # of (name before, name now, px), most first
     "Which names the pixels changed; what is no structure is called background"
-    names = ('background',*scheme.names); pairs,px = np.unique(np.stack([before,now])[:,before!=now], axis=1, return_counts=True)
-    return sorted(((names[a],names[b],int(n)) for (a,b),n in zip(pairs.T,px)), key=lambda r: -r[2])
+    names = ('background', *scheme.names)
+    pairs, px = np.unique(np.stack([before, now])[:, before != now], axis=1, return_counts=True)
+    return sorted(
+        ((names[a], names[b], int(n)) for (a, b), n in zip(pairs.T, px)), key=lambda r: -r[2]
+    )
+
 
 def renamed_html(
-    rows,       # of `renamed`
-    most:int=8, # rows in full
-)->str:
+    rows,  # of `renamed`
+    most: int = 8,  # rows in full
+) -> str:
     "'L1 to T12: 210 px, ...' as a line of HTML"
-    if not rows: return '<b>renamed:</b> nothing'
-    rest = sum(n for *_,n in rows[most:])
-    return '<b>renamed:</b> '+', '.join(f'{a} &rarr; {b}: {n} px' for a,b,n in rows[:most])+f', others: {rest} px'*(rest>0)
+    if not rows:
+        return '<b>renamed:</b> nothing'
+    rest = sum(n for *_, n in rows[most:])
+    return (
+        '<b>renamed:</b> '
+        + ', '.join(f'{a} &rarr; {b}: {n} px' for a, b, n in rows[:most])
+        + f', others: {rest} px' * (rest > 0)
+    )
+
 
 def words_changed(
-    before:str, now:str, # sentences
-)->str:
+    before: str,
+    now: str,  # sentences
+) -> str:
     "HTML of the new sentence with the words that went out struck through and those that came in underlined"
-    a,b = before.split(),now.split(); out = []
-    for how,i,j,k,l in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
-        old,new = (html.escape(' '.join(w)) for w in (a[i:j],b[k:l]))
-        out += [new] if how=='equal' else [f'<del>{old}</del>']*(j>i)+[f'<ins><b>{new}</b></ins>']*(l>k)
+    a, b = before.split(), now.split()
+    out = []
+    for how, i, j, k, l in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+        old, new = (html.escape(' '.join(w)) for w in (a[i:j], b[k:l]))
+        out += (
+            [new]
+            if how == 'equal'
+            else [f'<del>{old}</del>'] * (j > i) + [f'<ins><b>{new}</b></ins>'] * (l > k)
+        )
     return ' '.join(out)
 
+
 def spine_columns(
-    maps,           # of (h, w) channels
-    w:int, mm:float, # columns of the slice, mm of one
-    margin:float=25., least:float=110., # mm beside the structures, and in all (ours)
-)->tuple: # (left, right) mm; the whole slice where no structure is
+    maps,  # of (h, w) channels
+    w: int,
+    mm: float,  # columns of the slice, mm of one
+    margin: float = 25.0,
+    least: float = 110.0,  # mm beside the structures, and in all (ours)
+) -> tuple:  # (left, right) mm; the whole slice where no structure is
     "The part of a slice from front to back that holds every structure"
-    on = np.flatnonzero(np.any([(m>0)&(m!=IGNORE) for m in maps], (0,1))) if maps else []
-    if not len(on): return 0,w*mm
-    mid,half = (on[0]+on[-1]+1)/2*mm,max((on[-1]+1-on[0])*mm/2+margin, least/2)
-    return max(0,mid-half),min(w*mm,mid+half)
+    on = np.flatnonzero(np.any([(m > 0) & (m != IGNORE) for m in maps], (0, 1))) if maps else []
+    if not len(on):
+        return 0, w * mm
+    mid, half = (
+        (on[0] + on[-1] + 1) / 2 * mm,
+        max((on[-1] + 1 - on[0]) * mm / 2 + margin, least / 2),
+    )
+    return max(0, mid - half), min(w * mm, mid + half)
+
 
 def slice_figure(
-    img:np.ndarray,     # (h, w) source slice
-    labels:np.ndarray,  # (h, w) channels of `scheme`, or None
-    truth:np.ndarray=None, # (h, w) channels, or None
-    scheme=None, spacing=None, # (h, w) mm
-    alpha:float=.45, title:str='prediction', anatomy=LUMBAR,
-    before:np.ndarray=None, # (h, w) channels of the prediction before, or None
-)->Figure:
+    img: np.ndarray,  # (h, w) source slice
+    labels: np.ndarray,  # (h, w) channels of `scheme`, or None
+    truth: np.ndarray = None,  # (h, w) channels, or None
+    scheme=None,
+    spacing=None,  # (h, w) mm
+    alpha: float = 0.45,
+    title: str = 'prediction',
+    anatomy=LUMBAR,
+    before: np.ndarray = None,  # (h, w) channels of the prediction before, or None
+) -> Figure:
     "Image, truth, prediction and what changed since the one before, side by side with one legend, as wide as the spine needs"
-    changed = None if before is None or labels is None else np.where(labels!=before, np.where(labels>0, labels, before), 0)
-    maps = [('truth',truth)]*(truth is not None)+[(title,labels)]*(labels is not None)
-    if changed is not None: maps.append((f'renamed: {change_share(labels, before):.1%} of the mask', changed))
-    n = 1+len(maps)
-    dh,dw = spacing or (1,1); a,b = spine_columns([m for _,m in maps], img.shape[1], dw); ratio = img.shape[0]*dh/(b-a); wide = min(3.6, 5.2/ratio); tall = .85+wide*ratio
-    fig = Figure(figsize=((wide+.15)*n+1.7,tall)); axs = fig.subplots(1, n, squeeze=False, sharey=True)[0]; full = fig.get_figwidth()
-    fig.subplots_adjust(.65/full, .54/tall, 1-1.05/full, 1-.3/tall, .05)
+    changed = (
+        None
+        if before is None or labels is None
+        else np.where(labels != before, np.where(labels > 0, labels, before), 0)
+    )
+    maps = [('truth', truth)] * (truth is not None) + [(title, labels)] * (labels is not None)
+    if changed is not None:
+        maps.append((f'renamed: {change_share(labels, before):.1%} of the mask', changed))
+    n = 1 + len(maps)
+    dh, dw = spacing or (1, 1)
+    a, b = spine_columns([m for _, m in maps], img.shape[1], dw)
+    ratio = img.shape[0] * dh / (b - a)
+    wide = min(3.6, 5.2 / ratio)
+    tall = 0.85 + wide * ratio
+    fig = Figure(figsize=((wide + 0.15) * n + 1.7, tall))
+    axs = fig.subplots(1, n, squeeze=False, sharey=True)[0]
+    full = fig.get_figwidth()
+    fig.subplots_adjust(0.65 / full, 0.54 / tall, 1 - 1.05 / full, 1 - 0.3 / tall, 0.05)
     show_slice(img, axs[0], spacing, 'image')
-    for ax,(name,m) in zip(axs[1:], maps):
-        overlay(img, m, scheme, ax, spacing, alpha, name, anatomy=anatomy, names=None if m is changed else 8); ax.set_ylabel('')
-    for ax in axs: ax.set_xlim(a, b); ax.set_xticks([t for t in ax.get_xticks() if a<=t<a+.85*(b-a)]) # numbers of neighbours must not touch
-    found = {s for _,m in maps for s in present_structures(m, scheme, 1)}
-    if found: legend(scheme, found, axs[-1], anatomy, fontsize=8, labelspacing=.35)
+    for ax, (name, m) in zip(axs[1:], maps):
+        overlay(
+            img,
+            m,
+            scheme,
+            ax,
+            spacing,
+            alpha,
+            name,
+            anatomy=anatomy,
+            names=None if m is changed else 8,
+        )
+        ax.set_ylabel('')
+    for ax in axs:
+        ax.set_xlim(a, b)
+        ax.set_xticks(
+            [t for t in ax.get_xticks() if a <= t < a + 0.85 * (b - a)]
+        )  # numbers of neighbours must not touch
+    found = {s for _, m in maps for s in present_structures(m, scheme, 1)}
+    if found:
+        legend(scheme, found, axs[-1], anatomy, fontsize=8, labelspacing=0.35)
     return fig
 
+
 def word_figure(
-    img:np.ndarray,   # (h, w) slice on the grid
-    share:np.ndarray, # (h', w') share of the word, in the cells of a stage
-    word:str, spacing=None, # (h, w) mm of a grid pixel
-    even:float=None,  # share of an indifferent stage
-    lim:float=2.,     # |log2| of the darkest colours: a quarter and four times (ours), always, so that words, stages and sentences compare
-)->Figure:
+    img: np.ndarray,  # (h, w) slice on the grid
+    share: np.ndarray,  # (h', w') share of the word, in the cells of a stage
+    word: str,
+    spacing=None,  # (h, w) mm of a grid pixel
+    even: float = None,  # share of an indifferent stage
+    lim: float = 2.0,  # |log2| of the darkest colours: a quarter and four times (ours), always, so that words, stages and sentences compare
+) -> Figure:
     "Where a word gets more (purple) or less (orange) than its mean share, drawn as `word_maps` draws"
-    (mean,),(ratio,),cell = word_ratio(share[None], img.shape)
-    fig = Figure(figsize=(4.6,3.7), layout='constrained'); ax = fig.subplots()
-    show_slice(img, ax, spacing, f"'{word}': mean {mean:.2%}"+(f', even share {even:.2%}' if even is not None else '')+f'\nfrom {ratio.min():.2f} to {ratio.max():.2f} times the mean')
-    ax.imshow(tint(img, ratio, cell, lim), extent=ax.images[0].get_extent()); ratio_bar(fig, ax, lim)
+    (mean,), (ratio,), cell = word_ratio(share[None], img.shape)
+    fig = Figure(figsize=(4.6, 3.7), layout='constrained')
+    ax = fig.subplots()
+    show_slice(
+        img,
+        ax,
+        spacing,
+        f"'{word}': mean {mean:.2%}"
+        + (f', even share {even:.2%}' if even is not None else '')
+        + f'\nfrom {ratio.min():.2f} to {ratio.max():.2f} times the mean',
+    )
+    ax.imshow(tint(img, ratio, cell, lim), extent=ax.images[0].get_extent())
+    ratio_bar(fig, ax, lim)
     return fig
 
 # %% ../nbs/19_explorer.ipynb #c038
 class SliceBrowser(widgets.VBox):
     "Look through a volume, with labels over it if there are any"
-    def __init__(self,
-        volume,       # `Volume`
+
+    def __init__(
+        self,
+        volume,  # `Volume`
         labels=None,  # (s, h, w) channels of `scheme`
         scheme=None,  # None: the joint scheme
-        alpha:float=.45, anatomy=LUMBAR,
+        alpha: float = 0.45,
+        anatomy=LUMBAR,
     ):
-        if labels is not None and labels.shape!=volume.shape: raise InputError(f'labels of shape {labels.shape} do not fit a volume of {volume.shape}')
-        self.volume,self.labels,self.scheme,self.anatomy = volume,labels,scheme or anatomy.scheme('joint'),anatomy
+        if labels is not None and labels.shape != volume.shape:
+            raise InputError(
+                f'labels of shape {labels.shape} do not fit a volume of {volume.shape}'
+            )
+        self.volume, self.labels, self.scheme, self.anatomy = (
+            volume,
+            labels,
+            scheme or anatomy.scheme('joint'),
+            anatomy,
+        )
         n = volume.shape[0]
-        self.slice = widgets.IntSlider(n//2, 0, n-1, description='slice', layout=dict(width='22em'))
-        self.opacity = widgets.FloatSlider(alpha, min=0, max=1, step=.05, description='opacity', layout=dict(width='22em'))
-        self.picture = widgets.Image(format='png', layout=dict(max_width='100%', object_fit='contain', align_self='flex-start'))
-        super().__init__([widgets.HBox([self.slice]+[self.opacity]*(labels is not None)), self.picture])
-        for w in (self.slice, self.opacity): w.observe(self.draw, 'value')
+        self.slice = widgets.IntSlider(
+            n // 2, 0, n - 1, description='slice', layout=dict(width='22em')
+        )
+        self.opacity = widgets.FloatSlider(
+            alpha, min=0, max=1, step=0.05, description='opacity', layout=dict(width='22em')
+        )
+        self.picture = widgets.Image(
+            format='png',
+            layout=dict(max_width='100%', object_fit='contain', align_self='flex-start'),
+        )
+        super().__init__(
+            [widgets.HBox([self.slice] + [self.opacity] * (labels is not None)), self.picture]
+        )
+        for w in (self.slice, self.opacity):
+            w.observe(self.draw, 'value')
         self.draw()
 
     def draw(self, _=None):
         "Render the chosen slice"
-        k = self.slice.value; lab = None if self.labels is None else self.labels[k]
-        title = f'slice {k+1} of {len(self.volume.data)}, from the right'
-        self.picture.value = figure_png(slice_figure(self.volume.data[k], lab, None, self.scheme, self.volume.spacing[1:], self.opacity.value, title, self.anatomy))
+        k = self.slice.value
+        lab = None if self.labels is None else self.labels[k]
+        title = f'slice {k + 1} of {len(self.volume.data)}, from the right'
+        self.picture.value = figure_png(
+            slice_figure(
+                self.volume.data[k],
+                lab,
+                None,
+                self.scheme,
+                self.volume.spacing[1:],
+                self.opacity.value,
+                title,
+                self.anatomy,
+            )
+        )
 
 # %% ../nbs/19_explorer.ipynb #c041
 @dataclass(frozen=True)
 class Ready:
     "A scan on the grid of a predictor"
-    images:np.ndarray     # (s, h, w) 0..1
-    pixel:tuple           # (h, w) mm of a grid pixel
-    box:tuple|None        # crop in source pixels
-    truth:np.ndarray|None # (s, h, w) channels of the predictor's scheme, on the source's pixels
-    known:tuple           # structures that the truth annotates
+
+    images: np.ndarray  # (s, h, w) 0..1
+    pixel: tuple  # (h, w) mm of a grid pixel
+    box: tuple | None  # crop in source pixels
+    truth: np.ndarray | None  # (s, h, w) channels of the predictor's scheme, on the source's pixels
+    known: tuple  # structures that the truth annotates
+
 
 def make_ready(
-    predictor, scan:Scan,
-)->Ready:
+    predictor,
+    scan: Scan,
+) -> Ready:
     "Bring a scan to the predictor's grid and scheme; raises `InputError`"
-    v = scan.volume; check_image(v)
-    if predictor.crop=='oracle': raise InputError('this model was trained on crops taken from the mask (oracle): the explorer has none')
-    box = localise(predictor, v) if predictor.crop=='self' else None
-    part = v.shape[1:] if box is None else (box[2]-box[0], box[3]-box[1])
-    if scan.truth is not None and scan.truth.shape!=v.shape: raise InputError(f'{scan.name}: truth of shape {scan.truth.shape} does not fit a volume of {v.shape}')
+    v = scan.volume
+    check_image(v)
+    if predictor.crop == 'oracle':
+        raise InputError(
+            'this model was trained on crops taken from the mask (oracle): the explorer has none'
+        )
+    box = localise(predictor, v) if predictor.crop == 'self' else None
+    part = v.shape[1:] if box is None else (box[2] - box[0], box[3] - box[1])
+    if scan.truth is not None and scan.truth.shape != v.shape:
+        raise InputError(
+            f'{scan.name}: truth of shape {scan.truth.shape} does not fit a volume of {v.shape}'
+        )
     truth = None if scan.truth is None else convert(scan.truth, scan.scheme, predictor.scheme)[0]
-    known = () if truth is None else tuple(n for n in predictor.scheme.names if n in scan.scheme.values)
-    return Ready(predictor.to_grid(v, box), predictor.grid.pixel(part, v.spacing[1:]), box, truth, known)
+    known = (
+        () if truth is None else tuple(n for n in predictor.scheme.names if n in scan.scheme.values)
+    )
+    return Ready(
+        predictor.to_grid(v, box), predictor.grid.pixel(part, v.spacing[1:]), box, truth, known
+    )
 
 # %% ../nbs/19_explorer.ipynb #c044
 def source_prompt(
-    predictor, ready:Ready, source:str, # 'generic', 'self', 'oracle' or 'report'
-    k:int, option:int=3, voted:list=None, # slice; for 'self': prompts of the volume, made if not given
-    report:str='',                      # text for 'report', which also knows Option 4
-): # `Prompt`
+    predictor,
+    ready: Ready,
+    source: str,  # 'generic', 'self', 'oracle' or 'report'
+    k: int,
+    option: int = 3,
+    voted: list = None,  # slice; for 'self': prompts of the volume, made if not given
+    report: str = '',  # text for 'report', which also knows Option 4
+):  # `Prompt`
     "What a source says about slice `k`"
-    a,n = predictor.anatomy,len(ready.images)
-    if option==4 and source!='report': raise InputError("Option 4 says a report's findings: choose words from 'report'")
-    if source=='report': return report_prompt(report, option=option, position=slice_position(k, n), anatomy=a)
-    if source!='self':
-        complete = len(ready.known)==len(predictor.scheme.names)
-        return predictor.words_for(ready.images, source, option=option, truth=ready.truth, complete=complete)[0][k]
+    a, n = predictor.anatomy, len(ready.images)
+    if option == 4 and source != 'report':
+        raise InputError("Option 4 says a report's findings: choose words from 'report'")
+    if source == 'report':
+        return report_prompt(report, option=option, position=slice_position(k, n), anatomy=a)
+    if source != 'self':
+        complete = len(ready.known) == len(predictor.scheme.names)
+        return predictor.words_for(
+            ready.images, source, option=option, truth=ready.truth, complete=complete
+        )[0][k]
     p = (voted or self_prompts(predictor, ready.images)[0])[k]
-    return p if p.source!='self' else holistic(p.structures, option, slice_position(k, n), p.complete, a, 'self')
+    return (
+        p
+        if p.source != 'self'
+        else holistic(p.structures, option, slice_position(k, n), p.complete, a, 'self')
+    )
 
 # %% ../nbs/19_explorer.ipynb #c047
-REPORT = 'Disc desiccation and mild bulge at L3-4. Broad protrusion at L4-5 with canal stenosis. No fracture. The canal is included from T12 to S1.' # to begin with
+REPORT = 'Disc desiccation and mild bulge at L3-4. Broad protrusion at L4-5 with canal stenosis. No fracture. The canal is included from T12 to S1.'  # to begin with
 
-def card_html(text:str)->str:
+
+def card_html(text: str) -> str:
     "A card in Markdown as HTML; what is HTML in it is shown, not run"
     import mistune
+
     return mistune.create_markdown(plugins=['table'])(text)
 
+
 def _tick(name, color):
-    return widgets.Checkbox(False, description=name, indent=False, style=dict(background=color+'66'), layout=dict(width='6.6em', margin='1px'))
+    return widgets.Checkbox(
+        False,
+        description=name,
+        indent=False,
+        style=dict(background=color + '66'),
+        layout=dict(width='6.6em', margin='1px'),
+    )
+
 
 class Explorer(widgets.VBox):
     "Choose a slice, change the sentence, run, compare"
-    def __init__(self,
-        scans=None,      # of `as_scans`; None: `demo_cases()`
+
+    def __init__(
+        self,
+        scans=None,  # of `as_scans`; None: `demo_cases()`
         predictor=None,  # None: the model that ships
-        option:int=None, # 1, 2 or 3; None: as the model was trained
+        option: int = None,  # 1, 2 or 3; None: as the model was trained
     ):
         self.predictor = load_predictor() if predictor is None else predictor
-        if not self.predictor.has_text: raise InputError('this network reads no text: look at its masks with SliceBrowser')
+        if not self.predictor.has_text:
+            raise InputError('this network reads no text: look at its masks with SliceBrowser')
         self.scans = as_scans(demo_cases() if scans is None else scans)
-        self.anatomy,self.scheme = self.predictor.anatomy,self.predictor.scheme
-        self._busy,self._voted,self._at,self._chosen,self._origin = False,{},0,None,'generic'
+        self.anatomy, self.scheme = self.predictor.anatomy, self.predictor.scheme
+        self._busy, self._voted, self._at, self._chosen, self._origin = (
+            False,
+            {},
+            0,
+            None,
+            'generic',
+        )
         self.last = self.before = None
-        self._controls(option or self.predictor.option); super().__init__(self._arrange())
-        self._connect(); self._take_case()
+        self._controls(option or self.predictor.option)
+        super().__init__(self._arrange())
+        self._connect()
+        self._take_case()
 
     def _controls(self, option):
-        short = dict(width='15em'); pic = dict(max_width='100%', object_fit='contain', align_self='flex-start'); rgb = dict(zip(self.scheme.names, (self.anatomy[n].color for n in self.scheme.names)))
-        self.case = widgets.Dropdown(options=[(s.name,i) for i,s in enumerate(self.scans)], description='case')
-        self.slice = widgets.IntSlider(0, 0, 0, description='slice', continuous_update=False, layout=dict(width='24em'))
-        self.source = widgets.Dropdown(options=['generic','self','user'], description='words from', layout=short)
-        self.option = widgets.ToggleButtons(options=[(f'Option {i}',i) for i in (1,2,3,4)], value=option, style=dict(button_width='6em'), tooltips=['kind of image','and a list of structures','and the slice\'s third, top-down',"and a report's findings"])
-        self.report = widgets.Textarea(REPORT, rows=3, continuous_update=False, description='report', layout=dict(width='min(100%, 62em)', display='none'))
-        self.complete = widgets.Checkbox(True, description='the list is complete', indent=False, layout=short)
-        self.up,self.down = (widgets.Button(description=f'levels {w}', icon=f'arrow-{w}', tooltip=f'Every level of the sentence one further {w}', layout=dict(width='9.5em')) for w in ('up','down'))
-        self.reword = widgets.Button(description='reword', icon='pencil', tooltip='Say the same structures as the training sentences do', layout=dict(width='8em'))
-        self.ticks = {n:_tick(n, rgb[n]) for n in self.anatomy.order(self.scheme.names)}
-        self.text = widgets.Textarea('', rows=4, continuous_update=False, layout=dict(width='min(100%, 62em)'))
-        self.go = widgets.Button(description='Run', icon='play', tooltip='Segment this slice with the sentence in the box')
-        self.note,self.table,self.changed = widgets.HTML(),widgets.HTML(),widgets.HTML()
+        short = dict(width='15em')
+        pic = dict(max_width='100%', object_fit='contain', align_self='flex-start')
+        rgb = dict(zip(self.scheme.names, (self.anatomy[n].color for n in self.scheme.names)))
+        self.case = widgets.Dropdown(
+            options=[(s.name, i) for i, s in enumerate(self.scans)], description='case'
+        )
+        self.slice = widgets.IntSlider(
+            0, 0, 0, description='slice', continuous_update=False, layout=dict(width='24em')
+        )
+        self.source = widgets.Dropdown(
+            options=['generic', 'self', 'user'], description='words from', layout=short
+        )
+        self.option = widgets.ToggleButtons(
+            options=[(f'Option {i}', i) for i in (1, 2, 3, 4)],
+            value=option,
+            style=dict(button_width='6em'),
+            tooltips=[
+                'kind of image',
+                'and a list of structures',
+                "and the slice's third, top-down",
+                "and a report's findings",
+            ],
+        )
+        self.report = widgets.Textarea(
+            REPORT,
+            rows=3,
+            continuous_update=False,
+            description='report',
+            layout=dict(width='min(100%, 62em)', display='none'),
+        )
+        self.complete = widgets.Checkbox(
+            True, description='the list is complete', indent=False, layout=short
+        )
+        self.up, self.down = (
+            widgets.Button(
+                description=f'levels {w}',
+                icon=f'arrow-{w}',
+                tooltip=f'Every level of the sentence one further {w}',
+                layout=dict(width='9.5em'),
+            )
+            for w in ('up', 'down')
+        )
+        self.reword = widgets.Button(
+            description='reword',
+            icon='pencil',
+            tooltip='Say the same structures as the training sentences do',
+            layout=dict(width='8em'),
+        )
+        self.ticks = {n: _tick(n, rgb[n]) for n in self.anatomy.order(self.scheme.names)}
+        self.text = widgets.Textarea(
+            '', rows=4, continuous_update=False, layout=dict(width='min(100%, 62em)')
+        )
+        self.go = widgets.Button(
+            description='Run',
+            icon='play',
+            tooltip='Segment this slice with the sentence in the box',
+        )
+        self.note, self.table, self.changed = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.word = widgets.Dropdown(description='word', layout=short)
-        self.stage = widgets.Dropdown(options=[(f'1/{s}',i) for i,s in enumerate((32,16,8,4,2))]+[('mean of all',None)], value=2, description='stage', layout=short)
-        self.picture,self.words,self.votes = (widgets.Image(format='png', layout=dict(pic)) for _ in range(3)); self.votes.layout.display = 'none'
-        self.card = widgets.Accordion([widgets.HTML(card_html(model_card(self.predictor)))], titles=('about these weights',), selected_index=None, layout=dict(max_width='62em'))
+        self.stage = widgets.Dropdown(
+            options=[(f'1/{s}', i) for i, s in enumerate((32, 16, 8, 4, 2))]
+            + [('mean of all', None)],
+            value=2,
+            description='stage',
+            layout=short,
+        )
+        self.picture, self.words, self.votes = (
+            widgets.Image(format='png', layout=dict(pic)) for _ in range(3)
+        )
+        self.votes.layout.display = 'none'
+        self.card = widgets.Accordion(
+            [widgets.HTML(card_html(model_card(self.predictor)))],
+            titles=('about these weights',),
+            selected_index=None,
+            layout=dict(max_width='62em'),
+        )
 
     def _arrange(self):
         "Rows from top to bottom; bodies, discs and the rest have a row of ticks each"
-        wrap = dict(flex_flow='row wrap'); kinds = [[t for n,t in self.ticks.items() if f(self.anatomy[n].kind)] for f in (('vertebra','sacrum').__contains__, 'disc'.__eq__, lambda k: k not in ('vertebra','sacrum','disc'))]
-        return [widgets.HBox([self.case, self.slice], layout=wrap), widgets.HBox([self.source, self.option, self.complete, self.up, self.down, self.reword], layout=wrap),
-                self.report, *(widgets.HBox(row, layout=wrap) for row in kinds if row), self.text, widgets.HBox([self.go, self.note], layout=wrap), self.changed, self.picture, self.votes,
-                widgets.HBox([self.table, widgets.VBox([widgets.HBox([self.word, self.stage]), self.words])], layout=wrap|dict(align_items='flex-start')), self.card]
+        wrap = dict(flex_flow='row wrap')
+        kinds = [
+            [t for n, t in self.ticks.items() if f(self.anatomy[n].kind)]
+            for f in (
+                ('vertebra', 'sacrum').__contains__,
+                'disc'.__eq__,
+                lambda k: k not in ('vertebra', 'sacrum', 'disc'),
+            )
+        ]
+        return [
+            widgets.HBox([self.case, self.slice], layout=wrap),
+            widgets.HBox(
+                [self.source, self.option, self.complete, self.up, self.down, self.reword],
+                layout=wrap,
+            ),
+            self.report,
+            *(widgets.HBox(row, layout=wrap) for row in kinds if row),
+            self.text,
+            widgets.HBox([self.go, self.note], layout=wrap),
+            self.changed,
+            self.picture,
+            self.votes,
+            widgets.HBox(
+                [self.table, widgets.VBox([widgets.HBox([self.word, self.stage]), self.words])],
+                layout=wrap | dict(align_items='flex-start'),
+            ),
+            self.card,
+        ]
 
 # %% ../nbs/19_explorer.ipynb #c049
 @patch
-def _connect(self:Explorer):
+def _connect(self: Explorer):
     "Which control does what"
-    on = lambda ws,f: [w.observe(self._unless_busy(f), 'value') for w in ws]
-    on([self.case], self._take_case); on([self.slice], self._take_slice); on([self.source], self._write_sentence); on([self.option], self._take_option); on([self.report], self._write_sentence)
-    on([*self.ticks.values(), self.complete], self._take_ticks); on([self.text], self._take_text); on([self.word], self._take_word); on([self.stage], self.draw_word)
+
+    def on(ws, f):
+        return [w.observe(self._unless_busy(f), 'value') for w in ws]
+
+    on([self.case], self._take_case)
+    on([self.slice], self._take_slice)
+    on([self.source], self._write_sentence)
+    on([self.option], self._take_option)
+    on([self.report], self._write_sentence)
+    on([*self.ticks.values(), self.complete], self._take_ticks)
+    on([self.text], self._take_text)
+    on([self.word], self._take_word)
+    on([self.stage], self.draw_word)
     self.go.on_click(lambda _: self.run())
     self.reword.on_click(self._unless_busy(self._reword))
-    for button,by in ((self.up,-1), (self.down,1)): button.on_click(self._unless_busy(lambda by=by: self._move_levels(by)))
+    for button, by in ((self.up, -1), (self.down, 1)):
+        button.on_click(self._unless_busy(lambda by=by: self._move_levels(by)))
+
 
 @patch
-def _unless_busy(self:Explorer, f):
+def _unless_busy(self: Explorer, f):
     "A reaction to a person, not to ourselves; bad input becomes one line"
+
     def react(_):
-        if self._busy: return
-        try: f()
-        except InputError as e: self.say(str(e), bad=True)
+        if self._busy:
+            return
+        try:
+            f()
+        except InputError as e:
+            self.say(str(e), bad=True)
+
     return react
+
 
 @patch
 @contextmanager
-def _quietly(self:Explorer):
-    was,self._busy = self._busy,True
-    try: yield
-    finally: self._busy = was
+def _quietly(self: Explorer):
+    was, self._busy = self._busy, True
+    try:
+        yield
+    finally:
+        self._busy = was
+
 
 @patch
-def say(self:Explorer, text:str='', bad=False):
+def say(self: Explorer, text: str = '', bad=False):
     "One line below the sentence; errors in red"
     color = '#b00020' if bad else 'inherit'
     self.note.value = f'<span style="color:{color}">{html.escape(text)}</span>' if text else ''
     self.go.button_style = 'success' if self.stale else ''
 
+
 @patch(as_prop=True)
-def stale(self:Explorer)->bool: return self.last is None or self.last['text']!=self.text.value
+def stale(self: Explorer) -> bool:
+    return self.last is None or self.last['text'] != self.text.value
+
 
 @patch
-def _take_case(self:Explorer):
+def _take_case(self: Explorer):
     "Another scan: its middle slice, and only the sources that it allows"
-    try: self.ready = make_ready(self.predictor, self.scans[self.case.value])
+    try:
+        self.ready = make_ready(self.predictor, self.scans[self.case.value])
     except InputError:
-        with self._quietly(): self.case.value = self._at # stay with the case that works
+        with self._quietly():
+            self.case.value = self._at  # stay with the case that works
         raise
-    self._at = self.case.value; self.scan,n = self.scans[self._at],len(self.ready.images)
+    self._at = self.case.value
+    self.scan, n = self.scans[self._at], len(self.ready.images)
     with self._quietly():
-        now = self.source.value; self.source.options = ['generic','self','report']+['oracle']*(self.ready.truth is not None)+['user']
+        now = self.source.value
+        self.source.options = (
+            ['generic', 'self', 'report'] + ['oracle'] * (self.ready.truth is not None) + ['user']
+        )
         self.source.value = now if now in self.source.options else 'generic'
-        self.slice.max = n-1; self.slice.value = n//2
+        self.slice.max = n - 1
+        self.slice.value = n // 2
     self._take_slice()
 
+
 @patch
-def _take_slice(self:Explorer):
+def _take_slice(self: Explorer):
     "Another slice: nothing to compare with; run what the source says, or what the person wrote"
     self.last = self.before = None
-    self._write_sentence(); self.run()
-    if self.last is None: self.draw() # the person's sentence cannot be run: show the slice without a mask
+    self._write_sentence()
+    self.run()
+    if self.last is None:
+        self.draw()  # the person's sentence cannot be run: show the slice without a mask
 
 # %% ../nbs/19_explorer.ipynb #c051
 @patch
-def _self_prompts(self:Explorer):
+def _self_prompts(self: Explorer):
     "Prompts of the whole volume, made once for each case"
     if self.case.value not in self._voted:
-        self.say('first pass over the whole volume ...'); prompts,trace,_ = self_prompts(self.predictor, self.ready.images); self._voted[self.case.value] = prompts,figure_png(vote_figure(trace, self.anatomy))
+        self.say('first pass over the whole volume ...')
+        prompts, trace, _ = self_prompts(self.predictor, self.ready.images)
+        self._voted[self.case.value] = prompts, figure_png(vote_figure(trace, self.anatomy))
     self.votes.value = self._voted[self.case.value][1]
     return self._voted[self.case.value][0]
 
-@patch
-def _write_sentence(self:Explorer):
-    "Let the source write; `user` keeps what is there"
-    src = self.source.value
-    for w,name in ((self.report,'report'), (self.votes,'self')): w.layout.display = '' if src==name else 'none'
-    if src=='user': return
-    p = source_prompt(self.predictor, self.ready, src, self.slice.value, self.option.value, self._self_prompts() if src=='self' else None, self.report.value)
-    self._origin = src; self._put(p)
 
 @patch
-def _put(self:Explorer, p, ticks=True, text=True):
+def _write_sentence(self: Explorer):
+    "Let the source write; `user` keeps what is there"
+    src = self.source.value
+    for w, name in ((self.report, 'report'), (self.votes, 'self')):
+        w.layout.display = '' if src == name else 'none'
+    if src == 'user':
+        return
+    p = source_prompt(
+        self.predictor,
+        self.ready,
+        src,
+        self.slice.value,
+        self.option.value,
+        self._self_prompts() if src == 'self' else None,
+        self.report.value,
+    )
+    self._origin = src
+    self._put(p)
+
+
+@patch
+def _put(self: Explorer, p, ticks=True, text=True):
     "Show a prompt in the controls"
     with self._quietly():
-        if text: self.text.value = str(p)
+        if text:
+            self.text.value = str(p)
         if ticks:
-            for n,t in self.ticks.items(): t.value = n in p.structures
+            for n, t in self.ticks.items():
+                t.value = n in p.structures
             self.complete.value = p.complete if p.structures else True
     self.say(self._remark('press Run' if self.stale else ''))
 
+
 @patch
-def _remark(self:Explorer, text:str)->str:
+def _remark(self: Explorer, text: str) -> str:
     "Before a line: what a person should know about the words in the box"
-    note = unrecognised(parse_prompt(self.text.value, self.anatomy)) if self.source.value in ('user','report') else ''
-    return '. '.join(t for t in (note,text) if t)
+    note = (
+        unrecognised(parse_prompt(self.text.value, self.anatomy))
+        if self.source.value in ('user', 'report')
+        else ''
+    )
+    return '. '.join(t for t in (note, text) if t)
+
 
 @patch
-def ticked(self:Explorer)->tuple: return tuple(n for n,t in self.ticks.items() if t.value)
+def ticked(self: Explorer) -> tuple:
+    return tuple(n for n, t in self.ticks.items() if t.value)
+
 
 @patch
-def _take_ticks(self:Explorer):
+def _take_ticks(self: Explorer):
     "A structure went in or out: the sentence follows, and now it is the user's"
-    self._take_over(); self._from_ticks()
+    self._take_over()
+    self._from_ticks()
+
 
 @patch
-def _take_over(self:Explorer):
+def _take_over(self: Explorer):
     "From now on a list of the user's"
     with self._quietly():
         self.source.value = 'user'
-        if self.option.value in (1,4): self.option.value = 3 # Option 1 lists nothing, and ticks know of no findings
+        if self.option.value in (1, 4):
+            self.option.value = 3  # Option 1 lists nothing, and ticks know of no findings
+
 
 @patch
-def _reword(self:Explorer):
+def _reword(self: Explorer):
     "What the box says in the form of the training's sentences, as `atm_predict` does by itself"
-    said = user_prompt(self.text.value, self.anatomy); self._take_over()
-    self._put(reword(said, self.option.value, slice_position(self.slice.value, len(self.ready.images)), self.anatomy))
+    said = user_prompt(self.text.value, self.anatomy)
+    self._take_over()
+    self._put(
+        reword(
+            said,
+            self.option.value,
+            slice_position(self.slice.value, len(self.ready.images)),
+            self.anatomy,
+        )
+    )
+
 
 @patch
-def _move_levels(self:Explorer, by:int):
+def _move_levels(self: Explorer, by: int):
     "Every level of the sentence one up or down, and now it is the user's"
-    if not any(self.anatomy[n].kind in ('vertebra','disc') for n in self.ticked()): raise InputError("no level to move: choose words from 'oracle', or tick some")
+    if not any(self.anatomy[n].kind in ('vertebra', 'disc') for n in self.ticked()):
+        raise InputError("no level to move: choose words from 'oracle', or tick some")
     names = shift_levels(self.ticked(), by, self.anatomy)
     with self._quietly():
-        for n,t in self.ticks.items(): t.value = n in names
+        for n, t in self.ticks.items():
+            t.value = n in names
     self._take_ticks()
 
+
 @patch
-def _from_ticks(self:Explorer):
+def _from_ticks(self: Explorer):
     o = self.option.value
-    if o==4: raise InputError("Option 4 says a report's findings: choose words from 'report'")
-    at = slice_position(self.slice.value, len(self.ready.images)) if o==3 else None
+    if o == 4:
+        raise InputError("Option 4 says a report's findings: choose words from 'report'")
+    at = slice_position(self.slice.value, len(self.ready.images)) if o == 3 else None
     self._put(holistic(self.ticked(), o, at, self.complete.value, self.anatomy), ticks=False)
 
-@patch
-def _take_option(self:Explorer): self._from_ticks() if self.source.value=='user' else self._write_sentence()
 
 @patch
-def _take_text(self:Explorer):
+def _take_option(self: Explorer):
+    self._from_ticks() if self.source.value == 'user' else self._write_sentence()
+
+
+@patch
+def _take_text(self: Explorer):
     "Someone typed: check it, and let the ticks follow"
-    with self._quietly(): self.source.value = 'user'
+    with self._quietly():
+        self.source.value = 'user'
     self._put(user_prompt(self.text.value, self.anatomy), text=False)
 
+
 @patch
-def words_from(self:Explorer)->str:
+def words_from(self: Explorer) -> str:
     "The source by its honest name: an edited oracle is no person's knowledge"
-    return 'user, edited oracle' if (self.source.value,self._origin)==('user','oracle') else self.source.value
+    return (
+        'user, edited oracle'
+        if (self.source.value, self._origin) == ('user', 'oracle')
+        else self.source.value
+    )
 
 # %% ../nbs/19_explorer.ipynb #c053
 @patch
-def run(self:Explorer):
+def run(self: Explorer):
     "Segment the slice with the sentence in the box"
-    v,k,text = self.scan.volume,self.slice.value,self.text.value; t = time.perf_counter()
-    try: labels,shares = run_slice(self.predictor, self.ready.images[k], check_prompt(text, self.anatomy), v.shape[1:], v.spacing[1:], self.ready.box)
-    except InputError as e: self.say(str(e), bad=True); return
-    score = None if self.ready.truth is None else slice_dice(labels, self.ready.truth[k], self.scheme, self.ready.known)
-    if self.last is not None and self.last['text']!=text: self.before = self.last
-    self.last = dict(text=text, source=self.words_from(), labels=labels, shares=shares, even=even_shares(self.predictor, text), dice=score)
-    self.draw(); self.say(self._remark(f'{time.perf_counter()-t:.1f} s'))
+    v, k, text = self.scan.volume, self.slice.value, self.text.value
+    t = time.perf_counter()
+    try:
+        labels, shares = run_slice(
+            self.predictor,
+            self.ready.images[k],
+            check_prompt(text, self.anatomy),
+            v.shape[1:],
+            v.spacing[1:],
+            self.ready.box,
+        )
+    except InputError as e:
+        self.say(str(e), bad=True)
+        return
+    score = (
+        None
+        if self.ready.truth is None
+        else slice_dice(labels, self.ready.truth[k], self.scheme, self.ready.known)
+    )
+    if self.last is not None and self.last['text'] != text:
+        self.before = self.last
+    self.last = dict(
+        text=text,
+        source=self.words_from(),
+        labels=labels,
+        shares=shares,
+        even=even_shares(self.predictor, text),
+        dice=score,
+    )
+    self.draw()
+    self.say(self._remark(f'{time.perf_counter() - t:.1f} s'))
+
 
 @patch
-def draw(self:Explorer):
+def draw(self: Explorer):
     "Picture, table and words of the last run; without one, the slice alone"
-    r,v,k = self.last or {},self.scan.volume,self.slice.value; truth = None if self.ready.truth is None else self.ready.truth[k]
+    r, v, k = self.last or {}, self.scan.volume, self.slice.value
+    truth = None if self.ready.truth is None else self.ready.truth[k]
     was = self.before and self.before['labels']
-    self.picture.value = figure_png(slice_figure(v.data[k], r.get('labels'), truth, self.scheme, v.spacing[1:], title=f"prediction, words: {r.get('source')}", anatomy=self.anatomy, before=was))
-    self.changed.value = '' if was is None else f"<b>words changed:</b> {words_changed(self.before['text'], r['text'])}<br>{renamed_html(renamed(r['labels'], was, self.scheme))}"
-    self.table.value = '' if not r else '<i>no truth, no Dice</i>' if truth is None else change_html(dice_change(r['dice'], self.before and self.before['dice'], self.anatomy))
-    choices = word_choices(self.predictor.encoder, r['text']) if r else []; labels = [l for l,_ in choices]
+    self.picture.value = figure_png(
+        slice_figure(
+            v.data[k],
+            r.get('labels'),
+            truth,
+            self.scheme,
+            v.spacing[1:],
+            title=f'prediction, words: {r.get("source")}',
+            anatomy=self.anatomy,
+            before=was,
+        )
+    )
+    self.changed.value = (
+        ''
+        if was is None
+        else f'<b>words changed:</b> {words_changed(self.before["text"], r["text"])}<br>{renamed_html(renamed(r["labels"], was, self.scheme))}'
+    )
+    self.table.value = (
+        ''
+        if not r
+        else '<i>no truth, no Dice</i>'
+        if truth is None
+        else change_html(dice_change(r['dice'], self.before and self.before['dice'], self.anatomy))
+    )
+    choices = word_choices(self.predictor.encoder, r['text']) if r else []
+    labels = [l for l, _ in choices]
     with self._quietly():
         self.word.options = choices
-        self.word.index = labels.index(self._chosen if self._chosen in labels else first_level(choices, self.anatomy)) if labels else None
+        self.word.index = (
+            labels.index(
+                self._chosen if self._chosen in labels else first_level(choices, self.anatomy)
+            )
+            if labels
+            else None
+        )
     self.draw_word()
 
-@patch
-def _take_word(self:Explorer):
-    "A person's word stays chosen for the next runs, where the sentence has it"
-    self._chosen = self.word.label; self.draw_word()
 
 @patch
-def draw_word(self:Explorer):
+def _take_word(self: Explorer):
+    "A person's word stays chosen for the next runs, where the sentence has it"
+    self._chosen = self.word.label
+    self.draw_word()
+
+
+@patch
+def draw_word(self: Explorer):
     "The attention map of the chosen word at the chosen stage"
-    if self.last is None or self.word.value is None: self.words.value = b''; return
-    r,at,stage = self.last,list(self.word.value),self.stage.value; e = r['even'] if stage is None else [r['even'][stage]]
-    share = stage_shares(r['shares'], stage)[at].sum(0); even = float(np.mean([x[at].sum() for x in e]))
-    self.words.value = figure_png(word_figure(self.ready.images[self.slice.value], share, self.word.label, self.ready.pixel, even))
+    if self.last is None or self.word.value is None:
+        self.words.value = b''
+        return
+    r, at, stage = self.last, list(self.word.value), self.stage.value
+    e = r['even'] if stage is None else [r['even'][stage]]
+    share = stage_shares(r['shares'], stage)[at].sum(0)
+    even = float(np.mean([x[at].sum() for x in e]))
+    self.words.value = figure_png(
+        word_figure(
+            self.ready.images[self.slice.value], share, self.word.label, self.ready.pixel, even
+        )
+    )

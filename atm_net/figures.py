@@ -14,661 +14,1351 @@ __all__ = ['FRAMES', 'class_errors', 'edge_errors', 'window_sums', 'best_window'
 # %% ../nbs/16_figures.ipynb #c003
 import textwrap
 from pathlib import Path
+
 import numpy as np
 from fastcore.script import Param
 from scipy import ndimage
+
 from .anatomy import IGNORE, LUMBAR, InputError, convert
-from .show import HUES, colors, command, legend, overlay, progress, save_figure, show_slice, write_json
 from .data import Cache
+from atm_net.evaluate import (
+    PROMPTED,
+    Entry,
+    case_words,
+    check_run,
+    parse_protocols,
+    run_names,
+    run_protocols,
+    shuffled_partner,
+)
 from .metrics import bootstrap_ci, exclude
+from atm_net.show import (
+    HUES,
+    colors,
+    command,
+    legend,
+    overlay,
+    progress,
+    save_figure,
+    show_slice,
+    write_json,
+)
 from .train import cache_dice, training_curves
-from .evaluate import PROMPTED, Entry, case_words, check_run, parse_protocols, run_names, run_protocols, shuffled_partner
 
 # %% ../nbs/16_figures.ipynb #c008
 def class_errors(
-    pred:np.ndarray,  # (h, w) channels
-    truth:np.ndarray, # (h, w) channels, may hold `IGNORE`
-)->np.ndarray: # (h, w) bool
+    pred: np.ndarray,  # (h, w) channels
+    truth: np.ndarray,  # (h, w) channels, may hold `IGNORE`
+) -> np.ndarray:  # (h, w) bool
     "Pixels of a structure that were given to another structure"
-    return (pred!=truth)&(pred>0)&(truth>0)&(truth!=IGNORE)
+    return (pred != truth) & (pred > 0) & (truth > 0) & (truth != IGNORE)
+
 
 def edge_errors(
-    pred:np.ndarray,  # (h, w) channels
-    truth:np.ndarray, # (h, w) channels, may hold `IGNORE`
-    band:int=3,       # px on either side of the true outline (ours)
-)->np.ndarray: # (h, w) bool
+    pred: np.ndarray,  # (h, w) channels
+    truth: np.ndarray,  # (h, w) channels, may hold `IGNORE`
+    band: int = 3,  # px on either side of the true outline (ours)
+) -> np.ndarray:  # (h, w) bool
     "Pixels near the outline of the true foreground where foreground and background were confused"
-    fg = (truth>0)&(truth!=IGNORE); steps = dict(iterations=band)
-    near = ndimage.binary_dilation(fg, **steps) & ~ndimage.binary_erosion(fg, border_value=1, **steps)
-    return ((pred>0)!=(truth>0)) & near & (truth!=IGNORE)
+    fg = (truth > 0) & (truth != IGNORE)
+    steps = dict(iterations=band)
+    near = ndimage.binary_dilation(fg, **steps) & ~ndimage.binary_erosion(
+        fg, border_value=1, **steps
+    )
+    return ((pred > 0) != (truth > 0)) & near & (truth != IGNORE)
 
 # %% ../nbs/16_figures.ipynb #c011
 def window_sums(
-    counts:np.ndarray, # (h, w)
-    size:tuple,        # (a, b) px
-)->np.ndarray: # (h-a+1, w-b+1), by the window's top left corner
+    counts: np.ndarray,  # (h, w)
+    size: tuple,  # (a, b) px
+) -> np.ndarray:  # (h-a+1, w-b+1), by the window's top left corner
     "Sum of `counts` in every window"
-    s = np.pad(counts.astype(np.int64).cumsum(0).cumsum(1), ((1,0),(1,0))); a,b = size
-    return s[a:,b:]-s[:-a,b:]-s[a:,:-b]+s[:-a,:-b]
+    s = np.pad(counts.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    a, b = size
+    return s[a:, b:] - s[:-a, b:] - s[a:, :-b] + s[:-a, :-b]
+
 
 def best_window(
-    counts:np.ndarray, # (h, w) wrong pixels
-    size:tuple,        # (a, b) px, cut to the image
-)->tuple|None: # (top, left, height, width) px
+    counts: np.ndarray,  # (h, w) wrong pixels
+    size: tuple,  # (a, b) px, cut to the image
+) -> tuple | None:  # (top, left, height, width) px
     "The window with the most counts; None if there are none"
-    size = tuple(min(a,n) for a,n in zip(size,counts.shape)); s = window_sums(counts, size)
-    if not s.max(): return None
-    at = np.argwhere(s==s.max()); i,j = at[((at-at.mean(0))**2).sum(1).argmin()]
-    return int(i),int(j),*size
+    size = tuple(min(a, n) for a, n in zip(size, counts.shape))
+    s = window_sums(counts, size)
+    if not s.max():
+        return None
+    at = np.argwhere(s == s.max())
+    i, j = at[((at - at.mean(0)) ** 2).sum(1).argmin()]
+    return int(i), int(j), *size
+
 
 def zoom_boxes(
-    truth:np.ndarray,  # (h, w) channels
-    preds,             # method -> (h, w) channels, or a list of them
-    size:float=.28,    # side of a box as a share of the slice's height (ours)
-)->dict: # 'class' and 'edge' -> (top, left, height, width) px, or None
+    truth: np.ndarray,  # (h, w) channels
+    preds,  # method -> (h, w) channels, or a list of them
+    size: float = 0.28,  # side of a box as a share of the slice's height (ours)
+) -> dict:  # 'class' and 'edge' -> (top, left, height, width) px, or None
     "Where the methods mistake the structure most, and where, outside of that box, they miss the outline most"
-    preds = list(preds.values()) if isinstance(preds, dict) else list(preds); side = max(2,round(size*truth.shape[0]))
-    count = lambda f: sum(f(p,truth).astype(int) for p in preds)
-    first,outline = best_window(count(class_errors), (side,side)),count(edge_errors)
-    if first: i,j,a,b = first; outline[i:i+a,j:j+b] = 0
-    return {'class':first, 'edge':best_window(outline, (side,side))}
+    preds = list(preds.values()) if isinstance(preds, dict) else list(preds)
+    side = max(2, round(size * truth.shape[0]))
+
+    def count(f):
+        return sum(f(p, truth).astype(int) for p in preds)
+
+    first, outline = best_window(count(class_errors), (side, side)), count(edge_errors)
+    if first:
+        i, j, a, b = first
+        outline[i : i + a, j : j + b] = 0
+    return {'class': first, 'edge': best_window(outline, (side, side))}
 
 # %% ../nbs/16_figures.ipynb #c014
-FRAMES = {'class':('#D55E00','--','wrong structure'), 'edge':('#009E73',':','wrong outline')} # zoom box -> colour, dash, meaning
+FRAMES = {
+    'class': ('#D55E00', '--', 'wrong structure'),
+    'edge': ('#009E73', ':', 'wrong outline'),
+}  # zoom box -> colour, dash, meaning
+
 
 def _draw(ax, image, labels, scheme, spacing, anatomy):
     "One picture: the bare slice, or a mask over it"
-    if labels is None: return show_slice(image, ax, spacing, ticks=False)
+    if labels is None:
+        return show_slice(image, ax, spacing, ticks=False)
     return overlay(image, labels, scheme, ax, spacing, ticks=False, anatomy=anatomy, names=5)
+
 
 def _frame(ax, box, kind, spacing):
     "A dashed box on a slice"
     from matplotlib.patches import Rectangle
-    (i,j,a,b),(dh,dw) = box,spacing or (1,1); color,dash,_ = FRAMES[kind]
-    ax.add_patch(Rectangle((j*dw,i*dh), b*dw, a*dh, fill=False, ec=color, ls=dash, lw=1.6))
+
+    (i, j, a, b), (dh, dw) = box, spacing or (1, 1)
+    color, dash, _ = FRAMES[kind]
+    ax.add_patch(Rectangle((j * dw, i * dh), b * dw, a * dh, fill=False, ec=color, ls=dash, lw=1.6))
+
 
 def _zoom(ax, box, kind, spacing):
     "Narrow the view to a box and frame it"
-    (i,j,a,b),(dh,dw) = box,spacing or (1,1); color,dash,_ = FRAMES[kind]
-    ax.set(xlim=(j*dw,(j+b)*dw), ylim=((i+a)*dh,i*dh))
-    for s in ax.spines.values(): s.set(edgecolor=color, linestyle=dash, linewidth=2)
+    (i, j, a, b), (dh, dw) = box, spacing or (1, 1)
+    color, dash, _ = FRAMES[kind]
+    ax.set(xlim=(j * dw, (j + b) * dw), ylim=((i + a) * dh, i * dh))
+    for s in ax.spines.values():
+        s.set(edgecolor=color, linestyle=dash, linewidth=2)
+
 
 def _side_legend(fig, scheme, names, ax, anatomy):
     "The legend of structures to the right of the whole figure"
-    own = legend(scheme, names, ax, anatomy); handles = own.legend_handles; own.remove()
-    fig.legend(handles, [h.get_label() for h in handles], loc='outside right upper', fontsize=7, frameon=False)
+    own = legend(scheme, names, ax, anatomy)
+    handles = own.legend_handles
+    own.remove()
+    fig.legend(
+        handles,
+        [h.get_label() for h in handles],
+        loc='outside right upper',
+        fontsize=7,
+        frameon=False,
+    )
+
 
 def _notes(fig, texts, width=None):
     "Lines of text below a figure: 'self: This image shows ...'"
-    width = width or int(fig.get_figwidth()*16)
-    lines = [textwrap.fill(f'{k}: {v}', width, subsequent_indent='    ') for k,v in texts.items()]
-    fig.text(.01, -.01, '\n'.join(lines), va='top', fontsize=8, color='#333333')
+    width = width or int(fig.get_figwidth() * 16)
+    lines = [textwrap.fill(f'{k}: {v}', width, subsequent_indent='    ') for k, v in texts.items()]
+    fig.text(0.01, -0.01, '\n'.join(lines), va='top', fontsize=8, color='#333333')
 
 # %% ../nbs/16_figures.ipynb #c015
 def qualitative(
-    image:np.ndarray,  # (h, w)
-    truth:np.ndarray,  # (h, w) channels; None: there is none
-    preds:dict,        # method -> (h, w) channels
-    scheme, spacing=None, # (row, column) mm
-    boxes=None,        # of `zoom_boxes`; None: by its rule; {}: no zoom
-    texts=None,        # method -> what it read, written below
-    title:str=None, anatomy=LUMBAR,
-): # -> Figure
+    image: np.ndarray,  # (h, w)
+    truth: np.ndarray,  # (h, w) channels; None: there is none
+    preds: dict,  # method -> (h, w) channels
+    scheme,
+    spacing=None,  # (row, column) mm
+    boxes=None,  # of `zoom_boxes`; None: by its rule; {}: no zoom
+    texts=None,  # method -> what it read, written below
+    title: str = None,
+    anatomy=LUMBAR,
+):  # -> Figure
     "Image, truth and methods side by side, with the two zoom boxes (after Fig. 5)"
     import matplotlib.pyplot as plt
+
     boxes = zoom_boxes(truth, preds) if boxes is None and truth is not None else boxes or {}
-    rows = [k for k,b in boxes.items() if b]; cols = {'image':None} | ({} if truth is None else {'truth':truth}) | preds
-    ratio = np.divide(*image.shape)*np.divide(*(spacing or (1,1))); tall = [min(ratio,1.6)]+[1]*len(rows)
-    fig,axs = plt.subplots(len(tall), len(cols), figsize=(1.75*len(cols)+.7, 1.75*sum(tall)+.3), height_ratios=tall, squeeze=False, layout='constrained')
-    for j,(name,labels) in enumerate(cols.items()):
-        for i,ax in enumerate(axs[:,j]): _draw(ax, image, labels, scheme, spacing, anatomy); i and _zoom(ax, boxes[rows[i-1]], rows[i-1], spacing)
-        axs[0,j].set_title('\n'.join(textwrap.wrap(name,18)), fontsize=9)
-        for k in rows: _frame(axs[0,j], boxes[k], k, spacing)
-    for i,k in enumerate(rows,1): axs[i,0].set_ylabel(FRAMES[k][2], color=FRAMES[k][0], fontsize=8)
+    rows = [k for k, b in boxes.items() if b]
+    cols = {'image': None} | ({} if truth is None else {'truth': truth}) | preds
+    ratio = np.divide(*image.shape) * np.divide(*(spacing or (1, 1)))
+    tall = [min(ratio, 1.6)] + [1] * len(rows)
+    fig, axs = plt.subplots(
+        len(tall),
+        len(cols),
+        figsize=(1.75 * len(cols) + 0.7, 1.75 * sum(tall) + 0.3),
+        height_ratios=tall,
+        squeeze=False,
+        layout='constrained',
+    )
+    for j, (name, labels) in enumerate(cols.items()):
+        for i, ax in enumerate(axs[:, j]):
+            _draw(ax, image, labels, scheme, spacing, anatomy)
+            i and _zoom(ax, boxes[rows[i - 1]], rows[i - 1], spacing)
+        axs[0, j].set_title('\n'.join(textwrap.wrap(name, 18)), fontsize=9)
+        for k in rows:
+            _frame(axs[0, j], boxes[k], k, spacing)
+    for i, k in enumerate(rows, 1):
+        axs[i, 0].set_ylabel(FRAMES[k][2], color=FRAMES[k][0], fontsize=8)
     seen = set().union(*(np.unique(l) for l in cols.values() if l is not None))
-    _side_legend(fig, scheme, [n for c,n in enumerate(scheme.names,1) if c in seen], axs[0,-1], anatomy)
-    if title: fig.suptitle(title, fontsize=10)
-    if texts: _notes(fig, texts)
+    _side_legend(
+        fig, scheme, [n for c, n in enumerate(scheme.names, 1) if c in seen], axs[0, -1], anatomy
+    )
+    if title:
+        fig.suptitle(title, fontsize=10)
+    if texts:
+        _notes(fig, texts)
     return fig
 
 # %% ../nbs/16_figures.ipynb #c019
 def class_features(
-    model,              # `ATMNet`, or another network with `features`
-    images:np.ndarray,  # (n, h, w) slices on the grid, 0..1
-    labels:np.ndarray,  # (n, h, w) channels: the regions
-    features=None,      # (g (n, l, d), mask (n, l)) of one prompt per slice, or None without text
-    min_pixels:int=10,  # smaller regions are left out (ours)
-    device='cpu', batch:int=8,
-)->tuple: # (m, c) float32; (m,) channel; (m,) slice number
+    model,  # `ATMNet`, or another network with `features`
+    images: np.ndarray,  # (n, h, w) slices on the grid, 0..1
+    labels: np.ndarray,  # (n, h, w) channels: the regions
+    features=None,  # (g (n, l, d), mask (n, l)) of one prompt per slice, or None without text
+    min_pixels: int = 10,  # smaller regions are left out (ours)
+    device='cpu',
+    batch: int = 8,
+) -> tuple:  # (m, c) float32; (m,) channel; (m,) slice number
     "Mean decoder feature of each structure in each slice; raises `InputError` for a network without `features`"
     import torch
+
     from atm_net.predict import pad32
-    if not hasattr(model, 'features'): raise InputError(f'{type(model).__name__} does not show its decoder features: t-SNE needs atm_net or swin_unetr')
-    out = []; h,w = images.shape[1:]
+
+    if not hasattr(model, 'features'):
+        raise InputError(
+            f'{type(model).__name__} does not show its decoder features: t-SNE needs atm_net or swin_unetr'
+        )
+    out = []
+    h, w = images.shape[1:]
     for i in range(0, len(images), batch):
-        x = pad32(torch.as_tensor(np.asarray(images[i:i+batch], np.float32))[:,None]).to(device)
-        text = () if features is None else tuple(f[i:i+batch].to(device) for f in features)
-        with torch.inference_mode(): f = model.features(x, *text)[0][...,:h,:w].float().cpu().numpy()
-        out += [(f[k][:,m].mean(1),c,i+k) for k in range(len(f)) for c,m in _regions(labels[i+k], min_pixels)]
-    if not out: return np.zeros((0,0),np.float32),np.zeros(0,int),np.zeros(0,int)
+        x = pad32(torch.as_tensor(np.asarray(images[i : i + batch], np.float32))[:, None]).to(
+            device
+        )
+        text = () if features is None else tuple(f[i : i + batch].to(device) for f in features)
+        with torch.inference_mode():
+            f = model.features(x, *text)[0][..., :h, :w].float().cpu().numpy()
+        out += [
+            (f[k][:, m].mean(1), c, i + k)
+            for k in range(len(f))
+            for c, m in _regions(labels[i + k], min_pixels)
+        ]
+    if not out:
+        return np.zeros((0, 0), np.float32), np.zeros(0, int), np.zeros(0, int)
     return tuple(np.array(v) for v in zip(*out))
+
 
 def _regions(labels, min_pixels):
     "(channel, mask) of each structure that is large enough"
-    n = np.bincount(np.asarray(labels).ravel(), minlength=256); n[[0,IGNORE]] = 0
-    return [(int(c),labels==c) for c in np.flatnonzero(n>=max(1,min_pixels))]
+    n = np.bincount(np.asarray(labels).ravel(), minlength=256)
+    n[[0, IGNORE]] = 0
+    return [(int(c), labels == c) for c in np.flatnonzero(n >= max(1, min_pixels))]
 
 # %% ../nbs/16_figures.ipynb #c021
 def on_canvas(
-    a:np.ndarray, # (h, w) a slice or its labels
-    side:int,     # px of the square
-)->np.ndarray: # (side, side), of `a`'s type
+    a: np.ndarray,  # (h, w) a slice or its labels
+    side: int,  # px of the square
+) -> np.ndarray:  # (side, side), of `a`'s type
     "A slice at the top left of a square canvas, zeros below and to the right; raises `InputError` if it would have to be cut"
-    h,w = a.shape
-    if max(h,w)>side: raise InputError(f'a slice of {h} x {w} pixels does not fit on a canvas of {side} x {side}: take a side of at least {max(h,w)}')
-    return np.pad(a, ((0,side-h),(0,side-w)))
+    h, w = a.shape
+    if max(h, w) > side:
+        raise InputError(
+            f'a slice of {h} x {w} pixels does not fit on a canvas of {side} x {side}: take a side of at least {max(h, w)}'
+        )
+    return np.pad(a, ((0, side - h), (0, side - w)))
 
 # %% ../nbs/16_figures.ipynb #c024
 def _scaled(x):
     "Features with mean 0 and spread 1; constant ones stay 0"
-    s = x.std(0); return (x-x.mean(0))/np.where(s>0, s, 1)
+    s = x.std(0)
+    return (x - x.mean(0)) / np.where(s > 0, s, 1)
+
 
 def cluster_scores(
-    x:np.ndarray,      # (n, d) features
-    labels:np.ndarray, # (n,) class of each
-    groups=None,       # (n,) volume of each; None: every point is its own
-)->dict: # silhouette; purity; chance; n; classes
+    x: np.ndarray,  # (n, d) features
+    labels: np.ndarray,  # (n,) class of each
+    groups=None,  # (n,) volume of each; None: every point is its own
+) -> dict:  # silhouette; purity; chance; n; classes
     "How well the classes are apart; raises `InputError` on fewer than two classes"
     from scipy.spatial.distance import cdist
     from sklearn.metrics import silhouette_score
-    labels = np.asarray(labels); groups = np.arange(len(labels)) if groups is None else np.asarray(groups)
-    if not 2<=len(set(labels.tolist()))<len(labels): raise InputError(f'{len(labels)} points of {len(set(labels.tolist()))} structure(s): take more slices')
-    z = _scaled(np.asarray(x,np.float64)); other = groups[:,None]!=groups; same = labels[:,None]==labels
-    d = np.where(other, cdist(z,z), np.inf); ok = (other&same).any(1)              # points that could be right
-    hit = labels[d.argmin(1)]==labels; chance = ((other&same).sum(1)/np.maximum(other.sum(1),1))
-    score = lambda v: float(v[ok].mean()) if ok.any() else None
-    return dict(silhouette=float(silhouette_score(z,labels)), purity=score(hit), chance=score(chance), n=len(labels), classes=len(set(labels.tolist())))
+
+    labels = np.asarray(labels)
+    groups = np.arange(len(labels)) if groups is None else np.asarray(groups)
+    if not 2 <= len(set(labels.tolist())) < len(labels):
+        raise InputError(
+            f'{len(labels)} points of {len(set(labels.tolist()))} structure(s): take more slices'
+        )
+    z = _scaled(np.asarray(x, np.float64))
+    other = groups[:, None] != groups
+    same = labels[:, None] == labels
+    d = np.where(other, cdist(z, z), np.inf)
+    ok = (other & same).any(1)  # points that could be right
+    hit = labels[d.argmin(1)] == labels
+    chance = (other & same).sum(1) / np.maximum(other.sum(1), 1)
+
+    def score(v):
+        return float(v[ok].mean()) if ok.any() else None
+
+    return dict(
+        silhouette=float(silhouette_score(z, labels)),
+        purity=score(hit),
+        chance=score(chance),
+        n=len(labels),
+        classes=len(set(labels.tolist())),
+    )
 
 # %% ../nbs/16_figures.ipynb #c027
 _marks = dict(vertebra='o', disc='D')
 
+
 def embed(
-    x:np.ndarray,        # (n, d)
-    perplexity:float=30, # neighbours that a point tries to keep
-    seed:int=0, init:str='pca', # start: the principal components, the same for each seed, or 'random'
-)->np.ndarray: # (n, 2)
+    x: np.ndarray,  # (n, d)
+    perplexity: float = 30,  # neighbours that a point tries to keep
+    seed: int = 0,
+    init: str = 'pca',  # start: the principal components, the same for each seed, or 'random'
+) -> np.ndarray:  # (n, 2)
     "t-SNE of the scaled features; raises `InputError` if there are too few points"
     from sklearn.manifold import TSNE
-    if len(x)<=perplexity: raise InputError(f't-SNE of {len(x)} points: the perplexity {perplexity:g} must be smaller; take more slices, or a smaller one')
-    return TSNE(perplexity=perplexity, init=init, random_state=seed).fit_transform(_scaled(np.asarray(x,np.float32)))
+
+    if len(x) <= perplexity:
+        raise InputError(
+            f't-SNE of {len(x)} points: the perplexity {perplexity:g} must be smaller; take more slices, or a smaller one'
+        )
+    return TSNE(perplexity=perplexity, init=init, random_state=seed).fit_transform(
+        _scaled(np.asarray(x, np.float32))
+    )
+
 
 def push_apart(
-    at:np.ndarray,   # (n, 2) centres of boxes
-    size:np.ndarray, # (n, 2) width and height of each
-    rounds:int=500,
-)->np.ndarray: # (n, 2) centres of boxes that do not overlap
+    at: np.ndarray,  # (n, 2) centres of boxes
+    size: np.ndarray,  # (n, 2) width and height of each
+    rounds: int = 500,
+) -> np.ndarray:  # (n, 2) centres of boxes that do not overlap
     "Move boxes that overlap away from each other, each pair along the side where that is shortest"
-    at = np.array(at,float)
+    at = np.array(at, float)
     for _ in range(rounds):
         still = True
-        for i,j in np.argwhere(np.triu(np.ones((len(at),)*2),1)):
-            d = at[j]-at[i]; over = (size[i]+size[j])/2-np.abs(d); k = over.argmin()
-            if over[k]>1e-6: step = (over[k]/2+1e-3)*(1 if d[k]>=0 else -1); at[i,k] -= step; at[j,k] += step; still = False
-        if still: break
+        for i, j in np.argwhere(np.triu(np.ones((len(at),) * 2), 1)):
+            d = at[j] - at[i]
+            over = (size[i] + size[j]) / 2 - np.abs(d)
+            k = over.argmin()
+            if over[k] > 1e-6:
+                step = (over[k] / 2 + 1e-3) * (1 if d[k] >= 0 else -1)
+                at[i, k] -= step
+                at[j, k] += step
+                still = False
+        if still:
+            break
     return at
+
 
 def _place_names(fig, ax, places):
     "Write names above their places (name -> x, y), none over another"
-    texts = [ax.annotate(n, p, (0,10), textcoords='offset points', fontsize=7, ha='center', va='center', zorder=5, bbox=dict(boxstyle='round,pad=.1', fc='w', ec='none', alpha=.85)) for n,p in places.items()]
-    fig.draw_without_rendering(); boxes = [t.get_window_extent() for t in texts]; at = np.array([((b.x0+b.x1)/2,(b.y0+b.y1)/2) for b in boxes])
-    moved = (push_apart(at, np.array([(b.width+4,b.height+4) for b in boxes]))-at)*72/fig.dpi
-    for t,p,m in zip(texts, places.values(), moved):
-        t.xyann = tuple(m+(0,10))
-        if np.abs(m).max()>2: ax.annotate('', p, t.xyann, textcoords='offset points', arrowprops=dict(arrowstyle='-', lw=.6, color='#444444', shrinkA=0, shrinkB=0), zorder=4)
+    texts = [
+        ax.annotate(
+            n,
+            p,
+            (0, 10),
+            textcoords='offset points',
+            fontsize=7,
+            ha='center',
+            va='center',
+            zorder=5,
+            bbox=dict(boxstyle='round,pad=.1', fc='w', ec='none', alpha=0.85),
+        )
+        for n, p in places.items()
+    ]
+    fig.draw_without_rendering()
+    boxes = [t.get_window_extent() for t in texts]
+    at = np.array([((b.x0 + b.x1) / 2, (b.y0 + b.y1) / 2) for b in boxes])
+    moved = (
+        (push_apart(at, np.array([(b.width + 4, b.height + 4) for b in boxes])) - at) * 72 / fig.dpi
+    )
+    for t, p, m in zip(texts, places.values(), moved):
+        t.xyann = tuple(m + (0, 10))
+        if np.abs(m).max() > 2:
+            ax.annotate(
+                '',
+                p,
+                t.xyann,
+                textcoords='offset points',
+                arrowprops=dict(arrowstyle='-', lw=0.6, color='#444444', shrinkA=0, shrinkB=0),
+                zorder=4,
+            )
+
 
 def tsne(
-    features:np.ndarray, # (n, d)
-    labels:np.ndarray,   # (n,) channels of `scheme`
-    scheme, names=None,  # structures to draw; None: all that occur
-    groups=None,         # (n,) volume of each point, for the purity
-    perplexity:float=30, seed:int=0, title:str='', anatomy=LUMBAR,
-)->tuple: # Figure; dict of `cluster_scores` and the settings
+    features: np.ndarray,  # (n, d)
+    labels: np.ndarray,  # (n,) channels of `scheme`
+    scheme,
+    names=None,  # structures to draw; None: all that occur
+    groups=None,  # (n,) volume of each point, for the purity
+    perplexity: float = 30,
+    seed: int = 0,
+    title: str = '',
+    anatomy=LUMBAR,
+) -> tuple:  # Figure; dict of `cluster_scores` and the settings
     "Scatter of the features by structure (after Fig. 4)"
     import matplotlib.pyplot as plt
-    keep = np.isin(labels, [scheme.channel(n) for n in (scheme.names if names is None else names)]); x,y = features[keep],labels[keep]
-    scores = cluster_scores(x, y, None if groups is None else np.asarray(groups)[keep]); z = embed(x, perplexity, seed)
-    fig,ax = plt.subplots(figsize=(6,5), layout='constrained'); rgb = colors(scheme, anatomy); at = {n:z[y==scheme.channel(n)] for n in anatomy.order([scheme.names[c-1] for c in np.unique(y)])}
-    handles = [ax.scatter(*p.T, s=16, color=rgb[scheme.channel(n)], marker=_marks.get(anatomy[n].kind,'^'), ec='k', lw=.25, label=n, rasterized=True) for n,p in at.items()]
+
+    keep = np.isin(labels, [scheme.channel(n) for n in (scheme.names if names is None else names)])
+    x, y = features[keep], labels[keep]
+    scores = cluster_scores(x, y, None if groups is None else np.asarray(groups)[keep])
+    z = embed(x, perplexity, seed)
+    fig, ax = plt.subplots(figsize=(6, 5), layout='constrained')
+    rgb = colors(scheme, anatomy)
+    at = {
+        n: z[y == scheme.channel(n)]
+        for n in anatomy.order([scheme.names[c - 1] for c in np.unique(y)])
+    }
+    handles = [
+        ax.scatter(
+            *p.T,
+            s=16,
+            color=rgb[scheme.channel(n)],
+            marker=_marks.get(anatomy[n].kind, '^'),
+            ec='k',
+            lw=0.25,
+            label=n,
+            rasterized=True,
+        )
+        for n, p in at.items()
+    ]
     fig.legend(handles=handles, loc='outside right upper', fontsize=7, frameon=False)
-    purity = '–' if scores['purity'] is None else f"{scores['purity']:.2f} (chance {scores['chance']:.2f})"
-    ax.set(xticks=[], yticks=[], xlabel=f"t-SNE of {len(y)} points, perplexity {perplexity:g}, seed {seed}"); ax.set_title(f"{title}\nsilhouette {scores['silhouette']:.2f}, purity {purity}".strip(), fontsize=9)
-    _place_names(fig, ax, {n:np.median(p,0) for n,p in at.items()})
-    return fig, scores|dict(perplexity=perplexity, seed=seed)
+    purity = (
+        '–'
+        if scores['purity'] is None
+        else f'{scores["purity"]:.2f} (chance {scores["chance"]:.2f})'
+    )
+    ax.set(
+        xticks=[],
+        yticks=[],
+        xlabel=f't-SNE of {len(y)} points, perplexity {perplexity:g}, seed {seed}',
+    )
+    ax.set_title(
+        f'{title}\nsilhouette {scores["silhouette"]:.2f}, purity {purity}'.strip(), fontsize=9
+    )
+    _place_names(fig, ax, {n: np.median(p, 0) for n, p in at.items()})
+    return fig, scores | dict(perplexity=perplexity, seed=seed)
 
 # %% ../nbs/16_figures.ipynb #f002
 def tsne_seeds(
-    clouds:dict,         # method -> (features (n, d), channels (n,), groups (n,))
-    scheme, perplexity:float=30,
-    seeds=(0,1,2), anatomy=LUMBAR,
-)->tuple: # Figure; method -> dict of `cluster_scores`, perplexity, seeds: list of `cluster_scores` in the plane
+    clouds: dict,  # method -> (features (n, d), channels (n,), groups (n,))
+    scheme,
+    perplexity: float = 30,
+    seeds=(0, 1, 2),
+    anatomy=LUMBAR,
+) -> tuple:  # Figure; method -> dict of `cluster_scores`, perplexity, seeds: list of `cluster_scores` in the plane
     "t-SNE of several networks, one row each, with several seeds; raises `InputError` if they were not sampled alike"
     import matplotlib.pyplot as plt
-    keys = [tuple(zip(y.tolist(),map(str,g))) for _,y,g in clouds.values()]
-    if len(set(keys))>1: raise InputError('t-SNE: the networks were sampled differently: give all of them the same slices and regions')
-    rgb = colors(scheme, anatomy); out = {}; fig,axs = plt.subplots(len(clouds), len(seeds), figsize=(2.9*len(seeds)+1.2,2.9*len(clouds)+.3), squeeze=False, layout='constrained')
-    for (m,(x,y,g)),row in zip(clouds.items(), axs):
-        out[m] = cluster_scores(x, y, g)|dict(perplexity=perplexity, seeds=[])
-        for seed,ax in zip(seeds,row):
-            z = embed(x, perplexity, seed, 'random'); s = cluster_scores(z, y, g); out[m]['seeds'].append(s|dict(seed=seed))
-            for n in anatomy.order([scheme.names[c-1] for c in np.unique(y)]): p = z[y==scheme.channel(n)]; ax.scatter(*p.T, s=9, color=rgb[scheme.channel(n)], marker=_marks.get(anatomy[n].kind,'^'), ec='k', lw=.2, label=n, rasterized=True)
-            ax.set(xticks=[], yticks=[]); ax.set_title(f"seed {seed}: {_apart(s)}", fontsize=8)
-        row[0].set_ylabel(f"{m}\nfeatures: {_apart(out[m])}", fontsize=8)
-    h,l = axs[0,0].get_legend_handles_labels(); fig.legend(h, l, loc='outside right upper', fontsize=7, frameon=False)
-    fig.supxlabel(f"t-SNE of {len(keys[0])} points, perplexity {perplexity:g}; chance of a pure neighbour {next(iter(out.values()))['chance'] or 0:.2f}", fontsize=8)
-    return fig,out
 
-def _apart(s)->str: return f"silhouette {s['silhouette']:.2f}, purity "+('–' if s['purity'] is None else f"{s['purity']:.2f}")
+    keys = [tuple(zip(y.tolist(), map(str, g))) for _, y, g in clouds.values()]
+    if len(set(keys)) > 1:
+        raise InputError(
+            't-SNE: the networks were sampled differently: give all of them the same slices and regions'
+        )
+    rgb = colors(scheme, anatomy)
+    out = {}
+    fig, axs = plt.subplots(
+        len(clouds),
+        len(seeds),
+        figsize=(2.9 * len(seeds) + 1.2, 2.9 * len(clouds) + 0.3),
+        squeeze=False,
+        layout='constrained',
+    )
+    for (m, (x, y, g)), row in zip(clouds.items(), axs):
+        out[m] = cluster_scores(x, y, g) | dict(perplexity=perplexity, seeds=[])
+        for seed, ax in zip(seeds, row):
+            z = embed(x, perplexity, seed, 'random')
+            s = cluster_scores(z, y, g)
+            out[m]['seeds'].append(s | dict(seed=seed))
+            for n in anatomy.order([scheme.names[c - 1] for c in np.unique(y)]):
+                p = z[y == scheme.channel(n)]
+                ax.scatter(
+                    *p.T,
+                    s=9,
+                    color=rgb[scheme.channel(n)],
+                    marker=_marks.get(anatomy[n].kind, '^'),
+                    ec='k',
+                    lw=0.2,
+                    label=n,
+                    rasterized=True,
+                )
+            ax.set(xticks=[], yticks=[])
+            ax.set_title(f'seed {seed}: {_apart(s)}', fontsize=8)
+        row[0].set_ylabel(f'{m}\nfeatures: {_apart(out[m])}', fontsize=8)
+    h, l = axs[0, 0].get_legend_handles_labels()
+    fig.legend(h, l, loc='outside right upper', fontsize=7, frameon=False)
+    fig.supxlabel(
+        f't-SNE of {len(keys[0])} points, perplexity {perplexity:g}; chance of a pure neighbour {next(iter(out.values()))["chance"] or 0:.2f}',
+        fontsize=8,
+    )
+    return fig, out
+
+
+def _apart(s) -> str:
+    return f'silhouette {s["silhouette"]:.2f}, purity ' + (
+        '–' if s['purity'] is None else f'{s["purity"]:.2f}'
+    )
 
 # %% ../nbs/16_figures.ipynb #c032
 def word_shares(
-    words,             # of `Words.words`: (word, indices of its tokens)
-    shares:np.ndarray, # (l, h', w') share of each token
-)->np.ndarray: # (words, h', w')
+    words,  # of `Words.words`: (word, indices of its tokens)
+    shares: np.ndarray,  # (l, h', w') share of each token
+) -> np.ndarray:  # (words, h', w')
     "Attention on words: the sum over their tokens"
-    return np.stack([np.asarray(shares)[list(at)].sum(0) for _,at in words])
+    return np.stack([np.asarray(shares)[list(at)].sum(0) for _, at in words])
+
 
 def read_slice(
-    predictor,        # a `Predictor` that reads text
-    image:np.ndarray, # (h, w) slice on the grid, 0..1
-    prompt,           # `Prompt` or text
-)->tuple: # (channels, h, w) class probabilities; per stage, deepest first, (l, h', w') share of each token on the padded slice
+    predictor,  # a `Predictor` that reads text
+    image: np.ndarray,  # (h, w) slice on the grid, 0..1
+    prompt,  # `Prompt` or text
+) -> tuple:  # (channels, h, w) class probabilities; per stage, deepest first, (l, h', w') share of each token on the padded slice
     "One slice and one sentence through the network, with the attention; raises `InputError` for a network without text"
     import torch
+
     from atm_net.predict import pad32
-    if not predictor.has_text: raise InputError('this network reads no text: it has no attention on words')
-    h,w = image.shape; x = pad32(torch.as_tensor(np.asarray(image,np.float32))[None,None]).to(predictor.device); text = [t.to(predictor.device) for t in predictor.features([prompt])]
-    with torch.inference_mode(): y,shares = predictor.model.features(x, *text, need_weights=True); probs = predictor.model.out(y).float().softmax(1)
-    return probs[0,:,:h,:w].cpu().numpy(), [s[0].float().cpu().numpy() for s in shares]
+
+    if not predictor.has_text:
+        raise InputError('this network reads no text: it has no attention on words')
+    h, w = image.shape
+    x = pad32(torch.as_tensor(np.asarray(image, np.float32))[None, None]).to(predictor.device)
+    text = [t.to(predictor.device) for t in predictor.features([prompt])]
+    with torch.inference_mode():
+        y, shares = predictor.model.features(x, *text, need_weights=True)
+        probs = predictor.model.out(y).float().softmax(1)
+    return probs[0, :, :h, :w].cpu().numpy(), [s[0].float().cpu().numpy() for s in shares]
+
 
 def word_attention(
-    predictor, image:np.ndarray, prompt, # as in `read_slice`
-)->tuple: # words in text order; per stage, deepest first, (words, h', w') shares on the padded slice
+    predictor,
+    image: np.ndarray,
+    prompt,  # as in `read_slice`
+) -> (
+    tuple
+):  # words in text order; per stage, deepest first, (words, h', w') shares on the padded slice
     "The attention that each pixel gives to each word; raises `InputError` for a network without text"
-    _,stages = read_slice(predictor, image, prompt); words = predictor.encoder.words(str(prompt)).words
-    return tuple(w for w,_ in words), [word_shares(words, s) for s in stages]
+    _, stages = read_slice(predictor, image, prompt)
+    words = predictor.encoder.words(str(prompt)).words
+    return tuple(w for w, _ in words), [word_shares(words, s) for s in stages]
 
 # %% ../nbs/16_figures.ipynb #c037
 def even_shares(
-    predictor, # a `Predictor` that reads text
-    prompt,    # `Prompt` or text
-)->list: # per stage, deepest first, (l,) share of each token
+    predictor,  # a `Predictor` that reads text
+    prompt,  # `Prompt` or text
+) -> list:  # per stage, deepest first, (l,) share of each token
     "What each token would get from a stage that attends to all of its text tokens alike"
     import torch
-    mask = predictor.features([prompt])[1].to(predictor.device)>0
-    def even(p): # attention 1/m on the mixed tokens, or 1/n on the n words
-        keys = mask.float() if p.mix is None else mask.new_ones((1,len(p.mix.weight)), dtype=torch.float32)
-        return p.to_words((keys/keys.sum())[:,None], mask)[0,0].float().cpu().numpy()
-    with torch.inference_mode(): return [even(s.project) for s in predictor.model.hasf]
+
+    mask = predictor.features([prompt])[1].to(predictor.device) > 0
+
+    def even(p):  # attention 1/m on the mixed tokens, or 1/n on the n words
+        keys = (
+            mask.float()
+            if p.mix is None
+            else mask.new_ones((1, len(p.mix.weight)), dtype=torch.float32)
+        )
+        return p.to_words((keys / keys.sum())[:, None], mask)[0, 0].float().cpu().numpy()
+
+    with torch.inference_mode():
+        return [even(s.project) for s in predictor.model.hasf]
 
 # %% ../nbs/16_figures.ipynb #c041
 def choose_words(
-    words,             # in text order
-    shares:np.ndarray, # (words, h', w')
-    n:int=6, anatomy=LUMBAR,
-)->list: # indices, in text order
+    words,  # in text order
+    shares: np.ndarray,  # (words, h', w')
+    n: int = 6,
+    anatomy=LUMBAR,
+) -> list:  # indices, in text order
     "The structure names whose maps vary most; all words if there is no such name"
-    vary = shares.std((1,2))/shares.mean((1,2)).clip(1e-12)
-    named = [i for i,w in enumerate(words) if w in anatomy.names] or list(range(len(words)))
-    first = {words[i]:i for i in reversed(named)}                                    # a name that occurs twice is shown once
+    vary = shares.std((1, 2)) / shares.mean((1, 2)).clip(1e-12)
+    named = [i for i, w in enumerate(words) if w in anatomy.names] or list(range(len(words)))
+    first = {words[i]: i for i in reversed(named)}  # a name that occurs twice is shown once
     return sorted(sorted(first.values(), key=lambda i: -vary[i])[:n])
 
+
 def word_ratio(
-    shares:np.ndarray, # (words, h', w') of one stage, on the padded slice
-    shape:tuple,       # (h, w) px of the slice
-)->tuple: # (words,) mean share; (words, a, b) share over that mean, in the cells on the slice; px of a cell
+    shares: np.ndarray,  # (words, h', w') of one stage, on the padded slice
+    shape: tuple,  # (h, w) px of the slice
+) -> tuple:  # (words,) mean share; (words, a, b) share over that mean, in the cells on the slice; px of a cell
     "How the share of each word varies over the slice; the padding does not count"
-    (h,w),(_,a,b) = shape,shares.shape; cell = (h+-h%32)//a; own = shares[:,:-(-h//cell),:-(-w//cell)]; mean = own.mean((1,2))
-    return mean, own/mean[:,None,None].clip(1e-12), cell
+    (h, w), (_, a, b) = shape, shares.shape
+    cell = (h + -h % 32) // a
+    own = shares[:, : -(-h // cell), : -(-w // cell)]
+    mean = own.mean((1, 2))
+    return mean, own / mean[:, None, None].clip(1e-12), cell
+
 
 def colour_limit(
-    ratio:np.ndarray, # (...) shares over their mean
-)->float: # |log2(ratio)| of the darkest colour
+    ratio: np.ndarray,  # (...) shares over their mean
+) -> float:  # |log2(ratio)| of the darkest colour
     "One scale for all maps drawn together: the change that 99 of 100 cells stay within, so that an odd cell does not pale the rest; at least 7 %, so that tiny ones stay pale, at most an eighth and eight times (ours)"
-    return float(np.percentile(np.abs(np.log2(np.clip(ratio,1e-6,None))), 99).clip(.1,3))
+    return float(np.percentile(np.abs(np.log2(np.clip(ratio, 1e-6, None))), 99).clip(0.1, 3))
+
 
 def tint(
-    image:np.ndarray, # (h, w) slice
-    ratio:np.ndarray, # (a, b) share over its mean, in cells
-    cell:int,         # px of a cell's side
-    lim:float,        # |log2(ratio)| of the darkest colour
-)->np.ndarray: # (h, w, 3) 0..1
+    image: np.ndarray,  # (h, w) slice
+    ratio: np.ndarray,  # (a, b) share over its mean, in cells
+    cell: int,  # px of a cell's side
+    lim: float,  # |log2(ratio)| of the darkest colour
+) -> np.ndarray:  # (h, w, 3) 0..1
     "The slice, coloured by `ratio`: orange below the mean, purple above, plain grey at the mean"
     import matplotlib.pyplot as plt
-    h,w = image.shape; lo,hi = np.percentile(image,(1,99)); light = .4+.6*np.clip((image-lo)/max(hi-lo,1e-6),0,1)
-    big = ratio.repeat(cell,0).repeat(cell,1)[:h,:w]
-    return plt.get_cmap('PuOr')(.5+np.log2(big.clip(1e-6))/(2*lim))[...,:3]*light[...,None]
 
-def ratio_bar(fig, axs, lim:float):
+    h, w = image.shape
+    lo, hi = np.percentile(image, (1, 99))
+    light = 0.4 + 0.6 * np.clip((image - lo) / max(hi - lo, 1e-6), 0, 1)
+    big = ratio.repeat(cell, 0).repeat(cell, 1)[:h, :w]
+    return (
+        plt.get_cmap('PuOr')(0.5 + np.log2(big.clip(1e-6)) / (2 * lim))[..., :3] * light[..., None]
+    )
+
+
+def ratio_bar(fig, axs, lim: float):
     "The colour bar of `tint`; pointed where the colours may end before the values do"
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
-    bar = fig.colorbar(ScalarMappable(Normalize(-lim,lim),'PuOr'), ax=axs, shrink=.8, pad=.01, extend='both'); bar.set_ticks([-lim,0,lim], labels=[f'{2**v:.2g}' for v in (-lim,0,lim)]); bar.set_label('share / its mean', fontsize=8)
+
+    bar = fig.colorbar(
+        ScalarMappable(Normalize(-lim, lim), 'PuOr'), ax=axs, shrink=0.8, pad=0.01, extend='both'
+    )
+    bar.set_ticks([-lim, 0, lim], labels=[f'{2**v:.2g}' for v in (-lim, 0, lim)])
+    bar.set_label('share / its mean', fontsize=8)
+
 
 def word_maps(
-    image:np.ndarray,  # (h, w) slice on the grid
-    words,             # in text order, of `word_attention`
-    shares:np.ndarray, # (words, h', w') of one stage
-    chosen=None,       # words or indices; None: `choose_words`
-    n:int=6, title:str='', anatomy=LUMBAR,
-): # -> Figure
+    image: np.ndarray,  # (h, w) slice on the grid
+    words,  # in text order, of `word_attention`
+    shares: np.ndarray,  # (words, h', w') of one stage
+    chosen=None,  # words or indices; None: `choose_words`
+    n: int = 6,
+    title: str = '',
+    anatomy=LUMBAR,
+):  # -> Figure
     "Where each word gets more or less than its usual share of the attention; raises `InputError` for a word that is not in the prompt"
     import matplotlib.pyplot as plt
-    mean,ratio,cell = word_ratio(shares, image.shape); h,w = image.shape
-    at = [_word_at(c, words) for c in chosen] if chosen is not None else choose_words(words, ratio, n, anatomy); lim = colour_limit(ratio[at])
-    fig,axs = plt.subplots(1, len(at)+1, figsize=(1.6*len(at)+2.4, 1.7*h/w+.6), layout='constrained'); show_slice(image, axs[0], title='slice', ticks=False)
-    for i,ax in zip(at, axs[1:]): ax.imshow(tint(image, ratio[i], cell, lim)); ax.set(xticks=[], yticks=[]); ax.set_title(f'{words[i]}\n{mean[i]:.1%}', fontsize=9)
+
+    mean, ratio, cell = word_ratio(shares, image.shape)
+    h, w = image.shape
+    at = (
+        [_word_at(c, words) for c in chosen]
+        if chosen is not None
+        else choose_words(words, ratio, n, anatomy)
+    )
+    lim = colour_limit(ratio[at])
+    fig, axs = plt.subplots(
+        1, len(at) + 1, figsize=(1.6 * len(at) + 2.4, 1.7 * h / w + 0.6), layout='constrained'
+    )
+    show_slice(image, axs[0], title='slice', ticks=False)
+    for i, ax in zip(at, axs[1:]):
+        ax.imshow(tint(image, ratio[i], cell, lim))
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(f'{words[i]}\n{mean[i]:.1%}', fontsize=9)
     ratio_bar(fig, axs, lim)
-    if title: fig.suptitle('\n'.join(textwrap.wrap(title, int(fig.get_figwidth()*15))), fontsize=8)
+    if title:
+        fig.suptitle('\n'.join(textwrap.wrap(title, int(fig.get_figwidth() * 15))), fontsize=8)
     return fig
+
 
 def _word_at(c, words):
     "Index of a word in the prompt"
-    if isinstance(c,(int,np.integer)): return int(c)
-    if c not in words: raise InputError(f"the prompt has no word '{c}': it has {', '.join(dict.fromkeys(words))}")
+    if isinstance(c, (int, np.integer)):
+        return int(c)
+    if c not in words:
+        raise InputError(f"the prompt has no word '{c}': it has {', '.join(dict.fromkeys(words))}")
     return list(words).index(c)
 
 # %% ../nbs/16_figures.ipynb #c046
 def level_confusion(
-    pred:np.ndarray,  # (...) channels
-    truth:np.ndarray, # (...) channels; IGNORE does not count
+    pred: np.ndarray,  # (...) channels
+    truth: np.ndarray,  # (...) channels; IGNORE does not count
     scheme,
-)->np.ndarray: # (channels, channels) int, rows true, columns predicted
+) -> np.ndarray:  # (channels, channels) int, rows true, columns predicted
     "Pixels of each true structure by predicted structure"
-    ok = truth!=IGNORE; k = scheme.channels
-    return np.bincount(truth[ok].astype(np.int64)*k+pred[ok], minlength=k*k).reshape(k,k)
+    ok = truth != IGNORE
+    k = scheme.channels
+    return np.bincount(truth[ok].astype(np.int64) * k + pred[ok], minlength=k * k).reshape(k, k)
+
 
 def neighbour_share(
-    m:np.ndarray, # (channels, channels) of `level_confusion`
-    scheme, anatomy=LUMBAR,
-)->float|None: # 0..1; None if no true body pixel was called a body
+    m: np.ndarray,  # (channels, channels) of `level_confusion`
+    scheme,
+    anatomy=LUMBAR,
+) -> float | None:  # 0..1; None if no true body pixel was called a body
     "Share of body pixels that got the name of the next body above or below"
-    bodies = [n for n in anatomy.top_down if n in scheme.names and anatomy[n].kind in ('vertebra','sacrum')]
-    c = [scheme.channel(n) for n in bodies]; b = m[np.ix_(c,c)]
-    return float((np.diag(b,1).sum()+np.diag(b,-1).sum())/b.sum()) if b.sum() else None
+    bodies = [
+        n
+        for n in anatomy.top_down
+        if n in scheme.names and anatomy[n].kind in ('vertebra', 'sacrum')
+    ]
+    c = [scheme.channel(n) for n in bodies]
+    b = m[np.ix_(c, c)]
+    return float((np.diag(b, 1).sum() + np.diag(b, -1).sum()) / b.sum()) if b.sum() else None
+
 
 def show_confusion(
-    m:np.ndarray, # (channels, channels) of `level_confusion`
-    scheme, title:str='', anatomy=LUMBAR,
-): # -> Figure
+    m: np.ndarray,  # (channels, channels) of `level_confusion`
+    scheme,
+    title: str = '',
+    anatomy=LUMBAR,
+):  # -> Figure
     "Each row as shares of the true structure's pixels, from head to feet; background last"
     import matplotlib.pyplot as plt
-    names = [n for n in anatomy.order(scheme.names) if m[scheme.channel(n)].sum()+m[:,scheme.channel(n)].sum()]
-    c = [scheme.channel(n) for n in names]+[0]; names += ['background']; a = m[np.ix_(c,c)]; n = a.sum(1,keepdims=True); p = np.divide(a, n, where=n>0, out=np.full(a.shape,np.nan))
-    fig,ax = plt.subplots(figsize=(6.4,5.6), layout='constrained'); im = ax.imshow(p, cmap='Blues', vmin=0, vmax=1)
-    for i,j in np.argwhere(np.nan_to_num(p)>=.05): ax.text(j, i, f'{100*p[i,j]:.0f}', ha='center', va='center', fontsize=6, color='w' if p[i,j]>.6 else 'k')
-    ax.set(xticks=range(len(c)), yticks=range(len(c)), xlabel='predicted', ylabel='true'); ax.set_xticklabels(names, rotation=90, fontsize=7); ax.set_yticklabels(names, fontsize=7)
-    s = neighbour_share(m, scheme, anatomy); ax.set_title((title+'\n')*bool(title)+('' if s is None else f'{s:.1%} of the body pixels are called the neighbour'), fontsize=9)
-    fig.colorbar(im, shrink=.8).set_label('share of the true pixels (% in the cells)'); return fig
+
+    names = [
+        n
+        for n in anatomy.order(scheme.names)
+        if m[scheme.channel(n)].sum() + m[:, scheme.channel(n)].sum()
+    ]
+    c = [scheme.channel(n) for n in names] + [0]
+    names += ['background']
+    a = m[np.ix_(c, c)]
+    n = a.sum(1, keepdims=True)
+    p = np.divide(a, n, where=n > 0, out=np.full(a.shape, np.nan))
+    fig, ax = plt.subplots(figsize=(6.4, 5.6), layout='constrained')
+    im = ax.imshow(p, cmap='Blues', vmin=0, vmax=1)
+    for i, j in np.argwhere(np.nan_to_num(p) >= 0.05):
+        ax.text(
+            j,
+            i,
+            f'{100 * p[i, j]:.0f}',
+            ha='center',
+            va='center',
+            fontsize=6,
+            color='w' if p[i, j] > 0.6 else 'k',
+        )
+    ax.set(xticks=range(len(c)), yticks=range(len(c)), xlabel='predicted', ylabel='true')
+    ax.set_xticklabels(names, rotation=90, fontsize=7)
+    ax.set_yticklabels(names, fontsize=7)
+    s = neighbour_share(m, scheme, anatomy)
+    ax.set_title(
+        (title + '\n') * bool(title)
+        + ('' if s is None else f'{s:.1%} of the body pixels are called the neighbour'),
+        fontsize=9,
+    )
+    fig.colorbar(im, shrink=0.8).set_label('share of the true pixels (% in the cells)')
+    return fig
 
 # %% ../nbs/16_figures.ipynb #c049
 def protocol_bars(
-    rows,                       # dicts with run, protocol, reads_mask and `key`, `key`_low, `key`_high
-    key:str='penalised_dsc', label:str='Dice, 95 % interval over patients',
-): # -> Figure
+    rows,  # dicts with run, protocol, reads_mask and `key`, `key`_low, `key`_high
+    key: str = 'penalised_dsc',
+    label: str = 'Dice, 95 % interval over patients',
+):  # -> Figure
     "Score of each run and protocol with its interval; hatched where the words come from a true mask"
     import matplotlib.pyplot as plt
     from matplotlib.patches import Patch
-    runs = list(dict.fromkeys(r['run'] for r in rows)); y = np.arange(len(rows))[::-1]
-    fig,ax = plt.subplots(figsize=(7,.42*len(rows)+1.2), layout='constrained')
-    for r,i in zip(rows,y):
-        v,lo,hi = (r.get(k) for k in (key,key+'_low',key+'_high')); told = r.get('reads_mask','no')!='no'; color = HUES[runs.index(r['run'])%len(HUES)]
-        if v is None: ax.text(.01, i, 'undefined', va='center', fontsize=8); continue
-        ax.barh(i, v, .7, color=color, alpha=.45 if told else .9, hatch='///' if told else None, ec='w' if not told else color)
-        if lo is not None and hi is not None: ax.errorbar(v, i, xerr=[[max(0,v-lo)],[max(0,hi-v)]], fmt='none', ecolor='k', capsize=3, lw=1)
-        ax.text((hi if hi is not None else v)+.015, i, f'{v:.3f}', va='center', fontsize=8)
-    name = lambda r: r['protocol'] if len(runs)==1 else f"{r['run']}: {r['protocol']}"
-    ax.set(yticks=y, xlabel=label, xlim=(0,1.1)); ax.set_yticklabels([name(r) for r in rows], fontsize=9); ax.grid(axis='x', alpha=.3); ax.set_axisbelow(True); ax.spines[['top','right']].set_visible(False)
-    if any(r.get('reads_mask','no')!='no' for r in rows): ax.legend(handles=[Patch(fc='#999999', label='needs no mask'), Patch(fc='#dddddd', ec='#999999', hatch='///', label='words from a true mask')], fontsize=7, loc='lower right', bbox_to_anchor=(1,1), ncols=2, frameon=False)
+
+    runs = list(dict.fromkeys(r['run'] for r in rows))
+    y = np.arange(len(rows))[::-1]
+    fig, ax = plt.subplots(figsize=(7, 0.42 * len(rows) + 1.2), layout='constrained')
+    for r, i in zip(rows, y):
+        v, lo, hi = (r.get(k) for k in (key, key + '_low', key + '_high'))
+        told = r.get('reads_mask', 'no') != 'no'
+        color = HUES[runs.index(r['run']) % len(HUES)]
+        if v is None:
+            ax.text(0.01, i, 'undefined', va='center', fontsize=8)
+            continue
+        ax.barh(
+            i,
+            v,
+            0.7,
+            color=color,
+            alpha=0.45 if told else 0.9,
+            hatch='///' if told else None,
+            ec='w' if not told else color,
+        )
+        if lo is not None and hi is not None:
+            ax.errorbar(
+                v,
+                i,
+                xerr=[[max(0, v - lo)], [max(0, hi - v)]],
+                fmt='none',
+                ecolor='k',
+                capsize=3,
+                lw=1,
+            )
+        ax.text((hi if hi is not None else v) + 0.015, i, f'{v:.3f}', va='center', fontsize=8)
+
+    def name(r):
+        return r['protocol'] if len(runs) == 1 else f'{r["run"]}: {r["protocol"]}'
+
+    ax.set(yticks=y, xlabel=label, xlim=(0, 1.1))
+    ax.set_yticklabels([name(r) for r in rows], fontsize=9)
+    ax.grid(axis='x', alpha=0.3)
+    ax.set_axisbelow(True)
+    ax.spines[['top', 'right']].set_visible(False)
+    if any(r.get('reads_mask', 'no') != 'no' for r in rows):
+        ax.legend(
+            handles=[
+                Patch(fc='#999999', label='needs no mask'),
+                Patch(fc='#dddddd', ec='#999999', hatch='///', label='words from a true mask'),
+            ],
+            fontsize=7,
+            loc='lower right',
+            bbox_to_anchor=(1, 1),
+            ncols=2,
+            frameon=False,
+        )
     return fig
 
 # %% ../nbs/16_figures.ipynb #c052
 def dice_by_structure(
-    scores:dict, # entry -> {structure: Dice or None}
-    label:str='Dice', anatomy=LUMBAR,
-): # -> Figure
+    scores: dict,  # entry -> {structure: Dice or None}
+    label: str = 'Dice',
+    anatomy=LUMBAR,
+):  # -> Figure
     "Dice of each structure, top-down, one line of points per entry; raises `InputError` for an unknown structure"
     import matplotlib.pyplot as plt
-    names = anatomy.order({n for s in scores.values() for n,v in s.items() if v is not None}); fig,ax = plt.subplots(figsize=(8,3), layout='constrained')
-    for i,(e,s) in enumerate(scores.items()):
+
+    names = anatomy.order({n for s in scores.values() for n, v in s.items() if v is not None})
+    fig, ax = plt.subplots(figsize=(8, 3), layout='constrained')
+    for i, (e, s) in enumerate(scores.items()):
         v = [np.nan if s.get(n) is None else s[n] for n in names]
-        ax.plot(range(len(names)), v, 'osD^vPX*'[i%8]+'-', ms=5, lw=1, color=HUES[i%len(HUES)], label=e)
-    for i,n in enumerate(names): ax.plot(i, -.06, 's', ms=8, color=anatomy[n].color, mec='k', mew=.3, clip_on=False)
-    ax.set(xticks=range(len(names)), ylabel=label, ylim=(-.02,1.02), xlim=(-.6,len(names)-.4)); ax.set_xticklabels(names, rotation=90, fontsize=8); ax.tick_params(axis='x', length=0, pad=15); ax.grid(alpha=.3)
-    ax.legend(fontsize=7, loc='upper left', bbox_to_anchor=(1,1), frameon=False)
+        ax.plot(
+            range(len(names)),
+            v,
+            'osD^vPX*'[i % 8] + '-',
+            ms=5,
+            lw=1,
+            color=HUES[i % len(HUES)],
+            label=e,
+        )
+    for i, n in enumerate(names):
+        ax.plot(i, -0.06, 's', ms=8, color=anatomy[n].color, mec='k', mew=0.3, clip_on=False)
+    ax.set(
+        xticks=range(len(names)), ylabel=label, ylim=(-0.02, 1.02), xlim=(-0.6, len(names) - 0.4)
+    )
+    ax.set_xticklabels(names, rotation=90, fontsize=8)
+    ax.tick_params(axis='x', length=0, pad=15)
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=7, loc='upper left', bbox_to_anchor=(1, 1), frameon=False)
     return fig
 
 # %% ../nbs/16_figures.ipynb #f005
 def structure_points(
-    pred:np.ndarray,  # (s, h, w) channels, what does not count is background already (`exclude`)
-    truth:np.ndarray, # (s, h, w) channels, the same
-    spacing, scheme,  # (3,) mm
-)->list: # of dicts: structure, size (cm3, 0 if it is not there), dice
+    pred: np.ndarray,  # (s, h, w) channels, what does not count is background already (`exclude`)
+    truth: np.ndarray,  # (s, h, w) channels, the same
+    spacing,
+    scheme,  # (3,) mm
+) -> list:  # of dicts: structure, size (cm3, 0 if it is not there), dice
     "Size and Dice of each structure that is there or was invented"
-    k = scheme.channels; count = lambda a: np.bincount(a.ravel(), minlength=k)[:k]; t,p,both = count(truth),count(pred),count(truth[pred==truth])
-    return [dict(structure=n, size=float(t[c]*np.prod(spacing)/1000), dice=float(2*both[c]/(t[c]+p[c]))) for c,n in enumerate(scheme.names,1) if t[c] or p[c]]
+    k = scheme.channels
+
+    def count(a):
+        return np.bincount(a.ravel(), minlength=k)[:k]
+
+    t, p, both = count(truth), count(pred), count(truth[pred == truth])
+    return [
+        dict(
+            structure=n,
+            size=float(t[c] * np.prod(spacing) / 1000),
+            dice=float(2 * both[c] / (t[c] + p[c])),
+        )
+        for c, n in enumerate(scheme.names, 1)
+        if t[c] or p[c]
+    ]
+
 
 def dice_by_size(
-    points:dict,   # method -> list of dicts with structure, size, dice, patient
-    bins:int=5, anatomy=LUMBAR,
-): # -> Figure
+    points: dict,  # method -> list of dicts with structure, size, dice, patient
+    bins: int = 5,
+    anatomy=LUMBAR,
+):  # -> Figure
     "Dice against the true size: a point for each structure of each volume, and the mean of each bin with its interval; raises `InputError` without a structure"
     import matplotlib.pyplot as plt
-    here = {m:[p for p in ps if p['size']>0] for m,ps in points.items()}; sizes = np.array([p['size'] for ps in here.values() for p in ps])
-    if not len(sizes): raise InputError('no structure to show: the truth is empty')
-    edges = np.unique(np.quantile(sizes, np.linspace(0,1,bins+1))); fig,ax = plt.subplots(figsize=(7,3.4), layout='constrained')
-    for i,(m,ps) in enumerate(here.items()):
-        at = np.clip(np.searchsorted(edges, [p['size'] for p in ps], side='right')-1, 0, max(0,len(edges)-2)); color = HUES[i%len(HUES)]
-        for kind in ('vertebra','disc','other'):
-            q = [p for p in ps if (anatomy[p['structure']].kind if anatomy[p['structure']].kind in _marks else 'other')==kind]; ax.plot([p['size'] for p in q], [p['dice'] for p in q], _marks.get(kind,'^'), ms=3, color=color, alpha=.3, mec='none', rasterized=True)
-        for b,(x,c) in enumerate(size_bins(ps, at)): x *= 1.03**(i-(len(here)-1)/2); ax.plot(x, c['mean'], 'osD^vPX*'[i%8], ms=7, color=color, mec='k', mew=.6, zorder=4, label=None if b else m); c['low'] is not None and ax.plot([x,x], [c['low'],c['high']], color=color, lw=2, zorder=3)
-    for e in edges[1:-1]: ax.axvline(e, color='#bbbbbb', lw=.6, zorder=0)
-    ax.set(xscale='log', xlabel='true size, cm³', ylabel='Dice', ylim=(-.03,1.03)); ax.grid(axis='y', alpha=.3); ax.legend(fontsize=8, loc='upper left', bbox_to_anchor=(1,1), frameon=False)
+
+    here = {m: [p for p in ps if p['size'] > 0] for m, ps in points.items()}
+    sizes = np.array([p['size'] for ps in here.values() for p in ps])
+    if not len(sizes):
+        raise InputError('no structure to show: the truth is empty')
+    edges = np.unique(np.quantile(sizes, np.linspace(0, 1, bins + 1)))
+    fig, ax = plt.subplots(figsize=(7, 3.4), layout='constrained')
+    for i, (m, ps) in enumerate(here.items()):
+        at = np.clip(
+            np.searchsorted(edges, [p['size'] for p in ps], side='right') - 1,
+            0,
+            max(0, len(edges) - 2),
+        )
+        color = HUES[i % len(HUES)]
+        for kind in ('vertebra', 'disc', 'other'):
+            q = [
+                p
+                for p in ps
+                if (
+                    anatomy[p['structure']].kind
+                    if anatomy[p['structure']].kind in _marks
+                    else 'other'
+                )
+                == kind
+            ]
+            ax.plot(
+                [p['size'] for p in q],
+                [p['dice'] for p in q],
+                _marks.get(kind, '^'),
+                ms=3,
+                color=color,
+                alpha=0.3,
+                mec='none',
+                rasterized=True,
+            )
+        for b, (x, c) in enumerate(size_bins(ps, at)):
+            x *= 1.03 ** (i - (len(here) - 1) / 2)
+            ax.plot(
+                x,
+                c['mean'],
+                'osD^vPX*'[i % 8],
+                ms=7,
+                color=color,
+                mec='k',
+                mew=0.6,
+                zorder=4,
+                label=None if b else m,
+            )
+            c['low'] is not None and ax.plot(
+                [x, x], [c['low'], c['high']], color=color, lw=2, zorder=3
+            )
+    for e in edges[1:-1]:
+        ax.axvline(e, color='#bbbbbb', lw=0.6, zorder=0)
+    ax.set(xscale='log', xlabel='true size, cm³', ylabel='Dice', ylim=(-0.03, 1.03))
+    ax.grid(axis='y', alpha=0.3)
+    ax.legend(fontsize=8, loc='upper left', bbox_to_anchor=(1, 1), frameon=False)
     return fig
 
-def size_bins(ps, at)->list: # points; bin of each -> (size in the middle of the bin's points, dict of `bootstrap_ci`)
+
+def size_bins(
+    ps, at
+) -> (
+    list
+):  # points; bin of each -> (size in the middle of the bin's points, dict of `bootstrap_ci`)
     "Mean Dice of each bin, patients drawn"
     out = []
     for b in sorted(set(at)):
-        q = [p for p,k in zip(ps,at) if k==b]; by = {}
-        for p in q: by.setdefault(p['patient'],[]).append(p['dice'])
-        out.append((float(np.exp(np.mean([np.log(p['size']) for p in q]))), bootstrap_ci(by, n=500)))
+        q = [p for p, k in zip(ps, at) if k == b]
+        by = {}
+        for p in q:
+            by.setdefault(p['patient'], []).append(p['dice'])
+        out.append(
+            (float(np.exp(np.mean([np.log(p['size']) for p in q]))), bootstrap_ci(by, n=500))
+        )
     return out
 
 # %% ../nbs/16_figures.ipynb #f008
 def reliability(
-    conf:np.ndarray,  # (...) largest class probability
-    pred:np.ndarray, truth:np.ndarray, # (...) channels, background where nothing counts
-    bins:int=10,
-)->np.ndarray: # (3, bins): pixels, sum of the confidence, pixels that are right
+    conf: np.ndarray,  # (...) largest class probability
+    pred: np.ndarray,
+    truth: np.ndarray,  # (...) channels, background where nothing counts
+    bins: int = 10,
+) -> np.ndarray:  # (3, bins): pixels, sum of the confidence, pixels that are right
     "Counts of the pixels in which truth or prediction has a structure; counts of several slices may be added"
-    use = (pred>0)|(truth>0); at = np.clip((conf[use]*bins).astype(int), 0, bins-1)
-    return np.stack([np.bincount(at, w, bins) for w in (None, conf[use].astype(float), (pred==truth)[use].astype(float))])
+    use = (pred > 0) | (truth > 0)
+    at = np.clip((conf[use] * bins).astype(int), 0, bins - 1)
+    return np.stack(
+        [
+            np.bincount(at, w, bins)
+            for w in (None, conf[use].astype(float), (pred == truth)[use].astype(float))
+        ]
+    )
+
 
 def calibration_error(
-    table:np.ndarray, # of `reliability`
-)->float|None: # 0..1; None without a pixel
+    table: np.ndarray,  # of `reliability`
+) -> float | None:  # 0..1; None without a pixel
     "Expected calibration error"
-    n,conf,right = table
-    return float(np.abs(conf-right).sum()/n.sum()) if n.sum() else None
+    n, conf, right = table
+    return float(np.abs(conf - right).sum() / n.sum()) if n.sum() else None
+
 
 def show_calibration(
-    tables:dict, # method -> of `reliability`
-): # -> Figure
+    tables: dict,  # method -> of `reliability`
+):  # -> Figure
     "Share of right pixels against confidence, and below it how many pixels there are"
     import matplotlib.pyplot as plt
-    fig,(ax,low) = plt.subplots(2, 1, figsize=(5.6,5), height_ratios=(3,1), sharex=True, layout='constrained'); ax.plot([0,1],[0,1], color='#999999', lw=1, ls=':')
-    for i,(m,(n,conf,right)) in enumerate(tables.items()):
-        ok = n>0; color = HUES[i%len(HUES)]; e = calibration_error(tables[m]); edges = np.linspace(0,1,len(n)+1)
-        ax.plot(conf[ok]/n[ok], right[ok]/n[ok], 'osD^vPX*'[i%8]+'-', ms=5, lw=1.2, color=color, label=f"{m}: error {'–' if e is None else f'{e:.3f}'}"); low.stairs(n/max(n.sum(),1), edges, color=color, lw=1.4, ls=('-','--',':','-.')[i%4])
-    ax.set(ylabel='share of right pixels', xlim=(0,1), ylim=(0,1.02)); ax.text(.98, .04, 'below the line: too sure', ha='right', fontsize=7, color='#666666')
-    low.set(xlabel='confidence: largest class probability', ylabel='share\nof pixels', ylim=(0,None)); ax.grid(alpha=.3); ax.legend(fontsize=7, loc='upper left', frameon=False); return fig
+
+    fig, (ax, low) = plt.subplots(
+        2, 1, figsize=(5.6, 5), height_ratios=(3, 1), sharex=True, layout='constrained'
+    )
+    ax.plot([0, 1], [0, 1], color='#999999', lw=1, ls=':')
+    for i, (m, (n, conf, right)) in enumerate(tables.items()):
+        ok = n > 0
+        color = HUES[i % len(HUES)]
+        e = calibration_error(tables[m])
+        edges = np.linspace(0, 1, len(n) + 1)
+        ax.plot(
+            conf[ok] / n[ok],
+            right[ok] / n[ok],
+            'osD^vPX*'[i % 8] + '-',
+            ms=5,
+            lw=1.2,
+            color=color,
+            label=f'{m}: error {"–" if e is None else f"{e:.3f}"}',
+        )
+        low.stairs(
+            n / max(n.sum(), 1), edges, color=color, lw=1.4, ls=('-', '--', ':', '-.')[i % 4]
+        )
+    ax.set(ylabel='share of right pixels', xlim=(0, 1), ylim=(0, 1.02))
+    ax.text(0.98, 0.04, 'below the line: too sure', ha='right', fontsize=7, color='#666666')
+    low.set(
+        xlabel='confidence: largest class probability', ylabel='share\nof pixels', ylim=(0, None)
+    )
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=7, loc='upper left', frameon=False)
+    return fig
 
 # %% ../nbs/16_figures.ipynb #c055
 def pick_cases(
-    scores:dict, # case -> Dice
-    n:int=2,
-)->dict: # case -> 'median', 'worst' or 'rank 7 of 9'
+    scores: dict,  # case -> Dice
+    n: int = 2,
+) -> dict:  # case -> 'median', 'worst' or 'rank 7 of 9'
     "The median case, the worst, and ranks evenly between; ties by name"
-    rank = sorted(scores, key=lambda c: (-scores[c],c)); m = len(rank)
-    at = dict.fromkeys(round(v) for v in np.linspace((m-1)//2, m-1, max(1,n))) if n>1 else [(m-1)//2]
-    word = {m-1:'worst', (m-1)//2:'median'}
-    return {rank[i]:word.get(i, f'rank {i+1} of {m}') for i in at}
+    rank = sorted(scores, key=lambda c: (-scores[c], c))
+    m = len(rank)
+    at = (
+        dict.fromkeys(round(v) for v in np.linspace((m - 1) // 2, m - 1, max(1, n)))
+        if n > 1
+        else [(m - 1) // 2]
+    )
+    word = {m - 1: 'worst', (m - 1) // 2: 'median'}
+    return {rank[i]: word.get(i, f'rank {i + 1} of {m}') for i in at}
+
 
 def fullest_slice(
-    labels:np.ndarray, # (s, h, w) channels
-)->int:
+    labels: np.ndarray,  # (s, h, w) channels
+) -> int:
     "The slice with the most pixels of structures"
-    return int(((labels>0)&(labels!=IGNORE)).sum((1,2)).argmax())
+    return int(((labels > 0) & (labels != IGNORE)).sum((1, 2)).argmax())
+
 
 def spread_slices(
-    cache:Cache, cases, # names of cases
-    n:int=48,           # slices at most, over all cases
-    of:int=5,           # slices of a case at most, around its fullest
-)->list: # of (case, k)
+    cache: Cache,
+    cases,  # names of cases
+    n: int = 48,  # slices at most, over all cases
+    of: int = 5,  # slices of a case at most, around its fullest
+) -> list:  # of (case, k)
     "The same slices for every run: the middle ones, evenly over the cases"
-    each = max(1,min(of,n//max(1,len(cases)))); out = []
-    for c in cases if len(cases)<=n else [cases[int(i)] for i in np.linspace(0,len(cases)-1,n)]:
-        l = np.asarray(cache.labels(c)); k = fullest_slice(l); lo = min(max(0,k-each//2), max(0,len(l)-each))
-        out += [(c,i) for i in range(lo, min(len(l),lo+each))]
+    each = max(1, min(of, n // max(1, len(cases))))
+    out = []
+    for c in (
+        cases if len(cases) <= n else [cases[int(i)] for i in np.linspace(0, len(cases) - 1, n)]
+    ):
+        l = np.asarray(cache.labels(c))
+        k = fullest_slice(l)
+        lo = min(max(0, k - each // 2), max(0, len(l) - each))
+        out += [(c, i) for i in range(lo, min(len(l), lo + each))]
     return out
 
 # %% ../nbs/16_figures.ipynb #c058
 def slice_under(
-    predictor, images:np.ndarray, # (s, h, w) a whole volume on the grid, 0..1
-    k:int, protocol:str,          # the slice; who writes its words
-    truth:np.ndarray=None,        # (s, h, w) channels of the predictor's scheme, for the oracles
-    **kwargs,                     # of `words_for`
-)->tuple: # (h, w) channels of the predictor's scheme on the grid; `Prompt`, None without text
+    predictor,
+    images: np.ndarray,  # (s, h, w) a whole volume on the grid, 0..1
+    k: int,
+    protocol: str,  # the slice; who writes its words
+    truth: np.ndarray = None,  # (s, h, w) channels of the predictor's scheme, for the oracles
+    **kwargs,  # of `words_for`
+) -> tuple:  # (h, w) channels of the predictor's scheme on the grid; `Prompt`, None without text
     "Labels and prompt of one slice under a protocol; raises `InputError`"
-    prompts = predictor.words_for(images, protocol, truth=truth, **kwargs)[0][k:k+1]
-    return predictor.grid_labels(images[k:k+1], prompts)[0], prompts[0] if prompts else None
+    prompts = predictor.words_for(images, protocol, truth=truth, **kwargs)[0][k : k + 1]
+    return predictor.grid_labels(images[k : k + 1], prompts)[0], prompts[0] if prompts else None
 
-def case_labels(predictor, cache:Cache, case:str, prompts, k=slice(None))->np.ndarray: # (s, h, w) channels of the cache's scheme
+
+def case_labels(
+    predictor, cache: Cache, case: str, prompts, k=slice(None)
+) -> np.ndarray:  # (s, h, w) channels of the cache's scheme
     "Labels of a case, or of its slices `k`, on the cache's grid"
-    return convert(predictor.grid_labels(np.asarray(cache.image(case)[k],np.float32), prompts[k]), predictor.scheme, cache.scheme)[0]
+    return convert(
+        predictor.grid_labels(np.asarray(cache.image(case)[k], np.float32), prompts[k]),
+        predictor.scheme,
+        cache.scheme,
+    )[0]
 
-def _file(method:str, protocol:str)->str: # 'run: self (oracle crop)' -> 'run-self-oracle-crop'; 'run: shuffled' -> 'run-shuffled-oracle'
+
+def _file(
+    method: str, protocol: str
+) -> (
+    str
+):  # 'run: self (oracle crop)' -> 'run-self-oracle-crop'; 'run: shuffled' -> 'run-shuffled-oracle'
     "A method's name as a part of a file name, with `oracle` in it whenever its words come from a true mask"
-    stem = method.replace(': ','-').replace(' (','-').replace(')','').replace(' ','-')
-    return stem if PROMPTED[protocol]=='no' or protocol.startswith('oracle') else f'{stem}-oracle'
+    stem = method.replace(': ', '-').replace(' (', '-').replace(')', '').replace(' ', '-')
+    return stem if PROMPTED[protocol] == 'no' or protocol.startswith('oracle') else f'{stem}-oracle'
+
 
 def _write(fig, stem, done):
     "PNG and SVG of a figure; prints both"
     import matplotlib.pyplot as plt
-    with plt.rc_context({'svg.fonttype':'none','svg.hashsalt':'atm_net'}):
-        for end,dpi in (('.png',110),('.svg',110)): save_figure(fig, f'{stem}{end}', dpi); print(f'{stem}{end}'); done.append(f'{Path(stem).name}{end}')
+
+    with plt.rc_context({'svg.fonttype': 'none', 'svg.hashsalt': 'atm_net'}):
+        for end, dpi in (('.png', 110), ('.svg', 110)):
+            save_figure(fig, f'{stem}{end}', dpi)
+            print(f'{stem}{end}')
+            done.append(f'{Path(stem).name}{end}')
 
 # %% ../nbs/16_figures.ipynb #c059
-def segment_case(predictor, cache:Cache, case:str, prompts)->tuple: # (s, h, w) channels of the cache's scheme; (s, h, w) float32 confidence
+def segment_case(
+    predictor, cache: Cache, case: str, prompts
+) -> tuple:  # (s, h, w) channels of the cache's scheme; (s, h, w) float32 confidence
     "Labels of a case on the cache's grid, and how sure the network is of each"
     from atm_net import predict
-    images = np.asarray(cache.image(case),np.float32); labels,conf = np.zeros(images.shape,np.uint8),np.zeros(images.shape,np.float32)
-    for k,p in predict.slice_probs(predictor.model, images, predictor.texts(prompts), predictor.device): c,l = p.max(0); labels[k],conf[k] = l.numpy(),c.numpy()
-    return convert(labels, predictor.scheme, cache.scheme)[0],conf
+
+    images = np.asarray(cache.image(case), np.float32)
+    labels, conf = np.zeros(images.shape, np.uint8), np.zeros(images.shape, np.float32)
+    for k, p in predict.slice_probs(
+        predictor.model, images, predictor.texts(prompts), predictor.device
+    ):
+        c, l = p.max(0)
+        labels[k], conf[k] = l.numpy(), c.numpy()
+    return convert(labels, predictor.scheme, cache.scheme)[0], conf
+
 
 def _score_cases(cache, cases, methods):
     "Dice of the first method per case; per method confusion, points of `structure_points` and `reliability`; the words of each method and case, so that no later figure asks again"
-    dice,words = {},{}; conf,points,sure = ({m:f() for m in methods} for f in (lambda: np.zeros((cache.scheme.channels,)*2,np.int64), list, lambda: np.zeros((3,10))))
+    dice, words = {}, {}
+    conf, points, sure = (
+        {m: f() for m in methods}
+        for f in (
+            lambda: np.zeros((cache.scheme.channels,) * 2, np.int64),
+            list,
+            lambda: np.zeros((3, 10)),
+        )
+    )
     for c in progress(cases, 'predict'):
-        truth = np.asarray(cache.labels(c)); row = cache.row(c)
-        for i,(m,(p,q)) in enumerate(methods.items()):
-            words[m,c] = case_words(p, cache, c, q, shuffled_partner(cache,c,cases) if q=='shuffled' else None); labels,prob = segment_case(p, cache, c, words[m,c])
-            both = exclude(labels, truth, cache.scheme, row['annotated']); conf[m] += level_confusion(*both, cache.scheme); both = [np.where(a<cache.scheme.channels, a, 0) for a in both]
-            points[m] += [x|dict(case=c, patient=row['patient']) for x in structure_points(*both, cache.meta(c)['grid_spacing'], cache.scheme) if row['annotated'] is None or x['structure'] in row['annotated']]; sure[m] += reliability(prob, *both)
-            if not i: dice[c] = cache_dice(labels, truth, cache.annotated(c))
-    return {c:v for c,v in dice.items() if np.isfinite(v)},conf,words,points,sure
+        truth = np.asarray(cache.labels(c))
+        row = cache.row(c)
+        for i, (m, (p, q)) in enumerate(methods.items()):
+            words[m, c] = case_words(
+                p, cache, c, q, shuffled_partner(cache, c, cases) if q == 'shuffled' else None
+            )
+            labels, prob = segment_case(p, cache, c, words[m, c])
+            both = exclude(labels, truth, cache.scheme, row['annotated'])
+            conf[m] += level_confusion(*both, cache.scheme)
+            both = [np.where(a < cache.scheme.channels, a, 0) for a in both]
+            points[m] += [
+                x | dict(case=c, patient=row['patient'])
+                for x in structure_points(*both, cache.meta(c)['grid_spacing'], cache.scheme)
+                if row['annotated'] is None or x['structure'] in row['annotated']
+            ]
+            sure[m] += reliability(prob, *both)
+            if not i:
+                dice[c] = cache_dice(labels, truth, cache.annotated(c))
+    return {c: v for c, v in dice.items() if np.isfinite(v)}, conf, words, points, sure
 
-def level_means(points:list)->dict: # of `structure_points` -> structure -> mean Dice
+
+def level_means(points: list) -> dict:  # of `structure_points` -> structure -> mean Dice
     "Mean over volumes of each structure, a missed or invented one 0"
-    return {n:float(np.mean([p['dice'] for p in points if p['structure']==n])) for n in dict.fromkeys(p['structure'] for p in points)}
+    return {
+        n: float(np.mean([p['dice'] for p in points if p['structure'] == n]))
+        for n in dict.fromkeys(p['structure'] for p in points)
+    }
+
 
 def _panel(cache, case, methods, said, word, out, done, info):
     "Qualitative panel of a case, and the word maps of each method that reads"
-    truth = np.asarray(cache.labels(case)); k = fullest_slice(truth); one = slice(k,k+1); img = np.asarray(cache.image(case)[k],np.float32); mm = tuple(cache.meta(case)['grid_spacing'][1:])
-    found = {m:case_labels(p, cache, case, said[m,case], one) for m,(p,_) in methods.items()}; counted = [exclude(f, truth[one], cache.scheme, cache.row(case)['annotated'])[0][0] for f in found.values()]
-    texts = {m:str(said[m,case][k]) for m in methods if said[m,case]}; info[case] |= dict(slice=k, prompts=texts, boxes=zoom_boxes(truth[k], counted))
-    _write(qualitative(img, truth[k], {m:f[0] for m,f in found.items()}, cache.scheme, mm, boxes=info[case]['boxes'], texts=texts, title=f'{case} ({word}), slice {k+1} of {len(truth)}', anatomy=cache.anatomy), out/f'qualitative-{word.split()[0]}-{case}{_told(cache, methods)}', done)
+    truth = np.asarray(cache.labels(case))
+    k = fullest_slice(truth)
+    one = slice(k, k + 1)
+    img = np.asarray(cache.image(case)[k], np.float32)
+    mm = tuple(cache.meta(case)['grid_spacing'][1:])
+    found = {m: case_labels(p, cache, case, said[m, case], one) for m, (p, _) in methods.items()}
+    counted = [
+        exclude(f, truth[one], cache.scheme, cache.row(case)['annotated'])[0][0]
+        for f in found.values()
+    ]
+    texts = {m: str(said[m, case][k]) for m in methods if said[m, case]}
+    info[case] |= dict(slice=k, prompts=texts, boxes=zoom_boxes(truth[k], counted))
+    _write(
+        qualitative(
+            img,
+            truth[k],
+            {m: f[0] for m, f in found.items()},
+            cache.scheme,
+            mm,
+            boxes=info[case]['boxes'],
+            texts=texts,
+            title=f'{case} ({word}), slice {k + 1} of {len(truth)}',
+            anatomy=cache.anatomy,
+        ),
+        out / f'qualitative-{word.split()[0]}-{case}{_told(cache, methods)}',
+        done,
+    )
     for m in texts:
-        p,q = methods[m]; words,stages = word_attention(p, img, said[m,case][k])
-        _write(word_maps(img, words, stages[3], title=f'{m}, stage 4 of 5: {texts[m]}', anatomy=cache.anatomy), out/f"words-{_file(m,q)}-{case}", done)
+        p, q = methods[m]
+        words, stages = word_attention(p, img, said[m, case][k])
+        _write(
+            word_maps(
+                img, words, stages[3], title=f'{m}, stage 4 of 5: {texts[m]}', anatomy=cache.anatomy
+            ),
+            out / f'words-{_file(m, q)}-{case}',
+            done,
+        )
+
 
 def _clouds(cache, cases, methods, said, slices, perplexity, seed, out, done):
     "t-SNE per method, on the same slices, and all of them with three seeds -> method -> scores"
-    at = spread_slices(cache, cases, slices); clouds,scores = {},{}
-    for m,(p,q) in progress(methods.items(), 't-SNE', len(methods)):
-        if not hasattr(p.model,'features'): print(f'{m}: no t-SNE, this network does not show its decoder features'); continue
-        x,y,g = [],[],[]
-        for c in dict.fromkeys(c for c,_ in at):
-            ks = [k for d,k in at if d==c]; prompts = said[m,c]
-            f = class_features(p.model, np.asarray(cache.image(c)[ks],np.float32), np.asarray(cache.labels(c)[ks]), p.features([prompts[k] for k in ks]) if prompts else None, device=p.device)
-            if len(f[1]): x.append(f[0]); y.append(f[1]); g += [cache.row(c)['patient']]*len(f[1])
-        x,y = (np.concatenate(v) for v in (x,y)) if x else (np.zeros((0,1)),np.zeros(0,int)); clouds[m] = x,y,np.array(g)
-        fig,scores[m] = tsne(x, y, cache.scheme, groups=np.array(g), perplexity=perplexity, seed=seed, title=m, anatomy=cache.anatomy); _write(fig, out/f"tsne-{_file(m,q)}", done)
+    at = spread_slices(cache, cases, slices)
+    clouds, scores = {}, {}
+    for m, (p, q) in progress(methods.items(), 't-SNE', len(methods)):
+        if not hasattr(p.model, 'features'):
+            print(f'{m}: no t-SNE, this network does not show its decoder features')
+            continue
+        x, y, g = [], [], []
+        for c in dict.fromkeys(c for c, _ in at):
+            ks = [k for d, k in at if d == c]
+            prompts = said[m, c]
+            f = class_features(
+                p.model,
+                np.asarray(cache.image(c)[ks], np.float32),
+                np.asarray(cache.labels(c)[ks]),
+                p.features([prompts[k] for k in ks]) if prompts else None,
+                device=p.device,
+            )
+            if len(f[1]):
+                x.append(f[0])
+                y.append(f[1])
+                g += [cache.row(c)['patient']] * len(f[1])
+        x, y = (np.concatenate(v) for v in (x, y)) if x else (np.zeros((0, 1)), np.zeros(0, int))
+        clouds[m] = x, y, np.array(g)
+        fig, scores[m] = tsne(
+            x,
+            y,
+            cache.scheme,
+            groups=np.array(g),
+            perplexity=perplexity,
+            seed=seed,
+            title=m,
+            anatomy=cache.anatomy,
+        )
+        _write(fig, out / f'tsne-{_file(m, q)}', done)
     if clouds:
-        fig,by_seed = tsne_seeds(clouds, cache.scheme, perplexity, (seed,seed+1,seed+2), cache.anatomy); _write(fig, out/f'tsne-seeds{_told(cache, methods)}', done)
-        for m in scores: scores[m]['seeds'] = by_seed[m]['seeds']
+        fig, by_seed = tsne_seeds(
+            clouds, cache.scheme, perplexity, (seed, seed + 1, seed + 2), cache.anatomy
+        )
+        _write(fig, out / f'tsne-seeds{_told(cache, methods)}', done)
+        for m in scores:
+            scores[m]['seeds'] = by_seed[m]['seeds']
     return scores
 
-def _told(cache, methods)->str:
-    "The end of a file's name: `-oracle` if something in it comes from a true mask"
-    return '-oracle' if cache.crop=='oracle' or any(PROMPTED[q]!='no' for _,q in methods.values()) else ''
 
+def _told(cache, methods) -> str:
+    "The end of a file's name: `-oracle` if something in it comes from a true mask"
+    return (
+        '-oracle'
+        if cache.crop == 'oracle' or any(PROMPTED[q] != 'no' for _, q in methods.values())
+        else ''
+    )
 
 # %% ../nbs/16_figures.ipynb #c060
 def draw_figures(
-    cache:Cache, predictors:dict, # name -> `Predictor`
-    out, protocols=('self','generic'), split:str='test', cases:int=2,
-    slices:int=48,                # of the t-SNE, the same for every run
-    perplexity:float=30, seed:int=0,
-    logs=None,                    # name -> log.csv
-)->dict: # what figures.json holds
+    cache: Cache,
+    predictors: dict,  # name -> `Predictor`
+    out,
+    protocols=('self', 'generic'),
+    split: str = 'test',
+    cases: int = 2,
+    slices: int = 48,  # of the t-SNE, the same for every run
+    perplexity: float = 30,
+    seed: int = 0,
+    logs=None,  # name -> log.csv
+) -> dict:  # what figures.json holds
     "Draw and write all figures of runs on a part of a cache; raises `InputError`"
-    ids = cache.cases(None if split=='all' else split); out = Path(out); done,notes,methods = [],[],{}
-    if not ids: raise InputError(f"{cache.path}: part '{split}' is empty")
-    if cases<1: raise InputError(f'--cases {cases}: at least 1')
-    for name,p in predictors.items():
-        check_run(name, p, cache, 'cache'); qs,note = run_protocols(name, p.has_text, protocols); notes += [note] if note else []
-        methods |= {Entry(name, q, cache.crop).name:(p,q) for q in qs}
-    dice,conf,said,points,sure = _score_cases(cache, ids, methods); told = _told(cache, methods)
-    if not dice: raise InputError(f"{cache.path}: part '{split}' has no labelled structure to show")
-    chosen = pick_cases(dice, cases); info = {c:dict(rank=w, dice=dice[c]) for c,w in chosen.items()}
-    for c,w in progress(chosen.items(), 'panels', len(chosen)): _panel(cache, c, methods, said, w, out, done, info)
-    for m,a in conf.items(): _write(show_confusion(a, cache.scheme, m, cache.anatomy), out/f"confusion-{_file(m,methods[m][1])}", done)
-    for stem,fig in (('levels',dice_by_structure({m:level_means(p) for m,p in points.items()}, 'Dice, penalised', cache.anatomy)), ('size',dice_by_size(points, anatomy=cache.anatomy)), ('calibration',show_calibration(sure))): _write(fig, out/f'{stem}-all{told}', done)
-    first = {m:v for m,v in methods.items() if m==next(k for k in methods if k.startswith(m.rsplit(': ',1)[0]+': '))}    # one protocol of each run
+    ids = cache.cases(None if split == 'all' else split)
+    out = Path(out)
+    done, notes, methods = [], [], {}
+    if not ids:
+        raise InputError(f"{cache.path}: part '{split}' is empty")
+    if cases < 1:
+        raise InputError(f'--cases {cases}: at least 1')
+    for name, p in predictors.items():
+        check_run(name, p, cache, 'cache')
+        qs, note = run_protocols(name, p.has_text, protocols)
+        notes += [note] if note else []
+        methods |= {Entry(name, q, cache.crop).name: (p, q) for q in qs}
+    dice, conf, said, points, sure = _score_cases(cache, ids, methods)
+    told = _told(cache, methods)
+    if not dice:
+        raise InputError(f"{cache.path}: part '{split}' has no labelled structure to show")
+    chosen = pick_cases(dice, cases)
+    info = {c: dict(rank=w, dice=dice[c]) for c, w in chosen.items()}
+    for c, w in progress(chosen.items(), 'panels', len(chosen)):
+        _panel(cache, c, methods, said, w, out, done, info)
+    for m, a in conf.items():
+        _write(
+            show_confusion(a, cache.scheme, m, cache.anatomy),
+            out / f'confusion-{_file(m, methods[m][1])}',
+            done,
+        )
+    for stem, fig in (
+        (
+            'levels',
+            dice_by_structure(
+                {m: level_means(p) for m, p in points.items()}, 'Dice, penalised', cache.anatomy
+            ),
+        ),
+        ('size', dice_by_size(points, anatomy=cache.anatomy)),
+        ('calibration', show_calibration(sure)),
+    ):
+        _write(fig, out / f'{stem}-all{told}', done)
+    first = {
+        m: v
+        for m, v in methods.items()
+        if m == next(k for k in methods if k.startswith(m.rsplit(': ', 1)[0] + ': '))
+    }  # one protocol of each run
     clouds = _clouds(cache, ids, first, said, slices, perplexity, seed, out, done)
-    for n,f in (logs or {}).items(): _write(training_curves(f, n), out/f'curves-{n}', done)
-    d = dict(cache=str(cache.path), split=split, cases=info, ranked_by=next(iter(methods)), neighbour_share={m:neighbour_share(a,cache.scheme,cache.anatomy) for m,a in conf.items()}, tsne=clouds, calibration_error={m:calibration_error(t) for m,t in sure.items()}, levels={m:level_means(p) for m,p in points.items()}, notes=notes, files=done)
-    write_json(out/'figures.json', d); return d
+    for n, f in (logs or {}).items():
+        _write(training_curves(f, n), out / f'curves-{n}', done)
+    d = dict(
+        cache=str(cache.path),
+        split=split,
+        cases=info,
+        ranked_by=next(iter(methods)),
+        neighbour_share={
+            m: neighbour_share(a, cache.scheme, cache.anatomy) for m, a in conf.items()
+        },
+        tsne=clouds,
+        calibration_error={m: calibration_error(t) for m, t in sure.items()},
+        levels={m: level_means(p) for m, p in points.items()},
+        notes=notes,
+        files=done,
+    )
+    write_json(out / 'figures.json', d)
+    return d
+
 
 @command
 def atm_figures(
-    cache:str,       # prepared slice cache
-    runs:Param('run folders or weights files', str, nargs='+'),
-    protocols:str='self,generic', # sources of the words: self, generic, oracle, oracle-levels, shuffled
-    split:str='test', # part of the cache: train, val, test or all
-    cases:int=2,      # cases with panels: 1 the median, 2 with the worst, more between
-    slices:int=48,    # slices of the t-SNE, the same for every run
-    perplexity:float=30., # of the t-SNE
-    out:str=None,     # folder (default: figures/ in the first run's folder)
-    device:str='cpu', # cpu or cuda
-    encoder:str=None, # text encoder, name or folder (default: the one that each run was trained with)
-    seed:int=0,       # of the t-SNE, the first of three
+    cache: str,  # prepared slice cache
+    runs: Param('run folders or weights files', str, nargs='+'),
+    protocols: str = 'self,generic',  # sources of the words: self, generic, oracle, oracle-levels, shuffled
+    split: str = 'test',  # part of the cache: train, val, test or all
+    cases: int = 2,  # cases with panels: 1 the median, 2 with the worst, more between
+    slices: int = 48,  # slices of the t-SNE, the same for every run
+    perplexity: float = 30.0,  # of the t-SNE
+    out: str = None,  # folder (default: figures/ in the first run's folder)
+    device: str = 'cpu',  # cpu or cuda
+    encoder: str = None,  # text encoder, name or folder (default: the one that each run was trained with)
+    seed: int = 0,  # of the t-SNE, the first of three
 ):
     "Draw qualitative panels, word-attention maps, confusion of levels, Dice by level and size, calibration, t-SNE and training curves of runs"
+    import matplotlib
+
     from atm_net.predict import load_predictor
-    import matplotlib; matplotlib.use('Agg')
-    asked = parse_protocols(protocols); named = run_names([runs] if isinstance(runs,str) else runs); c = Cache(cache); first = next(iter(named.values()))
-    logs = {n:r/'log.csv' for n,r in named.items() if (r/'log.csv').is_file()}
-    d = draw_figures(c, {n:load_predictor(r, device, encoder) for n,r in named.items()}, Path(out) if out else (first if first.is_dir() else first.parent)/'figures', asked, split, cases, slices, perplexity, seed, logs)
-    for n in d['notes']: print(n)
+
+    matplotlib.use('Agg')
+    asked = parse_protocols(protocols)
+    named = run_names([runs] if isinstance(runs, str) else runs)
+    c = Cache(cache)
+    first = next(iter(named.values()))
+    logs = {n: r / 'log.csv' for n, r in named.items() if (r / 'log.csv').is_file()}
+    d = draw_figures(
+        c,
+        {n: load_predictor(r, device, encoder) for n, r in named.items()},
+        Path(out) if out else (first if first.is_dir() else first.parent) / 'figures',
+        asked,
+        split,
+        cases,
+        slices,
+        perplexity,
+        seed,
+        logs,
+    )
+    for n in d['notes']:
+        print(n)

@@ -7,214 +7,327 @@ __all__ = ['PITCH', 'code_1d', 'code_2d', 'visual_code', 'wave', 'Attention', 'S
            'HASFStage', 'HASF']
 
 # %% ../nbs/07_fusion.ipynb #c004
-import math, torch
-from torch import nn, Tensor
+import math
+
+import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from .anatomy import InputError
 
 # %% ../nbs/07_fusion.ipynb #c006
 def code_1d(
-    n:int, # number of tokens
-    c:int, # channels, even
-)->Tensor: # (n, c)
+    n: int,  # number of tokens
+    c: int,  # channels, even
+) -> Tensor:  # (n, c)
     "Sine-cosine code of the positions 0..n-1; raises `InputError` for odd `c`"
-    if c%2: raise InputError(f'position code: {c} channels are not divisible by 2')
-    w = torch.exp(-math.log(1e4)*torch.arange(0, c, 2)/c)
-    a = torch.arange(n)[:,None]*w
+    if c % 2:
+        raise InputError(f'position code: {c} channels are not divisible by 2')
+    w = torch.exp(-math.log(1e4) * torch.arange(0, c, 2) / c)
+    a = torch.arange(n)[:, None] * w
     return torch.stack([a.sin(), a.cos()], -1).flatten(1)
 
+
 def code_2d(
-    h:int, w:int, # rows and columns of the grid
-    c:int,        # channels, divisible by 4
-)->Tensor: # (h*w, c) first half codes the row, second half the column
+    h: int,
+    w: int,  # rows and columns of the grid
+    c: int,  # channels, divisible by 4
+) -> Tensor:  # (h*w, c) first half codes the row, second half the column
     "Sine-cosine code of a grid, row by row; raises `InputError` if 4 does not divide `c`"
-    if c%4: raise InputError(f'position code: {c} channels are not divisible by 4')
-    r,q = code_1d(h, c//2),code_1d(w, c//2)
-    return torch.cat([r[:,None].expand(h,w,-1), q[None].expand(h,w,-1)], -1).flatten(0,1)
+    if c % 4:
+        raise InputError(f'position code: {c} channels are not divisible by 4')
+    r, q = code_1d(h, c // 2), code_1d(w, c // 2)
+    return torch.cat([r[:, None].expand(h, w, -1), q[None].expand(h, w, -1)], -1).flatten(0, 1)
+
 
 def visual_code(
-    hw:tuple,        # (h, w) of the grid
-    c:int,           # channels
-    code:str='2d',   # '2d': row and column (assumed); '1d': the running number of the token, row by row
-)->Tensor: # (h*w, c)
+    hw: tuple,  # (h, w) of the grid
+    c: int,  # channels
+    code: str = '2d',  # '2d': row and column (assumed); '1d': the running number of the token, row by row
+) -> Tensor:  # (h*w, c)
     "The position code of a grid of image tokens; raises `InputError` for an unknown name"
-    if code not in ('1d','2d'): raise InputError(f"position code '{code}' is unknown: use '2d' or '1d'")
-    return code_2d(*hw, c) if code=='2d' else code_1d(hw[0]*hw[1], c)
+    if code not in ('1d', '2d'):
+        raise InputError(f"position code '{code}' is unknown: use '2d' or '1d'")
+    return code_2d(*hw, c) if code == '2d' else code_1d(hw[0] * hw[1], c)
 
 # %% ../nbs/07_fusion.ipynb #o002
-PITCH = 9. # px from one structure of the column to the next, start of what is learnt (ours)
+PITCH = 9.0  # px from one structure of the column to the next, start of what is learnt (ours)
+
 
 def wave(
-    at:Tensor, # (...) positions, px
-    c:int,     # channels, even
-    shortest:float=14., longest:float=400., # wavelengths, px (ours)
-)->Tensor: # (..., c)
+    at: Tensor,  # (...) positions, px
+    c: int,  # channels, even
+    shortest: float = 14.0,
+    longest: float = 400.0,  # wavelengths, px (ours)
+) -> Tensor:  # (..., c)
     "Sine-cosine code of any positions; raises `InputError` for odd `c`"
-    if c%2: raise InputError(f'position code: {c} channels are not divisible by 2')
-    a = at[...,None]*(2*math.pi/torch.logspace(math.log10(shortest), math.log10(longest), c//2, device=at.device))
+    if c % 2:
+        raise InputError(f'position code: {c} channels are not divisible by 2')
+    a = at[..., None] * (
+        2
+        * math.pi
+        / torch.logspace(math.log10(shortest), math.log10(longest), c // 2, device=at.device)
+    )
     return torch.stack([a.sin(), a.cos()], -1).flatten(-2)
 
 # %% ../nbs/07_fusion.ipynb #c014
 class Attention(nn.Module):
     "Multi-head attention with its own projections; weights only on request"
-    def __init__(self,
-        dim:int,     # c, channels of queries, keys and values
-        heads:int=4, # attention heads, must divide `dim`
+
+    def __init__(
+        self,
+        dim: int,  # c, channels of queries, keys and values
+        heads: int = 4,  # attention heads, must divide `dim`
     ):
         super().__init__()
-        if dim%heads: raise InputError(f'attention: {dim} channels are not divisible by {heads} heads')
+        if dim % heads:
+            raise InputError(f'attention: {dim} channels are not divisible by {heads} heads')
         self.heads = heads
-        self.q,self.k,self.v,self.out = nn.Linear(dim,dim),nn.Linear(dim,dim,bias=False),nn.Linear(dim,dim),nn.Linear(dim,dim)
+        self.q, self.k, self.v, self.out = (
+            nn.Linear(dim, dim),
+            nn.Linear(dim, dim, bias=False),
+            nn.Linear(dim, dim),
+            nn.Linear(dim, dim),
+        )
 
-    def forward(self,
-        q:Tensor, # (b, n, c) what asks
-        k:Tensor, # (b, t, c) where it can look
-        v:Tensor, # (b, t, c) what it can read
-        mask:Tensor=None, # (b, t) bool, True where a key exists
+    def forward(
+        self,
+        q: Tensor,  # (b, n, c) what asks
+        k: Tensor,  # (b, t, c) where it can look
+        v: Tensor,  # (b, t, c) what it can read
+        mask: Tensor = None,  # (b, t) bool, True where a key exists
         need_weights=False,
-        which:Tensor=None,# (b,) int: keys, values and mask are those of p prompts, projected once; this is the prompt of each image
-    )->tuple[Tensor,Tensor|None]: # (b, n, c); (b, n, t) mean over heads, rows sum to 1
-        q,k,v = (self._split(f(x)) for f,x in ((self.q,q),(self.k,k),(self.v,v)))
-        if which is not None: k,v,mask = k[which],v[which],None if mask is None else mask[which]
-        m = None if mask is None else mask[:,None,None]
+        which: Tensor = None,  # (b,) int: keys, values and mask are those of p prompts, projected once; this is the prompt of each image
+    ) -> tuple[Tensor, Tensor | None]:  # (b, n, c); (b, n, t) mean over heads, rows sum to 1
+        q, k, v = (self._split(f(x)) for f, x in ((self.q, q), (self.k, k), (self.v, v)))
+        if which is not None:
+            k, v, mask = k[which], v[which], None if mask is None else mask[which]
+        m = None if mask is None else mask[:, None, None]
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=m)
-        return self.out(y.transpose(1,2).flatten(2)), self._weights(q, k, m) if need_weights else None
+        return self.out(y.transpose(1, 2).flatten(2)), self._weights(
+            q, k, m
+        ) if need_weights else None
 
-    def _split(self, x): return x.unflatten(-1, (self.heads,-1)).transpose(1,2) # (b, heads, n, c/heads)
+    def _split(self, x):
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (b, heads, n, c/heads)
+
     def _weights(self, q, k, m):
-        s = q@k.transpose(-1,-2)/math.sqrt(q.shape[-1])
+        s = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
         return (s if m is None else s.masked_fill(~m, -math.inf)).softmax(-1).mean(1)
 
 # %% ../nbs/07_fusion.ipynb #c017
 class SelfEnhance(nn.Module):
     "`f_v' = f_v + Norm(SA(PE(f_v), PE(f_v), f_v))` (Eq. 1)"
-    def __init__(self,
-        dim:int, heads:int=4,
-        attention:str='exact', # 'exact' (paper) or 'pooled' (ours)
-        pool:int=8,            # at most pool x pool keys when pooled
-        gain:float=1.,         # start value of the norm's weight (ours)
-        code:str='2d',         # position code, '2d' or '1d'
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int = 4,
+        attention: str = 'exact',  # 'exact' (paper) or 'pooled' (ours)
+        pool: int = 8,  # at most pool x pool keys when pooled
+        gain: float = 1.0,  # start value of the norm's weight (ours)
+        code: str = '2d',  # position code, '2d' or '1d'
     ):
         super().__init__()
-        if attention not in ('exact','pooled'): raise InputError(f"attention '{attention}' is unknown: use 'exact' or 'pooled'")
-        visual_code((1,1), dim, code); self.attention,self.pool,self.code = attention,pool,code
-        self.att,self.norm = Attention(dim,heads),nn.LayerNorm(dim)
+        if attention not in ('exact', 'pooled'):
+            raise InputError(f"attention '{attention}' is unknown: use 'exact' or 'pooled'")
+        visual_code((1, 1), dim, code)
+        self.attention, self.pool, self.code = attention, pool, code
+        self.att, self.norm = Attention(dim, heads), nn.LayerNorm(dim)
         nn.init.constant_(self.norm.weight, gain)
 
-    def forward(self,
-        f_v:Tensor,   # (b, n, c) visual tokens, row by row
-        hw:tuple,     # (h, w) with h*w = n
-    )->Tensor: # (b, n, c)
-        q = f_v+visual_code(hw, f_v.shape[-1], self.code).to(f_v)
-        k,v = (q,f_v) if self.attention=='exact' else (self._pooled(q,hw), self._pooled(f_v,hw))
-        return f_v+self.norm(self.att(q, k, v)[0])
+    def forward(
+        self,
+        f_v: Tensor,  # (b, n, c) visual tokens, row by row
+        hw: tuple,  # (h, w) with h*w = n
+    ) -> Tensor:  # (b, n, c)
+        q = f_v + visual_code(hw, f_v.shape[-1], self.code).to(f_v)
+        k, v = (
+            (q, f_v) if self.attention == 'exact' else (self._pooled(q, hw), self._pooled(f_v, hw))
+        )
+        return f_v + self.norm(self.att(q, k, v)[0])
 
     def _pooled(self, x, hw):
         "Mean over a grid of at most pool x pool places (b, p, c)"
-        size = [min(s,self.pool) for s in hw]
-        return F.adaptive_avg_pool2d(x.transpose(1,2).unflatten(-1,hw), size).flatten(2).transpose(1,2)
+        size = [min(s, self.pool) for s in hw]
+        return (
+            F.adaptive_avg_pool2d(x.transpose(1, 2).unflatten(-1, hw), size)
+            .flatten(2)
+            .transpose(1, 2)
+        )
 
 # %% ../nbs/07_fusion.ipynb #c020
 class TextProjection(nn.Module):
     "Token states (b, l, d) as m text tokens of the stage's width (Sec. 3.3)"
-    def __init__(self,
-        text_dim:int,    # d, channels of the encoder
-        dim:int,         # c, channels of the stage
-        length:int,      # l, token places of a prompt
-        n_tokens:int=32, # m, tokens after mixing (assumed)
-        tokens:str='mixed', # 'mixed' (paper) or 'words' (ours)
+
+    def __init__(
+        self,
+        text_dim: int,  # d, channels of the encoder
+        dim: int,  # c, channels of the stage
+        length: int,  # l, token places of a prompt
+        n_tokens: int = 32,  # m, tokens after mixing (assumed)
+        tokens: str = 'mixed',  # 'mixed' (paper) or 'words' (ours)
     ):
         super().__init__()
-        if tokens not in ('mixed','words'): raise InputError(f"tokens '{tokens}' is unknown: use 'mixed' or 'words'")
-        self.tokens,self.length = tokens,length
-        self.mix = nn.Conv1d(length, n_tokens, 1) if tokens=='mixed' else None
+        if tokens not in ('mixed', 'words'):
+            raise InputError(f"tokens '{tokens}' is unknown: use 'mixed' or 'words'")
+        self.tokens, self.length = tokens, length
+        self.mix = nn.Conv1d(length, n_tokens, 1) if tokens == 'mixed' else None
         self.linear = nn.Linear(text_dim, dim)
 
-    def forward(self,
-        g:Tensor,    # (b, l, d) token states
-        mask:Tensor, # (b, l) bool, True on words
-    )->tuple[Tensor,Tensor|None]: # (b, m, c) or (b, l, c); mask of the keys, None if all count
-        if g.shape[1]!=self.length: raise InputError(f'text features have {g.shape[1]} token places, the model was built for {self.length}')
-        mask = mask>0; g = g*mask[...,None]
-        if self.mix is None: return F.relu(self.linear(g)), mask
+    def forward(
+        self,
+        g: Tensor,  # (b, l, d) token states
+        mask: Tensor,  # (b, l) bool, True on words
+    ) -> tuple[
+        Tensor, Tensor | None
+    ]:  # (b, m, c) or (b, l, c); mask of the keys, None if all count
+        if g.shape[1] != self.length:
+            raise InputError(
+                f'text features have {g.shape[1]} token places, the model was built for {self.length}'
+            )
+        mask = mask > 0
+        g = g * mask[..., None]
+        if self.mix is None:
+            return F.relu(self.linear(g)), mask
         return F.relu(self.linear(self.mix(g))), None
 
-    def to_words(self,
-        weights:Tensor, # (b, n, m) attention on the mixed tokens, or (b, n, l) on words
-        mask:Tensor,    # (b, l) bool
-    )->Tensor: # (b, n, l) share of each word, rows sum to 1
+    def to_words(
+        self,
+        weights: Tensor,  # (b, n, m) attention on the mixed tokens, or (b, n, l) on words
+        mask: Tensor,  # (b, l) bool
+    ) -> Tensor:  # (b, n, l) share of each word, rows sum to 1
         "Attention on words: through the mixing by its normalised absolute weights (ours)"
-        if self.mix is None: return weights
-        share = self.mix.weight[...,0].abs()[None]*mask[:,None]              # (b, m, l)
-        return weights@(share/share.sum(-1,keepdim=True).clamp_min(1e-12))
+        if self.mix is None:
+            return weights
+        share = self.mix.weight[..., 0].abs()[None] * mask[:, None]  # (b, m, l)
+        return weights @ (share / share.sum(-1, keepdim=True).clamp_min(1e-12))
 
 # %% ../nbs/07_fusion.ipynb #c023
 class TextFusion(nn.Module):
     "`f_m = f_v + alpha * Norm(CA(PE(f_v), PE(f_t), f_t))` (Eq. 2)"
-    def __init__(self,
-        dim:int,         # c, channels of both token sets
-        heads:int=4,     # attention heads, must divide `dim`
-        alpha:float=.1,  # start value of the learnt gain (ours)
-        code:str='2d',   # position code, '2d' or '1d' of the image tokens and 1-D of the text; 'order' of both (ours)
-        stride:int=1,    # pixels of the image from one token to the next, for 'order'
+
+    def __init__(
+        self,
+        dim: int,  # c, channels of both token sets
+        heads: int = 4,  # attention heads, must divide `dim`
+        alpha: float = 0.1,  # start value of the learnt gain (ours)
+        code: str = '2d',  # position code, '2d' or '1d' of the image tokens and 1-D of the text; 'order' of both (ours)
+        stride: int = 1,  # pixels of the image from one token to the next, for 'order'
     ):
         super().__init__()
-        if code!='order': visual_code((1,1), dim, code)
-        self.code,self.stride = code,stride
-        self.att,self.norm,self.alpha = Attention(dim,heads),nn.LayerNorm(dim),nn.Parameter(torch.tensor(float(alpha)))
-        if code=='order': self.pitch = nn.Parameter(torch.tensor(PITCH)); self.att.k.weight.data.copy_(self.att.q.weight)
+        if code != 'order':
+            visual_code((1, 1), dim, code)
+        self.code, self.stride = code, stride
+        self.att, self.norm, self.alpha = (
+            Attention(dim, heads),
+            nn.LayerNorm(dim),
+            nn.Parameter(torch.tensor(float(alpha))),
+        )
+        if code == 'order':
+            self.pitch = nn.Parameter(torch.tensor(PITCH))
+            self.att.k.weight.data.copy_(self.att.q.weight)
 
-    def forward(self,
-        f_v:Tensor,       # (b, n, c) visual tokens
-        f_t:Tensor,       # (b, t, c) text tokens
-        hw:tuple,         # (h, w) with h*w = n
-        mask:Tensor=None, # (b, t) bool, keys that exist; with code 'order' uint8 places: 0 none, 1 a word, 2 + k a word of the k-th structure from the top
+    def forward(
+        self,
+        f_v: Tensor,  # (b, n, c) visual tokens
+        f_t: Tensor,  # (b, t, c) text tokens
+        hw: tuple,  # (h, w) with h*w = n
+        mask: Tensor = None,  # (b, t) bool, keys that exist; with code 'order' uint8 places: 0 none, 1 a word, 2 + k a word of the k-th structure from the top
         need_weights=False,
-        which:Tensor=None,# (b,) int, of `Attention`: then `f_t` and `mask` are those of p prompts
-    )->tuple[Tensor,Tensor|None]: # (b, n, c) fused tokens; (b, n, t) attention, rows sum to 1
-        at_v,at_t = self.codes(f_v, f_t, hw, mask)
-        y,w = self.att(f_v+at_v.to(f_v), f_t+at_t.to(f_t), f_t, None if mask is None else mask>0, need_weights, which)
-        return f_v+self.alpha*self.norm(y), w
+        which: Tensor = None,  # (b,) int, of `Attention`: then `f_t` and `mask` are those of p prompts
+    ) -> tuple[Tensor, Tensor | None]:  # (b, n, c) fused tokens; (b, n, t) attention, rows sum to 1
+        at_v, at_t = self.codes(f_v, f_t, hw, mask)
+        y, w = self.att(
+            f_v + at_v.to(f_v),
+            f_t + at_t.to(f_t),
+            f_t,
+            None if mask is None else mask > 0,
+            need_weights,
+            which,
+        )
+        return f_v + self.alpha * self.norm(y), w
 
-    def codes(self, f_v, f_t, hw, places): # (n, c); (t, c), or (b, t, c) with 'order'
+    def codes(self, f_v, f_t, hw, places):  # (n, c); (t, c), or (b, t, c) with 'order'
         "Position codes of the image tokens and of the text tokens; raises `InputError` for 'order' without places"
         c = f_v.shape[-1]
-        if self.code!='order': return visual_code(hw, c, self.code), code_1d(f_t.shape[1], c)
-        if places is None or places.dtype==torch.bool: raise InputError("code 'order' asks for the place of each word in the column: encode the prompt with its anatomy")
-        rows = wave((torch.arange(hw[0], device=f_v.device)+.5)*self.stride, c).repeat_interleave(hw[1], 0)
-        return rows, wave((places-1.5)*self.pitch, c)*(places>1)[...,None]
+        if self.code != 'order':
+            return visual_code(hw, c, self.code), code_1d(f_t.shape[1], c)
+        if places is None or places.dtype == torch.bool:
+            raise InputError(
+                "code 'order' asks for the place of each word in the column: encode the prompt with its anatomy"
+            )
+        rows = wave(
+            (torch.arange(hw[0], device=f_v.device) + 0.5) * self.stride, c
+        ).repeat_interleave(hw[1], 0)
+        return rows, wave((places - 1.5) * self.pitch, c) * (places > 1)[..., None]
 
 # %% ../nbs/07_fusion.ipynb #c026
 class HASFStage(nn.Module):
     "Project the text, enhance the image, fuse (Sec. 3.3) for one stage"
-    def __init__(self, dim:int, text_dim:int, length:int, n_tokens:int=32, heads:int=4,
-                 attention='exact', pool:int=8, tokens='mixed', alpha:float=.1, gain:float=1., code='2d', stride:int=1):
+
+    def __init__(
+        self,
+        dim: int,
+        text_dim: int,
+        length: int,
+        n_tokens: int = 32,
+        heads: int = 4,
+        attention='exact',
+        pool: int = 8,
+        tokens='mixed',
+        alpha: float = 0.1,
+        gain: float = 1.0,
+        code='2d',
+        stride: int = 1,
+    ):
         super().__init__()
         self.project = TextProjection(text_dim, dim, length, n_tokens, tokens)
-        if code=='order' and tokens!='words': raise InputError("code 'order' needs the words themselves as keys: tokens 'words'")
-        self.enhance = SelfEnhance(dim, heads, attention, pool, gain, '2d' if code=='order' else code)
+        if code == 'order' and tokens != 'words':
+            raise InputError("code 'order' needs the words themselves as keys: tokens 'words'")
+        self.enhance = SelfEnhance(
+            dim, heads, attention, pool, gain, '2d' if code == 'order' else code
+        )
         self.fuse = TextFusion(dim, heads, alpha, code, stride)
 
-    def forward(self,
-        x:Tensor,    # (b, c, h, w) features of the stage
-        g:Tensor,    # (b, l, d) token states; (p, l, d) with `which`
-        mask:Tensor, # (b, l) bool, or places for code 'order'; (p, l) with `which`
+    def forward(
+        self,
+        x: Tensor,  # (b, c, h, w) features of the stage
+        g: Tensor,  # (b, l, d) token states; (p, l, d) with `which`
+        mask: Tensor,  # (b, l) bool, or places for code 'order'; (p, l) with `which`
         need_weights=False,
-        which:Tensor=None, # (b,) int, the prompt that each image reads
-    )->tuple[Tensor,Tensor|None]: # (b, c, h, w); (b, l, h, w) share of each word
-        hw = x.shape[2:]; f_t,keys = self.project(g, mask)
-        f_v = self.enhance(x.flatten(2).transpose(1,2), hw)
-        f_m,w = self.fuse(f_v, f_t, hw, None if keys is None else mask, need_weights, which)
-        if w is not None: w = self.project.to_words(w, (mask if which is None else mask[which])>0).transpose(1,2).unflatten(-1, hw)
-        return f_m.transpose(1,2).unflatten(-1, hw), w
+        which: Tensor = None,  # (b,) int, the prompt that each image reads
+    ) -> tuple[Tensor, Tensor | None]:  # (b, c, h, w); (b, l, h, w) share of each word
+        hw = x.shape[2:]
+        f_t, keys = self.project(g, mask)
+        f_v = self.enhance(x.flatten(2).transpose(1, 2), hw)
+        f_m, w = self.fuse(f_v, f_t, hw, None if keys is None else mask, need_weights, which)
+        if w is not None:
+            w = (
+                self.project.to_words(w, (mask if which is None else mask[which]) > 0)
+                .transpose(1, 2)
+                .unflatten(-1, hw)
+            )
+        return f_m.transpose(1, 2).unflatten(-1, hw), w
+
 
 class HASF(nn.ModuleList):
     "One `HASFStage` for each decoder stage, deepest first (i = 5..1 in Eq. 3)"
-    def __init__(self,
-        dims,           # channels of the stages, deepest first
-        text_dim:int, length:int,
-        heads=4,        # attention heads: a number, or one for each stage
-        **kwargs):      # of `HASFStage`
-        per_stage = [heads]*len(dims) if isinstance(heads,int) else list(heads)
-        if len(per_stage)!=len(dims): raise InputError(f'heads {heads}: give a number, or one for each of the {len(dims)} stages')
-        super().__init__(HASFStage(c, text_dim, length, heads=h, stride=2**(len(dims)-i), **kwargs) for i,(c,h) in enumerate(zip(dims,per_stage)))
+
+    def __init__(
+        self,
+        dims,  # channels of the stages, deepest first
+        text_dim: int,
+        length: int,
+        heads=4,  # attention heads: a number, or one for each stage
+        **kwargs,
+    ):  # of `HASFStage`
+        per_stage = [heads] * len(dims) if isinstance(heads, int) else list(heads)
+        if len(per_stage) != len(dims):
+            raise InputError(
+                f'heads {heads}: give a number, or one for each of the {len(dims)} stages'
+            )
+        super().__init__(
+            HASFStage(c, text_dim, length, heads=h, stride=2 ** (len(dims) - i), **kwargs)
+            for i, (c, h) in enumerate(zip(dims, per_stage))
+        )

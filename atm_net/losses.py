@@ -7,72 +7,89 @@ __all__ = ['marginal', 'dice_loss', 'focal_loss', 'dice_focal', 'total_loss']
 
 # %% ../nbs/10_losses.ipynb #c004
 import torch
-from torch import Tensor
 import torch.nn.functional as F
+from torch import Tensor
+
 from .anatomy import IGNORE, InputError
 
 # %% ../nbs/10_losses.ipynb #c006
 def marginal(
-    logits:Tensor,    # (b, k, h, w)
-    annotated:Tensor, # (b, k) bool
-)->Tensor: # (b, k, h, w) logits in which unannotated classes belong to the background
+    logits: Tensor,  # (b, k, h, w)
+    annotated: Tensor,  # (b, k) bool
+) -> Tensor:  # (b, k, h, w) logits in which unannotated classes belong to the background
     "Move the probability of unannotated classes to channel 0 (Shi et al. 2021)"
-    off = ~annotated[:,:,None,None].expand_as(logits); off = torch.cat([torch.zeros_like(off[:,:1]), off[:,1:]], 1)
-    low = torch.finfo(logits.dtype).min/4
-    first = torch.zeros_like(off); first[:,0] = True
-    bg = logits.masked_fill(~(off|first), low).logsumexp(1, keepdim=True)
-    return torch.cat([bg, logits.masked_fill(off, low)[:,1:]], 1)
+    off = ~annotated[:, :, None, None].expand_as(logits)
+    off = torch.cat([torch.zeros_like(off[:, :1]), off[:, 1:]], 1)
+    low = torch.finfo(logits.dtype).min / 4
+    first = torch.zeros_like(off)
+    first[:, 0] = True
+    bg = logits.masked_fill(~(off | first), low).logsumexp(1, keepdim=True)
+    return torch.cat([bg, logits.masked_fill(off, low)[:, 1:]], 1)
 
 # %% ../nbs/10_losses.ipynb #c009
 def _onehot(target, k):
     "One-hot of the labels (b, k, h, w); ignored pixels are all zero. And the mask (b, 1, h, w) of valid pixels"
-    valid = target!=IGNORE
-    y = F.one_hot(target.masked_fill(~valid, 0).long(), k).movedim(-1,1)
-    return y*valid[:,None], valid[:,None]
+    valid = target != IGNORE
+    y = F.one_hot(target.masked_fill(~valid, 0).long(), k).movedim(-1, 1)
+    return y * valid[:, None], valid[:, None]
+
 
 def dice_loss(
-    logits:Tensor, # (b, k, h, w)
-    target:Tensor, # (b, h, w) labels, 255 ignored
-    annotated:Tensor=None, # (b, k) bool; None: all
-)->Tensor: # ()
+    logits: Tensor,  # (b, k, h, w)
+    target: Tensor,  # (b, h, w) labels, 255 ignored
+    annotated: Tensor = None,  # (b, k) bool; None: all
+) -> Tensor:  # ()
     "Soft Dice loss on the softmax, mean over images and annotated classes (first term of Eq. 4)"
     from monai.losses import DiceLoss
-    if annotated is not None: logits = marginal(logits, annotated)
-    y,valid = _onehot(target, logits.shape[1])
-    each = DiceLoss(reduction='none')(logits.softmax(1)*valid, y.to(logits)).flatten(1)   # (b, k)
-    if annotated is None: return each.mean()
-    use = annotated.to(each); use = torch.cat([torch.ones_like(use[:,:1]), use[:,1:]], 1)
-    return ((each*use).sum(1)/use.sum(1)).mean()
+
+    if annotated is not None:
+        logits = marginal(logits, annotated)
+    y, valid = _onehot(target, logits.shape[1])
+    each = DiceLoss(reduction='none')(logits.softmax(1) * valid, y.to(logits)).flatten(1)  # (b, k)
+    if annotated is None:
+        return each.mean()
+    use = annotated.to(each)
+    use = torch.cat([torch.ones_like(use[:, :1]), use[:, 1:]], 1)
+    return ((each * use).sum(1) / use.sum(1)).mean()
 
 # %% ../nbs/10_losses.ipynb #c012
 def focal_loss(
-    logits:Tensor, # (b, k, h, w)
-    target:Tensor, # (b, h, w) labels, 255 ignored
-    focal:str='softmax', # 'softmax' (paper's f_o) or 'sigmoid' (what MONAI's DiceFocalLoss does)
-    gamma:float=2.,      # focusing parameter (assumed; Lin et al.)
-    annotated:Tensor=None, # (b, k) bool; None: all
-)->Tensor: # ()
+    logits: Tensor,  # (b, k, h, w)
+    target: Tensor,  # (b, h, w) labels, 255 ignored
+    focal: str = 'softmax',  # 'softmax' (paper's f_o) or 'sigmoid' (what MONAI's DiceFocalLoss does)
+    gamma: float = 2.0,  # focusing parameter (assumed; Lin et al.)
+    annotated: Tensor = None,  # (b, k) bool; None: all
+) -> Tensor:  # ()
     "Focal loss, mean over the valid pixels of each image, then over images (second term of Eq. 4)"
-    if focal not in ('softmax','sigmoid'): raise InputError(f"focal '{focal}' is unknown: use 'softmax' or 'sigmoid'")
-    if annotated is not None: logits = marginal(logits, annotated)
-    y,valid = _onehot(target, logits.shape[1])
-    if focal=='softmax':
-        log_p = logits.log_softmax(1).gather(1, target.masked_fill(target==IGNORE, 0).long()[:,None])
-        each = -(1-log_p.exp())**gamma*log_p
+    if focal not in ('softmax', 'sigmoid'):
+        raise InputError(f"focal '{focal}' is unknown: use 'softmax' or 'sigmoid'")
+    if annotated is not None:
+        logits = marginal(logits, annotated)
+    y, valid = _onehot(target, logits.shape[1])
+    if focal == 'softmax':
+        log_p = logits.log_softmax(1).gather(
+            1, target.masked_fill(target == IGNORE, 0).long()[:, None]
+        )
+        each = -((1 - log_p.exp()) ** gamma) * log_p
     else:
         from monai.losses import FocalLoss
+
         each = FocalLoss(gamma=gamma, reduction='none')(logits, y.to(logits)).mean(1, keepdim=True)
-    return ((each*valid).sum((1,2,3))/valid.sum((1,2,3)).clamp_min(1)).mean()
+    return ((each * valid).sum((1, 2, 3)) / valid.sum((1, 2, 3)).clamp_min(1)).mean()
 
 # %% ../nbs/10_losses.ipynb #c017
-def dice_focal(logits, target, focal='softmax', annotated=None)->Tensor:
+def dice_focal(logits, target, focal='softmax', annotated=None) -> Tensor:
     "Dice plus focal loss (Eq. 4)"
-    return dice_loss(logits, target, annotated)+focal_loss(logits, target, focal, annotated=annotated)
+    return dice_loss(logits, target, annotated) + focal_loss(
+        logits, target, focal, annotated=annotated
+    )
+
 
 def total_loss(
-    seg:Tensor,           # () Dice plus focal, Eq. 4
-    contrast:Tensor=None, # () Eq. 7; None without CCAE
-    lambda_1:float=1., lambda_2:float=.2, # paper
-)->Tensor: # ()
+    seg: Tensor,  # () Dice plus focal, Eq. 4
+    contrast: Tensor = None,  # () Eq. 7; None without CCAE
+    lambda_1: float = 1.0,
+    lambda_2: float = 0.2,  # paper
+) -> Tensor:  # ()
     "Weighted sum of both objectives (Eq. 8)"
-    return lambda_1*seg if contrast is None else lambda_1*seg+lambda_2*contrast
+    return lambda_1 * seg if contrast is None else lambda_1 * seg + lambda_2 * contrast

@@ -8,286 +8,450 @@ __all__ = ['STEP', 'COLUMNS', 'mid_slice', 'front_piece', 'pixel_corners', 'rect
            'atm_measure']
 
 # %% ../nbs/13_measures.ipynb #c003
-import csv, io
+import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
+
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import ConvexHull
+
 from .anatomy import LUMBAR, InputError, get_anatomy
-from .show import command, table_md, write_json, write_text
 from .predict import file_scheme, read_mask
+from .show import command, table_md, write_json, write_text
 
 # %% ../nbs/13_measures.ipynb #c008
 def mid_slice(
-    mask:np.ndarray, # (s, h, w) bool, not empty
-)->int: # slice index
+    mask: np.ndarray,  # (s, h, w) bool, not empty
+) -> int:  # slice index
     "The slice at the centre of area"
-    area = mask.sum((1,2)); at = int(round((np.arange(len(area))*area).sum()/area.sum()))
+    area = mask.sum((1, 2))
+    at = int(round((np.arange(len(area)) * area).sum() / area.sum()))
     return at if area[at] else int(area.argmax())
 
+
 def front_piece(
-    mask:np.ndarray, # (h, w) bool
-    share:float=.3,  # smallest piece that counts, of the largest (ours)
-)->np.ndarray: # (h, w) bool
+    mask: np.ndarray,  # (h, w) bool
+    share: float = 0.3,  # smallest piece that counts, of the largest (ours)
+) -> np.ndarray:  # (h, w) bool
     "The frontmost connected piece that is not tiny: the body of a whole vertebra"
-    lab,n = ndimage.label(mask)
-    if n<2: return mask
-    area = np.bincount(lab.ravel())[1:]; big = [i+1 for i in range(n) if area[i]>=share*area.max()]
-    return lab==min(big, key=lambda i: np.argwhere(lab==i)[:,1].mean())
+    lab, n = ndimage.label(mask)
+    if n < 2:
+        return mask
+    area = np.bincount(lab.ravel())[1:]
+    big = [i + 1 for i in range(n) if area[i] >= share * area.max()]
+    return lab == min(big, key=lambda i: np.argwhere(lab == i)[:, 1].mean())
 
 # %% ../nbs/13_measures.ipynb #c011
 def pixel_corners(
-    mask:np.ndarray, # (h, w) bool
-    spacing,         # (2,) mm
-)->np.ndarray: # (4n, 2) mm
+    mask: np.ndarray,  # (h, w) bool
+    spacing,  # (2,) mm
+) -> np.ndarray:  # (4n, 2) mm
     "Corners of all pixels, so that one pixel has its full size"
-    p = np.argwhere(mask)[:,None]+np.array([[-.5,-.5],[-.5,.5],[.5,-.5],[.5,.5]])
-    return p.reshape(-1,2)*np.asarray(spacing,float)
+    p = np.argwhere(mask)[:, None] + np.array([[-0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [0.5, 0.5]])
+    return p.reshape(-1, 2) * np.asarray(spacing, float)
+
 
 def rectangle_tilt(
-    mask:np.ndarray,    # (h, w) bool, not empty
-    spacing,            # (2,) mm
-    expect:float=0.,    # degrees, a guess of the tilt that settles which side is which
-)->float: # degrees, within 45 of `expect`
+    mask: np.ndarray,  # (h, w) bool, not empty
+    spacing,  # (2,) mm
+    expect: float = 0.0,  # degrees, a guess of the tilt that settles which side is which
+) -> float:  # degrees, within 45 of `expect`
     "Tilt of the smallest rectangle around a mask"
-    p = pixel_corners(mask, spacing); hull = p[ConvexHull(p).vertices]
-    edge = np.diff(hull, axis=0, append=hull[:1]); t = np.arctan2(edge[:,0],edge[:,1])
-    u = hull@np.stack([np.sin(t),np.cos(t)]); v = hull@np.stack([np.cos(t),-np.sin(t)])
-    best = np.degrees(t[np.argmin(np.ptp(u,0)*np.ptp(v,0))])
-    return float((best-expect+45)%90-45+expect)
+    p = pixel_corners(mask, spacing)
+    hull = p[ConvexHull(p).vertices]
+    edge = np.diff(hull, axis=0, append=hull[:1])
+    t = np.arctan2(edge[:, 0], edge[:, 1])
+    u = hull @ np.stack([np.sin(t), np.cos(t)])
+    v = hull @ np.stack([np.cos(t), -np.sin(t)])
+    best = np.degrees(t[np.argmin(np.ptp(u, 0) * np.ptp(v, 0))])
+    return float((best - expect + 45) % 90 - 45 + expect)
 
 # %% ../nbs/13_measures.ipynb #c014
-STEP = .25 # mm, grid of the straightened view (ours)
+STEP = 0.25  # mm, grid of the straightened view (ours)
+
 
 def _axes(tilt):
     "Unit vectors (h, w) along the depth (u) and the height (v)"
-    t = np.radians(tilt); return np.array([np.sin(t),np.cos(t)]), np.array([np.cos(t),-np.sin(t)])
+    t = np.radians(tilt)
+    return np.array([np.sin(t), np.cos(t)]), np.array([np.cos(t), -np.sin(t)])
+
 
 def straighten(
-    mask:np.ndarray, # (h, w) bool
-    spacing,         # (2,) mm
-    centre,          # (2,) mm
-    tilt:float,      # degrees
-    half:float,      # mm from the centre to each side
-)->np.ndarray: # (v, u) bool on a grid of `STEP` mm
+    mask: np.ndarray,  # (h, w) bool
+    spacing,  # (2,) mm
+    centre,  # (2,) mm
+    tilt: float,  # degrees
+    half: float,  # mm from the centre to each side
+) -> np.ndarray:  # (v, u) bool on a grid of `STEP` mm
     "The mask as seen along its own axes"
-    g = np.arange(-half, half+STEP/2, STEP); e_u,e_v = _axes(tilt)
-    at = np.asarray(centre)[:,None,None]+e_v[:,None,None]*g[:,None]+e_u[:,None,None]*g
-    return ndimage.map_coordinates(mask.astype(np.float32), at/np.asarray(spacing,float)[:,None,None], order=1)>=.5
+    g = np.arange(-half, half + STEP / 2, STEP)
+    e_u, e_v = _axes(tilt)
+    at = (
+        np.asarray(centre)[:, None, None] + e_v[:, None, None] * g[:, None] + e_u[:, None, None] * g
+    )
+    return (
+        ndimage.map_coordinates(
+            mask.astype(np.float32), at / np.asarray(spacing, float)[:, None, None], order=1
+        )
+        >= 0.5
+    )
 
 # %% ../nbs/13_measures.ipynb #c017
 @dataclass(frozen=True)
 class Frame:
     "A structure in its mid-sagittal slice"
-    name:str
-    slice:int
-    centre:tuple      # (2,) (h, w) mm
-    tilt:float        # degrees, of the mean of both endplates
-    sup:tuple         # (a, b): the superior endplate is v = a + b u, mm
-    inf:tuple         # the same for the inferior one
-    span:tuple        # (2,) u of front and back at half height, mm
-    heights:tuple     # (3,) front, middle, back, mm
-    note:str = ''
+
+    name: str
+    slice: int
+    centre: tuple  # (2,) (h, w) mm
+    tilt: float  # degrees, of the mean of both endplates
+    sup: tuple  # (a, b): the superior endplate is v = a + b u, mm
+    inf: tuple  # the same for the inferior one
+    span: tuple  # (2,) u of front and back at half height, mm
+    heights: tuple  # (3,) front, middle, back, mm
+    note: str = ''
 
     @property
-    def depth(self)->float: return self.span[1]-self.span[0]
-    @property
-    def sup_tilt(self)->float: return self.tilt+float(np.degrees(np.arctan(self.sup[1])))
-    @property
-    def inf_tilt(self)->float: return self.tilt+float(np.degrees(np.arctan(self.inf[1])))
+    def depth(self) -> float:
+        return self.span[1] - self.span[0]
 
-    def points(self, plate:str)->np.ndarray: # (2, 2) mm, front and back end
+    @property
+    def sup_tilt(self) -> float:
+        return self.tilt + float(np.degrees(np.arctan(self.sup[1])))
+
+    @property
+    def inf_tilt(self) -> float:
+        return self.tilt + float(np.degrees(np.arctan(self.inf[1])))
+
+    def points(self, plate: str) -> np.ndarray:  # (2, 2) mm, front and back end
         "Ends of an endplate, 'sup' or 'inf', in the slice"
-        e_u,e_v = _axes(self.tilt); a,b = getattr(self, plate)
-        return np.array([self.centre+u*e_u+(a+b*u)*e_v for u in self.span])
+        e_u, e_v = _axes(self.tilt)
+        a, b = getattr(self, plate)
+        return np.array([self.centre + u * e_u + (a + b * u) * e_v for u in self.span])
 
 # %% ../nbs/13_measures.ipynb #c018
 def _profile(view):
     "u of the columns that matter, top and bottom row of each (mm from the centre), and the span at half height; None for an empty view"
-    rows = np.flatnonzero(view.any(1)); half = (view.shape[1]-1)/2
-    if not len(rows): return None
-    r = view[np.abs(np.arange(len(view))-half)<=max(1, len(rows)/10)]; r = r[r.any(1)] # at half height, where a wedge has both its ends
-    if not len(r): r = view[rows]
-    first,last = r.argmax(1), r.shape[1]-1-r[:,::-1].argmax(1)
-    span = ((np.median(first)-half-.5)*STEP, (np.median(last)-half+.5)*STEP)
-    cols = np.flatnonzero(view.any(0)); u = (cols-half)*STEP
-    keep = (u>=span[0])&(u<=span[1]); cols,u = cols[keep],u[keep]; c = view[:,cols]
-    top = (c.argmax(0)-half-.5)*STEP; bottom = (c.shape[0]-1-c[::-1].argmax(0)-half+.5)*STEP
+    rows = np.flatnonzero(view.any(1))
+    half = (view.shape[1] - 1) / 2
+    if not len(rows):
+        return None
+    r = view[np.abs(np.arange(len(view)) - half) <= max(1, len(rows) / 10)]
+    r = r[r.any(1)]  # at half height, where a wedge has both its ends
+    if not len(r):
+        r = view[rows]
+    first, last = r.argmax(1), r.shape[1] - 1 - r[:, ::-1].argmax(1)
+    span = ((np.median(first) - half - 0.5) * STEP, (np.median(last) - half + 0.5) * STEP)
+    cols = np.flatnonzero(view.any(0))
+    u = (cols - half) * STEP
+    keep = (u >= span[0]) & (u <= span[1])
+    cols, u = cols[keep], u[keep]
+    c = view[:, cols]
+    top = (c.argmax(0) - half - 0.5) * STEP
+    bottom = (c.shape[0] - 1 - c[::-1].argmax(0) - half + 0.5) * STEP
     return u, top, bottom, span
 
-def _between(u, span, lo, hi):
-    x = (u-span[0])/(span[1]-span[0]); return (x>=lo)&(x<=hi)
 
-_windows = ((.05,.2),(.4,.6),(.8,.95)) # front, middle, back: shares of the depth in which a height is read (ours)
+def _between(u, span, lo, hi):
+    x = (u - span[0]) / (span[1] - span[0])
+    return (x >= lo) & (x <= hi)
+
+
+_windows = (
+    (0.05, 0.2),
+    (0.4, 0.6),
+    (0.8, 0.95),
+)  # front, middle, back: shares of the depth in which a height is read (ours)
+
 
 def fit_frame(
-    mask:np.ndarray,   # (h, w) bool, one piece
-    spacing,           # (2,) mm
-    expect:float=0.,   # degrees, guess of the tilt
-    name:str='', slice:int=0,
-)->Frame|None: # None if fewer than 12 pixels, or if two endplates and three heights cannot be told
+    mask: np.ndarray,  # (h, w) bool, one piece
+    spacing,  # (2,) mm
+    expect: float = 0.0,  # degrees, guess of the tilt
+    name: str = '',
+    slice: int = 0,
+) -> (
+    Frame | None
+):  # None if fewer than 12 pixels, or if two endplates and three heights cannot be told
     "Measure one structure in one slice"
-    if mask.sum()<12: return None
-    centre = np.argwhere(mask).mean(0)*spacing; p = pixel_corners(mask, spacing)
-    half = np.linalg.norm(p-centre, axis=1).max()+2; tilt = rectangle_tilt(mask, spacing, expect)
-    for left in (2,1,0): # turns that may follow
+    if mask.sum() < 12:
+        return None
+    centre = np.argwhere(mask).mean(0) * spacing
+    p = pixel_corners(mask, spacing)
+    half = np.linalg.norm(p - centre, axis=1).max() + 2
+    tilt = rectangle_tilt(mask, spacing, expect)
+    for left in (2, 1, 0):  # turns that may follow
         seen = _profile(straighten(mask, spacing, centre, tilt, half))
-        if seen is None: return None
-        u,top,bottom,span = seen; mid = _between(u, span, .15, .85)
-        if mid.sum()<3: return None
-        sup,inf = (np.polyfit(u[mid], x[mid], 1)[::-1] for x in (top,bottom))
-        turn = np.degrees(np.arctan(sup[1])+np.arctan(inf[1]))/2
-        if abs(turn)<.05 or not left: break     # lines and tilt belong to one view
+        if seen is None:
+            return None
+        u, top, bottom, span = seen
+        mid = _between(u, span, 0.15, 0.85)
+        if mid.sum() < 3:
+            return None
+        sup, inf = (np.polyfit(u[mid], x[mid], 1)[::-1] for x in (top, bottom))
+        turn = np.degrees(np.arctan(sup[1]) + np.arctan(inf[1])) / 2
+        if abs(turn) < 0.05 or not left:
+            break  # lines and tilt belong to one view
         tilt += turn
     at = [_between(u, span, *w) for w in _windows]
-    if abs(tilt-expect)>60 or not all(w.any() for w in at): return None
-    h = [float((bottom-top)[w].mean()) for w in at]
-    if not np.isfinite([tilt,*sup,*inf,*span,*h]).all(): return None
-    cut = mask[[0,-1]].any() or mask[:,[0,-1]].any()
-    return Frame(name, slice, tuple(map(float,centre)), float(tilt), tuple(map(float,sup)), tuple(map(float,inf)), tuple(map(float,span)), tuple(h), 'cut by the edge of the image' if cut else '')
+    if abs(tilt - expect) > 60 or not all(w.any() for w in at):
+        return None
+    h = [float((bottom - top)[w].mean()) for w in at]
+    if not np.isfinite([tilt, *sup, *inf, *span, *h]).all():
+        return None
+    cut = mask[[0, -1]].any() or mask[:, [0, -1]].any()
+    return Frame(
+        name,
+        slice,
+        tuple(map(float, centre)),
+        float(tilt),
+        tuple(map(float, sup)),
+        tuple(map(float, inf)),
+        tuple(map(float, span)),
+        tuple(h),
+        'cut by the edge of the image' if cut else '',
+    )
 
 # %% ../nbs/13_measures.ipynb #c026
 def facing_tilt(
-    mask:np.ndarray,  # (h, w) bool, the sacrum
-    spacing,          # (2,) mm
-    above:Frame,      # the body above it
-    half:float=60.,   # mm
-)->float|None: # degrees; None if nothing faces the body
+    mask: np.ndarray,  # (h, w) bool, the sacrum
+    spacing,  # (2,) mm
+    above: Frame,  # the body above it
+    half: float = 60.0,  # mm
+) -> float | None:  # degrees; None if nothing faces the body
     "Tilt of the border of `mask` that faces the body above"
-    tilt = above.inf_tilt; e_u,e_v = _axes(above.tilt); u0 = sum(above.span)/2
-    centre = above.centre+u0*e_u+(above.inf[0]+above.inf[1]*u0)*e_v
+    tilt = above.inf_tilt
+    e_u, e_v = _axes(above.tilt)
+    u0 = sum(above.span) / 2
+    centre = above.centre + u0 * e_u + (above.inf[0] + above.inf[1] * u0) * e_v
     for _ in range(5):
         view = straighten(mask, spacing, centre, tilt, half)
-        cols = np.flatnonzero(view.any(0)); u = (cols-(view.shape[1]-1)/2)*STEP
-        near = np.abs(u)<=.35*above.depth
-        if near.sum()<max(3, .3*above.depth/STEP): return None
-        turn = np.degrees(np.arctan(np.polyfit(u[near], view[:,cols[near]].argmax(0)*STEP, 1)[0]))
+        cols = np.flatnonzero(view.any(0))
+        u = (cols - (view.shape[1] - 1) / 2) * STEP
+        near = np.abs(u) <= 0.35 * above.depth
+        if near.sum() < max(3, 0.3 * above.depth / STEP):
+            return None
+        turn = np.degrees(
+            np.arctan(np.polyfit(u[near], view[:, cols[near]].argmax(0) * STEP, 1)[0])
+        )
         tilt += turn
-        if abs(turn)<.05: break
+        if abs(turn) < 0.05:
+            break
     return float(tilt)
 
 # %% ../nbs/13_measures.ipynb #c029
 def _piece(labels, c):
     "Mid-sagittal slice and the piece to measure of channel `c`; None where absent"
-    m = labels==c
-    if not m.any(): return None
-    k = mid_slice(m); return k, front_piece(m[k])
+    m = labels == c
+    if not m.any():
+        return None
+    k = mid_slice(m)
+    return k, front_piece(m[k])
+
 
 def _guesses(pieces, order, spacing):
     "Tilt of each structure (degrees), square to the line through the centres next to it"
-    at = {n:np.argwhere(pieces[n][1]).mean(0)*spacing for n in order}; out = {}
-    for i,n in enumerate(order):
-        d = at[order[min(i+1,len(order)-1)]]-at[order[max(i-1,0)]]
-        out[n] = float(-np.degrees(np.arctan2(d[1],d[0]))) if d.any() else 0.
+    at = {n: np.argwhere(pieces[n][1]).mean(0) * spacing for n in order}
+    out = {}
+    for i, n in enumerate(order):
+        d = at[order[min(i + 1, len(order) - 1)]] - at[order[max(i - 1, 0)]]
+        out[n] = float(-np.degrees(np.arctan2(d[1], d[0]))) if d.any() else 0.0
     return out
 
+
 def frames(
-    labels:np.ndarray, # (s, h, w) channels
-    spacing,           # (3,) mm
-    scheme, anatomy=LUMBAR,
-)->dict: # name -> `Frame`, None for a structure of too few pixels; bodies and discs, top-down
+    labels: np.ndarray,  # (s, h, w) channels
+    spacing,  # (3,) mm
+    scheme,
+    anatomy=LUMBAR,
+) -> dict:  # name -> `Frame`, None for a structure of too few pixels; bodies and discs, top-down
     "The frame of every vertebral body and disc in its own mid-sagittal slice"
-    names = [n for n in anatomy.order(scheme.names) if anatomy[n].kind in ('vertebra','disc','sacrum')]
-    pieces = {n:p for n in names if (p := _piece(labels, scheme.channel(n)))}
-    guess = _guesses(pieces, list(pieces), np.array(spacing[1:],float))
-    return {n:fit_frame(m, np.array(spacing[1:],float), guess[n], n, k) for n,(k,m) in pieces.items() if anatomy[n].kind!='sacrum'}
+    names = [
+        n for n in anatomy.order(scheme.names) if anatomy[n].kind in ('vertebra', 'disc', 'sacrum')
+    ]
+    pieces = {n: p for n in names if (p := _piece(labels, scheme.channel(n)))}
+    guess = _guesses(pieces, list(pieces), np.array(spacing[1:], float))
+    return {
+        n: fit_frame(m, np.array(spacing[1:], float), guess[n], n, k)
+        for n, (k, m) in pieces.items()
+        if anatomy[n].kind != 'sacrum'
+    }
+
 
 def canal_width(
-    canal:np.ndarray, # (h, w) bool
-    spacing,          # (2,) mm
-    frame:Frame,      # of the level
-    half:float=70.,   # mm
-)->float|None: # mm; None where the canal is missing behind more than half of it
+    canal: np.ndarray,  # (h, w) bool
+    spacing,  # (2,) mm
+    frame: Frame,  # of the level
+    half: float = 70.0,  # mm
+) -> float | None:  # mm; None where the canal is missing behind more than half of it
     "Front-to-back width of the canal behind a level, parallel to its endplates, mean over the middle half of its height"
     view = straighten(canal, spacing, frame.centre, frame.tilt, half)
-    v = (np.arange(len(view))-(len(view)-1)/2)*STEP; lo,hi = frame.sup[0],frame.inf[0]
-    n = view[(v>=lo+(hi-lo)/4)&(v<=hi-(hi-lo)/4)][:,v>0].sum(1)*STEP
-    return float(n[n>0].mean()) if 2*(n>0).sum()>len(n) else None
+    v = (np.arange(len(view)) - (len(view) - 1) / 2) * STEP
+    lo, hi = frame.sup[0], frame.inf[0]
+    n = view[(v >= lo + (hi - lo) / 4) & (v <= hi - (hi - lo) / 4)][:, v > 0].sum(1) * STEP
+    return float(n[n > 0].mean()) if 2 * (n > 0).sum() > len(n) else None
 
 # %% ../nbs/13_measures.ipynb #c033
-COLUMNS = ('structure','kind','slice','height_anterior_mm','height_middle_mm','height_posterior_mm','depth_mm','tilt_deg','angle_deg','canal_mm','note')
+COLUMNS = (
+    'structure',
+    'kind',
+    'slice',
+    'height_anterior_mm',
+    'height_middle_mm',
+    'height_posterior_mm',
+    'depth_mm',
+    'tilt_deg',
+    'angle_deg',
+    'canal_mm',
+    'note',
+)
+
 
 def _row(structure, kind, **values):
     r = dict.fromkeys(COLUMNS) | dict(structure=structure, kind=kind, note='') | values
-    return {k:round(v,2) if isinstance(v,float) else v for k,v in r.items()}
+    return {k: round(v, 2) if isinstance(v, float) else v for k, v in r.items()}
+
 
 def lordosis(
-    tilts:dict, # ('L1','sup') etc. -> tilt in degrees, None where unknown
-)->dict: # a row
+    tilts: dict,  # ('L1','sup') etc. -> tilt in degrees, None where unknown
+) -> dict:  # a row
     "L1 superior to S superior endplate, or to L5 inferior where there is no sacrum"
-    top = tilts.get(('L1','sup')); s,l5 = tilts.get(('S','sup')),tilts.get(('L5','inf'))
-    end,word = (s,'S superior') if s is not None else (l5,'L5 inferior')
-    if top is None or end is None: return _row('lordosis','angle',note='needs L1 and S or L5 in the mask')
-    return _row(f"L1-{word.split()[0]}", 'angle', angle_deg=top-end, note=f'lordosis: L1 superior to {word} endplate')
+    top = tilts.get(('L1', 'sup'))
+    s, l5 = tilts.get(('S', 'sup')), tilts.get(('L5', 'inf'))
+    end, word = (s, 'S superior') if s is not None else (l5, 'L5 inferior')
+    if top is None or end is None:
+        return _row('lordosis', 'angle', note='needs L1 and S or L5 in the mask')
+    return _row(
+        f'L1-{word.split()[0]}',
+        'angle',
+        angle_deg=top - end,
+        note=f'lordosis: L1 superior to {word} endplate',
+    )
+
 
 def mark_odd(
-    rows:list,       # of `measure`, changed in place
-    turn:float=18.,  # degrees between a body and the mean of its neighbours (ours)
-    part:float=.6,   # of the median depth (ours)
+    rows: list,  # of `measure`, changed in place
+    turn: float = 18.0,  # degrees between a body and the mean of its neighbours (ours)
+    part: float = 0.6,  # of the median depth (ours)
 ):
     "Say in the note where a vertebra does not go with the others: there the mask is more likely wrong than the patient (ours)"
-    bodies = [r for r in rows if r['kind']=='vertebra' and r['tilt_deg'] is not None]
-    for a,r,b in zip([None]+bodies, bodies, bodies[1:]+[None]):
-        near = [x['tilt_deg'] for x in (a,b) if x]; notes = [r['note']]*bool(r['note'])
-        if near and abs(d := r['tilt_deg']-np.mean(near))>turn: notes.append(f'tilted {d:+.0f} degrees against its neighbours: look at the mask')
-        if r['depth_mm']<part*np.median([x['depth_mm'] for x in bodies]): notes.append('much less deep than the others: look at the mask')
+    bodies = [r for r in rows if r['kind'] == 'vertebra' and r['tilt_deg'] is not None]
+    for a, r, b in zip([None] + bodies, bodies, bodies[1:] + [None]):
+        near = [x['tilt_deg'] for x in (a, b) if x]
+        notes = [r['note']] * bool(r['note'])
+        if near and abs(d := r['tilt_deg'] - np.mean(near)) > turn:
+            notes.append(f'tilted {d:+.0f} degrees against its neighbours: look at the mask')
+        if r['depth_mm'] < part * np.median([x['depth_mm'] for x in bodies]):
+            notes.append('much less deep than the others: look at the mask')
         r['note'] = '; '.join(notes)
 
+
 def measure(
-    labels:np.ndarray, # (s, h, w) channels
-    spacing,           # (3,) mm
-    scheme, anatomy=LUMBAR,
-)->list: # of dicts with the keys `COLUMNS`; mm and degrees, None where it cannot be measured
+    labels: np.ndarray,  # (s, h, w) channels
+    spacing,  # (3,) mm
+    scheme,
+    anatomy=LUMBAR,
+) -> list:  # of dicts with the keys `COLUMNS`; mm and degrees, None where it cannot be measured
     "Heights, depths, angles and canal widths by level, top-down (ours)"
-    fs = frames(labels, spacing, scheme, anatomy); sp = np.array(spacing[1:],float); rows,tilts = [],{}
-    canal = next((scheme.channel(n) for n in scheme.names if anatomy[n].kind=='canal'), None); drawn = canal and (labels==canal).any()
-    for n,f in fs.items():
-        if f is None: rows.append(_row(n, anatomy[n].kind, note='too little of it to measure')); continue
-        width = canal_width(labels[f.slice]==canal, sp, f) if drawn else None; note = '; '.join([f.note]*bool(f.note)+['no canal found behind it']*bool(drawn and width is None))
-        tilts[n,'sup'],tilts[n,'inf'] = f.sup_tilt,f.inf_tilt
-        rows.append(_row(n, anatomy[n].kind, slice=f.slice, **dict(zip(COLUMNS[3:6],f.heights)), depth_mm=f.depth,
-                         tilt_deg=f.sup_tilt, angle_deg=f.sup_tilt-f.inf_tilt, canal_mm=width, note=note))
+    fs = frames(labels, spacing, scheme, anatomy)
+    sp = np.array(spacing[1:], float)
+    rows, tilts = [], {}
+    canal = next((scheme.channel(n) for n in scheme.names if anatomy[n].kind == 'canal'), None)
+    drawn = canal and (labels == canal).any()
+    for n, f in fs.items():
+        if f is None:
+            rows.append(_row(n, anatomy[n].kind, note='too little of it to measure'))
+            continue
+        width = canal_width(labels[f.slice] == canal, sp, f) if drawn else None
+        note = '; '.join(
+            [f.note] * bool(f.note) + ['no canal found behind it'] * bool(drawn and width is None)
+        )
+        tilts[n, 'sup'], tilts[n, 'inf'] = f.sup_tilt, f.inf_tilt
+        rows.append(
+            _row(
+                n,
+                anatomy[n].kind,
+                slice=f.slice,
+                **dict(zip(COLUMNS[3:6], f.heights)),
+                depth_mm=f.depth,
+                tilt_deg=f.sup_tilt,
+                angle_deg=f.sup_tilt - f.inf_tilt,
+                canal_mm=width,
+                note=note,
+            )
+        )
     mark_odd(rows)
-    for n in (n for n in scheme.names if anatomy[n].kind=='sacrum' and (labels==scheme.channel(n)).any()):
-        up = fs.get(anatomy.above(n,'vertebra')); k = up.slice if up else 0
-        tilts[n,'sup'] = facing_tilt(labels[k]==scheme.channel(n), sp, up) if up else None
-        ok = tilts[n,'sup'] is not None
-        rows.append(_row(n, 'sacrum', slice=k if ok else None, tilt_deg=tilts[n,'sup'], note='superior endplate only' if ok else 'its superior endplate needs the body above it'))
-    return rows+([lordosis(tilts)] if 'L1' in scheme.names else [])
+    for n in (
+        n
+        for n in scheme.names
+        if anatomy[n].kind == 'sacrum' and (labels == scheme.channel(n)).any()
+    ):
+        up = fs.get(anatomy.above(n, 'vertebra'))
+        k = up.slice if up else 0
+        tilts[n, 'sup'] = facing_tilt(labels[k] == scheme.channel(n), sp, up) if up else None
+        ok = tilts[n, 'sup'] is not None
+        rows.append(
+            _row(
+                n,
+                'sacrum',
+                slice=k if ok else None,
+                tilt_deg=tilts[n, 'sup'],
+                note='superior endplate only'
+                if ok
+                else 'its superior endplate needs the body above it',
+            )
+        )
+    return rows + ([lordosis(tilts)] if 'L1' in scheme.names else [])
 
 # %% ../nbs/13_measures.ipynb #c040
 def rows_csv(
-    rows,            # list of dicts with equal keys
-    header=(),       # the keys, for the case that there is no row
-)->str:
+    rows,  # list of dicts with equal keys
+    header=(),  # the keys, for the case that there is no row
+) -> str:
     "Rows as CSV text, None as an empty field; without rows the header alone"
-    f = io.StringIO(); w = csv.DictWriter(f, list(rows[0] if rows else header), lineterminator='\n'); w.writeheader(); w.writerows(rows)
+    f = io.StringIO()
+    w = csv.DictWriter(f, list(rows[0] if rows else header), lineterminator='\n')
+    w.writeheader()
+    w.writerows(rows)
     return f.getvalue()
 
+
 def write_table(
-    rows, # rows of `measure`, may be none
-    path, # .csv or .json
+    rows,  # rows of `measure`, may be none
+    path,  # .csv or .json
 ):
     "Write rows by suffix, atomically; without rows the header `COLUMNS` or an empty list; raises `InputError` for another suffix"
     suffix = Path(path).suffix.lower()
-    if suffix=='.json': write_json(path, rows)
-    elif suffix=='.csv': write_text(path, rows_csv(rows, COLUMNS))
-    else: raise InputError(f'{path}: cannot write this format: use .csv or .json')
+    if suffix == '.json':
+        write_json(path, rows)
+    elif suffix == '.csv':
+        write_text(path, rows_csv(rows, COLUMNS))
+    else:
+        raise InputError(f'{path}: cannot write this format: use .csv or .json')
+
 
 @command
 def atm_measure(
-    mask:str,             # label volume (.mha, .nii, .nii.gz)
-    labels:str=None,      # label scheme of the file: mrspineseg, spider, joint (default: by its values)
-    out:str=None,         # write the table here too, CSV or JSON by suffix
-    anatomy:str=None,     # YAML of another anatomy
+    mask: str,  # label volume (.mha, .nii, .nii.gz)
+    labels: str = None,  # label scheme of the file: mrspineseg, spider, joint (default: by its values)
+    out: str = None,  # write the table here too, CSV or JSON by suffix
+    anatomy: str = None,  # YAML of another anatomy
 ):
     "Heights, depths, canal widths and angles by level, in mm and degrees, from a mask"
     an = get_anatomy(anatomy)
-    if out and Path(out).suffix.lower() not in ('.csv','.json'): raise InputError(f'{out}: cannot write this format: use .csv or .json')
-    scheme = file_scheme(labels, [mask], an); v,lab = read_mask(mask, scheme)
-    if not lab.any(): raise InputError(f'{mask}: holds no structure (every voxel is background): nothing to measure')
+    if out and Path(out).suffix.lower() not in ('.csv', '.json'):
+        raise InputError(f'{out}: cannot write this format: use .csv or .json')
+    scheme = file_scheme(labels, [mask], an)
+    v, lab = read_mask(mask, scheme)
+    if not lab.any():
+        raise InputError(
+            f'{mask}: holds no structure (every voxel is background): nothing to measure'
+        )
     rows = measure(lab, v.spacing, scheme, an)
-    if out: write_table(rows, out)
-    if not labels: print(f'labels {scheme.name}\n')
+    if out:
+        write_table(rows, out)
+    if not labels:
+        print(f'labels {scheme.name}\n')
     print(table_md([[r[k] for k in COLUMNS] for r in rows], COLUMNS), end='')

@@ -9,435 +9,643 @@ __all__ = ['VARIANTS', 'METRICS', 'POLICIES', 'dice', 'jaccard', 'surface', 'sur
            'interval', 'bootstrap_ci', 'paired_test']
 
 # %% ../nbs/11_metrics.ipynb #c004
-import functools, itertools
+import functools
+import itertools
+
 import numpy as np
 from scipy import ndimage, stats
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import KDTree
+
 from .anatomy import IGNORE, LUMBAR, InputError
 
 # %% ../nbs/11_metrics.ipynb #c007
 def dice(
-    a:np.ndarray, # (...) bool, prediction
-    b:np.ndarray, # (...) bool, truth
-)->float|None: # 0 to 1; None if both are empty
+    a: np.ndarray,  # (...) bool, prediction
+    b: np.ndarray,  # (...) bool, truth
+) -> float | None:  # 0 to 1; None if both are empty
     "Dice similarity coefficient (paper, Sec. 4)"
-    n = int(a.sum())+int(b.sum())
-    return 2*int((a&b).sum())/n if n else None
+    n = int(a.sum()) + int(b.sum())
+    return 2 * int((a & b).sum()) / n if n else None
+
 
 def jaccard(
-    a:np.ndarray, # (...) bool
-    b:np.ndarray, # (...) bool
-)->float|None: # 0 to 1; None if both are empty
+    a: np.ndarray,  # (...) bool
+    b: np.ndarray,  # (...) bool
+) -> float | None:  # 0 to 1; None if both are empty
     "Jaccard index, intersection over union (paper, Sec. 4)"
-    n = int((a|b).sum())
-    return int((a&b).sum())/n if n else None
+    n = int((a | b).sum())
+    return int((a & b).sum()) / n if n else None
 
 # %% ../nbs/11_metrics.ipynb #c013
 def surface(
-    mask:np.ndarray,   # (s, h, w) bool
-    flat:bool=False,   # outline of each slice by itself
-)->np.ndarray: # (s, h, w) bool
+    mask: np.ndarray,  # (s, h, w) bool
+    flat: bool = False,  # outline of each slice by itself
+) -> np.ndarray:  # (s, h, w) bool
     "Voxels of `mask` that touch the outside through a face"
-    around = np.pad(mask, 1); core = mask.copy()
-    for axis,side in itertools.product((1,2) if flat else (0,1,2), (0,2)): # neighbour by neighbour: many times faster than a general erosion
-        at = [slice(1,-1)]*3; at[axis] = slice(side, side+mask.shape[axis]); core &= around[tuple(at)]
+    around = np.pad(mask, 1)
+    core = mask.copy()
+    for axis, side in itertools.product(
+        (1, 2) if flat else (0, 1, 2), (0, 2)
+    ):  # neighbour by neighbour: many times faster than a general erosion
+        at = [slice(1, -1)] * 3
+        at[axis] = slice(side, side + mask.shape[axis])
+        core &= around[tuple(at)]
     return mask & ~core
 
 # %% ../nbs/11_metrics.ipynb #c019
-_roomy = 24 # voxels of the box for each surface point, above which the points are searched in a tree (ours)
+_roomy = 24  # voxels of the box for each surface point, above which the points are searched in a tree (ours)
+
 
 def _between(
-    x:np.ndarray, # (s, h, w) bool, a surface
-    y:np.ndarray, # (s, h, w) bool, the other
-    spacing,      # (3,)
-)->tuple[np.ndarray,np.ndarray]:
+    x: np.ndarray,  # (s, h, w) bool, a surface
+    y: np.ndarray,  # (s, h, w) bool, the other
+    spacing,  # (3,)
+) -> tuple[np.ndarray, np.ndarray]:
     "Distance from each point of x to the nearest of y, and back"
-    if x.size>_roomy*(np.count_nonzero(x)+np.count_nonzero(y)): return _nearest(*(np.stack(np.unravel_index(np.flatnonzero(m), m.shape), 1) for m in (x,y)), spacing)
-    return tuple(ndimage.distance_transform_edt(~to, sampling=spacing)[at] for at,to in ((x,y),(y,x)))
+    if x.size > _roomy * (np.count_nonzero(x) + np.count_nonzero(y)):
+        return _nearest(
+            *(np.stack(np.unravel_index(np.flatnonzero(m), m.shape), 1) for m in (x, y)), spacing
+        )
+    return tuple(
+        ndimage.distance_transform_edt(~to, sampling=spacing)[at] for at, to in ((x, y), (y, x))
+    )
+
 
 def surface_distances(
-    a:np.ndarray,       # (s, h, w) bool, not empty
-    b:np.ndarray,       # (s, h, w) bool, not empty
-    spacing=(1,1,1),    # size of a voxel along s, h, w, mm
-)->tuple[np.ndarray,np.ndarray]: # (n,) from each surface point of a to b; (m,) from b to a; mm
+    a: np.ndarray,  # (s, h, w) bool, not empty
+    b: np.ndarray,  # (s, h, w) bool, not empty
+    spacing=(1, 1, 1),  # size of a voxel along s, h, w, mm
+) -> tuple[np.ndarray, np.ndarray]:  # (n,) from each surface point of a to b; (m,) from b to a; mm
     "Nearest distances between two surfaces, both ways; raises `ValueError` on an empty mask"
-    if not a.any() or not b.any(): raise ValueError('an empty mask has no surface')
+    if not a.any() or not b.any():
+        raise ValueError('an empty mask has no surface')
     return _between(surface(a), surface(b), spacing)
 
+
 def _nearest(
-    x:np.ndarray, # (n, d) index of each point
-    y:np.ndarray, # (m, d)
-    spacing,      # (d,)
-)->tuple[np.ndarray,np.ndarray]:
+    x: np.ndarray,  # (n, d) index of each point
+    y: np.ndarray,  # (m, d)
+    spacing,  # (d,)
+) -> tuple[np.ndarray, np.ndarray]:
     "The same for points, by a tree"
-    x,y = x*np.asarray(spacing,float), y*np.asarray(spacing,float)
+    x, y = x * np.asarray(spacing, float), y * np.asarray(spacing, float)
     return KDTree(y).query(x)[0], KDTree(x).query(y)[0]
 
 # %% ../nbs/11_metrics.ipynb #c022
 def hd95(
-    d_ab:np.ndarray, # (n,) distances from a to b
-    d_ba:np.ndarray, # (m,) distances from b to a
-)->float: # in the unit of the distances
+    d_ab: np.ndarray,  # (n,) distances from a to b
+    d_ba: np.ndarray,  # (m,) distances from b to a
+) -> float:  # in the unit of the distances
     "95 % Hausdorff distance: the larger of the two directed percentiles"
     return float(max(_percentile(d_ab), _percentile(d_ba)))
 
-def _percentile(d, q:float=.95)->float:
+
+def _percentile(d, q: float = 0.95) -> float:
     "`np.quantile` of one sample, without its overhead"
-    s = np.sort(d); at = q*(len(s)-1); i = int(at)
-    return s[i]+(at-i)*(s[min(i+1,len(s)-1)]-s[i])
+    s = np.sort(d)
+    at = q * (len(s) - 1)
+    i = int(at)
+    return s[i] + (at - i) * (s[min(i + 1, len(s) - 1)] - s[i])
+
 
 def assd(
-    d_ab:np.ndarray, # (n,)
-    d_ba:np.ndarray, # (m,)
-)->float:
+    d_ab: np.ndarray,  # (n,)
+    d_ba: np.ndarray,  # (m,)
+) -> float:
     "Average symmetric surface distance over the points of both surfaces"
-    return float((d_ab.sum()+d_ba.sum())/(len(d_ab)+len(d_ba)))
+    return float((d_ab.sum() + d_ba.sum()) / (len(d_ab) + len(d_ba)))
 
 # %% ../nbs/11_metrics.ipynb #v004
-_corners = list(itertools.product((0,1), repeat=3)) # of a cell of 2 x 2 x 2 voxels
+_corners = list(itertools.product((0, 1), repeat=3))  # of a cell of 2 x 2 x 2 voxels
+
 
 def _outlines(
-    inside:set, # corners of a cell
-)->list: # of (n, 3), points in the middle of edges
+    inside: set,  # corners of a cell
+) -> list:  # of (n, 3), points in the middle of edges
     "Closed polygons that part the corners `inside` from the others"
-    inside = inside if len(inside)<=4 else set(_corners)-inside; near = {}
-    for axis,side in itertools.product(range(3),(0,1)):
-        f = [np.insert(uv,axis,side) for uv in ((0,0),(0,1),(1,1),(1,0))]; f = [tuple(map(int,c)) for c in f]
-        e = [frozenset((f[k],f[(k+1)%4])) for k in range(4)]; cut = [k for k in range(4) if (f[k] in inside)!=(f[(k+1)%4] in inside)]
-        for i,j in [cut] if len(cut)==2 else [((k-1)%4,k) for k in range(4) if cut and f[k] in inside]: near.setdefault(e[i],[]).append(e[j]); near.setdefault(e[j],[]).append(e[i])
+    inside = inside if len(inside) <= 4 else set(_corners) - inside
+    near = {}
+    for axis, side in itertools.product(range(3), (0, 1)):
+        f = [np.insert(uv, axis, side) for uv in ((0, 0), (0, 1), (1, 1), (1, 0))]
+        f = [tuple(map(int, c)) for c in f]
+        e = [frozenset((f[k], f[(k + 1) % 4])) for k in range(4)]
+        cut = [k for k in range(4) if (f[k] in inside) != (f[(k + 1) % 4] in inside)]
+        for i, j in (
+            [cut]
+            if len(cut) == 2
+            else [((k - 1) % 4, k) for k in range(4) if cut and f[k] in inside]
+        ):
+            near.setdefault(e[i], []).append(e[j])
+            near.setdefault(e[j], []).append(e[i])
     out = []
     while near:
         loop = [min(near, key=sorted)]
-        while step := [x for x in near.pop(loop[-1]) if x in near]: loop.append(step[0])
-        out.append(np.array([np.mean(list(edge),0) for edge in loop]))
+        while step := [x for x in near.pop(loop[-1]) if x in near]:
+            loop.append(step[0])
+        out.append(np.array([np.mean(list(edge), 0) for edge in loop]))
     return out
 
+
 def _fan_area(
-    polygon:np.ndarray, # (n, 3)
-    spacing,            # (3,) mm
-)->float: # mm2
+    polygon: np.ndarray,  # (n, 3)
+    spacing,  # (3,) mm
+) -> float:  # mm2
     "Area of a polygon, cut into triangles from the corner that makes most of it in a cell of side 1"
-    size = lambda p: np.linalg.norm(np.cross(p[1:-1]-p[0], p[2:]-p[0]), axis=1).sum()/2
-    return size(max((np.roll(polygon,-k,0) for k in range(len(polygon))), key=lambda p: round(size(p),9))*spacing)
+
+    def size(p):
+        return np.linalg.norm(np.cross(p[1:-1] - p[0], p[2:] - p[0]), axis=1).sum() / 2
+
+    return size(
+        max((np.roll(polygon, -k, 0) for k in range(len(polygon))), key=lambda p: round(size(p), 9))
+        * spacing
+    )
+
 
 @functools.cache
 def element_areas(
-    spacing:tuple, # (3,) mm
-)->np.ndarray: # (256,) mm2, by the bits of the corners that lie inside
+    spacing: tuple,  # (3,) mm
+) -> np.ndarray:  # (256,) mm2, by the bits of the corners that lie inside
     "Area of the piece of surface in a cell of eight voxels"
-    return np.array([sum(_fan_area(p, spacing) for p in _outlines({c for i,c in enumerate(_corners) if code>>i&1})) for code in range(256)])
+    return np.array(
+        [
+            sum(
+                _fan_area(p, spacing)
+                for p in _outlines({c for i, c in enumerate(_corners) if code >> i & 1})
+            )
+            for code in range(256)
+        ]
+    )
+
 
 def surface_elements(
-    mask:np.ndarray, # (s, h, w) bool
-    spacing,         # (3,) mm
-)->tuple[np.ndarray,np.ndarray]: # (n, 3) index of each; (n,) mm2
+    mask: np.ndarray,  # (s, h, w) bool
+    spacing,  # (3,) mm
+) -> tuple[np.ndarray, np.ndarray]:  # (n, 3) index of each; (n,) mm2
     "The places where eight voxels meet, some inside and some outside, and the area of the surface there"
-    m = np.pad(mask, 1).astype(np.uint8); end = [n-1 for n in m.shape]
-    code = sum(m[tuple(slice(i,i+n) for i,n in zip(c,end))]<<i for i,c in enumerate(_corners)).astype(np.uint8)
-    at = np.argwhere((code>0)&(code<255)); return at, element_areas(tuple(map(float,spacing)))[code[tuple(at.T)]]
+    m = np.pad(mask, 1).astype(np.uint8)
+    end = [n - 1 for n in m.shape]
+    code = sum(
+        m[tuple(slice(i, i + n) for i, n in zip(c, end))] << i for i, c in enumerate(_corners)
+    ).astype(np.uint8)
+    at = np.argwhere((code > 0) & (code < 255))
+    return at, element_areas(tuple(map(float, spacing)))[code[tuple(at.T)]]
 
 # %% ../nbs/11_metrics.ipynb #v006
 def _voxels(a, b, spacing):
-    d = surface_distances(a, b, spacing); return hd95(*d), assd(*d)
+    d = surface_distances(a, b, spacing)
+    return hd95(*d), assd(*d)
+
 
 def _directed(a, b, spacing):
-    d = surface_distances(a, b, spacing); return hd95(*d), float(d[0].mean())
+    d = surface_distances(a, b, spacing)
+    return hd95(*d), float(d[0].mean())
+
 
 def _pooled(a, b, spacing):
-    d = surface_distances(a, b, spacing); return float(np.quantile(np.concatenate(d),.95)), float(np.mean([x.mean() for x in d]))
+    d = surface_distances(a, b, spacing)
+    return float(np.quantile(np.concatenate(d), 0.95)), float(np.mean([x.mean() for x in d]))
 
-def _percentile_of_area(d, area, q:float=.95)->float:
+
+def _percentile_of_area(d, area, q: float = 0.95) -> float:
     "The distance up to which a share `q` of the area lies"
-    i = np.argsort(d); return float(d[i][min(np.searchsorted(np.cumsum(area[i])/area.sum(), q), len(d)-1)])
+    i = np.argsort(d)
+    return float(d[i][min(np.searchsorted(np.cumsum(area[i]) / area.sum(), q), len(d) - 1)])
+
 
 def _deepmind(a, b, spacing):
-    (x,wx),(y,wy) = (surface_elements(m, spacing) for m in (a,b)); both = list(zip(_nearest(x, y, spacing), (wx,wy)))
-    return max(_percentile_of_area(*dw) for dw in both), float(np.mean([(d*w).sum()/w.sum() for d,w in both]))
+    (x, wx), (y, wy) = (surface_elements(m, spacing) for m in (a, b))
+    both = list(zip(_nearest(x, y, spacing), (wx, wy)))
+    return max(_percentile_of_area(*dw) for dw in both), float(
+        np.mean([(d * w).sum() / w.sum() for d, w in both])
+    )
+
 
 VARIANTS = dict(ours=_voxels, directed=_directed, pooled=_pooled, deepmind=_deepmind)
 
+
 def variant_distances(
-    a:np.ndarray,        # (s, h, w) bool, prediction, not empty
-    b:np.ndarray,        # (s, h, w) bool, truth, not empty
-    spacing=(1,1,1),     # (3,) mm
-    variant:str='ours',  # of `VARIANTS`
-)->tuple[float,float]: # HD95, ASD; mm
+    a: np.ndarray,  # (s, h, w) bool, prediction, not empty
+    b: np.ndarray,  # (s, h, w) bool, truth, not empty
+    spacing=(1, 1, 1),  # (3,) mm
+    variant: str = 'ours',  # of `VARIANTS`
+) -> tuple[float, float]:  # HD95, ASD; mm
     "HD95 and ASD as another tool defines them; raises `InputError` for an unknown variant and `ValueError` for an empty mask"
-    if variant not in VARIANTS: raise InputError(f"unknown variant '{variant}': use one of {', '.join(VARIANTS)}")
-    if not a.any() or not b.any(): raise ValueError('an empty mask has no surface')
+    if variant not in VARIANTS:
+        raise InputError(f"unknown variant '{variant}': use one of {', '.join(VARIANTS)}")
+    if not a.any() or not b.any():
+        raise ValueError('an empty mask has no surface')
     return VARIANTS[variant](a, b, spacing)
 
 # %% ../nbs/11_metrics.ipynb #c028
-METRICS = ('dsc','jaccard','hd95_px','hd95_mm','asd_px','asd_mm') # the columns of every table of scores
+METRICS = (
+    'dsc',
+    'jaccard',
+    'hd95_px',
+    'hd95_mm',
+    'asd_px',
+    'asd_mm',
+)  # the columns of every table of scores
+
 
 def _plane_distances(
-    a:np.ndarray, # (s, h, w) bool, prediction
-    b:np.ndarray, # (s, h, w) bool, truth
-)->list: # (HD95, ASSD) in px, one per slice where the truth has the structure; None where the prediction misses it
+    a: np.ndarray,  # (s, h, w) bool, prediction
+    b: np.ndarray,  # (s, h, w) bool, truth
+) -> list:  # (HD95, ASSD) in px, one per slice where the truth has the structure; None where the prediction misses it
     "Distances in the plane, slice by slice"
-    both = a.any((1,2)) & b.any((1,2)); out = dict.fromkeys(np.flatnonzero(b.any((1,2))).tolist())
-    if not both.any(): return list(out.values())
-    x,y = surface(a[both], flat=True),surface(b[both], flat=True)
-    parts = [np.split(d, np.cumsum(np.count_nonzero(m,(1,2)))[:-1]) for d,m in zip(_between(x, y, (sum(x.shape),1,1)), (x,y))] # slices so far apart that the nearest point is always in the same one
-    return list((out | {k:(hd95(*d),assd(*d)) for k,*d in zip(np.flatnonzero(both).tolist(), *parts)}).values())
+    both = a.any((1, 2)) & b.any((1, 2))
+    out = dict.fromkeys(np.flatnonzero(b.any((1, 2))).tolist())
+    if not both.any():
+        return list(out.values())
+    x, y = surface(a[both], flat=True), surface(b[both], flat=True)
+    parts = [
+        np.split(d, np.cumsum(np.count_nonzero(m, (1, 2)))[:-1])
+        for d, m in zip(_between(x, y, (sum(x.shape), 1, 1)), (x, y))
+    ]  # slices so far apart that the nearest point is always in the same one
+    return list(
+        (
+            out | {k: (hd95(*d), assd(*d)) for k, *d in zip(np.flatnonzero(both).tolist(), *parts)}
+        ).values()
+    )
+
 
 def structure_scores(
-    a:np.ndarray,   # (s, h, w) bool, prediction, at least the bounding box of both
-    b:np.ndarray,   # (s, h, w) bool, truth
-    spacing,        # (3,) mm
-    shape=None,     # (3,) of the whole image, whose diagonal is the penalty; default: that of `a`
-)->dict: # `METRICS`, status, present, predicted, hd95_px_found, asd_px_found
+    a: np.ndarray,  # (s, h, w) bool, prediction, at least the bounding box of both
+    b: np.ndarray,  # (s, h, w) bool, truth
+    spacing,  # (3,) mm
+    shape=None,  # (3,) of the whole image, whose diagonal is the penalty; default: that of `a`
+) -> dict:  # `METRICS`, status, present, predicted, hd95_px_found, asd_px_found
     "All scores of one structure in one volume, a miss and a false positive penalised"
-    shape = shape or a.shape; present,predicted = bool(b.any()),bool(a.any())
-    rec = dict.fromkeys((*METRICS,'hd95_px_found','asd_px_found')) | dict(present=present, predicted=predicted)
-    rec['status'] = {(1,1):'found',(1,0):'missed',(0,1):'false positive',(0,0):'absent'}[present,predicted]
-    if not (present or predicted): return rec
-    rec.update(dsc=dice(a,b), jaccard=jaccard(a,b))
-    px,mm = float(np.hypot(*shape[1:])), float(np.linalg.norm(np.multiply(shape,spacing)))
-    if not (present and predicted): return rec | dict(hd95_px=px, asd_px=px, hd95_mm=mm, asd_mm=mm)
-    d = surface_distances(a, b, spacing); planes = _plane_distances(a, b)
-    found = [p for p in planes if p]; paid = [p or (px,px) for p in planes]
+    shape = shape or a.shape
+    present, predicted = bool(b.any()), bool(a.any())
+    rec = dict.fromkeys((*METRICS, 'hd95_px_found', 'asd_px_found')) | dict(
+        present=present, predicted=predicted
+    )
+    rec['status'] = {(1, 1): 'found', (1, 0): 'missed', (0, 1): 'false positive', (0, 0): 'absent'}[
+        present, predicted
+    ]
+    if not (present or predicted):
+        return rec
+    rec.update(dsc=dice(a, b), jaccard=jaccard(a, b))
+    px, mm = float(np.hypot(*shape[1:])), float(np.linalg.norm(np.multiply(shape, spacing)))
+    if not (present and predicted):
+        return rec | dict(hd95_px=px, asd_px=px, hd95_mm=mm, asd_mm=mm)
+    d = surface_distances(a, b, spacing)
+    planes = _plane_distances(a, b)
+    found = [p for p in planes if p]
+    paid = [p or (px, px) for p in planes]
     rec.update(hd95_mm=hd95(*d), asd_mm=assd(*d))
-    for i,k in enumerate(('hd95_px','asd_px')):
+    for i, k in enumerate(('hd95_px', 'asd_px')):
         rec[k] = float(np.mean([p[i] for p in paid]))
-        if found: rec[k+'_found'] = float(np.mean([p[i] for p in found]))
+        if found:
+            rec[k + '_found'] = float(np.mean([p[i] for p in found]))
     return rec
 
 # %% ../nbs/11_metrics.ipynb #c032
 def _check(pred, truth):
-    if pred.shape!=truth.shape: raise InputError(f'prediction {pred.shape} and truth {truth.shape} differ in shape: score both on one grid')
-    if truth.ndim!=3: raise InputError(f'a label volume has axes (s, h, w), this one has {truth.ndim}')
+    if pred.shape != truth.shape:
+        raise InputError(
+            f'prediction {pred.shape} and truth {truth.shape} differ in shape: score both on one grid'
+        )
+    if truth.ndim != 3:
+        raise InputError(f'a label volume has axes (s, h, w), this one has {truth.ndim}')
+
 
 def exclude(
-    pred:np.ndarray,   # (s, h, w) channels
-    truth:np.ndarray,  # (s, h, w) channels, may hold `IGNORE`
-    scheme,            # `Scheme` of both
-    annotated=None,    # names that the truth annotates; None: all of the scheme
-)->tuple[np.ndarray,np.ndarray]: # (s, h, w) prediction and truth, background where nothing counts
+    pred: np.ndarray,  # (s, h, w) channels
+    truth: np.ndarray,  # (s, h, w) channels, may hold `IGNORE`
+    scheme,  # `Scheme` of both
+    annotated=None,  # names that the truth annotates; None: all of the scheme
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # (s, h, w) prediction and truth, background where nothing counts
     "Take out of both what the truth does not annotate"
     _check(pred, truth)
-    out = truth==IGNORE
+    out = truth == IGNORE
     if annotated is not None:
         drawn = np.isin(truth, [scheme.channel(n) for n in annotated])
-        out = out | ((truth>0)&~drawn) | ~drawn.any((1,2))[:,None,None]
-    if not out.any(): return pred, truth
+        out = out | ((truth > 0) & ~drawn) | ~drawn.any((1, 2))[:, None, None]
+    if not out.any():
+        return pred, truth
     return np.where(out, 0, pred), np.where(out, 0, truth)
 
 # %% ../nbs/11_metrics.ipynb #c035
 def _boxes(labels, n):
     "Bounding box of each channel 1..n, None where absent"
-    return (ndimage.find_objects(labels, max_label=n)+[None]*n)[:n]
+    return (ndimage.find_objects(labels, max_label=n) + [None] * n)[:n]
+
 
 def _union(p, q):
     "The smallest box around two boxes"
-    return tuple(slice(min(i.start,j.start), max(i.stop,j.stop)) for i,j in zip(p,q))
+    return tuple(slice(min(i.start, j.start), max(i.stop, j.stop)) for i, j in zip(p, q))
+
 
 def _crop(p, t):
     "Both within the box of all that is labelled"
-    fg = (p>0)|(t>0); box = [np.flatnonzero(fg.any(tuple(i for i in range(3) if i!=k))) for k in range(3)]
-    at = tuple(slice(i[0],i[-1]+1) for i in box) if len(box[0]) else (slice(0,1),)*3
+    fg = (p > 0) | (t > 0)
+    box = [np.flatnonzero(fg.any(tuple(i for i in range(3) if i != k))) for k in range(3)]
+    at = tuple(slice(i[0], i[-1] + 1) for i in box) if len(box[0]) else (slice(0, 1),) * 3
     return p[at], t[at]
 
+
 def volume_scores(
-    pred:np.ndarray,   # (s, h, w) channels
-    truth:np.ndarray,  # (s, h, w) channels, may hold `IGNORE`
-    spacing,           # (3,) mm
-    scheme,            # `Scheme` of both
-    annotated=None,    # names that the truth annotates; None: all
-)->dict: # structure name -> record of `structure_scores`; status 'ignored' where not annotated
+    pred: np.ndarray,  # (s, h, w) channels
+    truth: np.ndarray,  # (s, h, w) channels, may hold `IGNORE`
+    spacing,  # (3,) mm
+    scheme,  # `Scheme` of both
+    annotated=None,  # names that the truth annotates; None: all
+) -> dict:  # structure name -> record of `structure_scores`; status 'ignored' where not annotated
     "Scores of every structure of one volume by exact level; raises `InputError` on unequal shapes"
-    p,t = _crop(*exclude(pred, truth, scheme, annotated))
-    n = len(scheme.names); P,T = _boxes(p,n),_boxes(t,n); out,nothing = {},np.zeros((1,1,1),bool)
-    for c,name in enumerate(scheme.names, 1):
-        at = [x for x in (P[c-1],T[c-1]) if x is not None] or [(slice(0,1),)*3]
+    p, t = _crop(*exclude(pred, truth, scheme, annotated))
+    n = len(scheme.names)
+    P, T = _boxes(p, n), _boxes(t, n)
+    out, nothing = {}, np.zeros((1, 1, 1), bool)
+    for c, name in enumerate(scheme.names, 1):
+        at = [x for x in (P[c - 1], T[c - 1]) if x is not None] or [(slice(0, 1),) * 3]
         at = _union(at[0], at[-1])
-        if annotated is None or name in annotated: out[name] = structure_scores(p[at]==c, t[at]==c, spacing, truth.shape)
-        else: out[name] = structure_scores(nothing, nothing, spacing) | dict(status='ignored', present=None, predicted=None)
+        if annotated is None or name in annotated:
+            out[name] = structure_scores(p[at] == c, t[at] == c, spacing, truth.shape)
+        else:
+            out[name] = structure_scores(nothing, nothing, spacing) | dict(
+                status='ignored', present=None, predicted=None
+            )
     return out
 
 # %% ../nbs/11_metrics.ipynb #c038
-POLICIES = ('penalised','paper')
+POLICIES = ('penalised', 'paper')
+
 
 def policy_values(
-    rec:dict,                # a record of `structure_scores`
-    policy:str='penalised',  # or 'paper'
-)->dict: # metric -> value or None
+    rec: dict,  # a record of `structure_scores`
+    policy: str = 'penalised',  # or 'paper'
+) -> dict:  # metric -> value or None
     "The six values of a record under a policy"
-    if policy not in POLICIES: raise InputError(f"unknown policy '{policy}': use one of {', '.join(POLICIES)}")
-    out = {k:rec[k] for k in METRICS}
-    if policy=='penalised' or rec['status'] in ('absent','ignored'): return out
-    if rec['status']=='false positive': return dict.fromkeys(METRICS)
-    if rec['status']=='missed': return out | {k:None for k in METRICS[2:]}
+    if policy not in POLICIES:
+        raise InputError(f"unknown policy '{policy}': use one of {', '.join(POLICIES)}")
+    out = {k: rec[k] for k in METRICS}
+    if policy == 'penalised' or rec['status'] in ('absent', 'ignored'):
+        return out
+    if rec['status'] == 'false positive':
+        return dict.fromkeys(METRICS)
+    if rec['status'] == 'missed':
+        return out | dict.fromkeys(METRICS[2:])
     return out | dict(hd95_px=rec['hd95_px_found'], asd_px=rec['asd_px_found'])
 
+
 def mean_of(
-    values, # numbers, None and NaN are left out
-)->float|None: # None if nothing is left
+    values,  # numbers, None and NaN are left out
+) -> float | None:  # None if nothing is left
     "Mean of the values that exist"
     v = [x for x in values if x is not None and np.isfinite(x)]
     return float(np.mean(v)) if v else None
 
+
 def summarise(
-    volumes:dict,            # volume id -> {structure -> record}
-    policy:str='penalised',  # or 'paper'
-)->dict: # structures: name -> present, missed, false_positive, n per metric, mean per metric; headline; volumes
+    volumes: dict,  # volume id -> {structure -> record}
+    policy: str = 'penalised',  # or 'paper'
+) -> dict:  # structures: name -> present, missed, false_positive, n per metric, mean per metric; headline; volumes
     "Mean over volumes for each structure, then the mean over structures (design: headline)"
     rows = {}
     for name in dict.fromkeys(n for v in volumes.values() for n in v):
-        recs = [v[name] for v in volumes.values() if name in v]; vals = [policy_values(r,policy) for r in recs]
-        count = lambda s: sum(r['status']==s for r in recs)
-        rows[name] = dict(present=count('found')+count('missed'), missed=count('missed'), false_positive=count('false positive'),
-                          n={k:sum(v[k] is not None for v in vals) for k in METRICS}) | {k:mean_of(v[k] for v in vals) for k in METRICS}
-    head = {k:mean_of(r[k] for r in rows.values()) for k in METRICS}
-    head['n'] = {k:sum(r[k] is not None for r in rows.values()) for k in METRICS}
-    for k in ('present','missed','false_positive'): head[k] = sum(r[k] for r in rows.values())
+        recs = [v[name] for v in volumes.values() if name in v]
+        vals = [policy_values(r, policy) for r in recs]
+
+        def count(s):
+            return sum(r['status'] == s for r in recs)
+
+        rows[name] = dict(
+            present=count('found') + count('missed'),
+            missed=count('missed'),
+            false_positive=count('false positive'),
+            n={k: sum(v[k] is not None for v in vals) for k in METRICS},
+        ) | {k: mean_of(v[k] for v in vals) for k in METRICS}
+    head = {k: mean_of(r[k] for r in rows.values()) for k in METRICS}
+    head['n'] = {k: sum(r[k] is not None for r in rows.values()) for k in METRICS}
+    for k in ('present', 'missed', 'false_positive'):
+        head[k] = sum(r[k] for r in rows.values())
     return dict(policy=policy, volumes=len(volumes), structures=rows, headline=head)
 
 # %% ../nbs/11_metrics.ipynb #c043
 def _groups(scheme, anatomy):
     "Channels that may be taken for one another: the bodies, the discs"
-    kind = lambda c: anatomy[scheme.names[c-1]].kind
+
+    def kind(c):
+        return anatomy[scheme.names[c - 1]].kind
+
     cs = range(1, scheme.channels)
-    return [[c for c in cs if kind(c) in ks] for ks in (('vertebra','sacrum'),('disc',))]
+    return [[c for c in cs if kind(c) in ks] for ks in (('vertebra', 'sacrum'), ('disc',))]
+
 
 def match_levels(
-    pred:np.ndarray,   # (s, h, w) channels
-    truth:np.ndarray,  # (s, h, w) channels
-    scheme,            # `Scheme` of both
-    annotated=None,    # names that the truth annotates
+    pred: np.ndarray,  # (s, h, w) channels
+    truth: np.ndarray,  # (s, h, w) channels
+    scheme,  # `Scheme` of both
+    annotated=None,  # names that the truth annotates
     anatomy=LUMBAR,
-)->dict: # true name -> predicted name that lies there
+) -> dict:  # true name -> predicted name that lies there
     "Pair bodies with bodies and discs with discs, one to one, by largest total overlap (after SPIDER's evaluator)"
-    p,t = exclude(pred, truth, scheme, annotated); n = scheme.channels
-    both = (t>0)&(p>0)&(p<n)
-    overlap = np.bincount(t[both].astype(np.int64)*n+p[both], minlength=n*n).reshape(n,n)
+    p, t = exclude(pred, truth, scheme, annotated)
+    n = scheme.channels
+    both = (t > 0) & (p > 0) & (p < n)
+    overlap = np.bincount(t[both].astype(np.int64) * n + p[both], minlength=n * n).reshape(n, n)
     out = {}
     for cs in _groups(scheme, anatomy):
-        m = overlap[np.ix_(cs,cs)]
-        out.update({scheme.names[cs[i]-1]:scheme.names[cs[j]-1] for i,j in zip(*linear_sum_assignment(-m)) if m[i,j]})
+        m = overlap[np.ix_(cs, cs)]
+        out.update(
+            {
+                scheme.names[cs[i] - 1]: scheme.names[cs[j] - 1]
+                for i, j in zip(*linear_sum_assignment(-m))
+                if m[i, j]
+            }
+        )
     return out
 
+
 def relabel_matched(
-    pred:np.ndarray, truth:np.ndarray, # (s, h, w) channels
-    scheme, annotated=None, anatomy=LUMBAR,
-)->tuple[np.ndarray,tuple]: # (s, h, w) prediction under the names of the truth that it overlaps; names left without a place
+    pred: np.ndarray,
+    truth: np.ndarray,  # (s, h, w) channels
+    scheme,
+    annotated=None,
+    anatomy=LUMBAR,
+) -> tuple[
+    np.ndarray, tuple
+]:  # (s, h, w) prediction under the names of the truth that it overlaps; names left without a place
     "The prediction as the matched protocol sees it: what overlaps no true structure keeps its name if the truth does not use it"
-    m = match_levels(pred, truth, scheme, annotated, anatomy); back = {v:k for k,v in m.items()}
-    t = exclude(pred, truth, scheme, annotated)[1]; table = np.zeros(scheme.channels, np.uint8); extra = []
-    levelled = {scheme.names[c-1] for cs in _groups(scheme, anatomy) for c in cs}
+    m = match_levels(pred, truth, scheme, annotated, anatomy)
+    back = {v: k for k, v in m.items()}
+    t = exclude(pred, truth, scheme, annotated)[1]
+    table = np.zeros(scheme.channels, np.uint8)
+    extra = []
+    levelled = {scheme.names[c - 1] for cs in _groups(scheme, anatomy) for c in cs}
     for name in scheme.names:
-        c = scheme.channel(name); used = (t==c).any()
-        if name in back: table[c] = scheme.channel(back[name])
-        elif name not in levelled or not used: table[c] = c
-        elif (pred==c).any(): extra.append(name)
+        c = scheme.channel(name)
+        used = (t == c).any()
+        if name in back:
+            table[c] = scheme.channel(back[name])
+        elif name not in levelled or not used:
+            table[c] = c
+        elif (pred == c).any():
+            extra.append(name)
     return table[pred], tuple(extra)
 
 # %% ../nbs/11_metrics.ipynb #c047
 def level_shift(
-    pred:np.ndarray, truth:np.ndarray, # (s, h, w) channels
-    scheme, annotated=None, anatomy=LUMBAR,
-)->dict: # matched: n; off: n; shift: median step, +1 = named one level too low; shifted: bool, None if nothing matched
+    pred: np.ndarray,
+    truth: np.ndarray,  # (s, h, w) channels
+    scheme,
+    annotated=None,
+    anatomy=LUMBAR,
+) -> dict:  # matched: n; off: n; shift: median step, +1 = named one level too low; shifted: bool, None if nothing matched
     "Are most matched vertebrae of this case off by one level or more? (design, section 8)"
-    rank = {n:i for i,n in enumerate(n for n in anatomy.top_down if anatomy[n].kind in ('vertebra','sacrum'))}
-    steps = [rank[p]-rank[t] for t,p in match_levels(pred, truth, scheme, annotated, anatomy).items() if anatomy[t].kind=='vertebra']
-    off = sum(s!=0 for s in steps)
-    return dict(matched=len(steps), off=off, shift=float(np.median(steps)) if steps else None, shifted=off>len(steps)/2 if steps else None)
+    rank = {
+        n: i
+        for i, n in enumerate(
+            n for n in anatomy.top_down if anatomy[n].kind in ('vertebra', 'sacrum')
+        )
+    }
+    steps = [
+        rank[p] - rank[t]
+        for t, p in match_levels(pred, truth, scheme, annotated, anatomy).items()
+        if anatomy[t].kind == 'vertebra'
+    ]
+    off = sum(s != 0 for s in steps)
+    return dict(
+        matched=len(steps),
+        off=off,
+        shift=float(np.median(steps)) if steps else None,
+        shifted=off > len(steps) / 2 if steps else None,
+    )
 
 # %% ../nbs/11_metrics.ipynb #c050
 def any_vertebra(
-    pred:np.ndarray, truth:np.ndarray, # (s, h, w) channels
-    scheme, annotated=None, anatomy=LUMBAR,
-)->float|None: # Dice, None if there is no vertebra in either
+    pred: np.ndarray,
+    truth: np.ndarray,  # (s, h, w) channels
+    scheme,
+    annotated=None,
+    anatomy=LUMBAR,
+) -> float | None:  # Dice, None if there is no vertebra in either
     "Dice of all vertebrae as one structure, between the top and bottom annotated body of each slice if `annotated` is given"
-    p,t = exclude(pred, truth, scheme, annotated)
-    cs = [scheme.channel(n) for n in scheme.names if anatomy[n].kind=='vertebra']
-    a,b = np.isin(p,cs),np.isin(t,cs)
+    p, t = exclude(pred, truth, scheme, annotated)
+    cs = [scheme.channel(n) for n in scheme.names if anatomy[n].kind == 'vertebra']
+    a, b = np.isin(p, cs), np.isin(t, cs)
     if annotated is not None:
-        rows = b.any(2) # (s, h)
-        a &= (np.maximum.accumulate(rows,1) & np.maximum.accumulate(rows[:,::-1],1)[:,::-1])[:,:,None]
+        rows = b.any(2)  # (s, h)
+        a &= (np.maximum.accumulate(rows, 1) & np.maximum.accumulate(rows[:, ::-1], 1)[:, ::-1])[
+            :, :, None
+        ]
     return dice(a, b)
 
 # %% ../nbs/11_metrics.ipynb #c053
 def by_patient(
-    volumes:dict,             # volume id -> {structure -> record}
-    patients:dict=None,       # volume id -> patient; None: each volume is its own patient
-    metric:str='dsc',
-    policy:str='penalised',
-    structures=None,          # names, default all
-)->dict: # patient -> (volumes, structures) float, NaN where undefined
+    volumes: dict,  # volume id -> {structure -> record}
+    patients: dict = None,  # volume id -> patient; None: each volume is its own patient
+    metric: str = 'dsc',
+    policy: str = 'penalised',
+    structures=None,  # names, default all
+) -> dict:  # patient -> (volumes, structures) float, NaN where undefined
     "One metric as one table per patient"
-    names = structures or list(dict.fromkeys(n for v in volumes.values() for n in v)); out = {}
-    for i,v in volumes.items():
-        row = [policy_values(v[n],policy)[metric] if n in v else None for n in names]
-        out.setdefault(str((patients or {}).get(i,i)), []).append([np.nan if x is None else x for x in row])
-    return {p:np.array(r,float) for p,r in out.items()}
+    names = structures or list(dict.fromkeys(n for v in volumes.values() for n in v))
+    out = {}
+    for i, v in volumes.items():
+        row = [policy_values(v[n], policy)[metric] if n in v else None for n in names]
+        out.setdefault(str((patients or {}).get(i, i)), []).append(
+            [np.nan if x is None else x for x in row]
+        )
+    return {p: np.array(r, float) for p, r in out.items()}
+
 
 def _sums(tables):
     "(p, k) sum and (p, k) count of each structure of each patient"
-    ts = [np.array(t,float).reshape(len(t),-1) for t in tables]
-    return np.array([np.nansum(t,0) for t in ts]), np.array([np.isfinite(t).sum(0) for t in ts])
+    ts = [np.array(t, float).reshape(len(t), -1) for t in tables]
+    return np.array([np.nansum(t, 0) for t in ts]), np.array([np.isfinite(t).sum(0) for t in ts])
+
 
 def _means(total, count, fill=np.nan):
     "(..., k) sums and counts -> (..., k) mean of each structure, `fill` where it has no value"
-    return np.where(count>0, total/np.maximum(count,1), fill)
+    return np.where(count > 0, total / np.maximum(count, 1), fill)
+
 
 def _headline(total, count, fill=np.nan):
     "(..., k) sums and counts -> (...) mean over structures of their means"
-    m = _means(total, count, fill); n = np.isfinite(m).sum(-1)
-    return np.divide(np.nansum(m,-1), n, out=np.full(n.shape,np.nan), where=n>0)
+    m = _means(total, count, fill)
+    n = np.isfinite(m).sum(-1)
+    return np.divide(np.nansum(m, -1), n, out=np.full(n.shape, np.nan), where=n > 0)
+
 
 def _draws(p, n, seed):
     "(n, p) how often each patient is drawn"
-    return np.random.default_rng(seed).multinomial(p, np.full(p,1/p), size=n)
+    return np.random.default_rng(seed).multinomial(p, np.full(p, 1 / p), size=n)
 
 # %% ../nbs/11_metrics.ipynb #c056
 def _drawn(
-    sums,          # (p, k) sum and (p, k) count, of `_sums`
-    w:np.ndarray,  # (n, p) how often each patient is drawn
-)->np.ndarray: # (n,) headline of each draw
+    sums,  # (p, k) sum and (p, k) count, of `_sums`
+    w: np.ndarray,  # (n, p) how often each patient is drawn
+) -> np.ndarray:  # (n,) headline of each draw
     "A structure that a draw lacks keeps its mean over all patients"
-    total,count = sums
-    return _headline(w@total, w@count, _means(total.sum(0), count.sum(0)))
+    total, count = sums
+    return _headline(w @ total, w @ count, _means(total.sum(0), count.sum(0)))
+
 
 def interval(
-    value:float,       # the estimate
-    drawn:np.ndarray,  # (n,) the same of each draw
-    level:float=.95,
-)->dict: # low, high
+    value: float,  # the estimate
+    drawn: np.ndarray,  # (n,) the same of each draw
+    level: float = 0.95,
+) -> dict:  # low, high
     "Percentile interval; a handful of draws, or a last bit, may not shut the estimate out"
-    low,high = np.quantile(drawn, [(1-level)/2,(1+level)/2])
-    return dict(low=min(float(low),value), high=max(float(high),value))
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return dict(low=min(float(low), value), high=max(float(high), value))
+
 
 def bootstrap_ci(
-    by:dict,          # patient -> (volumes, structures) or (volumes,) values, NaN where undefined
-    seed:int=0,
-    n:int=2000,       # draws (ours)
-    level:float=.95,
-)->dict: # mean, low, high, n: patients; low and high are None for a single patient
+    by: dict,  # patient -> (volumes, structures) or (volumes,) values, NaN where undefined
+    seed: int = 0,
+    n: int = 2000,  # draws (ours)
+    level: float = 0.95,
+) -> dict:  # mean, low, high, n: patients; low and high are None for a single patient
     "Percentile interval of the headline, patients drawn with replacement, the set of structures fixed"
-    s = _sums(by.values()); mean = float(_headline(*(x.sum(0) for x in s)))
+    s = _sums(by.values())
+    mean = float(_headline(*(x.sum(0) for x in s)))
     out = dict(mean=None if np.isnan(mean) else mean, low=None, high=None, n=len(by))
-    if len(by)<2 or np.isnan(mean): return out
+    if len(by) < 2 or np.isnan(mean):
+        return out
     return out | interval(mean, _drawn(s, _draws(len(by), n, seed)), level)
 
 # %% ../nbs/11_metrics.ipynb #c062
 def paired_test(
-    a:dict,                 # patient -> values of method a, as for `bootstrap_ci`
-    b:dict,                 # patient -> values of method b
-    test:str='wilcoxon',    # or 'bootstrap'
-    seed:int=0,
-    n:int=2000,
-)->dict: # difference: a minus b; low, high: 95 %; p: two-sided; n: patients; test
+    a: dict,  # patient -> values of method a, as for `bootstrap_ci`
+    b: dict,  # patient -> values of method b
+    test: str = 'wilcoxon',  # or 'bootstrap'
+    seed: int = 0,
+    n: int = 2000,
+) -> dict:  # difference: a minus b; low, high: 95 %; p: two-sided; n: patients; test
     "Compare two methods on the same patients; raises `InputError` if the patients differ"
-    if set(a)!=set(b): raise InputError(f'a paired test needs the same patients in both: {len(set(a)^set(b))} differ')
-    if test not in ('wilcoxon','bootstrap'): raise InputError(f"unknown test '{test}': use wilcoxon or bootstrap")
-    A,B = _sums(a.values()),_sums(b[k] for k in a); change = lambda w: _drawn(A,w)-_drawn(B,w)
-    diff = change(np.ones((1,len(a)),int)).item()
-    out = dict(difference=None if np.isnan(diff) else diff, low=None, high=None, p=None, n=len(a), test=test)
-    if len(a)<2 or np.isnan(diff): return out
+    if set(a) != set(b):
+        raise InputError(
+            f'a paired test needs the same patients in both: {len(set(a) ^ set(b))} differ'
+        )
+    if test not in ('wilcoxon', 'bootstrap'):
+        raise InputError(f"unknown test '{test}': use wilcoxon or bootstrap")
+    A, B = _sums(a.values()), _sums(b[k] for k in a)
+
+    def change(w):
+        return _drawn(A, w) - _drawn(B, w)
+
+    diff = change(np.ones((1, len(a)), int)).item()
+    out = dict(
+        difference=None if np.isnan(diff) else diff,
+        low=None,
+        high=None,
+        p=None,
+        n=len(a),
+        test=test,
+    )
+    if len(a) < 2 or np.isnan(diff):
+        return out
     d = change(_draws(len(a), n, seed))
-    each = _headline(*A)-_headline(*B); each = each[np.isfinite(each)]
-    if test=='bootstrap': p = min(1., 2*(min((d<=0).sum(), (d>=0).sum())+1)/(n+1))
-    else: p = stats.wilcoxon(each).pvalue if np.any(each) else 1.
+    each = _headline(*A) - _headline(*B)
+    each = each[np.isfinite(each)]
+    if test == 'bootstrap':
+        p = min(1.0, 2 * (min((d <= 0).sum(), (d >= 0).sum()) + 1) / (n + 1))
+    else:
+        p = stats.wilcoxon(each).pvalue if np.any(each) else 1.0
     return out | interval(diff, d) | dict(p=float(p))

@@ -8,337 +8,619 @@ __all__ = ['NETWORKS', 'PlainUp', 'ATMNet', 'AttentionRefinement', 'FeatureFusio
            'build_network', 'reads_text', 'save_weights', 'read_weights', 'load_network', 'class_axes', 'init_from']
 
 # %% ../nbs/09_model.ipynb #c004
-import copy, inspect, json, torch
+import copy
+import inspect
+import json
 from pathlib import Path
-from torch import nn, Tensor
+
+import torch
 import torch.nn.functional as F
 from monai.networks.blocks import Convolution, ResidualUnit
 from monai.networks.nets import SwinUNETR
+from torch import Tensor, nn
+
 from .anatomy import InputError, suggest
-from .show import atomic_path
-from .fusion import HASF
 from .contrast import ChannelContrast
+from .fusion import HASF
+from .show import atomic_path
 
 # %% ../nbs/09_model.ipynb #c006
 class PlainUp(nn.Module):
     "Upsample, concatenate with the skip, convolve, ReLU (Eq. 3 to the letter)"
-    def __init__(self, c_in:int, c_out:int):
+
+    def __init__(self, c_in: int, c_out: int):
         super().__init__()
-        self.up,self.conv = nn.ConvTranspose2d(c_in,c_out,2,2),nn.Conv2d(2*c_out,c_out,3,padding=1)
-    def forward(self,
-        x:Tensor,    # (b, c_in, h, w)
-        skip:Tensor, # (b, c_out, 2h, 2w)
-    )->Tensor: # (b, c_out, 2h, 2w)
+        self.up, self.conv = (
+            nn.ConvTranspose2d(c_in, c_out, 2, 2),
+            nn.Conv2d(2 * c_out, c_out, 3, padding=1),
+        )
+
+    def forward(
+        self,
+        x: Tensor,  # (b, c_in, h, w)
+        skip: Tensor,  # (b, c_out, 2h, 2w)
+    ) -> Tensor:  # (b, c_out, 2h, 2w)
         return F.relu(self.conv(torch.cat([self.up(x), skip], 1)))
 
 # %% ../nbs/09_model.ipynb #c009
 class ATMNet(SwinUNETR):
     "Swin UNETR with text fusion (HASF) in its decoder and a contrastive head (CCAE); flags off: the baseline"
-    def __init__(self,
-        out_channels:int,        # k, background included
-        feature_size:int=12,     # width of the stem (12 tiny; 48 paper preset, assumed)
-        hasf=True, ccae=True,    # the modules of Table 4
-        text_dim:int=128,        # d, channels of the text encoder
-        length:int=128,          # l, token places of a prompt
-        n_tokens:int=32,         # m, text tokens after mixing (assumed)
-        heads=4,                 # attention heads, a number or one for each stage, deepest first (assumed)
-        attention:str='pooled',  # 'exact' (paper) or 'pooled' (ours)
-        pool:int=8,              # keys per side when pooled
-        tokens:str='mixed',      # 'mixed' (paper) or 'words' (ours)
-        alpha:float=.1,          # start of alpha in Eq. 2 (ours)
-        gain:float=1.,           # start of the norm's weight in Eq. 1 (ours)
-        code:str='2d',           # position code, '2d' or '1d' of the image tokens, or 'order' (ours)
-        decoder:str='residual',  # 'residual' (MONAI) or 'plain' (Eq. 3)
-        contrast:str='projected',# 'projected' or 'grid'
-        tau:float=.07,           # temperature of Eq. 7 (assumed)
-        use_v2=False,            # residual convolutions before each Swin stage (Swin UNETR-V2, He et al. 2023)
-        text_decoder=False,      # words have a decoder of their own beside the plain one (ours)
-        in_channels:int=1,
+
+    def __init__(
+        self,
+        out_channels: int,  # k, background included
+        feature_size: int = 12,  # width of the stem (12 tiny; 48 paper preset, assumed)
+        hasf=True,
+        ccae=True,  # the modules of Table 4
+        text_dim: int = 128,  # d, channels of the text encoder
+        length: int = 128,  # l, token places of a prompt
+        n_tokens: int = 32,  # m, text tokens after mixing (assumed)
+        heads=4,  # attention heads, a number or one for each stage, deepest first (assumed)
+        attention: str = 'pooled',  # 'exact' (paper) or 'pooled' (ours)
+        pool: int = 8,  # keys per side when pooled
+        tokens: str = 'mixed',  # 'mixed' (paper) or 'words' (ours)
+        alpha: float = 0.1,  # start of alpha in Eq. 2 (ours)
+        gain: float = 1.0,  # start of the norm's weight in Eq. 1 (ours)
+        code: str = '2d',  # position code, '2d' or '1d' of the image tokens, or 'order' (ours)
+        decoder: str = 'residual',  # 'residual' (MONAI) or 'plain' (Eq. 3)
+        contrast: str = 'projected',  # 'projected' or 'grid'
+        tau: float = 0.07,  # temperature of Eq. 7 (assumed)
+        use_v2=False,  # residual convolutions before each Swin stage (Swin UNETR-V2, He et al. 2023)
+        text_decoder=False,  # words have a decoder of their own beside the plain one (ours)
+        in_channels: int = 1,
     ):
-        super().__init__(in_channels, out_channels, feature_size=feature_size, spatial_dims=2, use_v2=use_v2)
-        dims = [feature_size*m for m in (16,8,4,2,1)]
-        if decoder not in ('residual','plain'): raise InputError(f"decoder '{decoder}' is unknown: use 'residual' or 'plain'")
-        if decoder=='plain':
-            for name,i,o in zip(self._ups, dims, dims[1:]+[feature_size]): setattr(self, name, PlainUp(i,o))
-        self.hasf = HASF(dims, text_dim, length, n_tokens=n_tokens, heads=heads, attention=attention, pool=pool, tokens=tokens, alpha=alpha, gain=gain, code=code) if hasf else None
+        super().__init__(
+            in_channels, out_channels, feature_size=feature_size, spatial_dims=2, use_v2=use_v2
+        )
+        dims = [feature_size * m for m in (16, 8, 4, 2, 1)]
+        if decoder not in ('residual', 'plain'):
+            raise InputError(f"decoder '{decoder}' is unknown: use 'residual' or 'plain'")
+        if decoder == 'plain':
+            for name, i, o in zip(self._ups, dims, dims[1:] + [feature_size]):
+                setattr(self, name, PlainUp(i, o))
+        self.hasf = (
+            HASF(
+                dims,
+                text_dim,
+                length,
+                n_tokens=n_tokens,
+                heads=heads,
+                attention=attention,
+                pool=pool,
+                tokens=tokens,
+                alpha=alpha,
+                gain=gain,
+                code=code,
+            )
+            if hasf
+            else None
+        )
         self.ccae = ChannelContrast(text_dim, contrast, tau=tau) if ccae else None
-        self.text_decoder = nn.ModuleDict({n:copy.deepcopy(getattr(self,n)) for n in self._ups}) if hasf and text_decoder else None
+        self.text_decoder = (
+            nn.ModuleDict({n: copy.deepcopy(getattr(self, n)) for n in self._ups})
+            if hasf and text_decoder
+            else None
+        )
 
-    _ups = ('decoder5','decoder4','decoder3','decoder2','decoder1')
+    _ups = ('decoder5', 'decoder4', 'decoder3', 'decoder2', 'decoder1')
 
-    def encode(self, x:Tensor)->list: # (b, 1, h, w) -> [foot of the climb, skips deepest first]
-        self._check_input_size(x.shape[2:]); s = self.swinViT(x, self.normalize)
-        return [self.encoder10(s[4]), s[3], self.encoder4(s[2]), self.encoder3(s[1]), self.encoder2(s[0]), self.encoder1(x)]
+    def encode(self, x: Tensor) -> list:  # (b, 1, h, w) -> [foot of the climb, skips deepest first]
+        self._check_input_size(x.shape[2:])
+        s = self.swinViT(x, self.normalize)
+        return [
+            self.encoder10(s[4]),
+            s[3],
+            self.encoder4(s[2]),
+            self.encoder3(s[1]),
+            self.encoder2(s[0]),
+            self.encoder1(x),
+        ]
 
-    def decode(self, s, g=None, mask=None, need_weights=False, which=None)->tuple: # s: of `encode`; as `features`
+    def decode(
+        self, s, g=None, mask=None, need_weights=False, which=None
+    ) -> tuple:  # s: of `encode`; as `features`
         "The climb; with words through HASF and, if there is one, their own decoder, from which no gradient goes back"
         ups = self
-        if g is not None and self.text_decoder is not None: ups,s = self.text_decoder,[t.detach() for t in s]
-        (y,*skips),words = s,[]
-        for i,(up,skip) in enumerate(zip(self._ups, skips)):
-            if g is not None: y,w = self.hasf[i](y, g, mask, need_weights, which); words.append(w)
-            y = getattr(ups,up)(y, skip)
-        return y,words
+        if g is not None and self.text_decoder is not None:
+            ups, s = self.text_decoder, [t.detach() for t in s]
+        (y, *skips), words = s, []
+        for i, (up, skip) in enumerate(zip(self._ups, skips)):
+            if g is not None:
+                y, w = self.hasf[i](y, g, mask, need_weights, which)
+                words.append(w)
+            y = getattr(ups, up)(y, skip)
+        return y, words
 
-    def features(self,
-        x:Tensor,         # (b, 1, h, w)
-        g:Tensor=None,    # (b, l, d) token states of the holistic prompt; (r*b, l, d): r readings of all images, one after the other
-        mask:Tensor=None, # (b, l) bool; uint8 places with code 'order' or a `text_decoder`
-        text=True,        # False skips HASF on purpose
+    def features(
+        self,
+        x: Tensor,  # (b, 1, h, w)
+        g: Tensor = None,  # (b, l, d) token states of the holistic prompt; (r*b, l, d): r readings of all images, one after the other
+        mask: Tensor = None,  # (b, l) bool; uint8 places with code 'order' or a `text_decoder`
+        text=True,  # False skips HASF on purpose
         need_weights=False,
-        which:Tensor=None,# (b,) int: `g` and `mask` are p prompts, this is the one that each image reads; None: its own
-    )->tuple[Tensor,list]: # (r*b, feature_size, h, w); share of each word (r*b, l, h', w') per stage, deepest first
+        which: Tensor = None,  # (b,) int: `g` and `mask` are p prompts, this is the one that each image reads; None: its own
+    ) -> tuple[
+        Tensor, list
+    ]:  # (r*b, feature_size, h, w); share of each word (r*b, l, h', w') per stage, deepest first
         "Decoder features before the last 1x1 convolution; text enters in the decoder alone, so the encoder sees each image once"
         reads = text and self.hasf is not None
-        if reads and g is None: raise InputError('this model reads text: give it the features of a prompt, or say text=False')
+        if reads and g is None:
+            raise InputError(
+                'this model reads text: give it the features of a prompt, or say text=False'
+            )
         s = self.encode(x)
-        if not reads: return self.decode(s)
-        if which is None and (r := len(g)//len(x))>1: s = [t.repeat(r,1,1,1) for t in s]
-        if self.text_decoder is None: return self.decode(s, g, mask, need_weights, which)
-        if mask.dtype==torch.bool: raise InputError('the text decoder is for words that name structures: encode the prompt with its anatomy')
-        named = (mask>1).any(1) if which is None else (mask>1).any(1)[which]; every = torch.compiler.is_exporting()  # a graph has no branches
-        if not (every or need_weights or named.any()): return self.decode(s)
-        y,words = self.decode(s, g, mask, need_weights, which)
-        return y if not every and named.all() else torch.where(named[:,None,None,None], y, self.decode(s)[0]),words
+        if not reads:
+            return self.decode(s)
+        if which is None and (r := len(g) // len(x)) > 1:
+            s = [t.repeat(r, 1, 1, 1) for t in s]
+        if self.text_decoder is None:
+            return self.decode(s, g, mask, need_weights, which)
+        if mask.dtype == torch.bool:
+            raise InputError(
+                'the text decoder is for words that name structures: encode the prompt with its anatomy'
+            )
+        named = (mask > 1).any(1) if which is None else (mask > 1).any(1)[which]
+        every = torch.compiler.is_exporting()  # a graph has no branches
+        if not (every or need_weights or named.any()):
+            return self.decode(s)
+        y, words = self.decode(s, g, mask, need_weights, which)
+        return y if not every and named.all() else torch.where(
+            named[:, None, None, None], y, self.decode(s)[0]
+        ), words
 
-    def forward(self, x, g=None, mask=None, text=True, which=None)->Tensor: # (r*b, k, h, w) logits
+    def forward(
+        self, x, g=None, mask=None, text=True, which=None
+    ) -> Tensor:  # (r*b, k, h, w) logits
         "Logits; the softmax of Eq. 3 is taken in the loss and in prediction"
         return self.out(self.features(x, g, mask, text, which=which)[0])
 
-    def both(self, x, g, mask)->Tensor: # (2*b, k, h, w) logits: with the words, then without
+    def both(self, x, g, mask) -> Tensor:  # (2*b, k, h, w) logits: with the words, then without
         "Both decoders on the same images; what the words teach stays in HASF and in their decoder"
-        s = self.encode(x); held = {n:p.detach() for n,p in self.out.named_parameters()}
-        return torch.cat([torch.func.functional_call(self.out, held, (self.decode(s, g, mask)[0],)), self.out(self.decode(s)[0])])
+        s = self.encode(x)
+        held = {n: p.detach() for n, p in self.out.named_parameters()}
+        return torch.cat(
+            [
+                torch.func.functional_call(self.out, held, (self.decode(s, g, mask)[0],)),
+                self.out(self.decode(s)[0]),
+            ]
+        )
 
     def start_text_decoder(self):
         "The decoder of the words as the plain one is now"
-        for n,d in self.text_decoder.items(): d.load_state_dict(getattr(self,n).state_dict())
+        for n, d in self.text_decoder.items():
+            d.load_state_dict(getattr(self, n).state_dict())
 
 # %% ../nbs/09_model.ipynb #n002
-def _conv(i:int, o:int, stride:int=1, kernel:int=3):
+def _conv(i: int, o: int, stride: int = 1, kernel: int = 3):
     "Convolution, batch norm, ReLU"
-    return Convolution(2, i, o, strides=stride, kernel_size=kernel, act='relu', norm='batch', bias=False)
+    return Convolution(
+        2, i, o, strides=stride, kernel_size=kernel, act='relu', norm='batch', bias=False
+    )
+
 
 class AttentionRefinement(nn.Module):
     "ARM: channels weighed by a sigmoid of their own means (BiSeNet, Yu et al. 2018)"
-    def __init__(self, c:int): super().__init__(); self.gate = nn.Conv2d(c,c,1)
-    def forward(self, x:Tensor)->Tensor: return x*self.gate(x.mean((2,3), keepdim=True)).sigmoid() # (b, c, h, w)
+
+    def __init__(self, c: int):
+        super().__init__()
+        self.gate = nn.Conv2d(c, c, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gate(x.mean((2, 3), keepdim=True)).sigmoid()  # (b, c, h, w)
+
 
 class FeatureFusion(nn.Module):
     "FFM: concatenate, convolve, weigh the channels, add (BiSeNet)"
-    def __init__(self, c_in:int, c_out:int):
+
+    def __init__(self, c_in: int, c_out: int):
         super().__init__()
-        self.conv,self.squeeze,self.excite = _conv(c_in,c_out,kernel=1),nn.Conv2d(c_out,c_out,1),nn.Conv2d(c_out,c_out,1)
-    def forward(self, *xs)->Tensor: # (b, c_i, h, w) each -> (b, c_out, h, w)
+        self.conv, self.squeeze, self.excite = (
+            _conv(c_in, c_out, kernel=1),
+            nn.Conv2d(c_out, c_out, 1),
+            nn.Conv2d(c_out, c_out, 1),
+        )
+
+    def forward(self, *xs) -> Tensor:  # (b, c_i, h, w) each -> (b, c_out, h, w)
         y = self.conv(torch.cat(xs, 1))
-        return y+y*self.excite(F.relu(self.squeeze(y.mean((2,3), keepdim=True)))).sigmoid()
+        return y + y * self.excite(F.relu(self.squeeze(y.mean((2, 3), keepdim=True)))).sigmoid()
+
 
 class MultiScaleAttention(nn.Module):
     "MSCA: depthwise 5 x 5, then strips of 7, 11 and 21, mixed into a weight for each pixel (SegNeXt, Guo et al. 2022)"
-    def __init__(self, c:int, strips=(7,11,21)):
+
+    def __init__(self, c: int, strips=(7, 11, 21)):
         super().__init__()
-        deep = lambda *size: nn.Conv2d(c, c, size, padding=tuple(s//2 for s in size), groups=c)
-        self.near,self.mix = deep(5,5),nn.Conv2d(c,c,1)
-        self.strips = nn.ModuleList(nn.Sequential(deep(1,n), deep(n,1)) for n in strips)
-    def forward(self, x:Tensor)->Tensor: # (b, c, h, w)
+
+        def deep(*size):
+            return nn.Conv2d(c, c, size, padding=tuple(s // 2 for s in size), groups=c)
+
+        self.near, self.mix = deep(5, 5), nn.Conv2d(c, c, 1)
+        self.strips = nn.ModuleList(nn.Sequential(deep(1, n), deep(n, 1)) for n in strips)
+
+    def forward(self, x: Tensor) -> Tensor:  # (b, c, h, w)
         y = self.near(x)
-        return x*self.mix(y+sum(s(y) for s in self.strips))
+        return x * self.mix(y + sum(s(y) for s in self.strips))
+
 
 class StripPooling(nn.Module):
     "SP: means along rows and columns, each convolved, added, a sigmoid weight for each pixel (Hou et al. 2020)"
-    def __init__(self, c:int):
+
+    def __init__(self, c: int):
         super().__init__()
-        self.rows,self.cols,self.mix = nn.Conv2d(c,c,(3,1),padding=(1,0)),nn.Conv2d(c,c,(1,3),padding=(0,1)),nn.Conv2d(c,c,1)
-    def forward(self, x:Tensor)->Tensor: # (b, c, h, w)
-        return x*self.mix(F.relu(self.rows(x.mean(3,keepdim=True))+self.cols(x.mean(2,keepdim=True)))).sigmoid()
+        self.rows, self.cols, self.mix = (
+            nn.Conv2d(c, c, (3, 1), padding=(1, 0)),
+            nn.Conv2d(c, c, (1, 3), padding=(0, 1)),
+            nn.Conv2d(c, c, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:  # (b, c, h, w)
+        return (
+            x
+            * self.mix(
+                F.relu(self.rows(x.mean(3, keepdim=True)) + self.cols(x.mean(2, keepdim=True)))
+            ).sigmoid()
+        )
 
 # %% ../nbs/09_model.ipynb #n004
-def _widths(f:int)->list: return [f*m for m in (1,2,4,8,16)]
+def _widths(f: int) -> list:
+    return [f * m for m in (1, 2, 4, 8, 16)]
+
 
 class _Climb(nn.Module):
     "Upsample, concatenate, convolve: from the deepest of some feature maps to the first"
+
     def __init__(self, w):
         super().__init__()
-        self.convs = nn.ModuleList(_conv(w[i]+w[i-1], w[i-1]) for i in range(len(w)-1,0,-1))
-    def forward(self, xs)->Tensor: # feature maps, finest first -> the finest, climbed to
+        self.convs = nn.ModuleList(
+            _conv(w[i] + w[i - 1], w[i - 1]) for i in range(len(w) - 1, 0, -1)
+        )
+
+    def forward(self, xs) -> Tensor:  # feature maps, finest first -> the finest, climbed to
         y = xs[-1]
-        for conv,skip in zip(self.convs, xs[-2::-1]): y = conv(torch.cat([F.interpolate(y, size=skip.shape[2:], mode='bilinear'), skip], 1))
+        for conv, skip in zip(self.convs, xs[-2::-1]):
+            y = conv(torch.cat([F.interpolate(y, size=skip.shape[2:], mode='bilinear'), skip], 1))
         return y
+
 
 class _TwoPaths(nn.Module):
     "What both BiSeNets share: a context and a spatial path at half resolution, fused, one 1x1 convolution, upsampled"
-    def __init__(self, k:int, f:int): super().__init__(); self.fuse,self.out = FeatureFusion(2*f,f),nn.Conv2d(f,k,1)
-    def forward(self, x:Tensor)->Tensor: # (b, 1, h, w) -> (b, k, h, w)
-        return F.interpolate(self.out(self.fuse(self.context(x), self.spatial(x))), size=x.shape[2:], mode='bilinear')
+
+    def __init__(self, k: int, f: int):
+        super().__init__()
+        self.fuse, self.out = FeatureFusion(2 * f, f), nn.Conv2d(f, k, 1)
+
+    def forward(self, x: Tensor) -> Tensor:  # (b, 1, h, w) -> (b, k, h, w)
+        return F.interpolate(
+            self.out(self.fuse(self.context(x), self.spatial(x))), size=x.shape[2:], mode='bilinear'
+        )
+
 
 class ModifiedBiSeNet(_TwoPaths):
     "After Deng et al. 2023: U-shaped residual context path with ARM at each stage, spatial path with multi-scale attention, FFM"
-    def __init__(self, k:int, f:int=12):
-        super().__init__(k, f); w = _widths(f)
-        self.stages = nn.ModuleList(ResidualUnit(2, i, o, strides=2, subunits=2, act='relu', norm='batch') for i,o in zip([1,*w], w))
-        self.refine,self.climb = nn.ModuleList(AttentionRefinement(c) for c in w),_Climb(w)
-        self.spatial = nn.Sequential(_conv(1,f,2), MultiScaleAttention(f), _conv(f,f), MultiScaleAttention(f))
+
+    def __init__(self, k: int, f: int = 12):
+        super().__init__(k, f)
+        w = _widths(f)
+        self.stages = nn.ModuleList(
+            ResidualUnit(2, i, o, strides=2, subunits=2, act='relu', norm='batch')
+            for i, o in zip([1, *w], w)
+        )
+        self.refine, self.climb = nn.ModuleList(AttentionRefinement(c) for c in w), _Climb(w)
+        self.spatial = nn.Sequential(
+            _conv(1, f, 2), MultiScaleAttention(f), _conv(f, f), MultiScaleAttention(f)
+        )
+
     def context(self, x):
         ys = []
-        for stage,arm in zip(self.stages, self.refine): x = stage(x); ys.append(arm(x))
+        for stage, arm in zip(self.stages, self.refine):
+            x = stage(x)
+            ys.append(arm(x))
         return self.climb(ys)
+
 
 class UBiSeNet(_TwoPaths):
     "After Deng et al. 2024: residual U-Net on a ResNet-34 layout, spatial path of strip pooling blocks, FFM"
-    def __init__(self, k:int, f:int=12):
+
+    def __init__(self, k: int, f: int = 12):
         from monai.networks.nets import ResNet
-        super().__init__(k, f); w = _widths(f)[:4]
-        self.body = ResNet('basic', [3,4,6,3], w, spatial_dims=2, n_input_channels=1, conv1_t_size=7, conv1_t_stride=2, feed_forward=False)
-        self.climb = _Climb([f,*w])
-        self.spatial = nn.Sequential(_conv(1,f,2), StripPooling(f), _conv(f,f), StripPooling(f))
+
+        super().__init__(k, f)
+        w = _widths(f)[:4]
+        self.body = ResNet(
+            'basic',
+            [3, 4, 6, 3],
+            w,
+            spatial_dims=2,
+            n_input_channels=1,
+            conv1_t_size=7,
+            conv1_t_stride=2,
+            feed_forward=False,
+        )
+        self.climb = _Climb([f, *w])
+        self.spatial = nn.Sequential(_conv(1, f, 2), StripPooling(f), _conv(f, f), StripPooling(f))
+
     def context(self, x):
-        n = self.body; ys = [n.act(n.bn1(n.conv1(x)))]; x = n.maxpool(ys[0])
-        for stage in (n.layer1,n.layer2,n.layer3,n.layer4): x = stage(x); ys.append(x)
+        n = self.body
+        ys = [n.act(n.bn1(n.conv1(x)))]
+        x = n.maxpool(ys[0])
+        for stage in (n.layer1, n.layer2, n.layer3, n.layer4):
+            x = stage(x)
+            ys.append(x)
         return self.climb(ys)
 
 # %% ../nbs/09_model.ipynb #n006
 def column_edges(
-    scheme, anatomy, # of the output channels
-)->list: # [[i, j], ...] channels of structures that touch
+    scheme,
+    anatomy,  # of the output channels
+) -> list:  # [[i, j], ...] channels of structures that touch
     "Neighbours in the column, and the canal with all of it"
-    spine = [n for n in anatomy.top_down if n in scheme.names and anatomy[n].kind!='canal']; canal = [n for n in scheme.names if anatomy[n].kind=='canal']
-    pairs = list(zip(spine, spine[1:]))+[(c,n) for c in canal for n in spine]
-    return [[scheme.channel(a),scheme.channel(b)] for a,b in pairs]
+    spine = [n for n in anatomy.top_down if n in scheme.names and anatomy[n].kind != 'canal']
+    canal = [n for n in scheme.names if anatomy[n].kind == 'canal']
+    pairs = list(zip(spine, spine[1:])) + [(c, n) for c in canal for n in spine]
+    return [[scheme.channel(a), scheme.channel(b)] for a, b in pairs]
+
 
 def region_pool(
-    x:Tensor, # (b, c, h, w) features
-    p:Tensor, # (b, k, h, w) probabilities
-)->Tensor: # (b, k, c) mean features of each class
+    x: Tensor,  # (b, c, h, w) features
+    p: Tensor,  # (b, k, h, w) probabilities
+) -> Tensor:  # (b, k, c) mean features of each class
     "Pixels to nodes"
-    return torch.einsum('bkhw,bchw->bkc', p, x)/p.sum((2,3)).clamp_min(1e-6)[...,None]
+    return torch.einsum('bkhw,bchw->bkc', p, x) / p.sum((2, 3)).clamp_min(1e-6)[..., None]
 
-def region_unpool(nodes:Tensor, p:Tensor)->Tensor: # (b, k, c), (b, k, h, w) -> (b, c, h, w)
+
+def region_unpool(nodes: Tensor, p: Tensor) -> Tensor:  # (b, k, c), (b, k, h, w) -> (b, c, h, w)
     "Nodes to pixels"
     return torch.einsum('bkhw,bkc->bchw', p, nodes)
 
+
 class SpineParseNet(nn.Module):
     "After Pang et al. 2021, in 2-D: coarse segmentation through a graph of the column, refined by a residual U-Net"
-    def __init__(self, k:int, f:int=12,
-        edges=(), # of `column_edges`; none: every structure stands alone
+
+    def __init__(
+        self,
+        k: int,
+        f: int = 12,
+        edges=(),  # of `column_edges`; none: every structure stands alone
     ):
         super().__init__()
         from monai.networks.nets import UNet
-        if bad := [e for e in edges if not all(0<=i<k for i in e)]: raise InputError(f'spineparsenet: edge {bad[0]} is not between two of {k} channels')
-        unet = lambda i,o: UNet(2, i, o, _widths(f), [2]*4, num_res_units=2)
-        a = torch.eye(k)
-        for i,j in edges: a[i,j] = a[j,i] = 1
-        d = a.sum(1).rsqrt(); self.register_buffer('adjacency', d[:,None]*a*d, persistent=False)
-        self.body,self.regions,self.coarse,self.refine = unet(1,2*f),nn.Conv2d(2*f,k,1),nn.Conv2d(4*f,k,1),unet(1+k,k)
-        self.graph = nn.ModuleList(nn.Linear(2*f,2*f) for _ in range(2))
 
-    def evolve(self, nodes:Tensor)->Tensor: # (b, k, c) -> (b, k, c)
+        if bad := [e for e in edges if not all(0 <= i < k for i in e)]:
+            raise InputError(f'spineparsenet: edge {bad[0]} is not between two of {k} channels')
+
+        def unet(i, o):
+            return UNet(2, i, o, _widths(f), [2] * 4, num_res_units=2)
+
+        a = torch.eye(k)
+        for i, j in edges:
+            a[i, j] = a[j, i] = 1
+        d = a.sum(1).rsqrt()
+        self.register_buffer('adjacency', d[:, None] * a * d, persistent=False)
+        self.body, self.regions, self.coarse, self.refine = (
+            unet(1, 2 * f),
+            nn.Conv2d(2 * f, k, 1),
+            nn.Conv2d(4 * f, k, 1),
+            unet(1 + k, k),
+        )
+        self.graph = nn.ModuleList(nn.Linear(2 * f, 2 * f) for _ in range(2))
+
+    def evolve(self, nodes: Tensor) -> Tensor:  # (b, k, c) -> (b, k, c)
         "Two graph convolutions, with what was there before"
         h = nodes
-        for layer in self.graph: h = F.relu(layer(self.adjacency@h))
-        return nodes+h
+        for layer in self.graph:
+            h = F.relu(layer(self.adjacency @ h))
+        return nodes + h
 
-    def forward(self, x:Tensor)->Tensor: # (b, 1, h, w) -> (b, k, h, w)
-        y = F.relu(self.body(x)); p = self.regions(y).softmax(1)
-        z = self.coarse(torch.cat([y, region_unpool(self.evolve(region_pool(y,p)), p)], 1))
-        return z+self.refine(torch.cat([x, z.softmax(1)], 1))
+    def forward(self, x: Tensor) -> Tensor:  # (b, 1, h, w) -> (b, k, h, w)
+        y = F.relu(self.body(x))
+        p = self.regions(y).softmax(1)
+        z = self.coarse(torch.cat([y, region_unpool(self.evolve(region_pool(y, p)), p)], 1))
+        return z + self.refine(torch.cat([x, z.softmax(1)], 1))
 
 # %% ../nbs/09_model.ipynb #c019
 def _unetr(out_channels, feature_size, img_size=128):
     "MONAI's UNETR; images of another size go through its sliding window"
     from monai.inferers import sliding_window_inference
     from monai.networks.nets import UNETR
+
     class WindowUNETR(UNETR):
         def forward(self, x):
-            if tuple(x.shape[2:])==(img_size,img_size): return super().forward(x)
-            return sliding_window_inference(x, img_size, 8, super().forward, overlap=.25)
-    return WindowUNETR(1, out_channels, img_size, feature_size=feature_size, hidden_size=feature_size*12, mlp_dim=feature_size*48, num_heads=6, spatial_dims=2)
+            if tuple(x.shape[2:]) == (img_size, img_size):
+                return super().forward(x)
+            return sliding_window_inference(x, img_size, 8, super().forward, overlap=0.25)
+
+    return WindowUNETR(
+        1,
+        out_channels,
+        img_size,
+        feature_size=feature_size,
+        hidden_size=feature_size * 12,
+        mlp_dim=feature_size * 48,
+        num_heads=6,
+        spatial_dims=2,
+    )
+
 
 def _unet(cls, out_channels, feature_size, **kw):
-    w = [feature_size*m for m in (1,2,4,8,16)]
-    return cls(spatial_dims=2, in_channels=1, out_channels=out_channels, channels=w, strides=[2]*4, **kw)
+    w = [feature_size * m for m in (1, 2, 4, 8, 16)]
+    return cls(
+        spatial_dims=2, in_channels=1, out_channels=out_channels, channels=w, strides=[2] * 4, **kw
+    )
+
 
 def _baselines():
     "Text-free networks by name -> function of (out_channels, feature_size)"
     from monai.networks import nets
-    return dict(
-        unet=lambda k,f: _unet(nets.UNet, k, f, num_res_units=2),
-        attention_unet=lambda k,f: _unet(nets.AttentionUnet, k, f),
-        unetr=_unetr,
-        segresnet=lambda k,f: nets.SegResNet(spatial_dims=2, in_channels=1, out_channels=k, init_filters=8*max(1,f//8)),
-        modified_bisenet=ModifiedBiSeNet, u_bisenet=UBiSeNet)
 
-NETWORKS = ('atm_net','swin_unetr','unet','attention_unet','unetr','segresnet','modified_bisenet','u_bisenet','spineparsenet')
+    return dict(
+        unet=lambda k, f: _unet(nets.UNet, k, f, num_res_units=2),
+        attention_unet=lambda k, f: _unet(nets.AttentionUnet, k, f),
+        unetr=_unetr,
+        segresnet=lambda k, f: nets.SegResNet(
+            spatial_dims=2, in_channels=1, out_channels=k, init_filters=8 * max(1, f // 8)
+        ),
+        modified_bisenet=ModifiedBiSeNet,
+        u_bisenet=UBiSeNet,
+    )
+
+
+NETWORKS = (
+    'atm_net',
+    'swin_unetr',
+    'unet',
+    'attention_unet',
+    'unetr',
+    'segresnet',
+    'modified_bisenet',
+    'u_bisenet',
+    'spineparsenet',
+)
+
 
 def build_network(
-    name:str,           # one of `NETWORKS`
-    out_channels:int,   # k, background included
-    feature_size:int=12,
-    **kwargs,           # of `ATMNet`, `use_v2` of Swin UNETR, or `edges` of `SpineParseNet`; ignored by no one: an unknown key is an error
-)->nn.Module:
+    name: str,  # one of `NETWORKS`
+    out_channels: int,  # k, background included
+    feature_size: int = 12,
+    **kwargs,  # of `ATMNet`, `use_v2` of Swin UNETR, or `edges` of `SpineParseNet`; ignored by no one: an unknown key is an error
+) -> nn.Module:
     "A network by name; raises `InputError` for an unknown one"
-    if name not in NETWORKS: raise InputError(f"network '{name}' is unknown{suggest(name,NETWORKS)} (known: {', '.join(NETWORKS)})")
-    takes = dict(atm_net=tuple(inspect.signature(ATMNet).parameters), spineparsenet=('edges',), swin_unetr=('use_v2',)).get(name, ())
-    if odd := [k for k in kwargs if k not in takes]: raise InputError(f"network '{name}' takes no {', '.join(odd)}")
-    if name=='atm_net': return ATMNet(out_channels, feature_size, **kwargs)
-    if name=='spineparsenet': return SpineParseNet(out_channels, feature_size, **kwargs)
-    if name=='swin_unetr': return ATMNet(out_channels, feature_size, hasf=False, ccae=False, **kwargs)
+    if name not in NETWORKS:
+        raise InputError(
+            f"network '{name}' is unknown{suggest(name, NETWORKS)} (known: {', '.join(NETWORKS)})"
+        )
+    takes = dict(
+        atm_net=tuple(inspect.signature(ATMNet).parameters),
+        spineparsenet=('edges',),
+        swin_unetr=('use_v2',),
+    ).get(name, ())
+    if odd := [k for k in kwargs if k not in takes]:
+        raise InputError(f"network '{name}' takes no {', '.join(odd)}")
+    if name == 'atm_net':
+        return ATMNet(out_channels, feature_size, **kwargs)
+    if name == 'spineparsenet':
+        return SpineParseNet(out_channels, feature_size, **kwargs)
+    if name == 'swin_unetr':
+        return ATMNet(out_channels, feature_size, hasf=False, ccae=False, **kwargs)
     return _baselines()[name](out_channels, feature_size)
 
-def reads_text(model)->bool: return getattr(model, 'hasf', None) is not None
+
+def reads_text(model) -> bool:
+    return getattr(model, 'hasf', None) is not None
 
 # %% ../nbs/09_model.ipynb #c022
 def save_weights(
-    path, model:nn.Module,
-    meta:dict,       # JSON-able; must have 'network', 'kwargs', 'out_channels', 'feature_size'
-    half=False,      # store float16 (half the size; loaded as float32)
+    path,
+    model: nn.Module,
+    meta: dict,  # JSON-able; must have 'network', 'kwargs', 'out_channels', 'feature_size'
+    half=False,  # store float16 (half the size; loaded as float32)
 ):
     "Write weights and `meta` as safetensors, atomically"
     from safetensors.torch import save_file
-    if lack := [k for k in ('network','out_channels','feature_size','kwargs') if k not in meta]: raise ValueError(f'meta lacks {lack}')
-    state = {k:(v.half() if half and v.is_floating_point() else v).detach().cpu().contiguous().clone() for k,v in model.state_dict().items()}
-    with atomic_path(path) as t: save_file(state, t, metadata=dict(atm_net=json.dumps(meta))); t.chmod(0o644) # safetensors writes for the owner alone
 
-def read_weights(path)->tuple[dict,dict]: # state dict in float32, meta
+    if lack := [k for k in ('network', 'out_channels', 'feature_size', 'kwargs') if k not in meta]:
+        raise ValueError(f'meta lacks {lack}')
+    state = {
+        k: (v.half() if half and v.is_floating_point() else v).detach().cpu().contiguous().clone()
+        for k, v in model.state_dict().items()
+    }
+    with atomic_path(path) as t:
+        save_file(state, t, metadata=dict(atm_net=json.dumps(meta)))
+        t.chmod(0o644)  # safetensors writes for the owner alone
+
+
+def read_weights(path) -> tuple[dict, dict]:  # state dict in float32, meta
     "Read weights and meta; raises `InputError` for anything but our safetensors"
     from safetensors import SafetensorError, safe_open
-    path = Path(path)
-    if not path.is_file(): raise InputError(f'{path}: no such weights file')
-    try:
-        with safe_open(path, 'pt') as f: meta,state = f.metadata() or {},{k:f.get_tensor(k) for k in f.keys()}
-    except (SafetensorError, OSError) as e: raise InputError(f'{path}: is not a safetensors file (pickled checkpoints are never loaded): {str(e).splitlines()[0]}') from e
-    if 'atm_net' not in meta: raise InputError(f'{path}: these safetensors were not written by atm_net (no metadata)')
-    return {k:v.float() if v.dtype==torch.float16 else v for k,v in state.items()}, json.loads(meta['atm_net'])
 
-def load_network(path)->tuple[nn.Module,dict]: # model in eval mode, meta
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f'{path}: no such weights file')
+    try:
+        with safe_open(path, 'pt') as f:
+            meta, state = f.metadata() or {}, {k: f.get_tensor(k) for k in f}
+    except (SafetensorError, OSError) as e:
+        raise InputError(
+            f'{path}: is not a safetensors file (pickled checkpoints are never loaded): {str(e).splitlines()[0]}'
+        ) from e
+    if 'atm_net' not in meta:
+        raise InputError(f'{path}: these safetensors were not written by atm_net (no metadata)')
+    return {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}, json.loads(
+        meta['atm_net']
+    )
+
+
+def load_network(path) -> tuple[nn.Module, dict]:  # model in eval mode, meta
     "Rebuild the network that a weights file describes and load it"
-    state,meta = read_weights(path)
-    model = build_network(meta['network'], meta['out_channels'], meta['feature_size'], **meta['kwargs'])
-    try: model.load_state_dict(state)
-    except RuntimeError as e: raise InputError(f"{path}: weights do not fit the network they name ({str(e).splitlines()[1].strip()[:120]})") from e
+    state, meta = read_weights(path)
+    model = build_network(
+        meta['network'], meta['out_channels'], meta['feature_size'], **meta['kwargs']
+    )
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as e:
+        raise InputError(
+            f'{path}: weights do not fit the network they name ({str(e).splitlines()[1].strip()[:120]})'
+        ) from e
     return model.eval(), meta
 
 # %% ../nbs/09_model.ipynb #c027
-def class_axes(name:str, feature_size:int=12, kwargs=None)->dict: # parameter name -> axes that count classes
+def class_axes(
+    name: str, feature_size: int = 12, kwargs=None
+) -> dict:  # parameter name -> axes that count classes
     "Which axes of a network's weights grow with its classes"
-    kwargs = {k:v for k,v in (kwargs or {}).items() if k!='edges'}                      # between classes that a small network need not have
-    with torch.random.fork_rng(devices=[]): a,b = (build_network(name, k, feature_size, **kwargs).state_dict() for k in (5,6))
-    return {k:axes for k in a if (axes := [i for i,(m,n) in enumerate(zip(a[k].shape,b[k].shape)) if m!=n])}
+    kwargs = {
+        k: v for k, v in (kwargs or {}).items() if k != 'edges'
+    }  # between classes that a small network need not have
+    with torch.random.fork_rng(devices=[]):
+        a, b = (build_network(name, k, feature_size, **kwargs).state_dict() for k in (5, 6))
+    return {
+        k: axes
+        for k in a
+        if (axes := [i for i, (m, n) in enumerate(zip(a[k].shape, b[k].shape)) if m != n])
+    }
+
 
 def init_from(
-    model:nn.Module, state:dict,
-    names,            # structures of `model`'s output channels, without background
-    old_names,        # structures of the weights' output channels
-    axes:dict,        # of `class_axes`
-)->dict: # {'taken': n, 'fresh': [parameter names], 'new_structures': [...]}
+    model: nn.Module,
+    state: dict,
+    names,  # structures of `model`'s output channels, without background
+    old_names,  # structures of the weights' output channels
+    axes: dict,  # of `class_axes`
+) -> dict:  # {'taken': n, 'fresh': [parameter names], 'new_structures': [...]}
     "Take over what fits by name and shape, axes of classes by structure"
-    own = model.state_dict(); new = {}; fresh = []
-    match = torch.tensor([(0,0)]+[(i+1,old_names.index(n)+1) for i,n in enumerate(names) if n in old_names])
-    rest = lambda k,t: [n for i,n in enumerate(t.shape) if i not in axes.get(k,())]
-    for k,v in own.items():
-        old = state.get(k, state.get(k.removeprefix('text_decoder.')))                      # words start with the plain decoder
-        if old is None or old.ndim!=v.ndim or rest(k,old)!=rest(k,v): fresh.append(k); continue
-        if k not in axes: new[k] = old; continue
-        place = lambda col: torch.meshgrid(*[match[:,col] if i in axes[k] else torch.arange(n) for i,n in enumerate(v.shape)], indexing='ij')
-        new[k] = v.clone(); new[k][place(0)] = old[place(1)]
-    model.load_state_dict(own|new)
-    return dict(taken=len(new), fresh=fresh, new_structures=[n for n in names if n not in old_names])
+    own = model.state_dict()
+    new = {}
+    fresh = []
+    match = torch.tensor(
+        [(0, 0)] + [(i + 1, old_names.index(n) + 1) for i, n in enumerate(names) if n in old_names]
+    )
+
+    def rest(k, t):
+        return [n for i, n in enumerate(t.shape) if i not in axes.get(k, ())]
+
+    for k, v in own.items():
+        old = state.get(
+            k, state.get(k.removeprefix('text_decoder.'))
+        )  # words start with the plain decoder
+        if old is None or old.ndim != v.ndim or rest(k, old) != rest(k, v):
+            fresh.append(k)
+            continue
+        if k not in axes:
+            new[k] = old
+            continue
+
+        def place(col):
+            return torch.meshgrid(
+                *[
+                    match[:, col] if i in axes[k] else torch.arange(n)
+                    for i, n in enumerate(v.shape)
+                ],
+                indexing='ij',
+            )
+
+        new[k] = v.clone()
+        new[k][place(0)] = old[place(1)]
+    model.load_state_dict(own | new)
+    return dict(
+        taken=len(new), fresh=fresh, new_structures=[n for n in names if n not in old_names]
+    )

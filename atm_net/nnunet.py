@@ -6,44 +6,87 @@
 __all__ = ['DATASET', 'TRAINER', 'to_nnunet', 'run_tool', 'run_nnunet', 'nnunet_scores', 'atm_nnunet']
 
 # %% ../nbs/21_nnunet.ipynb #c003
-import os, shutil, subprocess, sys
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+
 import numpy as np
+
 from .anatomy import IGNORE, InputError
-from .show import command, progress, read_json, write_json, write_text
-from .volumes import read_labels, write_labels, write_volume
 from .data import Cache
-from .train import cache_hash
 from .evaluate import case_data, check_grid, score, scores_dict, scores_markdown
+from .show import command, progress, read_json, write_json, write_text
+from .train import cache_hash
+from .volumes import read_labels, write_labels, write_volume
 
 # %% ../nbs/21_nnunet.ipynb #c006
 DATASET = 'Dataset001_atm_net'
 
+
 def to_nnunet(
-    cache:Cache, out, split:str='test', # split: the part to predict
-)->dict: # short name -> case of the cache, also in nnunet.json
+    cache: Cache,
+    out,
+    split: str = 'test',  # split: the part to predict
+) -> dict:  # short name -> case of the cache, also in nnunet.json
     "Raw dataset and split of a cache under `out`; raises `InputError`"
-    out = Path(out); raw = out/'raw'/DATASET; mark = out/'nnunet.json'; want = dict(cache=cache_hash(cache), split=split)
+    out = Path(out)
+    raw = out / 'raw' / DATASET
+    mark = out / 'nnunet.json'
+    want = dict(cache=cache_hash(cache), split=split)
     if mark.exists():
         m = read_json(mark)
-        if {k:m[k] for k in want}!=want: raise InputError(f'{out}: holds another cache or part: choose another folder')
+        if {k: m[k] for k in want} != want:
+            raise InputError(f'{out}: holds another cache or part: choose another folder')
         return m['cases']
-    if bad := [c for c in cache.cases(None) if cache.row(c)['annotated'] is not None]: raise InputError(f"{cache.path}: case '{bad[0]}' annotates only some structures, which nnU-Net cannot be told: leave such cases out")
-    if empty := [p for p in ('train',split) if not cache.cases(p)]: raise InputError(f"{cache.path}: part '{empty[0]}' is empty")
-    shutil.rmtree(raw, ignore_errors=True); names = {f'c{i:04d}':c for i,c in enumerate(cache.cases(None))}; part = {p:[n for n,c in names.items() if c in set(cache.cases(p))] for p in ('train','val',split)}
-    for d in ('imagesTr','labelsTr','imagesTs'): (raw/d).mkdir(parents=True)
-    learn = part['train']+part['val']; keep = names if split=='train' else {n:names[n] for n in dict.fromkeys(learn+part[split])}
-    for n,c in progress(list(keep.items()), 'export'):
-        vol,labels = cache.source(c)
-        if n in learn: write_volume(vol.data, vol, raw/'imagesTr'/f'{n}_0000.nii.gz'); write_labels(np.where(labels==IGNORE, cache.scheme.channels, labels), vol, raw/'labelsTr'/f'{n}.nii.gz')
-        if n in part[split]: write_volume(vol.data, vol, raw/'imagesTs'/f'{n}_0000.nii.gz')
-    labels = {'background':0}|{s.replace('/','-'):i for i,s in enumerate(cache.scheme.names,1)}|{'ignore':cache.scheme.channels}
-    write_json(raw/'dataset.json', dict(channel_names={'0':'MRI'}, labels=labels, numTraining=len(learn), file_ending='.nii.gz'))
-    write_json(out/'preprocessed'/DATASET/'splits_final.json', [dict(train=part['train'], val=part['val'] or part['train'][:1])])
-    write_json(mark, want|dict(cases=keep, predict=part[split])); return keep
+    if bad := [c for c in cache.cases(None) if cache.row(c)['annotated'] is not None]:
+        raise InputError(
+            f"{cache.path}: case '{bad[0]}' annotates only some structures, which nnU-Net cannot be told: leave such cases out"
+        )
+    if empty := [p for p in ('train', split) if not cache.cases(p)]:
+        raise InputError(f"{cache.path}: part '{empty[0]}' is empty")
+    shutil.rmtree(raw, ignore_errors=True)
+    names = {f'c{i:04d}': c for i, c in enumerate(cache.cases(None))}
+    part = {
+        p: [n for n, c in names.items() if c in set(cache.cases(p))]
+        for p in ('train', 'val', split)
+    }
+    for d in ('imagesTr', 'labelsTr', 'imagesTs'):
+        (raw / d).mkdir(parents=True)
+    learn = part['train'] + part['val']
+    keep = names if split == 'train' else {n: names[n] for n in dict.fromkeys(learn + part[split])}
+    for n, c in progress(list(keep.items()), 'export'):
+        vol, labels = cache.source(c)
+        if n in learn:
+            write_volume(vol.data, vol, raw / 'imagesTr' / f'{n}_0000.nii.gz')
+            write_labels(
+                np.where(labels == IGNORE, cache.scheme.channels, labels),
+                vol,
+                raw / 'labelsTr' / f'{n}.nii.gz',
+            )
+        if n in part[split]:
+            write_volume(vol.data, vol, raw / 'imagesTs' / f'{n}_0000.nii.gz')
+    labels = (
+        {'background': 0}
+        | {s.replace('/', '-'): i for i, s in enumerate(cache.scheme.names, 1)}
+        | {'ignore': cache.scheme.channels}
+    )
+    write_json(
+        raw / 'dataset.json',
+        dict(
+            channel_names={'0': 'MRI'}, labels=labels, numTraining=len(learn), file_ending='.nii.gz'
+        ),
+    )
+    write_json(
+        out / 'preprocessed' / DATASET / 'splits_final.json',
+        [dict(train=part['train'], val=part['val'] or part['train'][:1])],
+    )
+    write_json(mark, want | dict(cases=keep, predict=part[split]))
+    return keep
 
 # %% ../nbs/21_nnunet.ipynb #c009
-TRAINER = '''
+TRAINER = """
 import json, os, torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import nnUNetTrainerNoMirroring
@@ -62,76 +105,198 @@ class ATMNetTrainer(nnUNetTrainerNoMirroring):
 class ATMNetTrainerMirror(nnUNetTrainer):
     def __init__(self, plans, configuration, fold, dataset_json, device=torch.device('cpu')): super().__init__(plans, configuration, fold, dataset_json, device); _length(self)
     def initialize(self): super().initialize(); _count(self)
-'''
+"""
 
-def _last_line(log)->str:
+
+def _last_line(log) -> str:
     "What a command said last"
-    lines = [l.strip() for l in Path(log).read_text(errors='replace', encoding='utf-8').splitlines() if l.strip()]
+    lines = [
+        l.strip()
+        for l in Path(log).read_text(errors='replace', encoding='utf-8').splitlines()
+        if l.strip()
+    ]
     return lines[-1][:200] if lines else 'it said nothing'
 
+
 def run_tool(
-    python, name:str, args, env:dict, log, # `name` is looked for beside `python`
+    python,
+    name: str,
+    args,
+    env: dict,
+    log,  # `name` is looked for beside `python`
 ):
     "Run one of nnU-Net's commands, its output in `log`; raises `InputError`"
-    tool = Path(python).parent/name
-    if not tool.exists(): raise InputError(f"{tool}: not there: pip install 'atm_net[nnunet]', or name the python that has nnunetv2 with --python")
+    tool = Path(python).parent / name
+    if not tool.exists():
+        raise InputError(
+            f"{tool}: not there: pip install 'atm_net[nnunet]', or name the python that has nnunetv2 with --python"
+        )
     Path(log).parent.mkdir(parents=True, exist_ok=True)
-    with open(log,'w', encoding='utf-8') as f: status = subprocess.run([str(tool), *map(str,args)], env=os.environ|env, stdout=f, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL).returncode
-    if status: raise InputError(f'{name} ended with status {status}: {_last_line(log)} ({log})')
+    with open(log, 'w', encoding='utf-8') as f:
+        status = subprocess.run(
+            [str(tool), *map(str, args)],
+            env=os.environ | env,
+            stdout=f,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+        ).returncode
+    if status:
+        raise InputError(f'{name} ended with status {status}: {_last_line(log)} ({log})')
+
 
 def run_nnunet(
-    out, python=sys.executable, # out: folder of `to_nnunet`
-    epochs:int=1000, iterations:int=250, # nnU-Net's own length
-    configuration:str='2d', device:str='cpu', mirror=False,
-    memory:float=None,         # GB that planning aims at; None: nnU-Net's 8
-)->Path: # folder of the predicted masks
+    out,
+    python=sys.executable,  # out: folder of `to_nnunet`
+    epochs: int = 1000,
+    iterations: int = 250,  # nnU-Net's own length
+    configuration: str = '2d',
+    device: str = 'cpu',
+    mirror=False,
+    memory: float = None,  # GB that planning aims at; None: nnU-Net's 8
+) -> Path:  # folder of the predicted masks
     "Plan, train and predict, each once; raises `InputError`"
-    out = Path(out).resolve(); mark = read_json(out/'nnunet.json'); asked = dict(epochs=epochs, iterations=iterations, configuration=configuration, mirror=mirror, memory=memory)
-    if mark.get('asked', asked)!=asked: raise InputError(f"{out}: was begun with {mark['asked']}: ask for the same, or choose another folder")
-    write_text(out/'trainer'/'atm_net_trainer.py', TRAINER); trainer = 'ATMNetTrainer'+('Mirror' if mirror else '')
-    env = dict(nnUNet_raw=str(out/'raw'), nnUNet_preprocessed=str(out/'preprocessed'), nnUNet_results=str(out/'results'), nnUNet_extTrainer=str(out/'trainer'), nnUNet_n_proc_DA='1', nnUNet_compile='f', ATM_NET_EPOCHS=str(epochs), ATM_NET_ITERATIONS=str(iterations), ATM_NET_COUNT=str(out/'parameters.json'), MPLBACKEND='agg')
-    planner = [] if memory is None else ['-gpu_memory_target', memory, '-overwrite_plans_name', 'nnUNetPlans']
-    model = out/'results'/DATASET/f'{trainer}__nnUNetPlans__{configuration}'/'fold_0'; go_on = ['--c'] if (model/'checkpoint_latest.pth').exists() else []
-    steps = dict(plan=('nnUNetv2_plan_and_preprocess', ['-d',1,'-c',configuration,'-npfp',1,'-np',1,'--no_pbar',*planner]),
-                 train=('nnUNetv2_train', [1,configuration,0,'-tr',trainer,'-device',device,*go_on]),
-                 predict=('nnUNetv2_predict', ['-i',out/'raw'/DATASET/'imagesTs','-o',out/'masks','-d',1,'-c',configuration,'-f',0,'-tr',trainer,'-device',device,'-npp',1,'-nps',1,'--continue_prediction',*([] if mirror else ['--disable_tta'])]))
-    for k,(tool,args) in progress([s for s in steps.items() if s[0] not in mark.get('done',[])], 'nnU-Net'):
-        run_tool(python, tool, args, env, out/'logs'/f'{k}.txt')
-        mark = read_json(out/'nnunet.json')|dict(asked=asked, done=[*mark.get('done',[]),k]); write_json(out/'nnunet.json', mark)
-    return out/'masks'
+    out = Path(out).resolve()
+    mark = read_json(out / 'nnunet.json')
+    asked = dict(
+        epochs=epochs,
+        iterations=iterations,
+        configuration=configuration,
+        mirror=mirror,
+        memory=memory,
+    )
+    if mark.get('asked', asked) != asked:
+        raise InputError(
+            f'{out}: was begun with {mark["asked"]}: ask for the same, or choose another folder'
+        )
+    write_text(out / 'trainer' / 'atm_net_trainer.py', TRAINER)
+    trainer = 'ATMNetTrainer' + ('Mirror' if mirror else '')
+    env = dict(
+        nnUNet_raw=str(out / 'raw'),
+        nnUNet_preprocessed=str(out / 'preprocessed'),
+        nnUNet_results=str(out / 'results'),
+        nnUNet_extTrainer=str(out / 'trainer'),
+        nnUNet_n_proc_DA='1',
+        nnUNet_compile='f',
+        ATM_NET_EPOCHS=str(epochs),
+        ATM_NET_ITERATIONS=str(iterations),
+        ATM_NET_COUNT=str(out / 'parameters.json'),
+        MPLBACKEND='agg',
+    )
+    planner = (
+        []
+        if memory is None
+        else ['-gpu_memory_target', memory, '-overwrite_plans_name', 'nnUNetPlans']
+    )
+    model = out / 'results' / DATASET / f'{trainer}__nnUNetPlans__{configuration}' / 'fold_0'
+    go_on = ['--c'] if (model / 'checkpoint_latest.pth').exists() else []
+    steps = dict(
+        plan=(
+            'nnUNetv2_plan_and_preprocess',
+            ['-d', 1, '-c', configuration, '-npfp', 1, '-np', 1, '--no_pbar', *planner],
+        ),
+        train=('nnUNetv2_train', [1, configuration, 0, '-tr', trainer, '-device', device, *go_on]),
+        predict=(
+            'nnUNetv2_predict',
+            [
+                '-i',
+                out / 'raw' / DATASET / 'imagesTs',
+                '-o',
+                out / 'masks',
+                '-d',
+                1,
+                '-c',
+                configuration,
+                '-f',
+                0,
+                '-tr',
+                trainer,
+                '-device',
+                device,
+                '-npp',
+                1,
+                '-nps',
+                1,
+                '--continue_prediction',
+                *([] if mirror else ['--disable_tta']),
+            ],
+        ),
+    )
+    for k, (tool, args) in progress(
+        [s for s in steps.items() if s[0] not in mark.get('done', [])], 'nnU-Net'
+    ):
+        run_tool(python, tool, args, env, out / 'logs' / f'{k}.txt')
+        mark = read_json(out / 'nnunet.json') | dict(asked=asked, done=[*mark.get('done', []), k])
+        write_json(out / 'nnunet.json', mark)
+    return out / 'masks'
 
 # %% ../nbs/21_nnunet.ipynb #c013
 def nnunet_scores(
-    cache:Cache, out, # folder of `to_nnunet`, with masks/
-    grid:str='source', # 'source' or 'cache', where the scores are taken
-)->dict: # what scores.json holds
+    cache: Cache,
+    out,  # folder of `to_nnunet`, with masks/
+    grid: str = 'source',  # 'source' or 'cache', where the scores are taken
+) -> dict:  # what scores.json holds
     "Score nnU-Net's masks as any other run's, protocol `none`; raises `InputError`"
-    check_grid(grid); out = Path(out); mark = read_json(out/'nnunet.json'); scored = {}; count = out/'parameters.json'
+    check_grid(grid)
+    out = Path(out)
+    mark = read_json(out / 'nnunet.json')
+    scored = {}
+    count = out / 'parameters.json'
     for n in progress(mark['predict'], 'score'):
-        c = mark['cases'][n]; f = out/'masks'/f'{n}.nii.gz'; vol,truth = cache.source(c); row = cache.row(c)
-        if not f.exists(): raise InputError(f'{f}: nnU-Net wrote no mask of this case: see {out}/logs/predict.txt')
+        c = mark['cases'][n]
+        f = out / 'masks' / f'{n}.nii.gz'
+        vol, truth = cache.source(c)
+        row = cache.row(c)
+        if not f.exists():
+            raise InputError(f'{f}: nnU-Net wrote no mask of this case: see {out}/logs/predict.txt')
         pred = read_labels(f).data
-        if pred.shape!=truth.shape or pred.max()>=cache.scheme.channels: raise InputError(f'{f}: {pred.shape} with labels up to {pred.max()} is no mask of {truth.shape} with {cache.scheme.channels} channels')
+        if pred.shape != truth.shape or pred.max() >= cache.scheme.channels:
+            raise InputError(
+                f'{f}: {pred.shape} with labels up to {pred.max()} is no mask of {truth.shape} with {cache.scheme.channels} channels'
+            )
         spacing = vol.spacing
-        if grid=='cache': pred = cache.grid.to_grid(pred, spacing[1:], labels=True, box=cache.meta(c)['box']); _,truth,spacing = case_data(cache, c, grid)
-        scored[c] = score(pred, truth, spacing, cache.scheme, row['annotated'], cache.anatomy, row['patient'])
-    return scores_dict(scored, cache.scheme, run='nnU-Net v2', protocol='none', crop=cache.crop if grid=='cache' else 'fov', split=mark['split'], grid=grid, cache=mark['cache'], nnunet=mark.get('asked'), parameters=read_json(count) if count.is_file() else None)
+        if grid == 'cache':
+            pred = cache.grid.to_grid(pred, spacing[1:], labels=True, box=cache.meta(c)['box'])
+            _, truth, spacing = case_data(cache, c, grid)
+        scored[c] = score(
+            pred, truth, spacing, cache.scheme, row['annotated'], cache.anatomy, row['patient']
+        )
+    return scores_dict(
+        scored,
+        cache.scheme,
+        run='nnU-Net v2',
+        protocol='none',
+        crop=cache.crop if grid == 'cache' else 'fov',
+        split=mark['split'],
+        grid=grid,
+        cache=mark['cache'],
+        nnunet=mark.get('asked'),
+        parameters=read_json(count) if count.is_file() else None,
+    )
 
 # %% ../nbs/21_nnunet.ipynb #c015
 @command
 def atm_nnunet(
-    cache:str,                # prepared slice cache; its sources must be in place
-    out:str,                  # folder for nnU-Net's data, model, masks and our scores
-    epochs:int=1000,          # nnU-Net's own
-    iterations:int=250,       # in an epoch, nnU-Net's own
-    configuration:str='2d',   # of nnU-Net's plans: 2d or 3d_fullres
-    split:str='test',         # part of the cache to predict and score
-    device:str='cpu',         # cpu, cuda or mps
-    memory:float=None,        # GB that its planning aims at (default: nnU-Net's)
-    python:str=None,          # the python that has nnunetv2 (default: this one)
-    mirror:bool=False,        # with its mirroring, head to feet too
-    grid:str='source',        # score on the pixels of the source, or on the grid of the cache, as the study does that it joins
+    cache: str,  # prepared slice cache; its sources must be in place
+    out: str,  # folder for nnU-Net's data, model, masks and our scores
+    epochs: int = 1000,  # nnU-Net's own
+    iterations: int = 250,  # in an epoch, nnU-Net's own
+    configuration: str = '2d',  # of nnU-Net's plans: 2d or 3d_fullres
+    split: str = 'test',  # part of the cache to predict and score
+    device: str = 'cpu',  # cpu, cuda or mps
+    memory: float = None,  # GB that its planning aims at (default: nnU-Net's)
+    python: str = None,  # the python that has nnunetv2 (default: this one)
+    mirror: bool = False,  # with its mirroring, head to feet too
+    grid: str = 'source',  # score on the pixels of the source, or on the grid of the cache, as the study does that it joins
 ):
     "nnU-Net v2 on the split of a cache, planned and trained by itself, scored like the others; taken up where it stopped"
-    check_grid(grid); c = Cache(cache); to_nnunet(c, out, split); run_nnunet(out, python or sys.executable, epochs, iterations, configuration, device, mirror, memory)
-    d = nnunet_scores(c, out, grid); write_json(Path(out)/'scores.json', d); md = scores_markdown(d['summary'], c.scheme, f'nnU-Net v2, part {split}'); write_text(Path(out)/'scores.md', md); print(md, end='')
+    check_grid(grid)
+    c = Cache(cache)
+    to_nnunet(c, out, split)
+    run_nnunet(
+        out, python or sys.executable, epochs, iterations, configuration, device, mirror, memory
+    )
+    d = nnunet_scores(c, out, grid)
+    write_json(Path(out) / 'scores.json', d)
+    md = scores_markdown(d['summary'], c.scheme, f'nnU-Net v2, part {split}')
+    write_text(Path(out) / 'scores.md', md)
+    print(md, end='')

@@ -11,909 +11,2086 @@ __all__ = ['MORPHOMETRY', 'LEVELS', 'CONTRASTS', 'GRADING_HEADER', 'LAYOUTS', 'L
            'present', 'make_phantom', 'write_cohort', 'atm_phantom']
 
 # %% ../nbs/03_phantom.ipynb #c004
-import copy, csv, io, math
-from dataclasses import dataclass, asdict, replace
+import copy
+import csv
+import io
+import math
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
+
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from scipy.spatial import cKDTree
-from .anatomy import InputError, LUMBAR, Scheme, convert, get_anatomy
-from .show import write_text, write_json, read_json, command, progress
-from .volumes import Volume, new_volume, new_geometry, read_labels, write_volume, write_labels
+
+from .anatomy import LUMBAR, InputError, Scheme, convert, get_anatomy
+from .show import command, progress, read_json, write_json, write_text
+from atm_net.volumes import (
+    Volume,
+    new_geometry,
+    new_volume,
+    read_labels,
+    write_labels,
+    write_volume,
+)
 
 # %% ../nbs/03_phantom.ipynb #c006
-_rows = '''T1 14.0 15.5 25.0 4.0 20 16 0|T2 15.5 17.0 25.0 3.5 18 15 0|T3 16.0 19.0 25.0 3.5 15 15 0|T4 16.5 21.0 25.0 3.5 12 15 0
+_rows = """T1 14.0 15.5 25.0 4.0 20 16 0|T2 15.5 17.0 25.0 3.5 18 15 0|T3 16.0 19.0 25.0 3.5 15 15 0|T4 16.5 21.0 25.0 3.5 12 15 0
 T5 16.5 23.0 25.0 4.0 10 15 0|T6 17.5 25.0 26.5 4.0 7 15 -2|T7 18.5 26.5 27.5 4.5 4 15 -2|T8 19.0 27.5 28.5 5.0 1 15 -2
 T9 20.5 28.5 30.5 5.5 -2 15 -2|T10 21.5 29.0 32.5 6.0 -5 15 -2|T11 23.5 30.0 36.0 6.5 -7 16 -3|T12 25.5 31.0 39.5 7.2 -9 17 -3
 L1 26.8 32.0 42.5 8.0 -8.5 17.5 -2|L2 27.5 33.0 44.0 8.8 -6 17 0|L3 27.5 34.0 46.5 9.3 -1 17 2|L4 27.3 34.3 48.5 9.6 7 17 4
 L5 26.8 34.0 50.0 9.0 25 17 9|S1 25.0 28.5 46.0 3.5 47 14 8|S2 21.0 22.0 36.0 2.5 48 10 6|S3 18.0 17.0 30.0 2.0 36 8 4
-S4 16.0 13.5 26.0 2.0 16 6 0|S5 14.0 11.0 22.0 2.0 -10 5 -4'''
-MORPHOMETRY = {r.split()[0]:tuple(map(float, r.split()[1:])) for l in _rows.splitlines() for r in l.split('|')} # level -> height, depth, width, disc below, tilt, canal depth, wedge
-LEVELS = tuple(MORPHOMETRY)                                  # T1 .. S5, head to feet
-_L,_TABLE = {n:i for i,n in enumerate(LEVELS)},np.array(list(MORPHOMETRY.values())) # (22, 7)
-_SPOTS = _L|{f'{a}/{b}':_L[a] for a,b in zip(LEVELS,LEVELS[1:])}|{'L5/S':_L['L5']}    # a disc goes by the level above it
+S4 16.0 13.5 26.0 2.0 16 6 0|S5 14.0 11.0 22.0 2.0 -10 5 -4"""
+MORPHOMETRY = {
+    r.split()[0]: tuple(map(float, r.split()[1:])) for l in _rows.splitlines() for r in l.split('|')
+}  # level -> height, depth, width, disc below, tilt, canal depth, wedge
+LEVELS = tuple(MORPHOMETRY)  # T1 .. S5, head to feet
+_L, _TABLE = {n: i for i, n in enumerate(LEVELS)}, np.array(list(MORPHOMETRY.values()))  # (22, 7)
+_SPOTS = (
+    _L | {f'{a}/{b}': _L[a] for a, b in zip(LEVELS, LEVELS[1:])} | {'L5/S': _L['L5']}
+)  # a disc goes by the level above it
 
 # %% ../nbs/03_phantom.ipynb #c011
 def channel_of(
-    name:str, # a level 'L4', 'S1', a disc 'L4/L5', 'L5/S1', 'SC' or 'cord'
+    name: str,  # a level 'L4', 'S1', a disc 'L4/L5', 'L5/S1', 'SC' or 'cord'
     anatomy=LUMBAR,
-)->int: # its place in the anatomy's table, from 1; 0 if the structure is drawn but not labelled
+) -> int:  # its place in the anatomy's table, from 1; 0 if the structure is drawn but not labelled
     "Channel of something that the phantom draws"
-    return next((anatomy.names.index(n)+1 for n in (name,name.replace('S1','S')) if n in anatomy.names), 0)
+    return next(
+        (anatomy.names.index(n) + 1 for n in (name, name.replace('S1', 'S')) if n in anatomy.names),
+        0,
+    )
 
-def drawn_levels(anatomy)->list: # of names in `LEVELS`
+
+def drawn_levels(anatomy) -> list:  # of names in `LEVELS`
     "Levels whose body or disc an anatomy labels; raises `InputError` when the phantom draws nothing of it"
-    out = [l for i,l in enumerate(LEVELS) if channel_of(l, anatomy) or i+1<len(LEVELS) and channel_of(f'{l}/{LEVELS[i+1]}', anatomy)]
-    if not out: raise InputError(f"anatomy '{anatomy.name}': the phantom draws none of its bodies: it knows {LEVELS[0]} to {LEVELS[-1]}, the discs between them ('L4/L5'), SC and cord; use a folder of your own images")
+    out = [
+        l
+        for i, l in enumerate(LEVELS)
+        if channel_of(l, anatomy)
+        or i + 1 < len(LEVELS)
+        and channel_of(f'{l}/{LEVELS[i + 1]}', anatomy)
+    ]
+    if not out:
+        raise InputError(
+            f"anatomy '{anatomy.name}': the phantom draws none of its bodies: it knows {LEVELS[0]} to {LEVELS[-1]}, the discs between them ('L4/L5'), SC and cord; use a folder of your own images"
+        )
     return out
 
 # %% ../nbs/03_phantom.ipynb #c014
 @dataclass(frozen=True)
 class PhantomSpec:
     "Everything random about one subject and one scan: mm, degrees; tuples for each level follow `LEVELS`, a disc goes with the level above it"
-    seed:int              # of textures, organs and noise
-    contrast:str          # 't1', 't2', 'stir' or 'random'
-    shape:tuple           # (s, h, w) voxels
-    spacing:tuple         # (s, h, w)
-    below:float           # height of the L5/S disc above the lower edge of the image; negative: out of view
-    column:float          # where L3 stands, as a share of the width from the front
-    tilt:float            # turn of the whole spine in the image plane
-    midline:tuple         # sideways course: offset, slope, amplitude, wavelength, phase
-    twist:float           # turn about the spine's own axis
-    heights:tuple; depths:tuple; widths:tuple; discs:tuple; angles:tuple; wedges:tuple
-    slips:tuple           # forward slip of a level against the one below
-    crushes:tuple         # lost share of the anterior height
-    concavity:float; waist:float; flank:float; squareness:float; rounding:float; kidney:float # shape of the bodies; waist: share that they lose at half height in front and behind, flank: at the sides
-    schmorls:tuple        # depth of a node in the lower endplate
-    lips:tuple            # osteophytes around the disc
-    degenerations:tuple   # of the disc, 0 bright .. 1 dark
-    bulges:tuple; herniations:tuple # of the disc: all round, and to the back
-    modics:tuple          # type 0..3 at the disc
-    spots:tuple           # radius of a haemangioma-like spot
-    transitional:int      # 0; -1: L5 is half a part of the sacrum; 1: S1 is half a lumbar vertebra
-    canal:tuple           # scale of its depth, half width, gap in front of the sac
-    conus:float           # end of the cord below the top of L1
-    spinous:tuple         # length and slope of the spinous processes
-    belly:float           # from L3 forwards to the skin
-    fat_front:float; fat_back:float
-    fatty:float           # fat inside the back muscles, 0..1
-    warp:tuple            # amplitude and scale of a smooth deformation
-    table:float           # how flat the back is pressed by what the subject lies on, 0..1
-    tissue:dict           # grey level of each tissue, about 0..1
-    texture:float         # strength of the texture
-    cortex:tuple          # cortical bone: thickness, darkness, chemical shift
-    coil:tuple            # reach forwards, share, reach along the spine, centre as a share of the height
-    bias:float            # amplitude of the bias field
-    band:tuple            # saturation band: distance from the spine, slope, darkness
-    correct:float         # how far the scanner evens out the coil's shading, 0..1: noise grows where the coil sees little
-    breath:tuple          # ghosts of the belly: strength, distance in mm
-    border:float          # how far the scanner's correction of distortion bends the edges of the field, as a share of it
-    padding:float         # share of the width that is blank in front
-    blur:tuple            # rows, columns in px
-    thick:float           # blur from slice to slice, in slices: thick slices, and stacks that were resampled
-    noise:float; ghost:tuple; gamma:float # ghost: strength, shift as a share of the height
-    clip:float            # percentile that becomes white
-    scale:float; pad:float; floor:float   # white; added to all; grey level of air as a share of white
+
+    seed: int  # of textures, organs and noise
+    contrast: str  # 't1', 't2', 'stir' or 'random'
+    shape: tuple  # (s, h, w) voxels
+    spacing: tuple  # (s, h, w)
+    below: float  # height of the L5/S disc above the lower edge of the image; negative: out of view
+    column: float  # where L3 stands, as a share of the width from the front
+    tilt: float  # turn of the whole spine in the image plane
+    midline: tuple  # sideways course: offset, slope, amplitude, wavelength, phase
+    twist: float  # turn about the spine's own axis
+    heights: tuple
+    depths: tuple
+    widths: tuple
+    discs: tuple
+    angles: tuple
+    wedges: tuple
+    slips: tuple  # forward slip of a level against the one below
+    crushes: tuple  # lost share of the anterior height
+    concavity: float
+    waist: float
+    flank: float
+    squareness: float
+    rounding: float
+    kidney: float  # shape of the bodies; waist: share that they lose at half height in front and behind, flank: at the sides
+    schmorls: tuple  # depth of a node in the lower endplate
+    lips: tuple  # osteophytes around the disc
+    degenerations: tuple  # of the disc, 0 bright .. 1 dark
+    bulges: tuple
+    herniations: tuple  # of the disc: all round, and to the back
+    modics: tuple  # type 0..3 at the disc
+    spots: tuple  # radius of a haemangioma-like spot
+    transitional: int  # 0; -1: L5 is half a part of the sacrum; 1: S1 is half a lumbar vertebra
+    canal: tuple  # scale of its depth, half width, gap in front of the sac
+    conus: float  # end of the cord below the top of L1
+    spinous: tuple  # length and slope of the spinous processes
+    belly: float  # from L3 forwards to the skin
+    fat_front: float
+    fat_back: float
+    fatty: float  # fat inside the back muscles, 0..1
+    warp: tuple  # amplitude and scale of a smooth deformation
+    table: float  # how flat the back is pressed by what the subject lies on, 0..1
+    tissue: dict  # grey level of each tissue, about 0..1
+    texture: float  # strength of the texture
+    cortex: tuple  # cortical bone: thickness, darkness, chemical shift
+    coil: tuple  # reach forwards, share, reach along the spine, centre as a share of the height
+    bias: float  # amplitude of the bias field
+    band: tuple  # saturation band: distance from the spine, slope, darkness
+    correct: float  # how far the scanner evens out the coil's shading, 0..1: noise grows where the coil sees little
+    breath: tuple  # ghosts of the belly: strength, distance in mm
+    border: float  # how far the scanner's correction of distortion bends the edges of the field, as a share of it
+    padding: float  # share of the width that is blank in front
+    blur: tuple  # rows, columns in px
+    thick: (
+        float  # blur from slice to slice, in slices: thick slices, and stacks that were resampled
+    )
+    noise: float
+    ghost: tuple
+    gamma: float  # ghost: strength, shift as a share of the height
+    clip: float  # percentile that becomes white
+    scale: float
+    pad: float
+    floor: float  # white; added to all; grey level of air as a share of white
 
 # %% ../nbs/03_phantom.ipynb #c016
-CONTRASTS = ('t1','t2','stir')
-_RELAX = dict(fat=(.95,280,155), muscle=(.8,1250,43), csf=(.93,3800,1200), cord=(.85,880,82), root=(.85,900,78), # proton density, T1 and T2 in ms
-    marrow=(.78,640,78), cortex=(.15,700,18), nucleus=(.94,1150,108), annulus=(.66,900,43), dark=(.74,950,48), ligament=(.24,800,26),
-    vessel=(.08,900,60), vein=(.9,1300,120), organ=(.82,620,55), kidney=(.9,950,85), lung=(.05,900,40), gas=(.02,900,40),
-    fluid=(1,3200,700), bowel=(.85,850,72), skin=(.6,800,38), bladder=(1,3500,1000), edema=(.9,1200,115))
-_TIMES = dict(t1=((450,700),(8,14),None), t2=((2800,4500),(85,120),None), stir=((3500,5000),(40,60),(150,170))) # ranges of TR, TE, TI in ms
+CONTRASTS = ('t1', 't2', 'stir')
+_RELAX = dict(
+    fat=(0.95, 280, 155),
+    muscle=(0.8, 1250, 43),
+    csf=(0.93, 3800, 1200),
+    cord=(0.85, 880, 82),
+    root=(0.85, 900, 78),  # proton density, T1 and T2 in ms
+    marrow=(0.78, 640, 78),
+    cortex=(0.15, 700, 18),
+    nucleus=(0.94, 1150, 108),
+    annulus=(0.66, 900, 43),
+    dark=(0.74, 950, 48),
+    ligament=(0.24, 800, 26),
+    vessel=(0.08, 900, 60),
+    vein=(0.9, 1300, 120),
+    organ=(0.82, 620, 55),
+    kidney=(0.9, 950, 85),
+    lung=(0.05, 900, 40),
+    gas=(0.02, 900, 40),
+    fluid=(1, 3200, 700),
+    bowel=(0.85, 850, 72),
+    skin=(0.6, 800, 38),
+    bladder=(1, 3500, 1000),
+    edema=(0.9, 1200, 115),
+)
+_TIMES = dict(
+    t1=((450, 700), (8, 14), None),
+    t2=((2800, 4500), (85, 120), None),
+    stir=((3500, 5000), (40, 60), (150, 170)),
+)  # ranges of TR, TE, TI in ms
 
 # %% ../nbs/03_phantom.ipynb #c017
-def _lognormal(rng, s, n=None): return np.exp(rng.normal(0, s, n))
-def _r(x, k=4): return tuple(round(float(v), k) for v in np.ravel(x))
-def _on(rng, p): return float(rng.random()<p)
+def _lognormal(rng, s, n=None):
+    return np.exp(rng.normal(0, s, n))
+
+
+def _r(x, k=4):
+    return tuple(round(float(v), k) for v in np.ravel(x))
+
+
+def _on(rng, p):
+    return float(rng.random() < p)
+
 
 def signal(
-    pd, t1, t2, # proton density; relaxation times in ms
-    tr, te,     # repetition and echo time in ms
-    ti=None,    # inversion time in ms; None: no inversion
-): # relative grey level
+    pd,
+    t1,
+    t2,  # proton density; relaxation times in ms
+    tr,
+    te,  # repetition and echo time in ms
+    ti=None,  # inversion time in ms; None: no inversion
+):  # relative grey level
     "Signal of a spin echo, or of an inversion recovery"
-    m = 1-np.exp(-tr/t1) if ti is None else np.abs(1-2*np.exp(-ti/t1)+np.exp(-tr/t1))
-    return pd*m*np.exp(-te/t2)
+    m = 1 - np.exp(-tr / t1) if ti is None else np.abs(1 - 2 * np.exp(-ti / t1) + np.exp(-tr / t1))
+    return pd * m * np.exp(-te / t2)
 
-def _scan(rng, contrast, spread=.07):
+
+def _scan(rng, contrast, spread=0.07):
     "Grey levels of all tissues in one scan, fat or water at 1; people differ by `spread`"
-    times = [r and rng.uniform(*r) for r in _TIMES[contrast]]; t = np.array(list(_RELAX.values())); v = signal(*(t*_lognormal(rng, spread, t.shape)).T, *times)
-    v = dict(zip(_RELAX, v)); top = max(v['fat'],v['csf']); return {k:x/top for k,x in v.items()}
+    times = [r and rng.uniform(*r) for r in _TIMES[contrast]]
+    t = np.array(list(_RELAX.values()))
+    v = signal(*(t * _lognormal(rng, spread, t.shape)).T, *times)
+    v = dict(zip(_RELAX, v))
+    top = max(v['fat'], v['csf'])
+    return {k: x / top for k, x in v.items()}
+
 
 def _random_tissue(rng):
     "Between two contrasts, or anything"
-    a,b = (_scan(rng, str(c), .15) for c in rng.choice(CONTRASTS, 2, replace=False)); m = rng.uniform(0,1); wild = _on(rng,.5)*rng.uniform(0,1)
-    t = {k:((1-m)*a[k]+m*b[k])*(1-wild)+wild*rng.uniform(.03,1) for k in _RELAX}
-    if rng.random()<.85: t['cortex'] = rng.uniform(0,.12)
-    if rng.random()<.8: t['gas'] = t['lung'] = rng.uniform(0,.1)
+    a, b = (_scan(rng, str(c), 0.15) for c in rng.choice(CONTRASTS, 2, replace=False))
+    m = rng.uniform(0, 1)
+    wild = _on(rng, 0.5) * rng.uniform(0, 1)
+    t = {k: ((1 - m) * a[k] + m * b[k]) * (1 - wild) + wild * rng.uniform(0.03, 1) for k in _RELAX}
+    if rng.random() < 0.85:
+        t['cortex'] = rng.uniform(0, 0.12)
+    if rng.random() < 0.8:
+        t['gas'] = t['lung'] = rng.uniform(0, 0.1)
     return t
 
+
 def draw_tissue(
-    rng,          # `numpy.random.Generator`
-    contrast:str, # 't1', 't2', 'stir' or 'random'
-)->dict: # tissue -> grey level, about 0..1
+    rng,  # `numpy.random.Generator`
+    contrast: str,  # 't1', 't2', 'stir' or 'random'
+) -> dict:  # tissue -> grey level, about 0..1
     "Grey levels of one scan"
-    t = _random_tissue(rng) if contrast=='random' else _scan(rng, contrast)
-    return {k:round(float(np.clip(v, .01, 1.3)), 4) for k,v in t.items()}
+    t = _random_tissue(rng) if contrast == 'random' else _scan(rng, contrast)
+    return {k: round(float(np.clip(v, 0.01, 1.3)), 4) for k, v in t.items()}
 
 # %% ../nbs/03_phantom.ipynb #c021
 def _draw_grid(rng, slices=None):
     "Field of view, pixels and slices"
-    px,gap,side = rng.uniform(.8,1.2),rng.uniform(2.8,4.8),21+3.5*int(rng.integers(0,7)); low = rng.random()<.73; wide = low and rng.random()<.8 # a field that ends above the sacrum is a small one
-    n,gap = slices or (2*round(side/gap)+1,gap) # `side`: mm from the middle slice to the outermost one
-    fh = rng.uniform(280,400) if wide else rng.uniform(250,310); fw = float(np.clip(fh*rng.uniform(.85,1.03), 235, 390))
-    below = max(fh/2-rng.normal(72,12), 15) if low else rng.uniform(-40,5)
-    return dict(shape=(n, round(fh/px), round(fw/px)), spacing=_r((gap,px,px)), below=round(below,3), column=round(rng.uniform(.42,.6),4))
+    px, gap, side = rng.uniform(0.8, 1.2), rng.uniform(2.8, 4.8), 21 + 3.5 * int(rng.integers(0, 7))
+    low = rng.random() < 0.73
+    wide = low and rng.random() < 0.8  # a field that ends above the sacrum is a small one
+    n, gap = slices or (
+        2 * round(side / gap) + 1,
+        gap,
+    )  # `side`: mm from the middle slice to the outermost one
+    fh = rng.uniform(280, 400) if wide else rng.uniform(250, 310)
+    fw = float(np.clip(fh * rng.uniform(0.85, 1.03), 235, 390))
+    below = max(fh / 2 - rng.normal(72, 12), 15) if low else rng.uniform(-40, 5)
+    return dict(
+        shape=(n, round(fh / px), round(fw / px)),
+        spacing=_r((gap, px, px)),
+        below=round(below, 3),
+        column=round(rng.uniform(0.42, 0.6), 4),
+    )
+
 
 def _draw_pose(rng):
     "How the subject lies, and how thick the layers around the spine are"
-    fat,curved,wave = rng.gamma(1.7,8),(rng.random()<.12)*rng.uniform(4,14),rng.uniform(180,420) # one in eight has a scoliosis
-    amp = min(abs(rng.normal(0,2))+curved, .16*(wave/(2*math.pi))**2/36)                        # of at most 9 degrees from level to level
-    return dict(tilt=round(rng.normal(0,4),3), midline=_r((rng.normal(0,3), rng.normal(0,.011), amp, wave, rng.uniform(0,6.28))),
-        twist=round(rng.normal(0,3),3), belly=round(rng.uniform(85,190),2), fat_front=round(4+fat*rng.uniform(.5,1.3),2), fat_back=round(2.5+fat*rng.uniform(.2,.65),2),
-        fatty=round(.1+.9*rng.beta(1.5,3),4), warp=_r((rng.uniform(0,1.6), rng.uniform(25,60))), table=round(_on(rng,.7)*rng.uniform(.2,.85),3))
+    fat, curved, wave = (
+        rng.gamma(1.7, 8),
+        (rng.random() < 0.12) * rng.uniform(4, 14),
+        rng.uniform(180, 420),
+    )  # one in eight has a scoliosis
+    amp = min(
+        abs(rng.normal(0, 2)) + curved, 0.16 * (wave / (2 * math.pi)) ** 2 / 36
+    )  # of at most 9 degrees from level to level
+    return dict(
+        tilt=round(rng.normal(0, 4), 3),
+        midline=_r((rng.normal(0, 3), rng.normal(0, 0.011), amp, wave, rng.uniform(0, 6.28))),
+        twist=round(rng.normal(0, 3), 3),
+        belly=round(rng.uniform(85, 190), 2),
+        fat_front=round(4 + fat * rng.uniform(0.5, 1.3), 2),
+        fat_back=round(2.5 + fat * rng.uniform(0.2, 0.65), 2),
+        fatty=round(0.1 + 0.9 * rng.beta(1.5, 3), 4),
+        warp=_r((rng.uniform(0, 1.6), rng.uniform(25, 60))),
+        table=round(_on(rng, 0.7) * rng.uniform(0.2, 0.85), 3),
+    )
+
 
 def _draw_shape(rng):
     "Form of bodies, canal and processes, the same at all levels"
-    return dict(concavity=round(rng.uniform(1.2,3.4),3), waist=round(rng.uniform(.03,.09),4), squareness=round(rng.uniform(2.1,3.2),3), rounding=round(rng.uniform(2,4.5),3),
-        kidney=round(rng.uniform(0,2.5),3), canal=_r((rng.uniform(.75,1.15), rng.uniform(8.5,11.5), rng.uniform(.5,2.5))), conus=round(rng.normal(15,16),2), spinous=_r((rng.uniform(.8,1.2), rng.normal(0,.1))), flank=round(rng.uniform(.06,.18),4))
+    return dict(
+        concavity=round(rng.uniform(1.2, 3.4), 3),
+        waist=round(rng.uniform(0.03, 0.09), 4),
+        squareness=round(rng.uniform(2.1, 3.2), 3),
+        rounding=round(rng.uniform(2, 4.5), 3),
+        kidney=round(rng.uniform(0, 2.5), 3),
+        canal=_r((rng.uniform(0.75, 1.15), rng.uniform(8.5, 11.5), rng.uniform(0.5, 2.5))),
+        conus=round(rng.normal(15, 16), 2),
+        spinous=_r((rng.uniform(0.8, 1.2), rng.normal(0, 0.1))),
+        flank=round(rng.uniform(0.06, 0.18), 4),
+    )
 
 # %% ../nbs/03_phantom.ipynb #c023
 def _draw_sizes(rng, age):
     "Heights, depths, widths, discs, tilts and wedges of the levels, and how degenerate the discs are"
-    n = len(LEVELS); size = float(np.clip(rng.normal(1.08,.07), .88, 1.3)); h,d,w,g,ang,_,wed = _TABLE.T.copy(); lumbar = np.array([l[0]=='L' for l in LEVELS])
-    ang = ang*rng.uniform(.8,1.4); ang[_L['S1']:] += rng.normal(0,6); ang[_L['S2']:] -= rng.uniform(-12,25)*np.array([.1,.4,.8,1]); ang[_L['L5']] += rng.normal(0,3); ang = ang+gaussian_filter1d(rng.normal(0,5,n), 1.2)
-    h,d,w = (v*size*rng.uniform(.93,1.07)*_lognormal(rng,.02,n) for v in (h,d,w))
-    run = gaussian_filter1d(rng.normal(0,.5,n), 2); low = np.exp(-((np.arange(n)-_L['L5'])/1.5)**2) # neighbours age alike, the lowest discs first
-    deg = np.clip(.15+run+age*(.45+.25*low)*np.where(lumbar,1.,.7)+(.5+.5*low)*(rng.beta(1.2,2.5,n)-.35), 0, 1)
-    g = g*size*rng.uniform(.7,1.06)*_lognormal(rng,.06,n)*(1-.55*deg*rng.uniform(0,1,n))
-    return h,d,w,g,ang,wed+rng.normal(0,1.5,n),deg
+    n = len(LEVELS)
+    size = float(np.clip(rng.normal(1.08, 0.07), 0.88, 1.3))
+    h, d, w, g, ang, _, wed = _TABLE.T.copy()
+    lumbar = np.array([l[0] == 'L' for l in LEVELS])
+    ang = ang * rng.uniform(0.8, 1.4)
+    ang[_L['S1'] :] += rng.normal(0, 6)
+    ang[_L['S2'] :] -= rng.uniform(-12, 25) * np.array([0.1, 0.4, 0.8, 1])
+    ang[_L['L5']] += rng.normal(0, 3)
+    ang = ang + gaussian_filter1d(rng.normal(0, 5, n), 1.2)
+    h, d, w = (v * size * rng.uniform(0.93, 1.07) * _lognormal(rng, 0.02, n) for v in (h, d, w))
+    run = gaussian_filter1d(rng.normal(0, 0.5, n), 2)
+    low = np.exp(
+        -(((np.arange(n) - _L['L5']) / 1.5) ** 2)
+    )  # neighbours age alike, the lowest discs first
+    deg = np.clip(
+        0.15
+        + run
+        + age * (0.45 + 0.25 * low) * np.where(lumbar, 1.0, 0.7)
+        + (0.5 + 0.5 * low) * (rng.beta(1.2, 2.5, n) - 0.35),
+        0,
+        1,
+    )
+    g = (
+        g
+        * size
+        * rng.uniform(0.7, 1.06)
+        * _lognormal(rng, 0.06, n)
+        * (1 - 0.55 * deg * rng.uniform(0, 1, n))
+    )
+    return h, d, w, g, ang, wed + rng.normal(0, 1.5, n), deg
 
-def _room(f:dict)->tuple:
+
+def _room(f: dict) -> tuple:
     "Discs at least so thick that two bodies that lean against each other, forwards or sideways, do not touch at the rim"
-    h,d,w,g,ang,wed,lips = (np.array(f[k], float) for k in ('heights','depths','widths','discs','angles','wedges','lips')); _,_,amp,wave,ph = f['midline']
-    turn = np.radians(np.abs(np.diff(ang)-(wed[:-1]+wed[1:])/2)); at = _arcs(h, g); side = np.abs(np.diff(np.arctan(amp*2*np.pi/wave*np.cos(2*np.pi*at/wave+ph))))
-    g[:-1] = np.maximum(g[:-1], np.hypot(turn*((d[:-1]+d[1:])/4+lips[:-1]), side*((w[:-1]+w[1:])/4+lips[:-1]))*1.1+1.8)
+    h, d, w, g, ang, wed, lips = (
+        np.array(f[k], float)
+        for k in ('heights', 'depths', 'widths', 'discs', 'angles', 'wedges', 'lips')
+    )
+    _, _, amp, wave, ph = f['midline']
+    turn = np.radians(np.abs(np.diff(ang) - (wed[:-1] + wed[1:]) / 2))
+    at = _arcs(h, g)
+    side = np.abs(np.diff(np.arctan(amp * 2 * np.pi / wave * np.cos(2 * np.pi * at / wave + ph))))
+    g[:-1] = np.maximum(
+        g[:-1],
+        np.hypot(
+            turn * ((d[:-1] + d[1:]) / 4 + lips[:-1]), side * ((w[:-1] + w[1:]) / 4 + lips[:-1])
+        )
+        * 1.1
+        + 1.8,
+    )
     return _r(g)
+
 
 def _arcs(h, g):
     "Arc length of the centre of each body, 0 in the disc L5/S1"
-    at = np.cumsum(np.r_[0,(h[:-1]+h[1:])/2+g[:-1]]); k = _L['L5']; return at-(at[k]+h[k]/2+g[k]/2)
+    at = np.cumsum(np.r_[0, (h[:-1] + h[1:]) / 2 + g[:-1]])
+    k = _L['L5']
+    return at - (at[k] + h[k] / 2 + g[k] / 2)
 
-def _transitional(rng, p, d, w, g, ang)->int:
+
+def _transitional(rng, p, d, w, g, ang) -> int:
     "Now and then the border of lumbar spine and sacrum is blurred: a rudimentary L5/S1 disc, or a well formed S1/S2 disc under a square S1"
-    kind = int(rng.choice((-1,1))) if rng.random()<.12*p else 0; l5,s1 = _L['L5'],_L['S1']
-    if kind<0: g[l5] *= rng.uniform(.25,.5); w[l5] *= 1.12; ang[l5] += rng.uniform(4,10)
-    if kind>0: g[s1] += rng.uniform(2.5,5); d[s1] *= 1.12; d[s1+1] *= 1.12; ang[s1] -= rng.uniform(4,12)
+    kind = int(rng.choice((-1, 1))) if rng.random() < 0.12 * p else 0
+    l5, s1 = _L['L5'], _L['S1']
+    if kind < 0:
+        g[l5] *= rng.uniform(0.25, 0.5)
+        w[l5] *= 1.12
+        ang[l5] += rng.uniform(4, 10)
+    if kind > 0:
+        g[s1] += rng.uniform(2.5, 5)
+        d[s1] *= 1.12
+        d[s1 + 1] *= 1.12
+        ang[s1] -= rng.uniform(4, 12)
     return kind
 
-def _draw_spine(rng, pathology=1.):
+
+def _draw_spine(rng, pathology=1.0):
     "Sizes, curve and pathology of the 22 levels"
-    n,i = len(LEVELS),np.arange(len(LEVELS)); mobile,low = (i>=_L['T7'])&(i<=_L['L5']),(i>=_L['L3'])&(i<=_L['L5']); lumbar = (i>=_L['L1'])&mobile
-    age = rng.beta(1.6,1.8); p = pathology*(.25+1.1*age); h,d,w,g,ang,wed,deg = _draw_sizes(rng, age)
-    hit = lambda q,where=mobile: where&(rng.random(n)<q*p)
-    draw = lambda q,lo,hi,where=mobile: np.where(hit(q,where), rng.uniform(lo,hi,n), 0)
-    thin = hit(.1); g = g*np.where(thin, rng.uniform(.25,.7,n), 1); deg = np.where(thin, np.maximum(deg,.7), deg); lips = draw(.2,1,5)
-    odd = _transitional(np.random.default_rng(rng.bit_generator.seed_seq.spawn(1)[0]), p, d, w, g, ang)
-    return dict(transitional=odd, heights=_r(h), depths=_r(d), widths=_r(w), discs=_r(g), angles=_r(ang), wedges=_r(wed),
-        slips=_r(draw(.05,3,10,low)+np.where(mobile, rng.normal(0,.35,n), 0)), crushes=_r(draw(.035,.12,.5)), schmorls=_r(draw(.08,2,6)), lips=_r(lips),
-        degenerations=_r(deg), bulges=_r(np.clip(rng.normal(.1,.5,n)+2*deg*rng.random(n), 0, 4)*mobile), herniations=_r(draw(.07,3,7,lumbar)),
-        modics=tuple(int(v) for v in np.where(hit(.08), rng.integers(1,4,n), 0)), spots=_r(draw(.08,3,8)))
+    n, i = len(LEVELS), np.arange(len(LEVELS))
+    mobile, low = (i >= _L['T7']) & (i <= _L['L5']), (i >= _L['L3']) & (i <= _L['L5'])
+    lumbar = (i >= _L['L1']) & mobile
+    age = rng.beta(1.6, 1.8)
+    p = pathology * (0.25 + 1.1 * age)
+    h, d, w, g, ang, wed, deg = _draw_sizes(rng, age)
+
+    def hit(q, where=mobile):
+        return where & (rng.random(n) < q * p)
+
+    def draw(q, lo, hi, where=mobile):
+        return np.where(hit(q, where), rng.uniform(lo, hi, n), 0)
+
+    thin = hit(0.1)
+    g = g * np.where(thin, rng.uniform(0.25, 0.7, n), 1)
+    deg = np.where(thin, np.maximum(deg, 0.7), deg)
+    lips = draw(0.2, 1, 5)
+    odd = _transitional(
+        np.random.default_rng(rng.bit_generator.seed_seq.spawn(1)[0]), p, d, w, g, ang
+    )
+    return dict(
+        transitional=odd,
+        heights=_r(h),
+        depths=_r(d),
+        widths=_r(w),
+        discs=_r(g),
+        angles=_r(ang),
+        wedges=_r(wed),
+        slips=_r(draw(0.05, 3, 10, low) + np.where(mobile, rng.normal(0, 0.35, n), 0)),
+        crushes=_r(draw(0.035, 0.12, 0.5)),
+        schmorls=_r(draw(0.08, 2, 6)),
+        lips=_r(lips),
+        degenerations=_r(deg),
+        bulges=_r(np.clip(rng.normal(0.1, 0.5, n) + 2 * deg * rng.random(n), 0, 4) * mobile),
+        herniations=_r(draw(0.07, 3, 7, lumbar)),
+        modics=tuple(int(v) for v in np.where(hit(0.08), rng.integers(1, 4, n), 0)),
+        spots=_r(draw(0.08, 3, 8)),
+    )
+
 
 def _draw_image(rng, contrast):
     "Grey levels, shading and noise of one scan: a clinical one, or a wild one under 'random'"
-    on,ran,wild = lambda p: _on(rng, p),rng.uniform,contrast=='random'; pick = lambda clinic,free: ran(*(free if wild else clinic))
-    return dict(tissue=draw_tissue(rng, contrast), texture=round(pick((.03,.07), (.02,.11)),4), cortex=_r((pick((.7,1.2), (.5,1.6)), pick((.75,1), (.4,1)), rng.normal(0,.2+.25*wild))),
-        coil=_r((10**pick((1.83,2.05), (1.6,2.5)), pick((.95,1), (.7,1))*on(.85 if wild else 1), pick((140,350), (90,300)), pick((.35,.65), (.25,.75)))), bias=round(pick((0,.12), (0,.35)),4),
-        band=_r((ran(15,70), rng.normal(0,.25), ran(.5,.97)*on(.3))), padding=round(on(.15 if wild else .03)*ran(0,.25),4), blur=_r(ran(.2,.5+.4*wild,2)*(1+.8*on(.2*wild))),
-        correct=round(on(.25)*ran(.1,.5),3), breath=_r((on(.6)*ran(.02,.1), ran(3,18))), border=round(on(.5 if wild else .25)*ran(.01,.06),4),
-        noise=round(10**pick((-2.35,-1.75), (-2.8,-1.5)),5), ghost=_r((ran(.01,.08)*on(.4*wild), ran(.1,.5))), gamma=round(float(_lognormal(rng,.2 if wild else .08)),4),
-        clip=round(100-(on(.35)*ran(.2,5) if wild else on(.25)*ran(.05,.4)),3), scale=float(rng.choice([255,600,1500,3000,4095])), pad=0., floor=round(on(.3 if wild else 0)*ran(0,.14),4), thick=round(on(.6)*ran(0,.8),4))
+    on, ran, wild = lambda p: _on(rng, p), rng.uniform, contrast == 'random'
+
+    def pick(clinic, free):
+        return ran(*(free if wild else clinic))
+
+    return dict(
+        tissue=draw_tissue(rng, contrast),
+        texture=round(pick((0.03, 0.07), (0.02, 0.11)), 4),
+        cortex=_r(
+            (
+                pick((0.7, 1.2), (0.5, 1.6)),
+                pick((0.75, 1), (0.4, 1)),
+                rng.normal(0, 0.2 + 0.25 * wild),
+            )
+        ),
+        coil=_r(
+            (
+                10 ** pick((1.83, 2.05), (1.6, 2.5)),
+                pick((0.95, 1), (0.7, 1)) * on(0.85 if wild else 1),
+                pick((140, 350), (90, 300)),
+                pick((0.35, 0.65), (0.25, 0.75)),
+            )
+        ),
+        bias=round(pick((0, 0.12), (0, 0.35)), 4),
+        band=_r((ran(15, 70), rng.normal(0, 0.25), ran(0.5, 0.97) * on(0.3))),
+        padding=round(on(0.15 if wild else 0.03) * ran(0, 0.25), 4),
+        blur=_r(ran(0.2, 0.5 + 0.4 * wild, 2) * (1 + 0.8 * on(0.2 * wild))),
+        correct=round(on(0.25) * ran(0.1, 0.5), 3),
+        breath=_r((on(0.6) * ran(0.02, 0.1), ran(3, 18))),
+        border=round(on(0.5 if wild else 0.25) * ran(0.01, 0.06), 4),
+        noise=round(10 ** pick((-2.35, -1.75), (-2.8, -1.5)), 5),
+        ghost=_r((ran(0.01, 0.08) * on(0.4 * wild), ran(0.1, 0.5))),
+        gamma=round(float(_lognormal(rng, 0.2 if wild else 0.08)), 4),
+        clip=round(100 - (on(0.35) * ran(0.2, 5) if wild else on(0.25) * ran(0.05, 0.4)), 3),
+        scale=float(rng.choice([255, 600, 1500, 3000, 4095])),
+        pad=0.0,
+        floor=round(on(0.3 if wild else 0) * ran(0, 0.14), 4),
+        thick=round(on(0.6) * ran(0, 0.8), 4),
+    )
 
 # %% ../nbs/03_phantom.ipynb #c025
 def draw_spec(
-    seed:int,            # not negative
-    *, contrast:str='any', # 't1', 't2', 'stir', 'random', or 'any' (also None) to draw one of them
-    pathology:float=1.,  # scales how often something is wrong; 0 is a healthy spine
-    slices:tuple=None,   # (number, spacing in mm) in place of random ones
-    around:tuple=None,   # levels in whose middle the field of view lies; None: the lumbar spine's
-    view:float=None,     # height of the field of view in mm; None: as scanners have it
-    **changes,           # fields to set by hand
-)->PhantomSpec:
+    seed: int,  # not negative
+    *,
+    contrast: str = 'any',  # 't1', 't2', 'stir', 'random', or 'any' (also None) to draw one of them
+    pathology: float = 1.0,  # scales how often something is wrong; 0 is a healthy spine
+    slices: tuple = None,  # (number, spacing in mm) in place of random ones
+    around: tuple = None,  # levels in whose middle the field of view lies; None: the lumbar spine's
+    view: float = None,  # height of the field of view in mm; None: as scanners have it
+    **changes,  # fields to set by hand
+) -> PhantomSpec:
     "Draw a subject and a scan: one `seed` is one anatomy and one grid, whatever the contrast; raises `InputError`"
-    if seed<0: raise InputError(f"seed {seed}: must not be negative")
-    rng = lambda k: np.random.default_rng([int(seed), k]); kinds = ('t1','t2','stir','random')
-    if contrast in (None,'any'): contrast = str(rng(9).choice(kinds, p=[.25,.35,.1,.3]))
-    if contrast not in kinds: raise InputError(f"contrast '{contrast}' unknown: use one of {', '.join(kinds)}, any")
-    f = dict(seed=int(seed), contrast=contrast)|_draw_grid(rng(0), slices)|_draw_spine(rng(1), pathology)|_draw_pose(rng(2))|_draw_shape(rng(8))|_draw_image(rng(3+kinds.index(contrast)), contrast)
-    if view is not None: f['shape'] = (f['shape'][0], _rows(view, f['spacing'][1]), f['shape'][2])
-    spec = PhantomSpec(**f|dict(discs=_room(f)))
+    if seed < 0:
+        raise InputError(f'seed {seed}: must not be negative')
+
+    def rng(k):
+        return np.random.default_rng([int(seed), k])
+
+    kinds = ('t1', 't2', 'stir', 'random')
+    if contrast in (None, 'any'):
+        contrast = str(rng(9).choice(kinds, p=[0.25, 0.35, 0.1, 0.3]))
+    if contrast not in kinds:
+        raise InputError(f"contrast '{contrast}' unknown: use one of {', '.join(kinds)}, any")
+    f = (
+        dict(seed=int(seed), contrast=contrast)
+        | _draw_grid(rng(0), slices)
+        | _draw_spine(rng(1), pathology)
+        | _draw_pose(rng(2))
+        | _draw_shape(rng(8))
+        | _draw_image(rng(3 + kinds.index(contrast)), contrast)
+    )
+    if view is not None:
+        f['shape'] = (f['shape'][0], _rows(view, f['spacing'][1]), f['shape'][2])
+    spec = PhantomSpec(**f | dict(discs=_room(f)))
     return replace(_look_at(spec, around, rng(10)) if around else spec, **changes)
+
 
 def _rows(view, dh):
     "Rows of a field of view of so many mm; raises `InputError` where next to nothing is left"
-    if not 60<=view<=600: raise InputError(f'view {view} mm: give 60 to 600')
-    return round(view/dh)
+    if not 60 <= view <= 600:
+        raise InputError(f'view {view} mm: give 60 to 600')
+    return round(view / dh)
+
 
 def _look_at(spec, levels, rng):
     "The same subject with the field of view moved to other levels"
-    cv = spine_curve(spec); (_,h,w),(_,dh,dw) = spec.shape,spec.spacing; a = [cv.at[_L[l]] for l in (levels[0],levels[-1])]; mid = sum(a)/2
-    down = np.interp(mid, cv.a, cv.y)-h*dh*rng.uniform(.42,.58); back = np.interp(mid, cv.a, cv.z)-w*dw*rng.uniform(.4,.6)
-    return replace(spec, below=round(float(spec.below+down),3), column=round(float(spec.column-back/(w*dw)),4))
+    cv = spine_curve(spec)
+    (_, h, w), (_, dh, dw) = spec.shape, spec.spacing
+    a = [cv.at[_L[l]] for l in (levels[0], levels[-1])]
+    mid = sum(a) / 2
+    down = np.interp(mid, cv.a, cv.y) - h * dh * rng.uniform(0.42, 0.58)
+    back = np.interp(mid, cv.a, cv.z) - w * dw * rng.uniform(0.4, 0.6)
+    return replace(
+        spec,
+        below=round(float(spec.below + down), 3),
+        column=round(float(spec.column - back / (w * dw)), 4),
+    )
+
 
 def with_findings(
-    spec:PhantomSpec,
-    **findings, # field of `PhantomSpec` that has a value for each level -> {'L4': value}; a disc is named by its upper level, or as in 'L4/L5'
-)->PhantomSpec:
+    spec: PhantomSpec,
+    **findings,  # field of `PhantomSpec` that has a value for each level -> {'L4': value}; a disc is named by its upper level, or as in 'L4/L5'
+) -> PhantomSpec:
     "The same subject with changes at single levels: `with_findings(spec, herniations={'L4/L5': 6}, crushes={'L1': .4})`; raises `InputError`"
     new = {}
-    for field,at in findings.items():
+    for field, at in findings.items():
         now = getattr(spec, field, None)
-        if not (isinstance(now, tuple) and len(now)==len(LEVELS)): raise InputError(f"finding '{field}' unknown: use one of {', '.join(k for k,v in asdict(spec).items() if isinstance(v, tuple) and len(v)==len(LEVELS))}")
-        if bad := [n for n in at if n not in _SPOTS]: raise InputError(f"{field}: level '{bad[0]}' unknown: use one of {', '.join(LEVELS)}, or a disc such as 'L4/L5'")
-        got = {_SPOTS[n]:v for n,v in at.items()}; new[field] = tuple(got.get(i,v) for i,v in enumerate(now))
+        if not (isinstance(now, tuple) and len(now) == len(LEVELS)):
+            raise InputError(
+                f"finding '{field}' unknown: use one of {', '.join(k for k, v in asdict(spec).items() if isinstance(v, tuple) and len(v) == len(LEVELS))}"
+            )
+        if bad := [n for n in at if n not in _SPOTS]:
+            raise InputError(
+                f"{field}: level '{bad[0]}' unknown: use one of {', '.join(LEVELS)}, or a disc such as 'L4/L5'"
+            )
+        got = {_SPOTS[n]: v for n, v in at.items()}
+        new[field] = tuple(got.get(i, v) for i, v in enumerate(now))
     return replace(spec, **new)
 
 # %% ../nbs/03_phantom.ipynb #c028
-def spine_curve(spec:PhantomSpec)->SimpleNamespace:
+def spine_curve(spec: PhantomSpec) -> SimpleNamespace:
     "The centreline, one sample for each mm: arc length `a`, row `y`, column `z`, tilt `th` (rad), sideways `x` and its `slope`; `at`: arc length of each body's centre"
-    h,g = np.array(spec.heights),np.array(spec.discs); at = _arcs(h, g); a = np.arange(at[0]-80, at[-1]+60, 1.)
-    ends = np.interp(a, [a[0],*at,a[-1]], [spec.angles[0]+15,*spec.angles,spec.angles[-1]-30])
-    ang = np.where((a>at[0])&(a<at[-1]), PchipInterpolator(at, spec.angles)(np.clip(a, at[0], at[-1])), ends)
-    th = np.radians(gaussian_filter1d(ang, 3)+spec.tilt); y,z = np.cumsum(np.cos(th)),np.cumsum(np.sin(th))
+    h, g = np.array(spec.heights), np.array(spec.discs)
+    at = _arcs(h, g)
+    a = np.arange(at[0] - 80, at[-1] + 60, 1.0)
+    ends = np.interp(
+        a, [a[0], *at, a[-1]], [spec.angles[0] + 15, *spec.angles, spec.angles[-1] - 30]
+    )
+    ang = np.where(
+        (a > at[0]) & (a < at[-1]),
+        PchipInterpolator(at, spec.angles)(np.clip(a, at[0], at[-1])),
+        ends,
+    )
+    th = np.radians(gaussian_filter1d(ang, 3) + spec.tilt)
+    y, z = np.cumsum(np.cos(th)), np.cumsum(np.sin(th))
     for i in np.flatnonzero(spec.slips):
-        w = spec.slips[i]/(1+np.exp((a-(at[i]+h[i]/2+g[i]/2))/2)); y,z = y+w*np.sin(th),z-w*np.cos(th)
-    (_,nh,nw),(_,dh,dw) = spec.shape,spec.spacing; l3 = at[_L['L3']]
-    y,z = y-np.interp(0, a, y)+nh*dh-spec.below, z-np.interp(l3, a, z)+spec.column*nw*dw
-    o,m,amp,wave,ph = spec.midline; x = o+m*(a-l3)+amp*np.sin(2*np.pi*a/wave+ph)
-    return SimpleNamespace(a=a, y=y, z=z, th=th, x=x, slope=np.gradient(x, a), at=tuple(map(float, at)))
+        w = spec.slips[i] / (1 + np.exp((a - (at[i] + h[i] / 2 + g[i] / 2)) / 2))
+        y, z = y + w * np.sin(th), z - w * np.cos(th)
+    (_, nh, nw), (_, dh, dw) = spec.shape, spec.spacing
+    l3 = at[_L['L3']]
+    y, z = (
+        y - np.interp(0, a, y) + nh * dh - spec.below,
+        z - np.interp(l3, a, z) + spec.column * nw * dw,
+    )
+    o, m, amp, wave, ph = spec.midline
+    x = o + m * (a - l3) + amp * np.sin(2 * np.pi * a / wave + ph)
+    return SimpleNamespace(
+        a=a, y=y, z=z, th=th, x=x, slope=np.gradient(x, a), at=tuple(map(float, at))
+    )
 
 # %% ../nbs/03_phantom.ipynb #c031
 @lru_cache(64)
-def _basis(n:int, m:int)->np.ndarray: # (n, m)
+def _basis(n: int, m: int) -> np.ndarray:  # (n, m)
     "Cubic B-spline weights that spread `m` control values over `n` samples"
-    d = np.abs(np.linspace(1, m-2-1e-6, n)[:,None]-np.arange(m))
-    w = np.where(d<1, 2/3-d**2+d**3/2, np.where(d<2, (2-d)**3/6, 0))
-    return (w/w.sum(1, keepdims=True)).astype(np.float32)
+    d = np.abs(np.linspace(1, m - 2 - 1e-6, n)[:, None] - np.arange(m))
+    w = np.where(d < 1, 2 / 3 - d**2 + d**3 / 2, np.where(d < 2, (2 - d) ** 3 / 6, 0))
+    return (w / w.sum(1, keepdims=True)).astype(np.float32)
+
 
 def smooth_noise(
     rng,
-    shape, # (h, w) or (s, h, w)
+    shape,  # (h, w) or (s, h, w)
     cell,  # size of a bump in samples along each axis
-)->np.ndarray: # `shape`, float32, unit variance
+) -> np.ndarray:  # `shape`, float32, unit variance
     "A random field: a coarse grid of normal numbers, spread by cubic B-splines"
-    m = [int(math.ceil(n/c))+3 for n,c in zip(shape, cell)]; f = rng.standard_normal(m, dtype=np.float32)
-    f = _basis(shape[-2], m[-2])@(f@_basis(shape[-1], m[-1]).T)
-    if len(shape)==3: f = (_basis(shape[0], m[0])@f.reshape(m[0], -1)).reshape(shape)
-    f /= f.ravel()[::7].std()+1e-6
+    m = [int(math.ceil(n / c)) + 3 for n, c in zip(shape, cell)]
+    f = rng.standard_normal(m, dtype=np.float32)
+    f = _basis(shape[-2], m[-2]) @ (f @ _basis(shape[-1], m[-1]).T)
+    if len(shape) == 3:
+        f = (_basis(shape[0], m[0]) @ f.reshape(m[0], -1)).reshape(shape)
+    f /= f.ravel()[::7].std() + 1e-6
     return f
 
 # %% ../nbs/03_phantom.ipynb #c032
 def _upsample(f, shape, q):
     "Linear upsampling of samples taken at every `q`-th pixel"
+
     def mat(n, m):
-        w = np.zeros((n,m), np.float32); k = np.arange(n); i = np.minimum(k//q, m-2); w[k,i] = 1-(k/q-i); w[k,i+1] = k/q-i # the last pixels extrapolate
+        w = np.zeros((n, m), np.float32)
+        k = np.arange(n)
+        i = np.minimum(k // q, m - 2)
+        w[k, i] = 1 - (k / q - i)
+        w[k, i + 1] = k / q - i  # the last pixels extrapolate
         return w
-    return mat(shape[0], f.shape[0])@(f.astype(np.float32)@mat(shape[1], f.shape[1]).T)
+
+    return mat(shape[0], f.shape[0]) @ (f.astype(np.float32) @ mat(shape[1], f.shape[1]).T)
+
 
 def _nearest(curve, y, z):
     "Arc length of the nearest point of the centreline, and signed distance from it (+ backwards)"
-    _,i = cKDTree(np.stack([curve.y,curve.z], 1)).query(np.stack([y,z], -1)); c,s = np.cos(curve.th[i]),np.sin(curve.th[i])
-    dy,dz = y-curve.y[i],z-curve.z[i]
-    return curve.a[i]+dy*c+dz*s, dz*c-dy*s
+    _, i = cKDTree(np.stack([curve.y, curve.z], 1)).query(np.stack([y, z], -1))
+    c, s = np.cos(curve.th[i]), np.sin(curve.th[i])
+    dy, dz = y - curve.y[i], z - curve.z[i]
+    return curve.a[i] + dy * c + dz * s, dz * c - dy * s
 
-def coordinates(spec:PhantomSpec, curve, step:int=3)->SimpleNamespace:
+
+def coordinates(spec: PhantomSpec, curve, step: int = 3) -> SimpleNamespace:
     "In mm: `x` (s,1,1) and, warped, `y`, `z` (1,h,w); along and across the spine `a`, `v` (1,h,w), sideways `t` (s,h,w)"
-    (s,h,w),(ds,dh,dw) = spec.shape,spec.spacing; rng = np.random.default_rng([spec.seed, 20]); amp,scale = spec.warp; cell = (scale/dh, scale/dw)
-    bend = lambda: amp*smooth_noise(rng, (h,w), cell)+(min(amp,.12)+.15*amp)*smooth_noise(rng, (h,w), (7/dh, 7/dw)) # slow and quick
-    y = (np.arange(h)+.5)[:,None]*dh+bend(); z = (np.arange(w)+.5)[None]*dw+bend()
-    a,v = (_upsample(f, (h,w), step) for f in _nearest(curve, y[::step,::step], z[::step,::step]))
-    x = ((np.arange(s)-(s-1)/2)*ds).astype(np.float32)[:,None,None]; f = lambda q: np.ascontiguousarray(q, np.float32)[None]
-    return SimpleNamespace(x=x, y=f(y), z=f(z), a=f(a), v=f(v), t=x-f(np.interp(a, curve.a, curve.x)))
+    (s, h, w), (ds, dh, dw) = spec.shape, spec.spacing
+    rng = np.random.default_rng([spec.seed, 20])
+    amp, scale = spec.warp
+    cell = (scale / dh, scale / dw)
+
+    def bend():
+        return amp * smooth_noise(rng, (h, w), cell) + (min(amp, 0.12) + 0.15 * amp) * smooth_noise(
+            rng, (h, w), (7 / dh, 7 / dw)
+        )  # slow and quick
+
+    y = (np.arange(h) + 0.5)[:, None] * dh + bend()
+    z = (np.arange(w) + 0.5)[None] * dw + bend()
+    a, v = (
+        _upsample(f, (h, w), step) for f in _nearest(curve, y[::step, ::step], z[::step, ::step])
+    )
+    x = ((np.arange(s) - (s - 1) / 2) * ds).astype(np.float32)[:, None, None]
+
+    def f(q):
+        return np.ascontiguousarray(q, np.float32)[None]
+
+    return SimpleNamespace(
+        x=x, y=f(y), z=f(z), a=f(a), v=f(v), t=x - f(np.interp(a, curve.a, curve.x))
+    )
 
 # %% ../nbs/03_phantom.ipynb #c035
-def smooth_max(a, b, k:float):
+def smooth_max(a, b, k: float):
     "Maximum of two distances with the edge rounded over `k` mm"
-    h = np.clip(.5+.5*(a-b)/k, 0, 1)
-    return b+(a-b)*h+k*h*(1-h)
+    h = np.clip(0.5 + 0.5 * (a - b) / k, 0, 1)
+    return b + (a - b) * h + k * h * (1 - h)
+
 
 def outline(
-    v, t,           # mm backwards and to the left
-    depth, width,   # half axes (mm)
-    p:float,        # 2 is an ellipse, more is squarer
-    kidney:float=0, # depth of the hollow at the back (mm)
-): # signed distance (mm), exact along the axes
+    v,
+    t,  # mm backwards and to the left
+    depth,
+    width,  # half axes (mm)
+    p: float,  # 2 is an ellipse, more is squarer
+    kidney: float = 0,  # depth of the hollow at the back (mm)
+):  # signed distance (mm), exact along the axes
     "Distance to the cross-section of a body"
-    v = v+kidney*np.clip(v/depth, 0, 1)*np.clip(1-(t/width)**2, 0, 1)
-    f = ((np.abs(t)/width)**p+(np.abs(v)/depth)**p+1e-20)**(1/p)
-    return np.sqrt(v*v+t*t+1e-4)*(1-1/f) # deep inside on the axis itself, too
+    v = v + kidney * np.clip(v / depth, 0, 1) * np.clip(1 - (t / width) ** 2, 0, 1)
+    f = ((np.abs(t) / width) ** p + (np.abs(v) / depth) ** p + 1e-20) ** (1 / p)
+    return np.sqrt(v * v + t * t + 1e-4) * (1 - 1 / f)  # deep inside on the axis itself, too
 
 # %% ../nbs/03_phantom.ipynb #c038
 def endplates(
-    spec, i:int, # level index in `LEVELS`
-    v, t,        # mm
-): # upper, lower endplate: mm above, mm below the centre
+    spec,
+    i: int,  # level index in `LEVELS`
+    v,
+    t,  # mm
+):  # upper, lower endplate: mm above, mm below the centre
     "Heights of the two endplates of a body"
-    h,d,w = spec.heights[i]/2,spec.depths[i]/2,spec.widths[i]/2; sacral = LEVELS[i][0]=='S'
-    q = [math.sin(9.7*spec.seed+3.1*i+k) for k in range(6)] # -1..1, another one for each subject and level
-    flat = h-math.tan(math.radians(spec.wedges[i])/2)*v; cup = spec.concavity*(.4 if sacral else 1); bowl = lambda o: cup*np.clip(1-((v-o*d)/d)**2-(t/w)**2+o*o, 0, 1)
-    top,bot = (flat-(1+s*.35*q[0])*bowl(.25*q[k])+.35*np.sin(v/(3.5+q[k+1])+3*q[k+2])*(v/d) for s,k in ((1,1),(-1,3))) # no plate is like another
-    if spec.crushes[i]: top = top-2*h*spec.crushes[i]*np.clip(.75-v/d, 0, 1.6)/1.6
-    if spec.schmorls[i]: bot = bot-spec.schmorls[i]*np.exp(-((v-.15*d)**2+(t-.2*w)**2)/18)
-    return top,bot
+    h, d, w = spec.heights[i] / 2, spec.depths[i] / 2, spec.widths[i] / 2
+    sacral = LEVELS[i][0] == 'S'
+    q = [
+        math.sin(9.7 * spec.seed + 3.1 * i + k) for k in range(6)
+    ]  # -1..1, another one for each subject and level
+    flat = h - math.tan(math.radians(spec.wedges[i]) / 2) * v
+    cup = spec.concavity * (0.4 if sacral else 1)
 
-def body_sdf(spec, i:int, u, v, t):
+    def bowl(o):
+        return cup * np.clip(1 - ((v - o * d) / d) ** 2 - (t / w) ** 2 + o * o, 0, 1)
+
+    top, bot = (
+        flat
+        - (1 + s * 0.35 * q[0]) * bowl(0.25 * q[k])
+        + 0.35 * np.sin(v / (3.5 + q[k + 1]) + 3 * q[k + 2]) * (v / d)
+        for s, k in ((1, 1), (-1, 3))
+    )  # no plate is like another
+    if spec.crushes[i]:
+        top = top - 2 * h * spec.crushes[i] * np.clip(0.75 - v / d, 0, 1.6) / 1.6
+    if spec.schmorls[i]:
+        bot = bot - spec.schmorls[i] * np.exp(-((v - 0.15 * d) ** 2 + (t - 0.2 * w) ** 2) / 18)
+    return top, bot
+
+
+def body_sdf(spec, i: int, u, v, t):
     "Signed distance (mm) to the body of level `i` in its own frame"
-    h,d,w = spec.heights[i],spec.depths[i]/2,spec.widths[i]/2; sacral = LEVELS[i][0]=='S'
-    k,hollow = 1.,1-np.clip(2*u/h, -1, 1)**2
-    if sacral: k = 1-(.06 if spec.transitional>0 else .22 if i==_L['S1'] else .12)*(2*u/h)
-    if spec.lips[i]: k = k+spec.lips[i]/d*np.exp(-((u-h/2)/3.5)**2)
-    if i and spec.lips[i-1]: k = k+spec.lips[i-1]/d*np.exp(-((u+h/2)/3.5)**2)
-    across = .5+.5*k-(.5*spec.waist if sacral else spec.flank)*hollow; k = k-spec.waist*hollow
-    side = outline(v/k, t/across, d, w, spec.squareness, 0 if sacral else spec.kidney)*k
-    top,bot = endplates(spec, i, v, t)
-    return smooth_max(side, np.maximum(-top-u, u-bot), spec.rounding)
+    h, d, w = spec.heights[i], spec.depths[i] / 2, spec.widths[i] / 2
+    sacral = LEVELS[i][0] == 'S'
+    k, hollow = 1.0, 1 - np.clip(2 * u / h, -1, 1) ** 2
+    if sacral:
+        k = 1 - (0.06 if spec.transitional > 0 else 0.22 if i == _L['S1'] else 0.12) * (2 * u / h)
+    if spec.lips[i]:
+        k = k + spec.lips[i] / d * np.exp(-(((u - h / 2) / 3.5) ** 2))
+    if i and spec.lips[i - 1]:
+        k = k + spec.lips[i - 1] / d * np.exp(-(((u + h / 2) / 3.5) ** 2))
+    across = 0.5 + 0.5 * k - (0.5 * spec.waist if sacral else spec.flank) * hollow
+    k = k - spec.waist * hollow
+    side = outline(v / k, t / across, d, w, spec.squareness, 0 if sacral else spec.kidney) * k
+    top, bot = endplates(spec, i, v, t)
+    return smooth_max(side, np.maximum(-top - u, u - bot), spec.rounding)
 
 # %% ../nbs/03_phantom.ipynb #c042
 def capsule(
-    u, v, t,  # mm
-    p, q,     # the ends, (u, v, t)
-    ru, rt,   # radius along the spine and across it (mm)
-): # signed distance (mm), approximate where `ru` and `rt` differ
+    u,
+    v,
+    t,  # mm
+    p,
+    q,  # the ends, (u, v, t)
+    ru,
+    rt,  # radius along the spine and across it (mm)
+):  # signed distance (mm), approximate where `ru` and `rt` differ
     "Distance to a rod with round ends"
-    d = [b-a for a,b in zip(p,q)]; n = sum(c*c for c in d)+1e-9
-    s = np.clip(((u-p[0])*d[0]+(v-p[1])*d[1]+(t-p[2])*d[2])/n, 0, 1)
-    e = np.sqrt(((u-p[0]-s*d[0])/ru)**2+((v-p[1]-s*d[1])**2+(t-p[2]-s*d[2])**2)/rt**2)
-    return (e-1)*min(ru,rt)
+    d = [b - a for a, b in zip(p, q)]
+    n = sum(c * c for c in d) + 1e-9
+    s = np.clip(((u - p[0]) * d[0] + (v - p[1]) * d[1] + (t - p[2]) * d[2]) / n, 0, 1)
+    e = np.sqrt(
+        ((u - p[0] - s * d[0]) / ru) ** 2
+        + ((v - p[1] - s * d[1]) ** 2 + (t - p[2] - s * d[2]) ** 2) / rt**2
+    )
+    return (e - 1) * min(ru, rt)
 
 # %% ../nbs/03_phantom.ipynb #p002
-def spinous_sdf(spec, i:int, u, v, t):
+def spinous_sdf(spec, i: int, u, v, t):
     "Signed distance (mm) to the spinous process of level `i`: a thin plate that gets higher on its way back; long and steep in the chest, short at L5"
-    h,k,chest = spec.heights[i],spec.heights[i]/26,i<_L['T11']; long,slope = spec.spinous; back = _arch(spec, i)
-    L = (17 if chest else 22 if i<_L['L1'] else 17 if i==_L['L5'] else 28)*long*k; s = np.clip((v-back+3)/(L+3), 0, 1)  # 0 at the arch, 1 at the tip
-    mid = .3*h+s*((15 if chest else 5)*k+18*slope); half = (6+(1.5 if chest else 7)*s-5*s*s*(s-.5))*k
-    plate = smooth_max(np.abs(u-mid)-half, np.abs(v-back-L/2+1.5)-L/2-1.5, 8*k)
-    return smooth_max(plate, np.abs(t)-(3+1.8*s)*k, 2.5)
+    h, k, chest = spec.heights[i], spec.heights[i] / 26, i < _L['T11']
+    long, slope = spec.spinous
+    back = _arch(spec, i)
+    L = (17 if chest else 22 if i < _L['L1'] else 17 if i == _L['L5'] else 28) * long * k
+    s = np.clip((v - back + 3) / (L + 3), 0, 1)  # 0 at the arch, 1 at the tip
+    mid = 0.3 * h + s * ((15 if chest else 5) * k + 18 * slope)
+    half = (6 + (1.5 if chest else 7) * s - 5 * s * s * (s - 0.5)) * k
+    plate = smooth_max(np.abs(u - mid) - half, np.abs(v - back - L / 2 + 1.5) - L / 2 - 1.5, 8 * k)
+    return smooth_max(plate, np.abs(t) - (3 + 1.8 * s) * k, 2.5)
 
-def _arch(spec, i): return spec.depths[i]/2+_TABLE[i,5]*spec.canal[0]+spec.canal[2]+6 # mm from the middle of the body to the back of its arch
+
+def _arch(spec, i):
+    return (
+        spec.depths[i] / 2 + _TABLE[i, 5] * spec.canal[0] + spec.canal[2] + 6
+    )  # mm from the middle of the body to the back of its arch
 
 # %% ../nbs/03_phantom.ipynb #p004
-def posterior_sdf(spec, i:int, u, v, t):
+def posterior_sdf(spec, i: int, u, v, t):
     "Signed distance (mm) to the posterior elements of level `i`"
-    h,d = spec.heights[i],spec.depths[i]/2; k = h/26; back,tp = _arch(spec, i),.3*spec.widths[i]+1.5 # the pedicle's distance from the middle
-    rods = [((-.2*h,.8*d,tp), (-.15*h,d+9*k,tp), 6.5, 5.),               # pedicle
-            ((-.62*h,d+7*k,tp+2), (.1*h,d+12*k,tp), 6., 4.5),            # upper joint process
-            ((.1*h,d+12*k,tp), (.8*h,d+15*k,tp-2), 6., 4.2),             # lower joint process
-            ((0,d+10*k,tp), (-.05*h,d+16*k,tp+20*k), 4.5, 3.5)]          # transverse process
-    out,t = spinous_sdf(spec, i, u, v, t),np.abs(t)
-    for p,q,ru,rt in rods: out = np.minimum(out, capsule(u, v, t, p, q, ru*k, rt*k))
-    plate = capsule(u, v-.35*(u-.3*h), t, (.2*h,d+13*k,tp-2), (.34*h,back+k,0), 12.5*k, 3.6*k) # lamina: leans like a tile
+    h, d = spec.heights[i], spec.depths[i] / 2
+    k = h / 26
+    back, tp = _arch(spec, i), 0.3 * spec.widths[i] + 1.5  # the pedicle's distance from the middle
+    rods = [
+        ((-0.2 * h, 0.8 * d, tp), (-0.15 * h, d + 9 * k, tp), 6.5, 5.0),  # pedicle
+        (
+            (-0.62 * h, d + 7 * k, tp + 2),
+            (0.1 * h, d + 12 * k, tp),
+            6.0,
+            4.5,
+        ),  # upper joint process
+        ((0.1 * h, d + 12 * k, tp), (0.8 * h, d + 15 * k, tp - 2), 6.0, 4.2),  # lower joint process
+        ((0, d + 10 * k, tp), (-0.05 * h, d + 16 * k, tp + 20 * k), 4.5, 3.5),
+    ]  # transverse process
+    out, t = spinous_sdf(spec, i, u, v, t), np.abs(t)
+    for p, q, ru, rt in rods:
+        out = np.minimum(out, capsule(u, v, t, p, q, ru * k, rt * k))
+    plate = capsule(
+        u,
+        v - 0.35 * (u - 0.3 * h),
+        t,
+        (0.2 * h, d + 13 * k, tp - 2),
+        (0.34 * h, back + k, 0),
+        12.5 * k,
+        3.6 * k,
+    )  # lamina: leans like a tile
     return np.minimum(out, plate)
 
 # %% ../nbs/03_phantom.ipynb #c045
 def canal_sdf(spec, curve, c):
     "Signed distances (s, h, w) to the dural sac and to the cord; the sac's middle (along `v`) and its half depth, (1, h, w)"
-    at = curve.at; f = lambda vals: np.interp(c.a, at, vals).astype(np.float32); low = at[_L['S2']]; taper = np.sqrt(np.clip((low-c.a)/45, 0, 1))
-    r = f(_TABLE[:,5]*spec.canal[0]/2); gap = spec.canal[2]*(1+2.5*np.exp(-((c.a-8)/22)**2))
-    mid = f(np.array(spec.depths)/2)-.8*spec.kidney+gap+r; dent = sum((.5+.45*spec.bulges[i]+.35*spec.herniations[i])*np.exp(-((c.a-at[i]-(spec.heights[i]+spec.discs[i])/2)/4.5)**2) for i in range(_L['T9'], _L['S1'])) # by the discs, from the front
-    dent = np.minimum(dent, .5*r); mid,r = mid+.5*dent,(r-.5*dent)*taper; rw = spec.canal[1]*(.8+.2*np.clip((c.a+250)/150, 0, 1))*taper
-    tube = lambda rt,rv,v0,end: np.where(c.a<end, (np.sqrt((c.t/np.maximum(rt,.3))**2+((c.v-v0)/np.maximum(rv,.3))**2)-1)*np.minimum(rt,rv), np.float32(5))
-    tip = at[_L['L1']]-spec.heights[_L['L1']]/2+spec.conus; rc = np.maximum(np.minimum(4, r*.62)*np.sqrt(np.clip((tip-c.a)/30, 0, 1)), .05)
-    return tube(rw,r,mid,low), tube(1.25*rc,rc,mid-.1*r,tip), mid, r
+    at = curve.at
+
+    def f(vals):
+        return np.interp(c.a, at, vals).astype(np.float32)
+
+    low = at[_L['S2']]
+    taper = np.sqrt(np.clip((low - c.a) / 45, 0, 1))
+    r = f(_TABLE[:, 5] * spec.canal[0] / 2)
+    gap = spec.canal[2] * (1 + 2.5 * np.exp(-(((c.a - 8) / 22) ** 2)))
+    mid = f(np.array(spec.depths) / 2) - 0.8 * spec.kidney + gap + r
+    dent = sum(
+        (0.5 + 0.45 * spec.bulges[i] + 0.35 * spec.herniations[i])
+        * np.exp(-(((c.a - at[i] - (spec.heights[i] + spec.discs[i]) / 2) / 4.5) ** 2))
+        for i in range(_L['T9'], _L['S1'])
+    )  # by the discs, from the front
+    dent = np.minimum(dent, 0.5 * r)
+    mid, r = mid + 0.5 * dent, (r - 0.5 * dent) * taper
+    rw = spec.canal[1] * (0.8 + 0.2 * np.clip((c.a + 250) / 150, 0, 1)) * taper
+
+    def tube(rt, rv, v0, end):
+        return np.where(
+            c.a < end,
+            (
+                np.sqrt((c.t / np.maximum(rt, 0.3)) ** 2 + ((c.v - v0) / np.maximum(rv, 0.3)) ** 2)
+                - 1
+            )
+            * np.minimum(rt, rv),
+            np.float32(5),
+        )
+
+    tip = at[_L['L1']] - spec.heights[_L['L1']] / 2 + spec.conus
+    rc = np.maximum(np.minimum(4, r * 0.62) * np.sqrt(np.clip((tip - c.a) / 30, 0, 1)), 0.05)
+    return tube(rw, r, mid, low), tube(1.25 * rc, rc, mid - 0.1 * r, tip), mid, r
 
 # %% ../nbs/03_phantom.ipynb #c048
 class Canvas:
     "A picture in the making: the spec, its coordinates, noise fields for textures, `img`, and the label layers `labels` (bodies, discs) and `behind` (canal, posterior elements)"
-    def __init__(self, spec:PhantomSpec, anatomy=LUMBAR):
-        self.anatomy,self.spec,self.T,self.curve,self.cavity = anatomy,spec,spec.tissue,spine_curve(spec),None; self.c = coordinates(spec, self.curve)
-        self.img = np.zeros(spec.shape, np.float32); self.labels,self.behind = np.zeros((2,*spec.shape), np.uint8)
-        rng = np.random.default_rng([spec.seed, 21]); n = lambda *mm: smooth_noise(rng, spec.shape, [m/d for m,d in zip(mm, spec.spacing)])
-        self.fine,self.mid,self.coarse = n(4,1.4,1.4),n(6,5,5),n(20,22,22)
-        self.fibre,self.fan,self.root = (self.streaks(rng, *o) for o in ((rng.uniform(18,36),rng.uniform(1.8,2.8),rng.uniform(-.35,.05),1.), (rng.uniform(9,17),rng.uniform(1.4,2.5),rng.uniform(-.6,.1),1.3,rng.uniform(0,3.5)), (60,1.1,0.,.2)))
 
-    def streaks(self, rng, long, fine, lean=0., waver=1., bow=0.):
+    def __init__(self, spec: PhantomSpec, anatomy=LUMBAR):
+        self.anatomy, self.spec, self.T, self.curve, self.cavity = (
+            anatomy,
+            spec,
+            spec.tissue,
+            spine_curve(spec),
+            None,
+        )
+        self.c = coordinates(spec, self.curve)
+        self.img = np.zeros(spec.shape, np.float32)
+        self.labels, self.behind = np.zeros((2, *spec.shape), np.uint8)
+        rng = np.random.default_rng([spec.seed, 21])
+
+        def n(*mm):
+            return smooth_noise(rng, spec.shape, [m / d for m, d in zip(mm, spec.spacing)])
+
+        self.fine, self.mid, self.coarse = n(4, 1.4, 1.4), n(6, 5, 5), n(20, 22, 22)
+        self.fibre, self.fan, self.root = (
+            self.streaks(rng, *o)
+            for o in (
+                (rng.uniform(18, 36), rng.uniform(1.8, 2.8), rng.uniform(-0.35, 0.05), 1.0),
+                (
+                    rng.uniform(9, 17),
+                    rng.uniform(1.4, 2.5),
+                    rng.uniform(-0.6, 0.1),
+                    1.3,
+                    rng.uniform(0, 3.5),
+                ),
+                (60, 1.1, 0.0, 0.2),
+            )
+        )
+
+    def streaks(self, rng, long, fine, lean=0.0, waver=1.0, bow=0.0):
         "Lines along the spine, `long` and `fine` (mm), that lean, waver (mm) and bow from level to level (mm): a table over `a` (mm) and `v` (half mm, mirrored), looked up"
-        s,A,V = self.spec.shape[0],448,256; f = smooth_noise(rng, (s,A,V), (6/self.spec.spacing[0],long,2*fine)); c = self.c
-        i = np.clip(c.a-self.curve.at[_L['T9']]+40, 0, A-1).astype(np.int32); bent = c.v+lean*c.a+bow*np.sin(2*np.pi*self.along(np.arange(len(LEVELS))+rng.random())); j = (2*(bent+waver*self.mid+2*self.coarse)).astype(np.int32)
-        j &= 2*V-1; j -= V; np.abs(j, out=j); np.minimum(j, V-1, out=j); j += i*V; j += (np.arange(s, dtype=np.int32)*A*V)[:,None,None]
+        s, A, V = self.spec.shape[0], 448, 256
+        f = smooth_noise(rng, (s, A, V), (6 / self.spec.spacing[0], long, 2 * fine))
+        c = self.c
+        i = np.clip(c.a - self.curve.at[_L['T9']] + 40, 0, A - 1).astype(np.int32)
+        bent = (
+            c.v
+            + lean * c.a
+            + bow * np.sin(2 * np.pi * self.along(np.arange(len(LEVELS)) + rng.random()))
+        )
+        j = (2 * (bent + waver * self.mid + 2 * self.coarse)).astype(np.int32)
+        j &= 2 * V - 1
+        j -= V
+        np.abs(j, out=j)
+        np.minimum(j, V - 1, out=j)
+        j += i * V
+        j += (np.arange(s, dtype=np.int32) * A * V)[:, None, None]
         return f.ravel().take(j)
 
     def part(self, front, back):
         "The columns that reach from `front` to `back` mm behind the centreline: a canvas of views, so what is painted there is painted here"
-        j = np.flatnonzero(((self.c.v>front)&(self.c.v<back)).any((0,1))); j = slice(j[0], j[-1]+1) if len(j) else slice(0)
-        q,cut = copy.copy(self),lambda o: {k:v[:,:,j] for k,v in vars(o).items() if isinstance(v, np.ndarray) and v.ndim==3 and v.shape[2]>1}
-        vars(q).update(cut(self)); q.c = SimpleNamespace(**vars(self.c)|cut(self.c)); return q
+        j = np.flatnonzero(((self.c.v > front) & (self.c.v < back)).any((0, 1)))
+        j = slice(j[0], j[-1] + 1) if len(j) else slice(0)
+        q, cut = (
+            copy.copy(self),
+            lambda o: {
+                k: v[:, :, j]
+                for k, v in vars(o).items()
+                if isinstance(v, np.ndarray) and v.ndim == 3 and v.shape[2] > 1
+            },
+        )
+        vars(q).update(cut(self))
+        q.c = SimpleNamespace(**vars(self.c) | cut(self.c))
+        return q
 
-    def at(self, name): return self.curve.at[_L[name]]
-    def channel(self, name): return channel_of(name, self.anatomy)
+    def at(self, name):
+        return self.curve.at[_L[name]]
+
+    def channel(self, name):
+        return channel_of(name, self.anatomy)
+
     def where(self, a):
         "y, z, tilt, x and sideways slope of the centreline at arc length `a`"
-        return [float(np.interp(a, self.curve.a, getattr(self.curve, k))) for k in ('y','z','th','x','slope')]
-    def along(self, values): return np.interp(self.c.a, self.curve.at, values).astype(np.float32) # (1, h, w) from one value for each level
-    def rng(self, *k): return np.random.default_rng([self.spec.seed, *k])
+        return [
+            float(np.interp(a, self.curve.a, getattr(self.curve, k)))
+            for k in ('y', 'z', 'th', 'x', 'slope')
+        ]
+
+    def along(self, values):
+        return np.interp(self.c.a, self.curve.at, values).astype(
+            np.float32
+        )  # (1, h, w) from one value for each level
+
+    def rng(self, *k):
+        return np.random.default_rng([self.spec.seed, *k])
+
     def in_view(self, margin=40):
         "Indices of the levels in or near the image"
-        y = np.interp(self.curve.at, self.curve.a, self.curve.y); return [i for i in range(len(LEVELS)) if -margin<y[i]<self.spec.shape[1]*self.spec.spacing[1]+margin]
+        y = np.interp(self.curve.at, self.curve.a, self.curve.y)
+        return [
+            i
+            for i in range(len(LEVELS))
+            if -margin < y[i] < self.spec.shape[1] * self.spec.spacing[1] + margin
+        ]
 
 # %% ../nbs/03_phantom.ipynb #c049
-def _alpha(self:Canvas,
-    d,       # (s, h, w) signed distance or a box of it
-    soft=1., # width of the edge in the plane (px)
-)->np.ndarray: # the shape of `d`, 0..1
+def _alpha(
+    self: Canvas,
+    d,  # (s, h, w) signed distance or a box of it
+    soft=1.0,  # width of the edge in the plane (px)
+) -> np.ndarray:  # the shape of `d`, 0..1
     "Share of each voxel inside `d`<0, by the voxel's thickness along the gradient"
-    ds,dh,_ = self.spec.spacing; g = np.zeros_like(d)
-    if len(d)>1: np.subtract(d[1:], d[:-1], out=g[1:]); g[0] = g[1]
-    np.abs(g, out=g); np.minimum(g, ds, out=g); g *= .75; g *= g; g += (soft*dh)**2; np.sqrt(g, out=g)
-    np.divide(d, g, out=g); np.subtract(.5, g, out=g)
+    ds, dh, _ = self.spec.spacing
+    g = np.zeros_like(d)
+    if len(d) > 1:
+        np.subtract(d[1:], d[:-1], out=g[1:])
+        g[0] = g[1]
+    np.abs(g, out=g)
+    np.minimum(g, ds, out=g)
+    g *= 0.75
+    g *= g
+    g += (soft * dh) ** 2
+    np.sqrt(g, out=g)
+    np.divide(d, g, out=g)
+    np.subtract(0.5, g, out=g)
     return np.clip(g, 0, 1, out=g)
 
-def _paint(self:Canvas, d, value, at=..., soft=1., opacity=1.):
+
+def _paint(self: Canvas, d, value, at=..., soft=1.0, opacity=1.0):
     "Lay `value` over the region `d`<0 of the box `at`"
-    a = self.alpha(d, soft); v = self.img[at]
-    if np.ndim(opacity) or opacity!=1: a *= opacity
-    a *= value-v; v += a
+    a = self.alpha(d, soft)
+    v = self.img[at]
+    if np.ndim(opacity) or opacity != 1:
+        a *= opacity
+    a *= value - v
+    v += a
 
-def _tex(self:Canvas, value, at=..., fine=.5, mid=.5, coarse=.5):
+
+def _tex(self: Canvas, value, at=..., fine=0.5, mid=0.5, coarse=0.5):
     "A grey level with texture"
-    k = self.spec.texture*value
-    return value+k*(fine*self.fine[at]+mid*self.mid[at]+coarse*self.coarse[at])
+    k = self.spec.texture * value
+    return value + k * (fine * self.fine[at] + mid * self.mid[at] + coarse * self.coarse[at])
 
-def _box(self:Canvas, y, z, r, x=None, rx=None):
+
+def _box(self: Canvas, y, z, r, x=None, rx=None):
     "Slices of the box around (y, z) with half size `r` (or a pair), sideways `rx` around `x`, in mm; None if out of view"
-    out = []; ry,rz = r if isinstance(r, tuple) else (r,r)
-    for n,d,q,e,o in zip(self.spec.shape, self.spec.spacing, (x,y,z), (rx,ry,rz), ((self.spec.shape[0]-1)/2,0,0)):
-        if q is None: out.append(slice(0,n)); continue
-        lo,hi = max(0, math.floor(o+(q-e)/d)),min(n, math.ceil(o+(q+e)/d)+1)
-        if hi<=lo: return None
-        out.append(slice(lo,hi))
+    out = []
+    ry, rz = r if isinstance(r, tuple) else (r, r)
+    for n, d, q, e, o in zip(
+        self.spec.shape,
+        self.spec.spacing,
+        (x, y, z),
+        (rx, ry, rz),
+        ((self.spec.shape[0] - 1) / 2, 0, 0),
+    ):
+        if q is None:
+            out.append(slice(0, n))
+            continue
+        lo, hi = max(0, math.floor(o + (q - e) / d)), min(n, math.ceil(o + (q + e) / d) + 1)
+        if hi <= lo:
+            return None
+        out.append(slice(lo, hi))
     return tuple(out)
 
-Canvas.alpha,Canvas.paint,Canvas.tex,Canvas.box = _alpha,_paint,_tex,_box
+
+Canvas.alpha, Canvas.paint, Canvas.tex, Canvas.box = _alpha, _paint, _tex, _box
 
 # %% ../nbs/03_phantom.ipynb #c053
-def surfaces(p:Canvas)->tuple: # three (h,) arrays, mm from the front edge
+def surfaces(p: Canvas) -> tuple:  # three (h,) arrays, mm from the front edge
     "In each row: the fascia and the skin behind, and the skin in front"
-    spec,cv = p.spec,p.curve; h,dh = spec.shape[1],spec.spacing[1]; y = (np.arange(h)+.5)*dh; rng = p.rng(22); s1,s3 = p.at('S1'),p.at('S3')
-    wave = lambda mm: (lambda q: q/(q.std()+1e-6))(gaussian_filter1d(rng.normal(0,1,h), mm/dh, mode='nearest'))
-    off = np.interp(cv.a, cv.at, [_arch(spec, i)+spec.spinous[0]*28*spec.heights[i]/26 for i in range(len(LEVELS))]) # where the spinous processes end
-    off = np.where(cv.a>s1, np.interp(cv.a, [s1,s3], [np.interp(s1, cv.a, off),22]), off)
-    ty,tz = cv.y-np.sin(cv.th)*off,cv.z+np.cos(cv.th)*off; o = np.argsort(ty); tip = gaussian_filter1d(np.interp(y, ty[o], tz[o]), 12/dh)
-    fascia = gaussian_filter1d(np.maximum(gaussian_filter1d(tip, 45/dh, mode='nearest'), tip)+4, 10/dh, mode='nearest')
-    fat = spec.fat_back*np.exp(.25*wave(40))*(1+rng.uniform(.1,1.6)*np.exp(-((y-p.where(0)[0]-20)/60)**2))
-    front = p.where(p.at('L3'))[1]-spec.belly+wave(50)*rng.uniform(2,9)+rng.uniform(-.2,.1)*(y-y.mean())
-    skin = fascia+fat; line = np.percentile(skin, 55); skin = skin-spec.table*np.where(skin>line, skin-line, .5*(skin-line)) # pressed flat
-    return fascia,gaussian_filter1d(np.maximum(skin, fascia+3), 4/dh, mode='nearest'),front
+    spec, cv = p.spec, p.curve
+    h, dh = spec.shape[1], spec.spacing[1]
+    y = (np.arange(h) + 0.5) * dh
+    rng = p.rng(22)
+    s1, s3 = p.at('S1'), p.at('S3')
+
+    def wave(mm):
+        return (lambda q: q / (q.std() + 1e-6))(
+            gaussian_filter1d(rng.normal(0, 1, h), mm / dh, mode='nearest')
+        )
+
+    off = np.interp(
+        cv.a,
+        cv.at,
+        [_arch(spec, i) + spec.spinous[0] * 28 * spec.heights[i] / 26 for i in range(len(LEVELS))],
+    )  # where the spinous processes end
+    off = np.where(cv.a > s1, np.interp(cv.a, [s1, s3], [np.interp(s1, cv.a, off), 22]), off)
+    ty, tz = cv.y - np.sin(cv.th) * off, cv.z + np.cos(cv.th) * off
+    o = np.argsort(ty)
+    tip = gaussian_filter1d(np.interp(y, ty[o], tz[o]), 12 / dh)
+    fascia = gaussian_filter1d(
+        np.maximum(gaussian_filter1d(tip, 45 / dh, mode='nearest'), tip) + 4,
+        10 / dh,
+        mode='nearest',
+    )
+    fat = (
+        spec.fat_back
+        * np.exp(0.25 * wave(40))
+        * (1 + rng.uniform(0.1, 1.6) * np.exp(-(((y - p.where(0)[0] - 20) / 60) ** 2)))
+    )
+    front = (
+        p.where(p.at('L3'))[1]
+        - spec.belly
+        + wave(50) * rng.uniform(2, 9)
+        + rng.uniform(-0.2, 0.1) * (y - y.mean())
+    )
+    skin = fascia + fat
+    line = np.percentile(skin, 55)
+    skin = skin - spec.table * np.where(
+        skin > line, skin - line, 0.5 * (skin - line)
+    )  # pressed flat
+    return fascia, gaussian_filter1d(np.maximum(skin, fascia + 3), 4 / dh, mode='nearest'), front
+
 
 def _septa(p, rng, out):
     "How much brighter or darker the fat under the skin is: lobules, the septa between them, one layer parallel to the skin, and the elements of the coil"
-    ran,c = rng.uniform,p.c; net = np.clip(1-ran(3,6)*np.abs(p.mid+.4*p.coarse), 0, 1)+np.clip(1-8*np.abs(p.coarse+.2*p.fan*(c.v>0)), 0, 1)
-    layer = np.clip(1.2-np.abs(out+ran(4,9)+1.5*p.coarse), 0, 1)*np.clip(.5+p.coarse, 0, 1); wave = np.sin(2*np.pi*c.y/ran(50,110)+ran(0,6.3))
-    return ran(.04,.12)*p.coarse+ran(.01,.03)*p.mid+.012*p.fine+ran(.05,.15)*wave-ran(.03,.14)*net-ran(.05,.35)*layer
+    ran, c = rng.uniform, p.c
+    net = np.clip(1 - ran(3, 6) * np.abs(p.mid + 0.4 * p.coarse), 0, 1) + np.clip(
+        1 - 8 * np.abs(p.coarse + 0.2 * p.fan * (c.v > 0)), 0, 1
+    )
+    layer = np.clip(1.2 - np.abs(out + ran(4, 9) + 1.5 * p.coarse), 0, 1) * np.clip(
+        0.5 + p.coarse, 0, 1
+    )
+    wave = np.sin(2 * np.pi * c.y / ran(50, 110) + ran(0, 6.3))
+    return (
+        ran(0.04, 0.12) * p.coarse
+        + ran(0.01, 0.03) * p.mid
+        + 0.012 * p.fine
+        + ran(0.05, 0.15) * wave
+        - ran(0.03, 0.14) * net
+        - ran(0.05, 0.35) * layer
+    )
 
-def paint_body(p:Canvas):
+
+def paint_body(p: Canvas):
     "Skin, fat, muscles and what is in the belly"
-    spec,c,T,rng = p.spec,p.c,p.T,p.rng(23); fascia,skin,front = (v.astype(np.float32)[None,:,None] for v in surfaces(p)); lat = (np.abs(c.x)/60)**2
-    fore = front+25*lat+_navel(p, rng)-c.z; out = np.maximum(c.z-skin+10*lat, fore); p.paint(out, T['skin']); p.paint(out+1.8, p.tex(T['fat'], fine=.3, mid=.15, coarse=.3))
-    p.img *= 1+(out<-2)*_septa(p, rng, out)
-    inner = np.maximum(c.z-fascia+6*lat, np.maximum(fore+_belly_fat(p, rng), out+3)); p.paint(inner, T['ligament'])
-    p.paint(inner+1.2, p.tex(T['muscle']*(1+.1*p.fibre+.04*p.fine)+(T['fat']-T['muscle'])*_fat_share(p, rng), fine=.7))
-    p.paint(np.maximum(np.abs(inner+rng.uniform(2.5,5))-.5, 20-c.v), T['fat'], opacity=rng.uniform(0,.35)*np.clip(.5+p.mid+p.coarse, 0, 1)) # between the layers of the fascia
-    p.cavity = np.maximum(inner+2.5+rng.uniform(3,8)*np.clip(np.abs(c.x)/10, 0, 1)+p.coarse, c.v+8); q = p.part(-1e3, -8); q.paint(q.cavity, _mesentery(q, rng), soft=2.)
-    if rng.random()<.6*(spec.contrast=='random'): bowel(q, rng)
-    abdomen(p, rng, float(front.mean())+spec.fat_front); s = rng.uniform(.5,2.5)
-    q.img += q.alpha(q.cavity+4, 4.)*(gaussian_filter(q.img, (0,s,.6*s), truncate=2.5)-q.img) # breathing
-    p.cavity = None; kidneys(p, p.rng(33)); vessels(p.part(-75, 22), rng)
+    spec, c, T, rng = p.spec, p.c, p.T, p.rng(23)
+    fascia, skin, front = (v.astype(np.float32)[None, :, None] for v in surfaces(p))
+    lat = (np.abs(c.x) / 60) ** 2
+    fore = front + 25 * lat + _navel(p, rng) - c.z
+    out = np.maximum(c.z - skin + 10 * lat, fore)
+    p.paint(out, T['skin'])
+    p.paint(out + 1.8, p.tex(T['fat'], fine=0.3, mid=0.15, coarse=0.3))
+    p.img *= 1 + (out < -2) * _septa(p, rng, out)
+    inner = np.maximum(c.z - fascia + 6 * lat, np.maximum(fore + _belly_fat(p, rng), out + 3))
+    p.paint(inner, T['ligament'])
+    p.paint(
+        inner + 1.2,
+        p.tex(
+            T['muscle'] * (1 + 0.1 * p.fibre + 0.04 * p.fine)
+            + (T['fat'] - T['muscle']) * _fat_share(p, rng),
+            fine=0.7,
+        ),
+    )
+    p.paint(
+        np.maximum(np.abs(inner + rng.uniform(2.5, 5)) - 0.5, 20 - c.v),
+        T['fat'],
+        opacity=rng.uniform(0, 0.35) * np.clip(0.5 + p.mid + p.coarse, 0, 1),
+    )  # between the layers of the fascia
+    p.cavity = np.maximum(
+        inner + 2.5 + rng.uniform(3, 8) * np.clip(np.abs(c.x) / 10, 0, 1) + p.coarse, c.v + 8
+    )
+    q = p.part(-1e3, -8)
+    q.paint(q.cavity, _mesentery(q, rng), soft=2.0)
+    if rng.random() < 0.6 * (spec.contrast == 'random'):
+        bowel(q, rng)
+    abdomen(p, rng, float(front.mean()) + spec.fat_front)
+    s = rng.uniform(0.5, 2.5)
+    q.img += q.alpha(q.cavity + 4, 4.0) * (
+        gaussian_filter(q.img, (0, s, 0.6 * s), truncate=2.5) - q.img
+    )  # breathing
+    p.cavity = None
+    kidneys(p, p.rng(33))
+    vessels(p.part(-75, 22), rng)
 
 # %% ../nbs/03_phantom.ipynb #c055
 def _navel(p, rng):
     "How far the skin is drawn in around the navel, in front of L4"
-    y = p.where(p.at('L4'))[0]+rng.uniform(-15,25); c = p.c
-    return rng.uniform(0,10)*np.exp(-((c.y-y)/rng.uniform(4,9))**2-(c.x/12)**2)
+    y = p.where(p.at('L4'))[0] + rng.uniform(-15, 25)
+    c = p.c
+    return rng.uniform(0, 10) * np.exp(-(((c.y - y) / rng.uniform(4, 9)) ** 2) - (c.x / 12) ** 2)
+
 
 def _belly_fat(p, rng):
     "Thickness of the fat in front: little on the chest, most below the navel"
-    y0,y1 = (p.where(p.at(n))[0] for n in ('T12','L4')); c = p.c; grow = 1/(1+np.exp(-(c.y-(y0+y1)/2)/rng.uniform(15,40)))
-    return 3+p.spec.fat_front*(rng.uniform(.15,.6)+grow*rng.uniform(.5,1.1))*(1-.6*np.exp(-((c.y-y1-5)/12)**2-(c.x/15)**2))
+    y0, y1 = (p.where(p.at(n))[0] for n in ('T12', 'L4'))
+    c = p.c
+    grow = 1 / (1 + np.exp(-(c.y - (y0 + y1) / 2) / rng.uniform(15, 40)))
+    return 3 + p.spec.fat_front * (rng.uniform(0.15, 0.6) + grow * rng.uniform(0.5, 1.1)) * (
+        1 - 0.6 * np.exp(-(((c.y - y1 - 5) / 12) ** 2) - (c.x / 15) ** 2)
+    )
 
 # %% ../nbs/03_phantom.ipynb #p006
 def _bend(p, rng):
     "Flat indices (h, w) of the picture's pixels after a strong random deformation: what lies in the belly follows no grid"
-    (_,h,w),(_,dh,dw) = p.img.shape,p.spec.spacing; turn = rng.uniform(-.5,.5)
-    by = lambda: sum(a/dh*smooth_noise(rng, (h,w), (m/dh,m/dw)) for a,m in ((6,30),(2,8)))
-    y,x = np.arange(h)[:,None],np.arange(w)[None]; yy,xx = y+by()-turn*(x-w/2),x+by()+turn*(y-h/2)
-    return np.clip(yy, 0, h-1).astype(np.int32)*w+np.clip(xx, 0, w-1).astype(np.int32)
+    (_, h, w), (_, dh, dw) = p.img.shape, p.spec.spacing
+    turn = rng.uniform(-0.5, 0.5)
+
+    def by():
+        return sum(
+            a / dh * smooth_noise(rng, (h, w), (m / dh, m / dw)) for a, m in ((6, 30), (2, 8))
+        )
+
+    y, x = np.arange(h)[:, None], np.arange(w)[None]
+    yy, xx = y + by() - turn * (x - w / 2), x + by() + turn * (y - h / 2)
+    return np.clip(yy, 0, h - 1).astype(np.int32) * w + np.clip(xx, 0, w - 1).astype(np.int32)
+
 
 def _mesentery(p, rng):
     "Grey levels of fat with strands and vessels, and of bowel with its walls, blurred by what lies beside the slice"
-    T,ran = p.T,rng.uniform; n = lambda *mm: smooth_noise(rng, p.img.shape, [m/d for m,d in zip(mm, p.spec.spacing)]).reshape(len(p.img),-1)[:,bend]
-    bend = _bend(p, rng); lie,coil,fold = n(14,ran(30,60),ran(16,30)),n(9,ran(8,17),ran(6,11)),n(6,6,4)
-    f = coil+ran(.3,.7)*lie+.2*fold-ran(.3,1.3); inside = 1/(1+np.exp(-ran(2.5,5)*f)); wall = np.clip(1-ran(2.5,5)*np.abs(f), 0, 1)*np.clip(.4+.6*p.coarse, 0, 1)
-    strand = np.clip(.9*n(6,ran(8,16),ran(2,3.5))+.4*coil-ran(.4,1.), 0, 1)
-    fat = T['fat']*ran(.65,.95)*(1+.13*lie+.06*p.mid); gut = T['bowel']*ran(.35,.9)*(1+.35*p.coarse+.2*fold); gut += (fat-gut)*ran(.35,.85)
-    out = fat+(T['muscle']-fat)*ran(.1,.6)*strand; out += (gut-out)*inside; out += (T['muscle']-out)*wall*ran(.1,.5)
+    T, ran = p.T, rng.uniform
+
+    def n(*mm):
+        return smooth_noise(rng, p.img.shape, [m / d for m, d in zip(mm, p.spec.spacing)]).reshape(
+            len(p.img), -1
+        )[:, bend]
+
+    bend = _bend(p, rng)
+    lie, coil, fold = n(14, ran(30, 60), ran(16, 30)), n(9, ran(8, 17), ran(6, 11)), n(6, 6, 4)
+    f = coil + ran(0.3, 0.7) * lie + 0.2 * fold - ran(0.3, 1.3)
+    inside = 1 / (1 + np.exp(-ran(2.5, 5) * f))
+    wall = np.clip(1 - ran(2.5, 5) * np.abs(f), 0, 1) * np.clip(0.4 + 0.6 * p.coarse, 0, 1)
+    strand = np.clip(0.9 * n(6, ran(8, 16), ran(2, 3.5)) + 0.4 * coil - ran(0.4, 1.0), 0, 1)
+    fat = T['fat'] * ran(0.65, 0.95) * (1 + 0.13 * lie + 0.06 * p.mid)
+    gut = T['bowel'] * ran(0.35, 0.9) * (1 + 0.35 * p.coarse + 0.2 * fold)
+    gut += (fat - gut) * ran(0.35, 0.85)
+    out = fat + (T['muscle'] - fat) * ran(0.1, 0.6) * strand
+    out += (gut - out) * inside
+    out += (T['muscle'] - out) * wall * ran(0.1, 0.5)
     return np.maximum(out, T['gas'])
 
 # %% ../nbs/03_phantom.ipynb #p008
 def _fat_share(p, rng):
     "Fat in the back muscles: wisps between the bundles, more near the bone, low down and with age; in the middle the streaks between the spinous processes"
-    c,age,ran = p.c,p.spec.fatty,rng.uniform; arch = p.along([_arch(p.spec, i) for i in range(len(LEVELS))])
-    deep = (c.v>0)*np.clip(1.1-(c.v-arch)/ran(30,45), 0, 1)*np.clip(1.1+c.a/200, .25, 1.4)*np.exp(-(c.t/ran(14,24))**2)
-    wisp = np.clip(ran(-.3,.1)+.55*p.fibre+.35*p.fan, 0, 1); patch = 1/(1+np.exp(-4*(.7*p.mid+p.coarse-2.2+(2+2*age)*deep)))
-    share = .01+.04*age+wisp*patch*(.15+deep*(.5+.4*age)); streak = ran(.07,.16)+.15*np.clip(.8*p.fan+.4*p.fibre, -.7, 2.2)*np.clip(.5+.6*p.mid+.4*p.coarse, .05, 1.8)+.08*p.mid+.06*p.coarse+.05*p.fine
-    return np.clip(share+(c.v>0)*np.exp(-(c.t/ran(4,7))**2)*np.clip(1.3-(c.v-arch)/45, 0, 1)*(np.clip(streak, .02, .9)-share), 0, .9)
+    c, age, ran = p.c, p.spec.fatty, rng.uniform
+    arch = p.along([_arch(p.spec, i) for i in range(len(LEVELS))])
+    deep = (
+        (c.v > 0)
+        * np.clip(1.1 - (c.v - arch) / ran(30, 45), 0, 1)
+        * np.clip(1.1 + c.a / 200, 0.25, 1.4)
+        * np.exp(-((c.t / ran(14, 24)) ** 2))
+    )
+    wisp = np.clip(ran(-0.3, 0.1) + 0.55 * p.fibre + 0.35 * p.fan, 0, 1)
+    patch = 1 / (1 + np.exp(-4 * (0.7 * p.mid + p.coarse - 2.2 + (2 + 2 * age) * deep)))
+    share = 0.01 + 0.04 * age + wisp * patch * (0.15 + deep * (0.5 + 0.4 * age))
+    streak = (
+        ran(0.07, 0.16)
+        + 0.15
+        * np.clip(0.8 * p.fan + 0.4 * p.fibre, -0.7, 2.2)
+        * np.clip(0.5 + 0.6 * p.mid + 0.4 * p.coarse, 0.05, 1.8)
+        + 0.08 * p.mid
+        + 0.06 * p.coarse
+        + 0.05 * p.fine
+    )
+    return np.clip(
+        share
+        + (c.v > 0)
+        * np.exp(-((c.t / ran(4, 7)) ** 2))
+        * np.clip(1.3 - (c.v - arch) / 45, 0, 1)
+        * (np.clip(streak, 0.02, 0.9) - share),
+        0,
+        0.9,
+    )
 
 # %% ../nbs/03_phantom.ipynb #p010
-def _ellipsoid(p, centre, radii, value, rim=None, tilt=0., uneven=.1, soft=1.):
+def _ellipsoid(p, centre, radii, value, rim=None, tilt=0.0, uneven=0.1, soft=1.0):
     "An `uneven` ellipsoid at (x, y, z) mm, with a wall of grey level `rim`"
-    (x,y,z),(rx,ry,rz) = centre,radii; more = 1+4*uneven; at = p.box(y, z, more*max(ry,rz)+4, x, more*rx+4)
-    if at is None: return
-    k,i,j = at; dx,dy,dz = p.c.x[k]-x,p.c.y[:,i,j]-y,p.c.z[:,i,j]-z; c,s = math.cos(tilt),math.sin(tilt); dy,dz = dy*c+dz*s,dz*c-dy*s
-    d = (np.sqrt((dx/rx)**2+(dy/ry)**2+(dz/rz)**2)-1-uneven*(p.coarse[at]+.3*p.mid[at]))*min(ry,rz)
-    if p.cavity is not None: d = np.maximum(d, p.cavity[at]+1) # organs stay in the belly
-    if rim is not None: p.paint(d-1.5, rim, at, soft)
+    (x, y, z), (rx, ry, rz) = centre, radii
+    more = 1 + 4 * uneven
+    at = p.box(y, z, more * max(ry, rz) + 4, x, more * rx + 4)
+    if at is None:
+        return
+    k, i, j = at
+    dx, dy, dz = p.c.x[k] - x, p.c.y[:, i, j] - y, p.c.z[:, i, j] - z
+    c, s = math.cos(tilt), math.sin(tilt)
+    dy, dz = dy * c + dz * s, dz * c - dy * s
+    d = (
+        np.sqrt((dx / rx) ** 2 + (dy / ry) ** 2 + (dz / rz) ** 2)
+        - 1
+        - uneven * (p.coarse[at] + 0.3 * p.mid[at])
+    ) * min(ry, rz)
+    if p.cavity is not None:
+        d = np.maximum(d, p.cavity[at] + 1)  # organs stay in the belly
+    if rim is not None:
+        p.paint(d - 1.5, rim, at, soft)
     p.paint(d, p.tex(value, at), at, soft)
 
 # %% ../nbs/03_phantom.ipynb #c057
-def bowel(p:Canvas, rng):
+def bowel(p: Canvas, rng):
     "Winding loops: the band around zero of one random field, filled by the steps of another"
-    T,r = p.T,rng.uniform(9,20); n = lambda k: smooth_noise(rng, p.img.shape, [q*k*r/d for q,d in zip((1.5,1,1), p.spec.spacing)]); path,fill = n(1.),n(1.3)
-    d = np.maximum((np.abs(path)-rng.uniform(.35,.75))*r*.5, np.maximum(p.cavity+3, p.c.v+rng.uniform(32,48)))
-    pick = [T[k]*rng.uniform(.7,1.2) if rng.random()<.6 else rng.uniform(.1,.8)*T['fat'] for k in ('gas','muscle','bowel','fluid','organ','bowel','gas')]
-    value = np.array(pick, np.float32)[np.clip(fill*1.6+3.5, 0, 6).astype(int)]
-    p.paint(d-1, T['muscle']*rng.uniform(.6,1.2), soft=3., opacity=.7); p.paint(d+1, p.tex(value, fine=.6, mid=.8, coarse=.8), soft=3., opacity=rng.uniform(.15,.8))
+    T, r = p.T, rng.uniform(9, 20)
 
-def abdomen(p:Canvas, rng, front:float):
+    def n(k):
+        return smooth_noise(
+            rng, p.img.shape, [q * k * r / d for q, d in zip((1.5, 1, 1), p.spec.spacing)]
+        )
+
+    path, fill = n(1.0), n(1.3)
+    d = np.maximum(
+        (np.abs(path) - rng.uniform(0.35, 0.75)) * r * 0.5,
+        np.maximum(p.cavity + 3, p.c.v + rng.uniform(32, 48)),
+    )
+    pick = [
+        T[k] * rng.uniform(0.7, 1.2) if rng.random() < 0.6 else rng.uniform(0.1, 0.8) * T['fat']
+        for k in ('gas', 'muscle', 'bowel', 'fluid', 'organ', 'bowel', 'gas')
+    ]
+    value = np.array(pick, np.float32)[np.clip(fill * 1.6 + 3.5, 0, 6).astype(int)]
+    p.paint(d - 1, T['muscle'] * rng.uniform(0.6, 1.2), soft=3.0, opacity=0.7)
+    p.paint(
+        d + 1, p.tex(value, fine=0.6, mid=0.8, coarse=0.8), soft=3.0, opacity=rng.uniform(0.15, 0.8)
+    )
+
+
+def abdomen(p: Canvas, rng, front: float):
     "Liver, lung, bladder, rectum, and ellipsoids of any kind"
-    T,ran = p.T,rng.uniform; row = lambda n: p.where(p.at(n))[0]; col = lambda y: float(np.interp(y, p.curve.y, p.curve.z)); fh = p.spec.shape[1]*p.spec.spacing[1]; draw = lambda *a,**k: _ellipsoid(p,*a,**k)
-    draw((-40,row('T10')+ran(-30,10),col(row('T10'))-ran(80,130)), (75,ran(55,90),ran(45,75)), T['organ']+ran(.1,.4)*T['fat'], uneven=ran(.04,.12), tilt=ran(-.8,.2), soft=ran(4,10))
-    if rng.random()<.15: draw((ran(-10,40),row('T8')-ran(10,50),col(row('T9'))-ran(50,90)), (90,ran(30,60),ran(50,80)), T['lung']+.12*T['organ'], uneven=ran(.01,.05), soft=ran(3,8))
-    for _ in range(int(rng.integers(4,20))):
-        y = ran(row('T12'), fh+20); z = front+ran(3,max(4, col(min(y,fh))-30-front))*ran(.4,1); r = ran(5,13); kind = str(rng.choice(['gas','fluid','bowel','organ','muscle'], p=[.04,.03,.83,.05,.05]))
-        draw((ran(-70,70),y,z), (r*ran(.8,2.5),r*ran(.7,1.8),r*ran(.7,1.6)), ran(.3,.65)*T['fat']+ran(0,.4)*T['bowel'] if kind=='bowel' else T[kind]+ran(0,.3)*T['fat'], rim=T['muscle']*ran(.8,1.6)+ran(0,.2)*T['fat'] if rng.random()<.35 else None, tilt=ran(-1.5,1.5), uneven=ran(.1,.35), soft=ran(1.5,5))
-    for _ in range(int(rng.integers(0,9))): # vessels across
-        r = ran(1.5,4); y = ran(row('T12'), row('S2')); z = ran(front+10, max(front+11, col(min(y,fh))-25)); draw((ran(-40,40),y,z), (r*ran(1,4),r*ran(1,5),r*ran(.7,1.4)), T['vessel']*ran(.8,2)+ran(0,.3)*T['fat'], tilt=ran(-.6,.3), uneven=ran(.1,.3), soft=ran(1.5,4))
-    for _ in range(int(rng.integers(2,10))): # loops with gas or stool in the pelvis
-        r = ran(5,14); draw((ran(-40,40),row('S1')+ran(-10,70),col(row('S1'))-ran(25,100)), (r*ran(1,2.5),r*ran(.7,1.5),r*ran(.7,1.5)), T['gas' if rng.random()<.25 else 'muscle']+ran(.05,.45)*T['fat'], rim=T['muscle']+ran(0,.2)*T['fat'] if rng.random()<.4 else None, uneven=ran(.15,.4), soft=ran(1.5,5))
-    if rng.random()<.3: draw((rng.normal(0,8),row('S4')+ran(-15,30),col(row('S1'))-ran(60,90)), (40,ran(20,45),ran(20,40)), T['bladder']*ran(.4,1), rim=T['muscle'], uneven=ran(.05,.15))
-    if rng.random()<.7: draw((rng.normal(0,10),row('S4')+ran(-10,30),col(row('S3'))-ran(25,35)), (18,ran(15,40),ran(9,16)), T[str(rng.choice(['gas','bowel','muscle']))], rim=T['muscle'], tilt=ran(-.5,.5))
+    T, ran = p.T, rng.uniform
 
-def kidneys(p:Canvas, rng):
+    def row(n):
+        return p.where(p.at(n))[0]
+
+    def col(y):
+        return float(np.interp(y, p.curve.y, p.curve.z))
+
+    fh = p.spec.shape[1] * p.spec.spacing[1]
+
+    def draw(*a, **k):
+        return _ellipsoid(p, *a, **k)
+
+    draw(
+        (-40, row('T10') + ran(-30, 10), col(row('T10')) - ran(80, 130)),
+        (75, ran(55, 90), ran(45, 75)),
+        T['organ'] + ran(0.1, 0.4) * T['fat'],
+        uneven=ran(0.04, 0.12),
+        tilt=ran(-0.8, 0.2),
+        soft=ran(4, 10),
+    )
+    if rng.random() < 0.15:
+        draw(
+            (ran(-10, 40), row('T8') - ran(10, 50), col(row('T9')) - ran(50, 90)),
+            (90, ran(30, 60), ran(50, 80)),
+            T['lung'] + 0.12 * T['organ'],
+            uneven=ran(0.01, 0.05),
+            soft=ran(3, 8),
+        )
+    for _ in range(int(rng.integers(4, 20))):
+        y = ran(row('T12'), fh + 20)
+        z = front + ran(3, max(4, col(min(y, fh)) - 30 - front)) * ran(0.4, 1)
+        r = ran(5, 13)
+        kind = str(
+            rng.choice(
+                ['gas', 'fluid', 'bowel', 'organ', 'muscle'], p=[0.04, 0.03, 0.83, 0.05, 0.05]
+            )
+        )
+        draw(
+            (ran(-70, 70), y, z),
+            (r * ran(0.8, 2.5), r * ran(0.7, 1.8), r * ran(0.7, 1.6)),
+            ran(0.3, 0.65) * T['fat'] + ran(0, 0.4) * T['bowel']
+            if kind == 'bowel'
+            else T[kind] + ran(0, 0.3) * T['fat'],
+            rim=T['muscle'] * ran(0.8, 1.6) + ran(0, 0.2) * T['fat']
+            if rng.random() < 0.35
+            else None,
+            tilt=ran(-1.5, 1.5),
+            uneven=ran(0.1, 0.35),
+            soft=ran(1.5, 5),
+        )
+    for _ in range(int(rng.integers(0, 9))):  # vessels across
+        r = ran(1.5, 4)
+        y = ran(row('T12'), row('S2'))
+        z = ran(front + 10, max(front + 11, col(min(y, fh)) - 25))
+        draw(
+            (ran(-40, 40), y, z),
+            (r * ran(1, 4), r * ran(1, 5), r * ran(0.7, 1.4)),
+            T['vessel'] * ran(0.8, 2) + ran(0, 0.3) * T['fat'],
+            tilt=ran(-0.6, 0.3),
+            uneven=ran(0.1, 0.3),
+            soft=ran(1.5, 4),
+        )
+    for _ in range(int(rng.integers(2, 10))):  # loops with gas or stool in the pelvis
+        r = ran(5, 14)
+        draw(
+            (ran(-40, 40), row('S1') + ran(-10, 70), col(row('S1')) - ran(25, 100)),
+            (r * ran(1, 2.5), r * ran(0.7, 1.5), r * ran(0.7, 1.5)),
+            T['gas' if rng.random() < 0.25 else 'muscle'] + ran(0.05, 0.45) * T['fat'],
+            rim=T['muscle'] + ran(0, 0.2) * T['fat'] if rng.random() < 0.4 else None,
+            uneven=ran(0.15, 0.4),
+            soft=ran(1.5, 5),
+        )
+    if rng.random() < 0.3:
+        draw(
+            (rng.normal(0, 8), row('S4') + ran(-15, 30), col(row('S1')) - ran(60, 90)),
+            (40, ran(20, 45), ran(20, 40)),
+            T['bladder'] * ran(0.4, 1),
+            rim=T['muscle'],
+            uneven=ran(0.05, 0.15),
+        )
+    if rng.random() < 0.7:
+        draw(
+            (rng.normal(0, 10), row('S4') + ran(-10, 30), col(row('S3')) - ran(25, 35)),
+            (18, ran(15, 40), ran(9, 16)),
+            T[str(rng.choice(['gas', 'bowel', 'muscle']))],
+            rim=T['muscle'],
+            tilt=ran(-0.5, 0.5),
+        )
+
+
+def kidneys(p: Canvas, rng):
     "Kidneys beside T12 to L3, each in a bed of fat, with fat in its middle"
-    T,ran = p.T,rng.uniform; value = ran(.75,1.2)*T['kidney']
-    for s in (-1,1):
-        y,z,th,x,_ = p.where(p.at('L1')+ran(-30,25)+8*(s<0)); x,z,r = x+s*ran(36,54),z-ran(2,22),(ran(22,31),ran(42,58),ran(20,27)); lean = -th+ran(-.1,.35)
-        bed = tuple(q+ran(2,12) for q in r); draw = lambda c,q,v,**o: _ellipsoid(p, c, q, v, tilt=lean, **o)
-        draw((x,y,z), bed, T['fat']*ran(.75,1), uneven=.12, soft=2.); draw((x,y,z), r, value, uneven=ran(.02,.08)); draw((x-s*ran(4,12),y,z-ran(-2,6)), tuple(ran(.25,.5)*q for q in r), T['fat']*ran(.5,1), uneven=.25, soft=3.)
+    T, ran = p.T, rng.uniform
+    value = ran(0.75, 1.2) * T['kidney']
+    for s in (-1, 1):
+        y, z, th, x, _ = p.where(p.at('L1') + ran(-30, 25) + 8 * (s < 0))
+        x, z, r = x + s * ran(36, 54), z - ran(2, 22), (ran(22, 31), ran(42, 58), ran(20, 27))
+        lean = -th + ran(-0.1, 0.35)
+        bed = tuple(q + ran(2, 12) for q in r)
+
+        def draw(c, q, v, **o):
+            return _ellipsoid(p, c, q, v, tilt=lean, **o)
+
+        draw((x, y, z), bed, T['fat'] * ran(0.75, 1), uneven=0.12, soft=2.0)
+        draw((x, y, z), r, value, uneven=ran(0.02, 0.08))
+        draw(
+            (x - s * ran(4, 12), y, z - ran(-2, 6)),
+            tuple(ran(0.25, 0.5) * q for q in r),
+            T['fat'] * ran(0.5, 1),
+            uneven=0.25,
+            soft=3.0,
+        )
+
 
 def _mesenteric(p, rng):
     "Mesenteric artery and vein: from in front of L1 down and away from the spine"
-    c,(y,z,th,*_) = p.c,p.where(p.at('L1')); z -= p.spec.depths[_L['L1']]/2+14
+    c, (y, z, th, *_) = p.c, p.where(p.at('L1'))
+    z -= p.spec.depths[_L['L1']] / 2 + 14
     for _ in range(2):
-        x,lean,r,o = rng.normal(0,7),rng.uniform(.05,.4),rng.uniform(2,4),rng.uniform(0,14); e = (c.z-z+o+(lean-math.tan(th))*(c.y-y)+5*p.coarse+p.mid)*.9
-        p.paint(np.maximum(np.sqrt((c.x-x)**2+e*e)-r, np.abs(c.y-y-50)-rng.uniform(25,60)), p.T['vessel']*rng.uniform(1,3), soft=2., opacity=rng.uniform(.05,.35))
+        x, lean, r, o = (
+            rng.normal(0, 7),
+            rng.uniform(0.05, 0.4),
+            rng.uniform(2, 4),
+            rng.uniform(0, 14),
+        )
+        e = (c.z - z + o + (lean - math.tan(th)) * (c.y - y) + 5 * p.coarse + p.mid) * 0.9
+        p.paint(
+            np.maximum(
+                np.sqrt((c.x - x) ** 2 + e * e) - r, np.abs(c.y - y - 50) - rng.uniform(25, 60)
+            ),
+            p.T['vessel'] * rng.uniform(1, 3),
+            soft=2.0,
+            opacity=rng.uniform(0.05, 0.35),
+        )
 
-def vessels(p:Canvas, rng):
+
+def vessels(p: Canvas, rng):
     "Psoas muscles, crura of the diaphragm, aorta and vena cava: they follow the spine"
-    T,c,half = p.T,p.c,p.along(np.array(p.spec.depths)/2); big,lie,top = (rng.uniform(*o) for o in ((.75,1.25),(-5,7),(-25,25))); q = np.clip((c.a-p.at('T12')-top)/120, .02, 1)**.75 # psoas: a spindle
-    for s in (-1,1):
-        e = np.sqrt(((s*c.t-24-16*q)/(15*q+3))**2+((c.v+lie+12*np.clip((c.a+20)/60, 0, 2))/(big*(19*q+3)))**2)
-        p.paint((e-1)*10*q, p.tex(T['muscle']*(1+.25*p.fibre*p.spec.fatty), fine=.3))
-    plane = np.maximum(np.abs(c.v-half-rng.uniform(0,5)-3*p.coarse)-rng.uniform(.3,1.5), 20-np.abs(c.t)); p.paint(plane, T['fat'], opacity=rng.uniform(.1,.7)*np.clip(.4+.6*p.mid+.3*p.coarse, 0, 1)) # between the psoas and the muscles of the back
+    T, c, half = p.T, p.c, p.along(np.array(p.spec.depths) / 2)
+    big, lie, top = (rng.uniform(*o) for o in ((0.75, 1.25), (-5, 7), (-25, 25)))
+    q = np.clip((c.a - p.at('T12') - top) / 120, 0.02, 1) ** 0.75  # psoas: a spindle
+    for s in (-1, 1):
+        e = np.sqrt(
+            ((s * c.t - 24 - 16 * q) / (15 * q + 3)) ** 2
+            + ((c.v + lie + 12 * np.clip((c.a + 20) / 60, 0, 2)) / (big * (19 * q + 3))) ** 2
+        )
+        p.paint(
+            (e - 1) * 10 * q, p.tex(T['muscle'] * (1 + 0.25 * p.fibre * p.spec.fatty), fine=0.3)
+        )
+    plane = np.maximum(
+        np.abs(c.v - half - rng.uniform(0, 5) - 3 * p.coarse) - rng.uniform(0.3, 1.5),
+        20 - np.abs(c.t),
+    )
+    p.paint(
+        plane,
+        T['fat'],
+        opacity=rng.uniform(0.1, 0.7) * np.clip(0.4 + 0.6 * p.mid + 0.3 * p.coarse, 0, 1),
+    )  # between the psoas and the muscles of the back
     _mesenteric(p, rng)
-    up = np.clip((p.at('L3')-c.a)/60, 0, 1)*rng.uniform(1,9); p.paint(np.maximum(np.abs(c.v+half+3+up/2)-up/2, np.abs(c.t)-20), p.tex(T['muscle']))
-    strip = np.maximum(np.abs(c.v+half+2.2)-1.5-.6*p.mid, np.abs(c.t)-20); p.paint(strip, T['fat']*.7, opacity=rng.uniform(.2,.8)*np.clip(.6+.6*p.mid, 0, 1)) # fat before the spine, with small vessels
-    for s,r,end,off in ((1,rng.uniform(7.5,10),'L4',rng.normal(11,6)),(-1,rng.uniform(8,11),'L5',rng.normal(18,6))):
-        below = np.clip(c.a-p.at(end)+8, 0, None); drift,wave,ph = rng.uniform(0,6),rng.uniform(80,140),rng.uniform(0,6.3)
-        x = s*(off+.7*below)+drift*np.sin(c.a/wave+ph); gap = r+rng.uniform(3,6)+drift*(1+np.sin(c.a/wave-ph))+.15*below
-        r = r*np.clip((p.at(end)+30-c.a)/60, .35, 1); d = np.sqrt((c.t-x)**2+((c.v+half+gap)*(1 if s>0 else 1.2))**2)-r
-        flow = T['vessel']*rng.uniform(1,2.5) if rng.random()<.85 else T['muscle']+(T['vein']-T['muscle'])*rng.uniform(0,.6)
-        p.paint(d-1.2, T['ligament'], soft=2.5, opacity=.25); p.paint(d, p.tex(flow, fine=.5, mid=.8), soft=3., opacity=np.clip(rng.uniform(.15,.6)+.15*p.coarse, .05, 1))
+    up = np.clip((p.at('L3') - c.a) / 60, 0, 1) * rng.uniform(1, 9)
+    p.paint(
+        np.maximum(np.abs(c.v + half + 3 + up / 2) - up / 2, np.abs(c.t) - 20), p.tex(T['muscle'])
+    )
+    strip = np.maximum(np.abs(c.v + half + 2.2) - 1.5 - 0.6 * p.mid, np.abs(c.t) - 20)
+    p.paint(
+        strip, T['fat'] * 0.7, opacity=rng.uniform(0.2, 0.8) * np.clip(0.6 + 0.6 * p.mid, 0, 1)
+    )  # fat before the spine, with small vessels
+    for s, r, end, off in (
+        (1, rng.uniform(7.5, 10), 'L4', rng.normal(11, 6)),
+        (-1, rng.uniform(8, 11), 'L5', rng.normal(18, 6)),
+    ):
+        below = np.clip(c.a - p.at(end) + 8, 0, None)
+        drift, wave, ph = rng.uniform(0, 6), rng.uniform(80, 140), rng.uniform(0, 6.3)
+        x = s * (off + 0.7 * below) + drift * np.sin(c.a / wave + ph)
+        gap = r + rng.uniform(3, 6) + drift * (1 + np.sin(c.a / wave - ph)) + 0.15 * below
+        r = r * np.clip((p.at(end) + 30 - c.a) / 60, 0.35, 1)
+        d = np.sqrt((c.t - x) ** 2 + ((c.v + half + gap) * (1 if s > 0 else 1.2)) ** 2) - r
+        flow = (
+            T['vessel'] * rng.uniform(1, 2.5)
+            if rng.random() < 0.85
+            else T['muscle'] + (T['vein'] - T['muscle']) * rng.uniform(0, 0.6)
+        )
+        p.paint(d - 1.2, T['ligament'], soft=2.5, opacity=0.25)
+        p.paint(
+            d,
+            p.tex(flow, fine=0.5, mid=0.8),
+            soft=3.0,
+            opacity=np.clip(rng.uniform(0.15, 0.6) + 0.15 * p.coarse, 0.05, 1),
+        )
 
 # %% ../nbs/03_phantom.ipynb #c061
 def _local(p, at, a):
     "Coordinates u, v, t (mm) of the box `at` in the rigid frame of the centreline at arc length `a`"
-    k,i,j = at; y,z,th,x,m = p.where(a); dy,dz,t = p.c.y[:,i,j]-y,p.c.z[:,i,j]-z,p.c.x[k]-x; tw = math.radians(p.spec.twist); n = math.hypot(1,m)
-    u,v = dy*math.cos(th)+dz*math.sin(th),dz*math.cos(th)-dy*math.sin(th)
-    t,v = t*math.cos(tw)+v*math.sin(tw),v*math.cos(tw)-t*math.sin(tw)
-    return u/n+t*m/n, v, t/n-u*m/n
+    k, i, j = at
+    y, z, th, x, m = p.where(a)
+    dy, dz, t = p.c.y[:, i, j] - y, p.c.z[:, i, j] - z, p.c.x[k] - x
+    tw = math.radians(p.spec.twist)
+    n = math.hypot(1, m)
+    u, v = dy * math.cos(th) + dz * math.sin(th), dz * math.cos(th) - dy * math.sin(th)
+    t, v = t * math.cos(tw) + v * math.sin(tw), v * math.cos(tw) - t * math.sin(tw)
+    return u / n + t * m / n, v, t / n - u * m / n
 
-def _frame(p, a, r, rx, back=0.):
+
+def _frame(p, a, r, rx, back=0.0):
     "Box of half size `r` and `rx` mm around the point `back` mm behind the centreline at arc length `a`, and its coordinates; None if out of view"
-    y,z,th,x,_ = p.where(a); at = p.box(y-math.sin(th)*back, z+math.cos(th)*back, r, x, rx)
+    y, z, th, x, _ = p.where(a)
+    at = p.box(y - math.sin(th) * back, z + math.cos(th) * back, r, x, rx)
     return None if at is None else (at, _local(p, at, a))
 
 # %% ../nbs/03_phantom.ipynb #c062
 def _pads(p):
     "Thickness (1, h, w) of the pads of fat behind the sac, in the windows between the arches"
-    spec,rng = p.spec,p.rng(31,1); a = p.curve.a; out = 0*a; most = rng.uniform(1.5,5)
-    for i in range(_L['T9'], _L['S1']): h = spec.heights[i]; out = np.maximum(out, most*rng.uniform(.3,1.1)*(.6 if LEVELS[i][0]=='T' else 1)*np.sqrt(np.clip(1-((a-p.curve.at[i]-.6*h-spec.discs[i]/2)/(.45*h))**2, 0, 1)))
+    spec, rng = p.spec, p.rng(31, 1)
+    a = p.curve.a
+    out = 0 * a
+    most = rng.uniform(1.5, 5)
+    for i in range(_L['T9'], _L['S1']):
+        h = spec.heights[i]
+        out = np.maximum(
+            out,
+            most
+            * rng.uniform(0.3, 1.1)
+            * (0.6 if LEVELS[i][0] == 'T' else 1)
+            * np.sqrt(
+                np.clip(
+                    1 - ((a - p.curve.at[i] - 0.6 * h - spec.discs[i] / 2) / (0.45 * h)) ** 2, 0, 1
+                )
+            ),
+        )
     return np.interp(p.c.a, a, out).astype(np.float32)
+
 
 def _bed(p, mid, r):
     "What the sac lies in: fat with veins at its sides and in the foramina, the yellow ligament and pads of fat behind it"
-    c,T,half = p.c,p.T,p.along(np.array(p.spec.depths)/2)
-    side = np.maximum(np.maximum(half-1-c.v, c.v-mid-r-1), np.maximum(np.abs(c.t)-p.rng(31,2).uniform(17,24)+3*p.mid, .5*(c.a-p.at('S3'))))+.6*p.mid+.6*p.coarse
-    p.paint(side, p.tex(T['fat']*p.rng(31).uniform(.5,.75), mid=3., fine=2.)*(1-.6/(1+np.exp(-4*(p.mid+.5*p.fine-.4)))))
-    yellow = np.maximum(np.maximum(np.abs(c.v-mid-r-3)-3, np.abs(c.t)-9+p.mid), c.a-p.at('S1')); p.paint(yellow, p.tex(T['ligament']+.15*T['fat'], mid=2.))
-    p.paint(np.maximum(np.maximum(c.v-mid-r-_pads(p)*np.clip(1.2-(c.t/14)**2, 0, 1), half-c.v), np.abs(c.t)-15)+.3*p.mid, p.tex(T['fat'], mid=.5))
+    c, T, half = p.c, p.T, p.along(np.array(p.spec.depths) / 2)
+    side = (
+        np.maximum(
+            np.maximum(half - 1 - c.v, c.v - mid - r - 1),
+            np.maximum(
+                np.abs(c.t) - p.rng(31, 2).uniform(17, 24) + 3 * p.mid, 0.5 * (c.a - p.at('S3'))
+            ),
+        )
+        + 0.6 * p.mid
+        + 0.6 * p.coarse
+    )
+    p.paint(
+        side,
+        p.tex(T['fat'] * p.rng(31).uniform(0.5, 0.75), mid=3.0, fine=2.0)
+        * (1 - 0.6 / (1 + np.exp(-4 * (p.mid + 0.5 * p.fine - 0.4)))),
+    )
+    yellow = np.maximum(
+        np.maximum(np.abs(c.v - mid - r - 3) - 3, np.abs(c.t) - 9 + p.mid), c.a - p.at('S1')
+    )
+    p.paint(yellow, p.tex(T['ligament'] + 0.15 * T['fat'], mid=2.0))
+    p.paint(
+        np.maximum(
+            np.maximum(c.v - mid - r - _pads(p) * np.clip(1.2 - (c.t / 14) ** 2, 0, 1), half - c.v),
+            np.abs(c.t) - 15,
+        )
+        + 0.3 * p.mid,
+        p.tex(T['fat'], mid=0.5),
+    )
 
 # %% ../nbs/03_phantom.ipynb #p012
 def _roots(p):
     "Nerve roots on their way out through the foramina"
     for i in p.in_view():
-        if i>_L['S2'] or not (fr:=_frame(p, p.curve.at[i], 40, 45)): continue
-        at,(u,v,t) = fr; h,d,w = p.spec.heights[i],p.spec.depths[i]/2,p.spec.widths[i]/2; k = h/26
-        p.paint(capsule(u, v, np.abs(t), (.05*h,d+7*k,.6*p.spec.canal[1]), (.5*h,d+3*k,w), 3.2*k, 2.6*k), p.T['root'], at)
+        if i > _L['S2'] or not (fr := _frame(p, p.curve.at[i], 40, 45)):
+            continue
+        at, (u, v, t) = fr
+        h, d, w = p.spec.heights[i], p.spec.depths[i] / 2, p.spec.widths[i] / 2
+        k = h / 26
+        p.paint(
+            capsule(
+                u,
+                v,
+                np.abs(t),
+                (0.05 * h, d + 7 * k, 0.6 * p.spec.canal[1]),
+                (0.5 * h, d + 3 * k, w),
+                3.2 * k,
+                2.6 * k,
+            ),
+            p.T['root'],
+            at,
+        )
+
 
 def _sac(p, sac, cord, mid, r):
     "Dura, fluid, cord, and the strands of the cauda equina: they lie at the back, and spread on their way down"
-    c,T = p.c,p.T; low = np.clip((c.a-p.at('L1')+20-p.spec.conus)/30, 0, 1)
-    back = np.clip(.5+(c.v-mid+r*np.clip((c.a-p.at('L3'))/120, 0, .6))/(r+1), 0, 1); tail = low*np.clip((.25+.75*back)*(.38+.2*p.root), 0, .9)
-    p.paint(sac-.8, T['ligament']); p.paint(sac, p.tex(T['csf'], fine=.15, mid=.2, coarse=.2)*(1-tail)+T['root']*tail); p.paint(cord, p.tex(T['cord'], fine=.3))
+    c, T = p.c, p.T
+    low = np.clip((c.a - p.at('L1') + 20 - p.spec.conus) / 30, 0, 1)
+    back = np.clip(
+        0.5 + (c.v - mid + r * np.clip((c.a - p.at('L3')) / 120, 0, 0.6)) / (r + 1), 0, 1
+    )
+    tail = low * np.clip((0.25 + 0.75 * back) * (0.38 + 0.2 * p.root), 0, 0.9)
+    p.paint(sac - 0.8, T['ligament'])
+    p.paint(sac, p.tex(T['csf'], fine=0.15, mid=0.2, coarse=0.2) * (1 - tail) + T['root'] * tail)
+    p.paint(cord, p.tex(T['cord'], fine=0.3))
 
-def paint_canal(p:Canvas):
+
+def paint_canal(p: Canvas):
     "Epidural and foraminal fat, nerve roots, dural sac, cord, cauda equina; labels `SC`"
-    q = p.part(-5, 60); sac,cord,mid,r = canal_sdf(p.spec, p.curve, q.c); _bed(q, mid, r); _roots(p); _sac(q, sac, cord, mid, r); q.behind[sac<0] = p.channel('SC')
-    if k:=p.channel('cord'): q.behind[np.broadcast_to((cord<0)&(sac<0), q.behind.shape)] = k
+    q = p.part(-5, 60)
+    sac, cord, mid, r = canal_sdf(p.spec, p.curve, q.c)
+    _bed(q, mid, r)
+    _roots(p)
+    _sac(q, sac, cord, mid, r)
+    q.behind[sac < 0] = p.channel('SC')
+    if k := p.channel('cord'):
+        q.behind[np.broadcast_to((cord < 0) & (sac < 0), q.behind.shape)] = k
 
 # %% ../nbs/03_phantom.ipynb #p014
-def paint_posterior(p:Canvas, whole:bool):
+def paint_posterior(p: Canvas, whole: bool):
     "Posterior elements; labelled with their vertebra if `whole`, but never over the canal"
-    T,(thick,dark,_) = p.T,p.spec.cortex
+    T, (thick, dark, _) = p.T, p.spec.cortex
     for i in p.in_view(70):
-        if LEVELS[i][0]=='S' or not (fr:=_frame(p, p.curve.at[i], (58,50), 50, 45)): continue
-        at,(u,v,t) = fr; d = posterior_sdf(p.spec, i, u, v, t)+.6*p.mid[at]+.5*p.coarse[at]
-        p.paint(d-.5*thick, T['cortex']+(T['marrow']-T['cortex'])*(1-.8*dark), at, 1.5); s = np.clip((v-_arch(p.spec, i)+4)/28, 0, 1)+.5*p.coarse[at]
-        p.paint(d+.8*thick, p.tex(T['marrow']*np.clip(.65+.35*s+.15*p.fan[at], .3, 1.15), at, mid=2., fine=1., coarse=1.), at, 2.2)
-        if whole and (k:=p.channel(LEVELS[i])): l = p.behind[at]; l[(d<0)&(l==0)&(v>0)] = k
+        if LEVELS[i][0] == 'S' or not (fr := _frame(p, p.curve.at[i], (58, 50), 50, 45)):
+            continue
+        at, (u, v, t) = fr
+        d = posterior_sdf(p.spec, i, u, v, t) + 0.6 * p.mid[at] + 0.5 * p.coarse[at]
+        p.paint(
+            d - 0.5 * thick, T['cortex'] + (T['marrow'] - T['cortex']) * (1 - 0.8 * dark), at, 1.5
+        )
+        s = np.clip((v - _arch(p.spec, i) + 4) / 28, 0, 1) + 0.5 * p.coarse[at]
+        p.paint(
+            d + 0.8 * thick,
+            p.tex(
+                T['marrow'] * np.clip(0.65 + 0.35 * s + 0.15 * p.fan[at], 0.3, 1.15),
+                at,
+                mid=2.0,
+                fine=1.0,
+                coarse=1.0,
+            ),
+            at,
+            2.2,
+        )
+        if whole and (k := p.channel(LEVELS[i])):
+            l = p.behind[at]
+            l[(d < 0) & (l == 0) & (v > 0)] = k
 
 # %% ../nbs/03_phantom.ipynb #p016
-def paint_sacrum(p:Canvas):
+def paint_sacrum(p: Canvas):
     "Wings of the sacrum with their foramina, and the iliac bones"
-    T,c,rng,thick = p.T,p.c,p.rng(24),p.spec.cortex[0]; y,z,_,x,_ = p.where(p.at('S2')); at = p.box(y, z, 75); four = lambda q: (q*q)**2
+    T, c, rng, thick = p.T, p.c, p.rng(24), p.spec.cortex[0]
+    y, z, _, x, _ = p.where(p.at('S2'))
+    at = p.box(y, z, 75)
+
+    def four(q):
+        return (q * q) ** 2
+
     if at is not None:
-        k,i,j = at; a,v,t = c.a[:,i,j],c.v[:,i,j],c.t[at]; half = p.along(np.array(p.spec.depths)/2)[:,i,j]
-        d = 12*(np.sqrt(np.sqrt(four((a-p.at('S2')+6)/36)+four((v-.2*half)/(np.maximum(half,6)+4))+four((np.abs(t)-30)/24)))-1)
-        d = d+1.2*p.mid[at]+1.5*p.coarse[at]; p.paint(d-thick, .5*T['cortex']+.5*T['muscle'], at, 2.); p.paint(d, p.tex(T['marrow']*rng.uniform(.8,1.1), at, mid=1.5, fine=1., coarse=1.), at, 2.)
-    for n in ('S1','S2','S3'):
-        y,z,_,x,_ = p.where(p.at(n))
-        for s in (-1,1): _ellipsoid(p, (x+s*19,y+10,z+4), (5,rng.uniform(3,6),rng.uniform(4,8)), T['fat']+rng.uniform(.2,1)*(T['root']-T['fat']), tilt=rng.uniform(-1,1), uneven=.3, soft=3.)
-    y,z,_,x,_ = p.where(p.at('S1'))
-    for s in (-1,1): _ellipsoid(p, (x+s*66,y+8,z+8), (13,42,30), T['marrow'], rim=T['cortex'], tilt=.6)
+        k, i, j = at
+        a, v, t = c.a[:, i, j], c.v[:, i, j], c.t[at]
+        half = p.along(np.array(p.spec.depths) / 2)[:, i, j]
+        d = 12 * (
+            np.sqrt(
+                np.sqrt(
+                    four((a - p.at('S2') + 6) / 36)
+                    + four((v - 0.2 * half) / (np.maximum(half, 6) + 4))
+                    + four((np.abs(t) - 30) / 24)
+                )
+            )
+            - 1
+        )
+        d = d + 1.2 * p.mid[at] + 1.5 * p.coarse[at]
+        p.paint(d - thick, 0.5 * T['cortex'] + 0.5 * T['muscle'], at, 2.0)
+        p.paint(
+            d,
+            p.tex(T['marrow'] * rng.uniform(0.8, 1.1), at, mid=1.5, fine=1.0, coarse=1.0),
+            at,
+            2.0,
+        )
+    for n in ('S1', 'S2', 'S3'):
+        y, z, _, x, _ = p.where(p.at(n))
+        for s in (-1, 1):
+            _ellipsoid(
+                p,
+                (x + s * 19, y + 10, z + 4),
+                (5, rng.uniform(3, 6), rng.uniform(4, 8)),
+                T['fat'] + rng.uniform(0.2, 1) * (T['root'] - T['fat']),
+                tilt=rng.uniform(-1, 1),
+                uneven=0.3,
+                soft=3.0,
+            )
+    y, z, _, x, _ = p.where(p.at('S1'))
+    for s in (-1, 1):
+        _ellipsoid(
+            p, (x + s * 66, y + 8, z + 8), (13, 42, 30), T['marrow'], rim=T['cortex'], tilt=0.6
+        )
 
 # %% ../nbs/03_phantom.ipynb #c064
 def _disc_sdf(p, i, at, v, t):
     "Signed distance to the disc below level `i`, and the height in the gap, -1 (top) .. 1"
-    spec = p.spec; d,w = (spec.depths[i]+spec.depths[i+1])/4,(spec.widths[i]+spec.widths[i+1])/4
-    if LEVELS[i]=='L5': d = spec.depths[i]/2
-    (u1,v1,t1),(u2,v2,t2) = (_local(p, at, p.curve.at[k]) for k in (i,i+1)); back = np.clip(v/d, 0, 1)
-    rim = .2+spec.bulges[i]*(.45+.55*back)+spec.herniations[i]*back*np.exp(-((t-3)/5)**2)
-    top,bot = endplates(spec, i, v1, t1)[1]-u1, endplates(spec, i+1, v2, t2)[0]+u2 # both negative inside
-    sdf = smooth_max(outline(v, t, d, w, spec.squareness, .6*spec.kidney)-rim, np.maximum(top, bot), 1.2)
-    return sdf, (bot-top)/np.maximum(-top-bot, .5), d, w
+    spec = p.spec
+    d, w = (spec.depths[i] + spec.depths[i + 1]) / 4, (spec.widths[i] + spec.widths[i + 1]) / 4
+    if LEVELS[i] == 'L5':
+        d = spec.depths[i] / 2
+    (u1, v1, t1), (u2, v2, t2) = (_local(p, at, p.curve.at[k]) for k in (i, i + 1))
+    back = np.clip(v / d, 0, 1)
+    rim = (
+        0.2
+        + spec.bulges[i] * (0.45 + 0.55 * back)
+        + spec.herniations[i] * back * np.exp(-(((t - 3) / 5) ** 2))
+    )
+    top, bot = (
+        endplates(spec, i, v1, t1)[1] - u1,
+        endplates(spec, i + 1, v2, t2)[0] + u2,
+    )  # both negative inside
+    sdf = smooth_max(
+        outline(v, t, d, w, spec.squareness, 0.6 * spec.kidney) - rim, np.maximum(top, bot), 1.2
+    )
+    return sdf, (bot - top) / np.maximum(-top - bot, 0.5), d, w
+
 
 def _disc_grey(p, i, at, v, t, z, d, w):
     "Grey level in a disc: annulus, nucleus, cleft"
-    T,rng,deg = p.T,p.rng(27,i),p.spec.degenerations[i]; rn = rng.uniform(.58,.8)
-    e = np.sqrt(((v-.06*d)/(rn*d))**2+(t/(min(rn+.08,.85)*w))**2+(rng.uniform(.85,1.15)*z)**4)+.16*p.mid[at]; n = np.clip((1-e)/rng.uniform(.25,.5)+.4, 0, 1)
-    cleft = 1-rng.uniform(0,.6)*np.exp(-((z+.2*p.mid[at])/.25)**2)*np.clip(1.3-1.3*e, 0, 1)
-    return T['annulus']+((T['nucleus']*(1-deg)+T['dark']*deg)*cleft-T['annulus'])*n
+    T, rng, deg = p.T, p.rng(27, i), p.spec.degenerations[i]
+    rn = rng.uniform(0.58, 0.8)
+    e = (
+        np.sqrt(
+            ((v - 0.06 * d) / (rn * d)) ** 2
+            + (t / (min(rn + 0.08, 0.85) * w)) ** 2
+            + (rng.uniform(0.85, 1.15) * z) ** 4
+        )
+        + 0.16 * p.mid[at]
+    )
+    n = np.clip((1 - e) / rng.uniform(0.25, 0.5) + 0.4, 0, 1)
+    cleft = 1 - rng.uniform(0, 0.6) * np.exp(-(((z + 0.2 * p.mid[at]) / 0.25) ** 2)) * np.clip(
+        1.3 - 1.3 * e, 0, 1
+    )
+    return T['annulus'] + ((T['nucleus'] * (1 - deg) + T['dark'] * deg) * cleft - T['annulus']) * n
 
 # %% ../nbs/03_phantom.ipynb #c065
-def paint_disc(p:Canvas, i:int):
+def paint_disc(p: Canvas, i: int):
     "The disc below level `i`, with its label"
-    spec = p.spec; a = p.curve.at[i]+(spec.heights[i]+spec.discs[i])/2
-    if not (fr:=_frame(p, a, spec.depths[i]/2+14, spec.widths[i]/2+6)): return
-    at,(u,v,t) = fr; sdf,z,d,w = _disc_sdf(p, i, at, v, t)
-    p.paint(sdf-.4, p.T['ligament'], at); p.paint(sdf, p.tex(_disc_grey(p, i, at, v, t, z, d, w), at, mid=.8, fine=.6, coarse=.2), at)
-    if k:=p.channel(f'{LEVELS[i]}/{LEVELS[i+1]}'): p.labels[at][sdf<0] = k
+    spec = p.spec
+    a = p.curve.at[i] + (spec.heights[i] + spec.discs[i]) / 2
+    if not (fr := _frame(p, a, spec.depths[i] / 2 + 14, spec.widths[i] / 2 + 6)):
+        return
+    at, (u, v, t) = fr
+    sdf, z, d, w = _disc_sdf(p, i, at, v, t)
+    p.paint(sdf - 0.4, p.T['ligament'], at)
+    p.paint(sdf, p.tex(_disc_grey(p, i, at, v, t, z, d, w), at, mid=0.8, fine=0.6, coarse=0.2), at)
+    if k := p.channel(f'{LEVELS[i]}/{LEVELS[i + 1]}'):
+        p.labels[at][sdf < 0] = k
 
-def paint_level(p:Canvas, i:int):
+
+def paint_level(p: Canvas, i: int):
     "The body of level `i`: cortex (moved by the chemical shift), marrow, basivertebral vein, changes; with its label"
-    spec,(thick,dark,shift) = p.spec,p.spec.cortex; h,d,w = spec.heights[i],spec.depths[i]/2,spec.widths[i]/2
-    if not (fr:=_frame(p, p.curve.at[i], math.hypot(h/2,d)+6, w+6)): return
-    at,(u,v,t) = fr; sdf = body_sdf(spec, i, u, v, t); move = shift*np.clip(2*u/h, -1, 1)
-    thick = thick*(.75+.5*np.clip(2*np.abs(u)/h, 0, 1)**4) # thickest at the endplates
-    p.paint(sdf-.5*thick-move, p.T['cortex']+(p.T['marrow']-p.T['cortex'])*(1-dark), at)
-    p.paint(sdf+.5*thick-move, p.tex(_marrow(p, i, at, u, v, t), at, fine=1., mid=1.8, coarse=1.5), at)
-    if k:=p.channel(LEVELS[i]): p.labels[at][sdf<0] = k
+    spec, (thick, dark, shift) = p.spec, p.spec.cortex
+    h, d, w = spec.heights[i], spec.depths[i] / 2, spec.widths[i] / 2
+    if not (fr := _frame(p, p.curve.at[i], math.hypot(h / 2, d) + 6, w + 6)):
+        return
+    at, (u, v, t) = fr
+    sdf = body_sdf(spec, i, u, v, t)
+    move = shift * np.clip(2 * u / h, -1, 1)
+    thick = thick * (
+        0.75 + 0.5 * np.clip(2 * np.abs(u) / h, 0, 1) ** 4
+    )  # thickest at the endplates
+    p.paint(
+        sdf - 0.5 * thick - move, p.T['cortex'] + (p.T['marrow'] - p.T['cortex']) * (1 - dark), at
+    )
+    p.paint(
+        sdf + 0.5 * thick - move,
+        p.tex(_marrow(p, i, at, u, v, t), at, fine=1.0, mid=1.8, coarse=1.5),
+        at,
+    )
+    if k := p.channel(LEVELS[i]):
+        p.labels[at][sdf < 0] = k
 
 # %% ../nbs/03_phantom.ipynb #c067
 def _marrow(p, i, at, u, v, t):
     "Grey level in a body: marrow, vein, Modic change, oedema of a fracture, spot"
-    spec,T,rng = p.spec,p.T,p.rng(25,i); h,d,w = spec.heights[i],spec.depths[i]/2,spec.widths[i]/2; m = T['marrow']*float(_lognormal(rng,.05))*np.ones_like(t+u)
-    if LEVELS[i][0]!='S':
-        vein = np.clip(1.2-np.sqrt((u/(2.2+.12*np.abs(v)))**2+(t/6)**2), 0, 1)*np.clip((v+.1*d)/(.6*d), 0, 1); m += (T['vein']-m)*vein*rng.uniform(.2,1)
-    for j,face in ((i,u-h/2),(i-1,-u-h/2)): # the discs below and above
-        if j>=0 and spec.modics[j]:
-            band = np.clip(1.5*(1+face/rng.uniform(5,11)+.3*p.mid[at]), 0, 1); m += ({1:T['edema'],2:T['fat'],3:T['cortex']}[spec.modics[j]]-m)*.8*band
-    if spec.crushes[i]>.2: m += (T['edema']-m)*.5*rng.random()*np.clip(.5-u/h, 0, 1)
+    spec, T, rng = p.spec, p.T, p.rng(25, i)
+    h, d, w = spec.heights[i], spec.depths[i] / 2, spec.widths[i] / 2
+    m = T['marrow'] * float(_lognormal(rng, 0.05)) * np.ones_like(t + u)
+    if LEVELS[i][0] != 'S':
+        vein = np.clip(
+            1.2 - np.sqrt((u / (2.2 + 0.12 * np.abs(v))) ** 2 + (t / 6) ** 2), 0, 1
+        ) * np.clip((v + 0.1 * d) / (0.6 * d), 0, 1)
+        m += (T['vein'] - m) * vein * rng.uniform(0.2, 1)
+    for j, face in ((i, u - h / 2), (i - 1, -u - h / 2)):  # the discs below and above
+        if j >= 0 and spec.modics[j]:
+            band = np.clip(1.5 * (1 + face / rng.uniform(5, 11) + 0.3 * p.mid[at]), 0, 1)
+            m += ({1: T['edema'], 2: T['fat'], 3: T['cortex']}[spec.modics[j]] - m) * 0.8 * band
+    if spec.crushes[i] > 0.2:
+        m += (T['edema'] - m) * 0.5 * rng.random() * np.clip(0.5 - u / h, 0, 1)
     if spec.spots[i]:
-        o = rng.uniform(-.5,.5,3)*(h/2,d,w); o = [float(q) for q in o]; e = np.sqrt((u-o[0])**2+(v-o[1])**2+(t-o[2])**2)/spec.spots[i]
-        m += (T['fluid' if rng.random()<.6 else 'fat']-m)*np.clip(1.3-e, 0, 1)*rng.uniform(.4,1)
+        o = rng.uniform(-0.5, 0.5, 3) * (h / 2, d, w)
+        o = [float(q) for q in o]
+        e = np.sqrt((u - o[0]) ** 2 + (v - o[1]) ** 2 + (t - o[2]) ** 2) / spec.spots[i]
+        m += (
+            (T['fluid' if rng.random() < 0.6 else 'fat'] - m)
+            * np.clip(1.3 - e, 0, 1)
+            * rng.uniform(0.4, 1)
+        )
     return m
 
 # %% ../nbs/03_phantom.ipynb #c074
 def _shading(p, rng):
     "Sensitivity of the coil, as far as it is left, times bias field times saturation band; and what evening it out does to the noise"
-    spec = p.spec; (s,h,w),(ds,dh,dw) = spec.shape,spec.spacing; reach,mix,along,centre = spec.coil; row,col = np.arange(h)[:,None],np.arange(w)[None]*dw
-    coil = np.exp(-((row/h-centre)*h*dh/along)**2)/(1+(np.maximum(surfaces(p)[1][:,None]-col, 0)/reach)**3.5)
-    seen = (1-mix+mix*coil/coil.max()).astype(np.float32)[None]; out = seen**(1-spec.correct)*np.exp(spec.bias*smooth_noise(rng, (s,h,w), (60/ds,140/dh,140/dw)))
-    dist,lean,dark = spec.band
+    spec = p.spec
+    (s, h, w), (ds, dh, dw) = spec.shape, spec.spacing
+    reach, mix, along, centre = spec.coil
+    row, col = np.arange(h)[:, None], np.arange(w)[None] * dw
+    coil = np.exp(-(((row / h - centre) * h * dh / along) ** 2)) / (
+        1 + (np.maximum(surfaces(p)[1][:, None] - col, 0) / reach) ** 3.5
+    )
+    seen = (1 - mix + mix * coil / coil.max()).astype(np.float32)[None]
+    out = seen ** (1 - spec.correct) * np.exp(
+        spec.bias * smooth_noise(rng, (s, h, w), (60 / ds, 140 / dh, 140 / dw))
+    )
+    dist, lean, dark = spec.band
     if dark:
-        z = lambda y: np.interp(y, p.curve.y, p.curve.z); edge = .3*z(row*dh)+.7*z(h*dh/2)-dist-25+lean*(row-h/2)*dh; edge = np.minimum(edge, z(row*dh)-26) # never on the bodies
-        out *= (1-dark/(1+np.exp(np.clip((col-edge)/4, -50, 50)))).astype(np.float32)[None]
-    return out,seen**-spec.correct
+
+        def z(y):
+            return np.interp(y, p.curve.y, p.curve.z)
+
+        edge = 0.3 * z(row * dh) + 0.7 * z(h * dh / 2) - dist - 25 + lean * (row - h / 2) * dh
+        edge = np.minimum(edge, z(row * dh) - 26)  # never on the bodies
+        out *= (1 - dark / (1 + np.exp(np.clip((col - edge) / 4, -50, 50)))).astype(np.float32)[
+            None
+        ]
+    return out, seen**-spec.correct
+
 
 def in_field(
-    p:Canvas,
-)->np.ndarray: # (h, w) bool
+    p: Canvas,
+) -> np.ndarray:  # (h, w) bool
     "Pixels inside the field of view, whose edges are bent where the scanner corrects distortion"
-    _,h,w = p.spec.shape; y,x = np.abs(np.linspace(-1,1,h))[:,None],np.abs(np.linspace(-1,1,w))[None]
-    return (y*(1+p.spec.border*x*x)<=1)&(x*(1+p.spec.border*y*y)<=1)
+    _, h, w = p.spec.shape
+    y, x = np.abs(np.linspace(-1, 1, h))[:, None], np.abs(np.linspace(-1, 1, w))[None]
+    return (y * (1 + p.spec.border * x * x) <= 1) & (x * (1 + p.spec.border * y * y) <= 1)
+
 
 def _breathing(p, img):
     "The moving belly once more, beside itself"
-    strength,mm = p.spec.breath; h,w = img.shape[1:]; _,dh,dw = p.spec.spacing; z = np.interp((np.arange(h)+.5)*dh, p.curve.y, p.curve.z)[:,None]
-    front = img/(1+np.exp(np.clip((np.arange(w)[None]*dw-z+35)/8, -50, 50))); return sum(strength/abs(k)*np.roll(front, int(k*mm/dw), 2) for k in (-2,-1,1))
+    strength, mm = p.spec.breath
+    h, w = img.shape[1:]
+    _, dh, dw = p.spec.spacing
+    z = np.interp((np.arange(h) + 0.5) * dh, p.curve.y, p.curve.z)[:, None]
+    front = img / (1 + np.exp(np.clip((np.arange(w)[None] * dw - z + 35) / 8, -50, 50)))
+    return sum(strength / abs(k) * np.roll(front, int(k * mm / dw), 2) for k in (-2, -1, 1))
+
 
 def finish(
-    p:Canvas, # painted
-)->np.ndarray: # (s, h, w) float32, whole numbers
+    p: Canvas,  # painted
+) -> np.ndarray:  # (s, h, w) float32, whole numbers
     "What the scanner makes of the picture"
-    spec,img = p.spec,p.img; rng = p.rng(26, ('t1','t2','stir','random').index(spec.contrast)); amp,shift = spec.ghost
-    shade,grain = _shading(p, rng); img = gaussian_filter(img*shade, (spec.thick,*spec.blur), truncate=2.5)
-    if spec.breath[0]: img = img+_breathing(p, img)
-    if amp: img = img+amp*np.roll(img, int(shift*img.shape[1]), 1)
-    img = img/max(float(np.percentile(img[:,::4,::4], 99)), 1e-3); n = rng.standard_normal((2,*img.shape), dtype=np.float32)*(spec.noise*grain)
-    img = np.hypot(img+n[0], n[1])**spec.gamma; top = float(np.percentile(img[:,::3,::3], spec.clip)) if spec.clip<100 else float(img.max())
-    out = (spec.floor+(1-spec.floor)*np.clip(img/top, 0, 1))*in_field(p); cols = np.flatnonzero(p.labels.any((0,1))|p.behind.any((0,1)))
-    out[:,:,:min(int(spec.padding*spec.shape[2]), cols[0]-3 if len(cols) else 0)*(len(cols)>0 and cols[0]>3)] = 0
-    return np.rint(out*spec.scale+spec.pad).astype(np.float32)
+    spec, img = p.spec, p.img
+    rng = p.rng(26, ('t1', 't2', 'stir', 'random').index(spec.contrast))
+    amp, shift = spec.ghost
+    shade, grain = _shading(p, rng)
+    img = gaussian_filter(img * shade, (spec.thick, *spec.blur), truncate=2.5)
+    if spec.breath[0]:
+        img = img + _breathing(p, img)
+    if amp:
+        img = img + amp * np.roll(img, int(shift * img.shape[1]), 1)
+    img = img / max(float(np.percentile(img[:, ::4, ::4], 99)), 1e-3)
+    n = rng.standard_normal((2, *img.shape), dtype=np.float32) * (spec.noise * grain)
+    img = np.hypot(img + n[0], n[1]) ** spec.gamma
+    top = float(np.percentile(img[:, ::3, ::3], spec.clip)) if spec.clip < 100 else float(img.max())
+    out = (spec.floor + (1 - spec.floor) * np.clip(img / top, 0, 1)) * in_field(p)
+    cols = np.flatnonzero(p.labels.any((0, 1)) | p.behind.any((0, 1)))
+    out[
+        :,
+        :,
+        : min(int(spec.padding * spec.shape[2]), cols[0] - 3 if len(cols) else 0)
+        * (len(cols) > 0 and cols[0] > 3),
+    ] = 0
+    return np.rint(out * spec.scale + spec.pad).astype(np.float32)
 
 # %% ../nbs/03_phantom.ipynb #c077
 @dataclass(frozen=True)
 class Phantom:
     "A volume, its labels (s, h, w) as uint8 channels of the anatomy's table, and what was drawn"
-    volume:Volume; labels:np.ndarray; meta:dict
 
-GRADING_HEADER = ('Patient','IVD label','Modic','UP endplate','LOW endplate','Spondylolisthesis','Disc herniation','Disc narrowing','Disc bulging','Pfirrman grade') # SPIDER's spelling
+    volume: Volume
+    labels: np.ndarray
+    meta: dict
 
-def gradings(spec:PhantomSpec)->list: # of dicts, from L5/S upwards
+
+GRADING_HEADER = (
+    'Patient',
+    'IVD label',
+    'Modic',
+    'UP endplate',
+    'LOW endplate',
+    'Spondylolisthesis',
+    'Disc herniation',
+    'Disc narrowing',
+    'Disc bulging',
+    'Pfirrman grade',
+)  # SPIDER's spelling
+
+
+def gradings(spec: PhantomSpec) -> list:  # of dicts, from L5/S upwards
     "What a reader would grade at each disc, with SPIDER's column names; `disc` is our name for it"
-    size = np.median(np.array(spec.heights)/_TABLE[:,0]); rows = []
-    for n,i in enumerate(range(_L['L5'], _L['T9']-1, -1), 1):
-        grade = (n, spec.modics[i], spec.schmorls[i]>0, spec.crushes[i+1]>.2, spec.slips[i]>2.5, spec.herniations[i]>0, spec.discs[i]<.7*size*_TABLE[i,3], spec.bulges[i]>1.5, min(1+5*spec.degenerations[i], 5))
-        rows.append(dict(disc=f'{LEVELS[i]}/{LEVELS[i+1]}'.replace('S1','S')) | {k:int(v) for k,v in zip(GRADING_HEADER[1:], grade)})
+    size = np.median(np.array(spec.heights) / _TABLE[:, 0])
+    rows = []
+    for n, i in enumerate(range(_L['L5'], _L['T9'] - 1, -1), 1):
+        grade = (
+            n,
+            spec.modics[i],
+            spec.schmorls[i] > 0,
+            spec.crushes[i + 1] > 0.2,
+            spec.slips[i] > 2.5,
+            spec.herniations[i] > 0,
+            spec.discs[i] < 0.7 * size * _TABLE[i, 3],
+            spec.bulges[i] > 1.5,
+            min(1 + 5 * spec.degenerations[i], 5),
+        )
+        rows.append(
+            dict(disc=f'{LEVELS[i]}/{LEVELS[i + 1]}'.replace('S1', 'S'))
+            | {k: int(v) for k, v in zip(GRADING_HEADER[1:], grade)}
+        )
     return rows
 
+
 def present(
-    labels:np.ndarray, # (...) channels of the anatomy's table
+    labels: np.ndarray,  # (...) channels of the anatomy's table
     anatomy=LUMBAR,
-)->list: # names
+) -> list:  # names
     "Structures in a label map, top-down"
-    return list(anatomy.order([anatomy.names[k-1] for k in np.unique(labels) if k]))
+    return list(anatomy.order([anatomy.names[k - 1] for k in np.unique(labels) if k]))
 
 # %% ../nbs/03_phantom.ipynb #c079
 def make_phantom(
-    seed,                  # a seed (then the options of `draw_spec` hold), or a `PhantomSpec`
-    vertebra:str='body',   # 'body', or 'whole' with the posterior elements
-    codes:str='LPS',       # axes of the file that it would be stored in
-    anatomy=LUMBAR,        # what is labelled, out of what is drawn
-    **kwargs,              # with a seed: options of `draw_spec`
-)->Phantom:
+    seed,  # a seed (then the options of `draw_spec` hold), or a `PhantomSpec`
+    vertebra: str = 'body',  # 'body', or 'whole' with the posterior elements
+    codes: str = 'LPS',  # axes of the file that it would be stored in
+    anatomy=LUMBAR,  # what is labelled, out of what is drawn
+    **kwargs,  # with a seed: options of `draw_spec`
+) -> Phantom:
     "Draw one phantom; the same arguments give the same bytes; raises `InputError`"
-    if vertebra not in ('body','whole'): raise InputError(f"vertebra '{vertebra}' unknown: use body or whole")
-    if kwargs and isinstance(seed, PhantomSpec): raise InputError(f"option(s) {', '.join(kwargs)}: go with a seed, a spec has all its fields: change it with dataclasses.replace, or draw another one")
+    if vertebra not in ('body', 'whole'):
+        raise InputError(f"vertebra '{vertebra}' unknown: use body or whole")
+    if kwargs and isinstance(seed, PhantomSpec):
+        raise InputError(
+            f'option(s) {", ".join(kwargs)}: go with a seed, a spec has all its fields: change it with dataclasses.replace, or draw another one'
+        )
     spec = seed if isinstance(seed, PhantomSpec) else draw_spec(seed, **kwargs)
-    drawn_levels(anatomy); p = Canvas(spec, anatomy); paint_body(p); paint_canal(p); paint_sacrum(p); paint_posterior(p, vertebra=='whole'); view = p.in_view()
+    drawn_levels(anatomy)
+    p = Canvas(spec, anatomy)
+    paint_body(p)
+    paint_canal(p)
+    paint_sacrum(p)
+    paint_posterior(p, vertebra == 'whole')
+    view = p.in_view()
     for i in view:
-        if i+1<len(LEVELS): paint_disc(p, i)
-    for i in view: paint_level(p, i)
-    labels = np.where(p.labels>0, p.labels, p.behind)*in_field(p); volume = new_volume(finish(p), new_geometry(spec.shape, spec.spacing, codes))
-    return Phantom(volume, labels, dict(levels=present(labels, anatomy), gradings=gradings(spec), vertebra=vertebra, spec=asdict(spec)))
+        if i + 1 < len(LEVELS):
+            paint_disc(p, i)
+    for i in view:
+        paint_level(p, i)
+    labels = np.where(p.labels > 0, p.labels, p.behind) * in_field(p)
+    volume = new_volume(finish(p), new_geometry(spec.shape, spec.spacing, codes))
+    return Phantom(
+        volume,
+        labels,
+        dict(
+            levels=present(labels, anatomy),
+            gradings=gradings(spec),
+            vertebra=vertebra,
+            spec=asdict(spec),
+        ),
+    )
 
 # %% ../nbs/03_phantom.ipynb #c094
-LAYOUTS = dict(folder=('joint','body'), spider=('spider','whole'), mrspineseg=('mrspineseg','body')) # layout -> its own scheme and kind of vertebra
+LAYOUTS = dict(
+    folder=('joint', 'body'), spider=('spider', 'whole'), mrspineseg=('mrspineseg', 'body')
+)  # layout -> its own scheme and kind of vertebra
 
-LOW,HIGH = ('L4','L5'),('T12','L2') # middle of a narrow field of view: with the sacrum, and without it
+LOW, HIGH = (
+    ('L4', 'L5'),
+    ('T12', 'L2'),
+)  # middle of a narrow field of view: with the sacrum, and without it
+
 
 def _series(layout, k, seed, around=None, view=None):
     "The scans of patient number `k` (from 1): (stem, options of `draw_spec`, axis codes)"
-    s = int(np.random.SeedSequence([int(seed), int(k)]).generate_state(1)[0]); rng = np.random.default_rng([s, 30])
-    look = dict(view=view, around=LOW if k%2 else HIGH) if view else dict(around=around) if around else {}
-    if layout=='folder': return [(f'case{k:04d}', dict(seed=s)|look, 'LPS')]
-    if layout=='mrspineseg': return [(str(k), dict(seed=s, contrast='t2')|look, 'LPS')]
-    codes = 'PIR' if rng.random()<.2 else 'LPS'; store = look|(dict(pad=-1000., scale=4096., clip=95.) if rng.random()<.5 else {})
-    kinds = ['t1','t2'] if rng.random()<.8 else [str(rng.choice(['t1','t2']))]
-    out = [(f'{k}_{c}', dict(seed=s, contrast=c)|store, codes) for c in kinds]
-    return out+[(f'{k}_t2_SPACE', dict(seed=s, contrast='t2', slices=(24,1.8))|store, codes)]*(k%5==0)
+    s = int(np.random.SeedSequence([int(seed), int(k)]).generate_state(1)[0])
+    rng = np.random.default_rng([s, 30])
+    look = (
+        dict(view=view, around=LOW if k % 2 else HIGH)
+        if view
+        else dict(around=around)
+        if around
+        else {}
+    )
+    if layout == 'folder':
+        return [(f'case{k:04d}', dict(seed=s) | look, 'LPS')]
+    if layout == 'mrspineseg':
+        return [(str(k), dict(seed=s, contrast='t2') | look, 'LPS')]
+    codes = 'PIR' if rng.random() < 0.2 else 'LPS'
+    store = look | (dict(pad=-1000.0, scale=4096.0, clip=95.0) if rng.random() < 0.5 else {})
+    kinds = ['t1', 't2'] if rng.random() < 0.8 else [str(rng.choice(['t1', 't2']))]
+    out = [(f'{k}_{c}', dict(seed=s, contrast=c) | store, codes) for c in kinds]
+    return out + [
+        (f'{k}_t2_SPACE', dict(seed=s, contrast='t2', slices=(24, 1.8)) | store, codes)
+    ] * (k % 5 == 0)
+
 
 def _paths(layout, stem):
     "Image and mask of a series inside the cohort's folder"
-    if layout=='mrspineseg': return f'train/MR/Case{stem}.nii.gz', f'train/Mask/mask_case{stem}.nii.gz'
-    end = '.mha' if layout=='spider' else '.nii.gz'
+    if layout == 'mrspineseg':
+        return f'train/MR/Case{stem}.nii.gz', f'train/Mask/mask_case{stem}.nii.gz'
+    end = '.mha' if layout == 'spider' else '.nii.gz'
     return f'images/{stem}{end}', f'masks/{stem}{end}'
+
 
 def _start(out, params):
     "Make the folder, or take up an unfinished cohort in it; raises `InputError` if anything else is there"
-    if out.exists() and not out.is_dir(): raise InputError(f"{out}: is a file: give a folder to make")
-    mark = out/'phantom.json'
-    if not out.exists() or not any(out.iterdir()): write_json(mark, params|dict(finished=False)); return mark
-    if not mark.exists(): raise InputError(f"{out}: folder is not empty: choose a new one")
+    if out.exists() and not out.is_dir():
+        raise InputError(f'{out}: is a file: give a folder to make')
+    mark = out / 'phantom.json'
+    if not out.exists() or not any(out.iterdir()):
+        write_json(mark, params | dict(finished=False))
+        return mark
+    if not mark.exists():
+        raise InputError(f'{out}: folder is not empty: choose a new one')
     old = read_json(mark)
-    if old.pop('finished', True): raise InputError(f"{out}: holds a finished cohort: choose a new folder")
-    if old!=params: raise InputError(f"{out}: holds an unfinished cohort with other {', '.join(k for k in params if old.get(k)!=params[k])}: choose a new folder, or ask for the same again")
+    if old.pop('finished', True):
+        raise InputError(f'{out}: holds a finished cohort: choose a new folder')
+    if old != params:
+        raise InputError(
+            f'{out}: holds an unfinished cohort with other {", ".join(k for k in params if old.get(k) != params[k])}: choose a new folder, or ask for the same again'
+        )
     return mark
+
 
 def _csv(path, header, rows):
     "Write rows as CSV, atomically"
-    b = io.StringIO(); w = csv.writer(b, lineterminator='\n'); w.writerow(header); w.writerows(rows); write_text(path, b.getvalue())
+    b = io.StringIO()
+    w = csv.writer(b, lineterminator='\n')
+    w.writerow(header)
+    w.writerows(rows)
+    write_text(path, b.getvalue())
 
 # %% ../nbs/03_phantom.ipynb #c096
 def _spider_tables(out, scheme, jobs):
     "overview.csv and radiological_gradings.csv"
-    values = lambda kind: {v for n,v in scheme.values.items() if LUMBAR[n].kind==kind}; rows,grades,last = [],[],max(k for k,*_ in jobs); vs,ds = values('vertebra'),values('disc'); seen = {}
-    for k,stem,opts,_ in jobs:
-        found = set(np.unique(read_labels(out/_paths('spider', stem)[1]).data).tolist()); seen.setdefault(k, (opts,set()))[1].update(found)
-        sub = 'validation' if k%5==0 or (last<5 and k==last>1) else 'training'
-        rows.append((stem, sub, len(found&vs), len(found&ds), 'FM'[k%2]+' '*(k%3==0), f'{1940+k%60}-01-01', 'synthetic', ('1.5','3.0')[k%2]))
-    for k,(opts,found) in sorted(seen.items()):
-        grades += [(k, *(g[h] for h in GRADING_HEADER[1:])) for g in gradings(draw_spec(**opts)) if scheme.values.get(g['disc']) in found]
-    _csv(out/'overview.csv', ('new_file_name','subset','num_vertebrae','num_discs','sex','birth_date','Manufacturer','MagneticFieldStrength'), rows)
-    _csv(out/'radiological_gradings.csv', GRADING_HEADER, grades)
+
+    def values(kind):
+        return {v for n, v in scheme.values.items() if LUMBAR[n].kind == kind}
+
+    rows, grades, last = [], [], max(k for k, *_ in jobs)
+    vs, ds = values('vertebra'), values('disc')
+    seen = {}
+    for k, stem, opts, _ in jobs:
+        found = set(np.unique(read_labels(out / _paths('spider', stem)[1]).data).tolist())
+        seen.setdefault(k, (opts, set()))[1].update(found)
+        sub = 'validation' if k % 5 == 0 or (last < 5 and k == last > 1) else 'training'
+        rows.append(
+            (
+                stem,
+                sub,
+                len(found & vs),
+                len(found & ds),
+                'FM'[k % 2] + ' ' * (k % 3 == 0),
+                f'{1940 + k % 60}-01-01',
+                'synthetic',
+                ('1.5', '3.0')[k % 2],
+            )
+        )
+    for k, (opts, found) in sorted(seen.items()):
+        grades += [
+            (k, *(g[h] for h in GRADING_HEADER[1:]))
+            for g in gradings(draw_spec(**opts))
+            if scheme.values.get(g['disc']) in found
+        ]
+    _csv(
+        out / 'overview.csv',
+        (
+            'new_file_name',
+            'subset',
+            'num_vertebrae',
+            'num_discs',
+            'sex',
+            'birth_date',
+            'Manufacturer',
+            'MagneticFieldStrength',
+        ),
+        rows,
+    )
+    _csv(out / 'radiological_gradings.csv', GRADING_HEADER, grades)
+
 
 def _tables(out, layout, scheme, jobs):
     "The text files beside the volumes"
-    if layout=='spider': return _spider_tables(out, scheme, jobs)
-    if layout=='folder': write_text(out/'labels.yaml', ''.join(f'{v}: {n}\n' for n,v in scheme.values.items()))
-    _csv(out/'cases.csv', ('case','patient'), [(Path(_paths(layout, s)[0]).name.split('.')[0], f'P{k:04d}') for k,s,*_ in jobs])
+    if layout == 'spider':
+        return _spider_tables(out, scheme, jobs)
+    if layout == 'folder':
+        write_text(out / 'labels.yaml', ''.join(f'{v}: {n}\n' for n, v in scheme.values.items()))
+    _csv(
+        out / 'cases.csv',
+        ('case', 'patient'),
+        [(Path(_paths(layout, s)[0]).name.split('.')[0], f'P{k:04d}') for k, s, *_ in jobs],
+    )
 
 # %% ../nbs/03_phantom.ipynb #c097
 def write_cohort(
-    out,                 # folder to make
-    layout:str='folder', # 'folder', 'spider' or 'mrspineseg'
-    labels:str=None,     # label scheme of the masks; None: the layout's own
-    vertebra:str=None,   # 'body' or 'whole'; None: as the dataset has it
-    patients:int=10,
-    seed:int=0,          # not negative
-    anatomy=LUMBAR,      # another one only in layout 'folder'
-    view:float=None,     # height of the field of view in mm, half of the patients with the sacrum in it; None: as scanners have it
-)->Path: # `out`
+    out,  # folder to make
+    layout: str = 'folder',  # 'folder', 'spider' or 'mrspineseg'
+    labels: str = None,  # label scheme of the masks; None: the layout's own
+    vertebra: str = None,  # 'body' or 'whole'; None: as the dataset has it
+    patients: int = 10,
+    seed: int = 0,  # not negative
+    anatomy=LUMBAR,  # another one only in layout 'folder'
+    view: float = None,  # height of the field of view in mm, half of the patients with the sacrum in it; None: as scanners have it
+) -> Path:  # `out`
     "Write a synthetic cohort, or take up an interrupted one; raises `InputError`"
-    if layout not in LAYOUTS: raise InputError(f"layout '{layout}' unknown: use one of {', '.join(LAYOUTS)}")
-    other = anatomy!=LUMBAR; around = tuple(drawn_levels(anatomy)) if other else None; table = Scheme('table', {n:i for i,n in enumerate(anatomy.names, 1)})
-    if other and layout!='folder': raise InputError(f"layout '{layout}': a dataset of the lumbar spine: use --layout folder for anatomy '{anatomy.name}'")
-    scheme,vertebra,out = anatomy.scheme(labels or (next(iter(anatomy.schemes)) if other else LAYOUTS[layout][0])),vertebra or LAYOUTS[layout][1],Path(out)
-    if vertebra not in ('body','whole'): raise InputError(f"vertebra '{vertebra}' unknown: use body or whole")
-    if patients<1 or seed<0: raise InputError(f"patients {patients}, seed {seed}: at least one patient, and a seed that is not negative")
-    if view is not None: _rows(view, 1.)
-    if view and other: raise InputError(f"view {view} mm: for the lumbar spine, not for anatomy '{anatomy.name}'")
-    params = dict(layout=layout, labels=scheme.name, vertebra=vertebra, patients=patients, seed=seed)|(dict(anatomy=anatomy.name) if other else {})|(dict(view=view) if view else {}); mark = _start(out, params)
-    jobs = [(k,*s) for k in range(1, patients+1) for s in _series(layout, k, seed, around, view)]
-    for k,stem,opts,codes in progress(jobs, 'phantoms'):
-        image,mask = (out/f for f in _paths(layout, stem))
-        if image.exists() and mask.exists(): continue
-        ph = make_phantom(draw_spec(**opts), vertebra, codes, anatomy); write_labels(scheme.decode(convert(ph.labels, table, scheme)[0]), ph.volume, mask); write_volume(ph.volume.data.astype(np.int16), ph.volume, image)
-    _tables(out, layout, scheme, jobs); write_json(mark, params|dict(finished=True))
+    if layout not in LAYOUTS:
+        raise InputError(f"layout '{layout}' unknown: use one of {', '.join(LAYOUTS)}")
+    other = anatomy != LUMBAR
+    around = tuple(drawn_levels(anatomy)) if other else None
+    table = Scheme('table', {n: i for i, n in enumerate(anatomy.names, 1)})
+    if other and layout != 'folder':
+        raise InputError(
+            f"layout '{layout}': a dataset of the lumbar spine: use --layout folder for anatomy '{anatomy.name}'"
+        )
+    scheme, vertebra, out = (
+        anatomy.scheme(labels or (next(iter(anatomy.schemes)) if other else LAYOUTS[layout][0])),
+        vertebra or LAYOUTS[layout][1],
+        Path(out),
+    )
+    if vertebra not in ('body', 'whole'):
+        raise InputError(f"vertebra '{vertebra}' unknown: use body or whole")
+    if patients < 1 or seed < 0:
+        raise InputError(
+            f'patients {patients}, seed {seed}: at least one patient, and a seed that is not negative'
+        )
+    if view is not None:
+        _rows(view, 1.0)
+    if view and other:
+        raise InputError(f"view {view} mm: for the lumbar spine, not for anatomy '{anatomy.name}'")
+    params = (
+        dict(layout=layout, labels=scheme.name, vertebra=vertebra, patients=patients, seed=seed)
+        | (dict(anatomy=anatomy.name) if other else {})
+        | (dict(view=view) if view else {})
+    )
+    mark = _start(out, params)
+    jobs = [(k, *s) for k in range(1, patients + 1) for s in _series(layout, k, seed, around, view)]
+    for k, stem, opts, codes in progress(jobs, 'phantoms'):
+        image, mask = (out / f for f in _paths(layout, stem))
+        if image.exists() and mask.exists():
+            continue
+        ph = make_phantom(draw_spec(**opts), vertebra, codes, anatomy)
+        write_labels(scheme.decode(convert(ph.labels, table, scheme)[0]), ph.volume, mask)
+        write_volume(ph.volume.data.astype(np.int16), ph.volume, image)
+    _tables(out, layout, scheme, jobs)
+    write_json(mark, params | dict(finished=True))
     return out
 
 # %% ../nbs/03_phantom.ipynb #c102
 @command
 def atm_phantom(
-    out:str,             # folder to make
-    layout:str='folder', # spider, mrspineseg or folder
-    labels:str=None,     # label scheme: joint, mrspineseg or spider; default: the layout's own
-    vertebra:str=None,   # body or whole; default: whole for spider, else body
-    patients:int=10,     # how many patients
-    seed:int=0,          # the same seed draws the same cohort
-    anatomy:str=None,    # YAML of another anatomy, or 'thoracic', which ships (layout folder)
-    view:float=None,     # height of the field of view in mm, half of the patients with the sacrum in it, half without (default: as scanners have it)
+    out: str,  # folder to make
+    layout: str = 'folder',  # spider, mrspineseg or folder
+    labels: str = None,  # label scheme: joint, mrspineseg or spider; default: the layout's own
+    vertebra: str = None,  # body or whole; default: whole for spider, else body
+    patients: int = 10,  # how many patients
+    seed: int = 0,  # the same seed draws the same cohort
+    anatomy: str = None,  # YAML of another anatomy, or 'thoracic', which ships (layout folder)
+    view: float = None,  # height of the field of view in mm, half of the patients with the sacrum in it, half without (default: as scanners have it)
 ):
     "Write a synthetic cohort of lumbar MRI with exact masks; an interrupted run is taken up"
     print(write_cohort(out, layout, labels, vertebra, patients, seed, get_anatomy(anatomy), view))

@@ -11,485 +11,926 @@ __all__ = ['SHIPPED', 'PROTOCOLS', 'TRUST', 'OF_VOLUME', 'pad32', 'slice_probs',
            'file_scheme', 'read_mask', 'prediction_figure', 'spare_inputs', 'atm_predict', 'atm_prepare']
 
 # %% ../nbs/12_predict.ipynb #c004
-import hashlib, itertools, re, sys
-import numpy as np
+import hashlib
+import itertools
+import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+
 from .anatomy import LUMBAR, InputError, Scheme, convert, get_anatomy, some
-from .show import command, overlay, progress, save_figure, legend, table_md, write_json
-from .volumes import Volume, check_image, check_pair, is_volume, list_volumes, read_labels, read_volume, volume_stem, write_labels
 from .data import Cache, Grid, crop_oracle, normalise, open_cohort, prepare, spider_values
-from .prompts import atpg, guess_scheme, holistic, present_structures, report_prompt, report_text, reword, slice_parts, slice_position, support, supported_levels, SUPPORT, unrecognised, user_prompt, volume_prompts
+from atm_net.prompts import (
+    SUPPORT,
+    atpg,
+    guess_scheme,
+    holistic,
+    present_structures,
+    report_prompt,
+    report_text,
+    reword,
+    slice_parts,
+    slice_position,
+    support,
+    supported_levels,
+    unrecognised,
+    user_prompt,
+    volume_prompts,
+)
+from .show import command, legend, overlay, progress, save_figure, table_md, write_json
+from atm_net.volumes import (
+    Volume,
+    check_image,
+    check_pair,
+    is_volume,
+    list_volumes,
+    read_labels,
+    read_volume,
+    volume_stem,
+    write_labels,
+)
 
 # %% ../nbs/12_predict.ipynb #c006
 def pad32(
-    x, # (b, c, h, w) tensor
+    x,  # (b, c, h, w) tensor
 ):  # (b, c, H, W) with H, W divisible by 32
     "Pad with zeros at the bottom and right"
     import torch.nn.functional as F
-    h,w = x.shape[2:]
-    return F.pad(x, (0,-w%32, 0,-h%32))
 
-def _words_of(texts, part, device)->dict:
+    h, w = x.shape[2:]
+    return F.pad(x, (0, -w % 32, 0, -h % 32))
+
+
+def _words_of(texts, part, device) -> dict:
     "What the network is told about some slices: each sentence once"
-    if texts is None: return {}
-    g,mask,which = texts; used,which = which[part].unique(return_inverse=True)
+    if texts is None:
+        return {}
+    g, mask, which = texts
+    used, which = which[part].unique(return_inverse=True)
     return dict(g=g[used].to(device), mask=mask[used].to(device), which=which.to(device))
 
+
 def slice_probs(
-    model, images:np.ndarray,  # (s, h, w) on the grid, 0..1
-    texts=None,                # (g (p, l, d), mask (p, l), which (s,)) or None, of `Predictor.texts`
-    device='cpu', batch:int=8,
-): # yields (k, probs (channels, h, w)) tensors, slice by slice
+    model,
+    images: np.ndarray,  # (s, h, w) on the grid, 0..1
+    texts=None,  # (g (p, l, d), mask (p, l), which (s,)) or None, of `Predictor.texts`
+    device='cpu',
+    batch: int = 8,
+):  # yields (k, probs (channels, h, w)) tensors, slice by slice
     "Class probabilities of each slice"
     import torch
-    h,w = images.shape[1:]
+
+    h, w = images.shape[1:]
     for i in range(0, len(images), batch):
-        x = pad32(torch.as_tensor(np.asarray(images[i:i+batch], np.float32))[:,None]).to(device)
+        x = pad32(torch.as_tensor(np.asarray(images[i : i + batch], np.float32))[:, None]).to(
+            device
+        )
         with torch.inference_mode():
-            probs = model(x, **_words_of(texts, slice(i,i+batch), device)).float().softmax(1)[...,:h,:w].cpu()
-        yield from ((i+j,p) for j,p in enumerate(probs))
+            probs = (
+                model(x, **_words_of(texts, slice(i, i + batch), device))
+                .float()
+                .softmax(1)[..., :h, :w]
+                .cpu()
+            )
+        yield from ((i + j, p) for j, p in enumerate(probs))
 
 # %% ../nbs/12_predict.ipynb #c009
-SHIPPED = Path(__file__).parent/'assets'/'atm_net_tiny'/'weights.safetensors' if '__file__' in globals() else Path(__import__('atm_net').__file__).parent/'assets'/'atm_net_tiny'/'weights.safetensors'
-PROTOCOLS = ('self','generic','user','report','oracle','oracle-levels','shuffled','none')
+SHIPPED = (
+    Path(__file__).parent / 'assets' / 'atm_net_tiny' / 'weights.safetensors'
+    if '__file__' in globals()
+    else Path(__import__('atm_net').__file__).parent
+    / 'assets'
+    / 'atm_net_tiny'
+    / 'weights.safetensors'
+)
+PROTOCOLS = ('self', 'generic', 'user', 'report', 'oracle', 'oracle-levels', 'shuffled', 'none')
+
 
 @dataclass
 class Prediction:
     "What was found in a volume, and what was said on the way"
-    labels:np.ndarray          # (s, h, w) channels of `scheme` on the pixels of the source
-    scheme:object              # `Scheme`
-    protocol:str
-    prompts:list               # one `Prompt` per slice; [] without text
-    trace:list = field(default_factory=list) # self: one `Vote` per round
+
+    labels: np.ndarray  # (s, h, w) channels of `scheme` on the pixels of the source
+    scheme: object  # `Scheme`
+    protocol: str
+    prompts: list  # one `Prompt` per slice; [] without text
+    trace: list = field(default_factory=list)  # self: one `Vote` per round
+
 
 def weights_file(
-    path=None, # None or a name (atm_net_tiny): what ships with the package; a run folder: its best weights; a file: itself
-)->Path:
+    path=None,  # None or a name (atm_net_tiny): what ships with the package; a run folder: its best weights; a file: itself
+) -> Path:
     "Where the weights are; raises `InputError` if nowhere"
-    path = SHIPPED if path in (None,'') else Path(path); ships = SHIPPED.parent.parent/path/SHIPPED.name
-    if not path.exists() and len(path.parts)==1 and ships.is_file(): path = ships
+    path = SHIPPED if path in (None, '') else Path(path)
+    ships = SHIPPED.parent.parent / path / SHIPPED.name
+    if not path.exists() and len(path.parts) == 1 and ships.is_file():
+        path = ships
     if path.is_dir():
-        found = [path/n for n in ('best.safetensors','last.safetensors','weights.safetensors') if (path/n).is_file()]
-        if not found: raise InputError(f'{path}: no best.safetensors or last.safetensors in this run: train it first')
+        found = [
+            path / n
+            for n in ('best.safetensors', 'last.safetensors', 'weights.safetensors')
+            if (path / n).is_file()
+        ]
+        if not found:
+            raise InputError(
+                f'{path}: no best.safetensors or last.safetensors in this run: train it first'
+            )
         path = found[0]
-    if not path.is_file(): raise InputError(f'{path}: no such weights')
+    if not path.is_file():
+        raise InputError(f'{path}: no such weights')
     return path
 
+
 def weights_id(
-    path=None, # as `weights_file`
-)->dict: # file name, first digits of the SHA-256
+    path=None,  # as `weights_file`
+) -> dict:  # file name, first digits of the SHA-256
     "Which weights these are"
     path = weights_file(path)
     return dict(file=path.name, sha256=hashlib.sha256(path.read_bytes()).hexdigest()[:12])
 
+
 def pick_device(
-    device:str, # cpu, cuda (or a numbered one, cuda:1) or auto
-)->str: # cpu, cuda or cuda:1
+    device: str,  # cpu, cuda (or a numbered one, cuda:1) or auto
+) -> str:  # cpu, cuda or cuda:1
     "A device that is there, `auto` resolved; raises `InputError`"
     import torch
-    if not re.fullmatch(r'cpu|auto|cuda(:\d+)?', str(device)): raise InputError(f"--device '{device}' is unknown: use cpu, cuda or auto")
-    n = torch.cuda.device_count() if device!='cpu' and torch.cuda.is_available() else 0
-    if device.startswith('cuda') and not n: raise InputError(f'--device {device}: no GPU is to be seen: use cpu')
-    if ':' in device and int(device[5:])>=n: raise InputError(f'--device {device}: the last of {n} GPU(s) is cuda:{n-1}')
-    return device if device!='auto' else 'cuda' if n else 'cpu'
+
+    if not re.fullmatch(r'cpu|auto|cuda(:\d+)?', str(device)):
+        raise InputError(f"--device '{device}' is unknown: use cpu, cuda or auto")
+    n = torch.cuda.device_count() if device != 'cpu' and torch.cuda.is_available() else 0
+    if device.startswith('cuda') and not n:
+        raise InputError(f'--device {device}: no GPU is to be seen: use cpu')
+    if ':' in device and int(device[5:]) >= n:
+        raise InputError(f'--device {device}: the last of {n} GPU(s) is cuda:{n - 1}')
+    return device if device != 'auto' else 'cuda' if n else 'cpu'
+
 
 def load_predictor(
-    path=None,     # as `weights_file`
+    path=None,  # as `weights_file`
     device='cpu',  # as `pick_device`
     encoder=None,  # a `TextEncoder`, name or folder in place of the one that the weights name
     column=False,  # one name for each vertebra and disc of a volume (`order_column`)
-)->'Predictor':
+) -> 'Predictor':
     "Load weights with all that they need"
     from atm_net.model import load_network
-    device,path = pick_device(device),weights_file(path); model,meta = load_network(path)
-    if len(meta['values'])+1!=meta['out_channels']: raise InputError(f"{path}: names {len(meta['values'])} structures for {meta['out_channels']} channels: these weights were not written by atm_train")
-    p = Predictor(model, meta, device, encoder); p.column,p.file = column,path
+
+    device, path = pick_device(device), weights_file(path)
+    model, meta = load_network(path)
+    if len(meta['values']) + 1 != meta['out_channels']:
+        raise InputError(
+            f'{path}: names {len(meta["values"])} structures for {meta["out_channels"]} channels: these weights were not written by atm_train'
+        )
+    p = Predictor(model, meta, device, encoder)
+    p.column, p.file = column, path
     return p
 
+
 def model_card(
-    predictor, # `Predictor`
-)->str: # Markdown
+    predictor,  # `Predictor`
+) -> str:  # Markdown
     "What is known of the weights: the README.md beside them, or else what their header says"
-    beside = predictor.file and predictor.file.parent/'README.md'
-    if beside and beside.is_file(): return beside.read_text(encoding='utf-8')
-    m = predictor.meta; said = {'network':m['network'], 'preset':m.get('preset'), 'steps':m.get('steps'), 'label scheme':m['scheme'], 'pixels, mm':m['grid']['spacing'], 'text encoder':predictor.has_text and f"{m['encoder']}, revision {m.get('encoder_revision')}",
-        'trained from':m.get('init') and f"{m['init']['file']} ({m['init']['sha256']})", 'phantoms':m.get('phantoms'), 'validation, Dice':m.get('validation'), 'atm_net':m.get('version')}
-    return f"# {predictor.file.name if predictor.file else 'weights'}\n\n{table_md([[k,v] for k,v in said.items() if v], ('', 'in the header of the weights'))}\n\nThese weights have no card. For teaching and research, not for diagnosis.\n"
+    beside = predictor.file and predictor.file.parent / 'README.md'
+    if beside and beside.is_file():
+        return beside.read_text(encoding='utf-8')
+    m = predictor.meta
+    said = {
+        'network': m['network'],
+        'preset': m.get('preset'),
+        'steps': m.get('steps'),
+        'label scheme': m['scheme'],
+        'pixels, mm': m['grid']['spacing'],
+        'text encoder': predictor.has_text
+        and f'{m["encoder"]}, revision {m.get("encoder_revision")}',
+        'trained from': m.get('init') and f'{m["init"]["file"]} ({m["init"]["sha256"]})',
+        'phantoms': m.get('phantoms'),
+        'validation, Dice': m.get('validation'),
+        'atm_net': m.get('version'),
+    }
+    return f'# {predictor.file.name if predictor.file else "weights"}\n\n{table_md([[k, v] for k, v in said.items() if v], ("", "in the header of the weights"))}\n\nThese weights have no card. For teaching and research, not for diagnosis.\n'
 
 # %% ../nbs/12_predict.ipynb #c010
 class Predictor:
     "A network, its text encoder and its grid: volumes in, masks out"
-    column = False # one name for each vertebra and disc of a volume (`order_column`)
-    file = None    # where the weights lie
-    def __init__(self, model, meta:dict, device='cpu', encoder=None):
+
+    column = False  # one name for each vertebra and disc of a volume (`order_column`)
+    file = None  # where the weights lie
+
+    def __init__(self, model, meta: dict, device='cpu', encoder=None):
         from atm_net.model import reads_text
-        self.model,self.meta,self.device = model.to(device).eval(),meta,device
+
+        self.model, self.meta, self.device = model.to(device).eval(), meta, device
         self.anatomy = get_anatomy(meta.get('anatomy'))
         self.scheme = Scheme(meta['scheme'], meta['values'])
-        self.grid,self.crop = Grid(**meta['grid']),meta.get('crop','fov')
-        self.has_text,self.option,self.length = reads_text(model),meta.get('option',3),meta.get('length')
+        self.grid, self.crop = Grid(**meta['grid']), meta.get('crop', 'fov')
+        self.has_text, self.option, self.length = (
+            reads_text(model),
+            meta.get('option', 3),
+            meta.get('length'),
+        )
         self.encoder = self._encoder(encoder) if self.has_text else None
 
     def _encoder(self, name):
         "The encoder that the weights were trained with; another one is refused"
         from atm_net.text import TextEncoder, load_encoder
+
         enc = name if isinstance(name, TextEncoder) else load_encoder(name or self.meta['encoder'])
         want = self.meta.get('encoder_revision')
-        if want and enc.revision!=want: raise InputError(f"weights were trained with encoder '{self.meta['encoder']}' (revision {want}), not with '{enc.name}' (revision {enc.revision})")
+        if want and enc.revision != want:
+            raise InputError(
+                f"weights were trained with encoder '{self.meta['encoder']}' (revision {want}), not with '{enc.name}' (revision {enc.revision})"
+            )
         return enc
 
-    def features(self, prompts): # (g (s, l, d), places (s, l)) or None
+    def features(self, prompts):  # (g (s, l, d), places (s, l)) or None
         "Encode one prompt per slice"
-        return self.encoder([str(p) for p in prompts], self.length, self.anatomy) if self.has_text else None
+        return (
+            self.encoder([str(p) for p in prompts], self.length, self.anatomy)
+            if self.has_text
+            else None
+        )
 
-    def texts(self, prompts): # (g (p, l, d), places (p, l), which (s,)) or None
+    def texts(self, prompts):  # (g (p, l, d), places (p, l), which (s,)) or None
         "Encode each sentence once; `which` says what a slice reads"
         import torch
-        if not self.has_text: return None
-        said = [str(p) for p in prompts]; once = list(dict.fromkeys(said))
+
+        if not self.has_text:
+            return None
+        said = [str(p) for p in prompts]
+        once = list(dict.fromkeys(said))
         return *self.features(once), torch.tensor([once.index(s) for s in said])
 
-    def to_grid(self, volume:Volume, box=None)->np.ndarray: # (s, h, w) float32 0..1
+    def to_grid(self, volume: Volume, box=None) -> np.ndarray:  # (s, h, w) float32 0..1
         "A volume on the grid of the network"
         return self.grid.to_grid(normalise(volume.data), volume.spacing[1:], box=box)
 
-    def probs(self, images, prompts, step=None): # yields (channels, h, w) slice by slice, or (s, channels, h, w) at once
+    def probs(
+        self, images, prompts, step=None
+    ):  # yields (channels, h, w) slice by slice, or (s, channels, h, w) at once
         "Class probabilities on the grid, changed by `step` for the volume as a whole if there is one"
-        each = (p.numpy() for _,p in slice_probs(self.model, images, self.texts(prompts), self.device))
+        each = (
+            p.numpy() for _, p in slice_probs(self.model, images, self.texts(prompts), self.device)
+        )
         return step(np.stack([p.astype(np.float16) for p in each])) if step else each
 
-    def grid_labels(self, images, prompts=None, step=None)->np.ndarray: # (s, h, w) uint8 on the grid
+    def grid_labels(
+        self, images, prompts=None, step=None
+    ) -> np.ndarray:  # (s, h, w) uint8 on the grid
         "Labels on the grid itself"
         return self.look(images, prompts, step)[0]
 
-    def look(self, images, prompts=None, step=None)->tuple: # (s, h, w) uint8 on the grid; 0..1
+    def look(self, images, prompts=None, step=None) -> tuple:  # (s, h, w) uint8 on the grid; 0..1
         "Labels, and how sure they are: the mean probability of the structures found, slice by slice, a slice without any counting 0 (ours)"
-        labels,sure = zip(*((p.argmax(0),p.max(0)) for p in self.probs(images, prompts, step)))
-        return np.stack(labels).astype(np.uint8), float(np.mean([s[l>0].mean() if l.any() else 0. for l,s in zip(labels,sure)]))
+        labels, sure = zip(*((p.argmax(0), p.max(0)) for p in self.probs(images, prompts, step)))
+        return np.stack(labels).astype(np.uint8), float(
+            np.mean([s[l > 0].mean() if l.any() else 0.0 for l, s in zip(labels, sure)])
+        )
 
-    def source_labels(self, images, prompts, volume:Volume, box=None, step=None)->np.ndarray: # (s, h, w) uint8 on the source's pixels
+    def source_labels(
+        self, images, prompts, volume: Volume, box=None, step=None
+    ) -> np.ndarray:  # (s, h, w) uint8 on the source's pixels
         "Labels on the pixels of the source: probabilities, changed by `step` for the volume as a whole if there is one, are interpolated, then the best class is taken"
-        return np.stack([self.grid.from_grid(np.asarray(p, np.float32), volume.shape[1:], volume.spacing[1:], box=box) for p in self.probs(images, prompts, step)]).astype(np.uint8)
+        return np.stack(
+            [
+                self.grid.from_grid(
+                    np.asarray(p, np.float32), volume.shape[1:], volume.spacing[1:], box=box
+                )
+                for p in self.probs(images, prompts, step)
+            ]
+        ).astype(np.uint8)
 
 # %% ../nbs/12_predict.ipynb #c013
-_reads = {'user':'prompt', 'report':'report', 'oracle':'truth', 'oracle-levels':'truth', 'shuffled':'other'} # protocol -> what it makes its words from
-_given = dict(prompt='a prompt (--prompt)', report='a report (--report)', truth='a true mask (--mask)', other="another patient's prompts")
+_reads = {
+    'user': 'prompt',
+    'report': 'report',
+    'oracle': 'truth',
+    'oracle-levels': 'truth',
+    'shuffled': 'other',
+}  # protocol -> what it makes its words from
+_given = dict(
+    prompt='a prompt (--prompt)',
+    report='a report (--report)',
+    truth='a true mask (--mask)',
+    other="another patient's prompts",
+)
+
 
 def choose_protocol(
-    has_text:bool,      # does the network read?
-    protocol:str=None,  # of `PROTOCOLS`; None goes by what is given
-    **given,            # prompt, report, truth, other; None where not given
-)->str:
+    has_text: bool,  # does the network read?
+    protocol: str = None,  # of `PROTOCOLS`; None goes by what is given
+    **given,  # prompt, report, truth, other; None where not given
+) -> str:
     "The protocol that is meant; raises `InputError` on words that nobody would read"
     here = [k for k in _given if given.get(k) is not None]
-    if protocol not in (None,*PROTOCOLS): raise InputError(f"protocol '{protocol}' is unknown: use one of {', '.join(PROTOCOLS)}")
-    if has_text and protocol=='none': raise InputError("protocol 'none' is for models without text: this one reads; use 'generic'")
-    chosen = protocol or next((p for p in ('user','report') if _reads[p] in here), 'self') if has_text else 'none'
-    if lost := [k for k in here if k!=_reads.get(chosen)]:
-        who = f"protocol '{chosen}' does not read it: choose {' or '.join(p for p,k in _reads.items() if k==lost[0])}" if has_text else 'this model has no text and reads nothing: choose one that does'
+    if protocol not in (None, *PROTOCOLS):
+        raise InputError(f"protocol '{protocol}' is unknown: use one of {', '.join(PROTOCOLS)}")
+    if has_text and protocol == 'none':
+        raise InputError(
+            "protocol 'none' is for models without text: this one reads; use 'generic'"
+        )
+    chosen = (
+        protocol or next((p for p in ('user', 'report') if _reads[p] in here), 'self')
+        if has_text
+        else 'none'
+    )
+    if lost := [k for k in here if k != _reads.get(chosen)]:
+        who = (
+            f"protocol '{chosen}' does not read it: choose {' or '.join(p for p, k in _reads.items() if k == lost[0])}"
+            if has_text
+            else 'this model has no text and reads nothing: choose one that does'
+        )
         raise InputError(f'{_given[lost[0]]} is given, but {who}, or leave it out')
     return chosen
 
+
 def protocol_prompts(
-    protocol:str, n:int,    # n slices
-    scheme, option:int=3,
-    prompt:str=None,        # text for 'user'
-    report:str=None,        # text for 'report'
-    truth:np.ndarray=None,  # (n, h, w) channels, for the oracle protocols
-    other:list=None,        # another patient's prompts, for 'shuffled'
-    complete=True, anatomy=LUMBAR,
-    verbatim=False,         # 'user': the words as typed, in place of `reword`
-)->list: # n `Prompt`s
+    protocol: str,
+    n: int,  # n slices
+    scheme,
+    option: int = 3,
+    prompt: str = None,  # text for 'user'
+    report: str = None,  # text for 'report'
+    truth: np.ndarray = None,  # (n, h, w) channels, for the oracle protocols
+    other: list = None,  # another patient's prompts, for 'shuffled'
+    complete=True,
+    anatomy=LUMBAR,
+    verbatim=False,  # 'user': the words as typed, in place of `reword`
+) -> list:  # n `Prompt`s
     "The prompts of every protocol but `self` and `none`"
-    if protocol not in PROTOCOLS: raise InputError(f"protocol '{protocol}' is unknown: use one of {', '.join(PROTOCOLS)}")
-    need = dict(user=('a text: --prompt',prompt), report=('a report: --report',report), oracle=('a true mask: --mask',truth), shuffled=('the prompts of another patient',other))
+    if protocol not in PROTOCOLS:
+        raise InputError(f"protocol '{protocol}' is unknown: use one of {', '.join(PROTOCOLS)}")
+    need = dict(
+        user=('a text: --prompt', prompt),
+        report=('a report: --report', report),
+        oracle=('a true mask: --mask', truth),
+        shuffled=('the prompts of another patient', other),
+    )
     need['oracle-levels'] = need['oracle']
-    if protocol in need and need[protocol][1] is None: raise InputError(f"protocol '{protocol}' needs {need[protocol][0]}")
-    at = [slice_position(k,n) for k in range(n)]
-    if protocol=='generic': return [holistic((), 1, anatomy=anatomy, source='generic')]*n
-    if protocol=='user': said = user_prompt(prompt, anatomy); return [said if verbatim else reword(said, option, p, anatomy) for p in at]
-    if protocol=='report': return [report_prompt(report, option=option, position=p, anatomy=anatomy) for p in at]
-    if protocol=='oracle': return [atpg(t, scheme, k, n, option, complete, anatomy=anatomy) for k,t in enumerate(truth)]
-    if protocol=='oracle-levels': return volume_prompts(present_structures(truth, scheme), n, option, complete, anatomy, 'oracle-levels')
-    if protocol=='shuffled': return [other[round(k*(len(other)-1)/max(n-1,1))] for k in range(n)]
+    if protocol in need and need[protocol][1] is None:
+        raise InputError(f"protocol '{protocol}' needs {need[protocol][0]}")
+    at = [slice_position(k, n) for k in range(n)]
+    if protocol == 'generic':
+        return [holistic((), 1, anatomy=anatomy, source='generic')] * n
+    if protocol == 'user':
+        said = user_prompt(prompt, anatomy)
+        return [said if verbatim else reword(said, option, p, anatomy) for p in at]
+    if protocol == 'report':
+        return [report_prompt(report, option=option, position=p, anatomy=anatomy) for p in at]
+    if protocol == 'oracle':
+        return [
+            atpg(t, scheme, k, n, option, complete, anatomy=anatomy) for k, t in enumerate(truth)
+        ]
+    if protocol == 'oracle-levels':
+        return volume_prompts(
+            present_structures(truth, scheme), n, option, complete, anatomy, 'oracle-levels'
+        )
+    if protocol == 'shuffled':
+        return [other[round(k * (len(other) - 1) / max(n - 1, 1))] for k in range(n)]
     raise InputError(f"protocol '{protocol}' makes its prompts from a prediction, not from data")
 
 # %% ../nbs/12_predict.ipynb #c017
-TRUST = .85 # share of vertebral pixels that must keep their name (ours, see the table)
+TRUST = 0.85  # share of vertebral pixels that must keep their name (ours, see the table)
+
 
 def agreement(
-    a:np.ndarray, b:np.ndarray, # channels of `scheme`, one shape
-    scheme, anatomy=LUMBAR,
-)->float: # 0..1; 0 if no pixel is a body in both
+    a: np.ndarray,
+    b: np.ndarray,  # channels of `scheme`, one shape
+    scheme,
+    anatomy=LUMBAR,
+) -> float:  # 0..1; 0 if no pixel is a body in both
     "Share of the pixels that both call a body (vertebra or sacrum; without such, any structure) to which both give the same name (ours)"
-    bodies = [scheme.channel(n) for n in scheme.names if anatomy[n].kind in ('vertebra','sacrum')] or list(range(1, scheme.channels))
-    both = np.isin(a, bodies)&np.isin(b, bodies)
-    return float((a==b)[both].mean()) if both.any() else 0.
+    bodies = [
+        scheme.channel(n) for n in scheme.names if anatomy[n].kind in ('vertebra', 'sacrum')
+    ] or list(range(1, scheme.channels))
+    both = np.isin(a, bodies) & np.isin(b, bodies)
+    return float((a == b)[both].mean()) if both.any() else 0.0
+
 
 @dataclass(frozen=True)
 class Vote:
     "One round of `self`: what the slices voted for, and what came of it"
-    names:tuple            # structures voted, top-down
-    support:dict           # name -> share of the votes
-    outcome:str            # 'nothing found', 'settled' (the words are as before), 'confirmed', 'not confirmed' (names moved) or 'less sure'
-    agreement:float=None   # of the pass with the words and the one before, if there was one
+
+    names: tuple  # structures voted, top-down
+    support: dict  # name -> share of the votes
+    outcome: str  # 'nothing found', 'settled' (the words are as before), 'confirmed', 'not confirmed' (names moved) or 'less sure'
+    agreement: float = None  # of the pass with the words and the one before, if there was one
 
     def __str__(self):
         said = f', agreement {self.agreement:.2f}' if self.agreement is not None else ''
-        return f"{', '.join(self.names) or 'nothing'} ({self.outcome}{said})"
+        return f'{", ".join(self.names) or "nothing"} ({self.outcome}{said})'
+
 
 def self_prompts(
-    predictor:Predictor, images:np.ndarray, # (s, h, w) on the grid
-    rounds:int=3,                           # passes at most (ours)
-    trust:float=TRUST, step=None,           # of `Predictor.grid_labels`: then the volume votes as one column
-)->tuple[list,list,list]: # prompts; a `Vote` for each pass that was asked; labels on the grid of the passes that count: [0] generic, [-1] under the prompts
+    predictor: Predictor,
+    images: np.ndarray,  # (s, h, w) on the grid
+    rounds: int = 3,  # passes at most (ours)
+    trust: float = TRUST,
+    step=None,  # of `Predictor.grid_labels`: then the volume votes as one column
+) -> tuple[
+    list, list, list
+]:  # prompts; a `Vote` for each pass that was asked; labels on the grid of the passes that count: [0] generic, [-1] under the prompts
     "Generic prompt, prediction, vote, ATPG, and the words stay if the next pass confirms them (ours)"
-    a,n = predictor.anatomy,len(images); prompts = protocol_prompts('generic', n, predictor.scheme, anatomy=a); trace = []
-    labels,sure = predictor.look(images, prompts, step); seen = [labels]
-    for _ in range(rounds-1):
-        sup = support(seen[-1], predictor.scheme, anatomy=a); names = supported_levels(sup, predictor.scheme, anatomy=a); new = volume_prompts(names, n, predictor.option, anatomy=a, labels=seen[-1], scheme=predictor.scheme)
-        note = lambda outcome,agree=None: trace.append(Vote(names, sup, outcome, agree))
-        if not names: note('nothing found'); break
-        if [str(p) for p in new]==[str(p) for p in prompts]: note('settled'); break
-        told,now = predictor.look(images, new, step); agree = agreement(seen[-1], told, predictor.scheme, a); outcome = 'not confirmed' if agree<trust else 'less sure' if now<sure else 'confirmed'
+    a, n = predictor.anatomy, len(images)
+    prompts = protocol_prompts('generic', n, predictor.scheme, anatomy=a)
+    trace = []
+    labels, sure = predictor.look(images, prompts, step)
+    seen = [labels]
+    for _ in range(rounds - 1):
+        sup = support(seen[-1], predictor.scheme, anatomy=a)
+        names = supported_levels(sup, predictor.scheme, anatomy=a)
+        new = volume_prompts(
+            names, n, predictor.option, anatomy=a, labels=seen[-1], scheme=predictor.scheme
+        )
+
+        def note(outcome, agree=None):
+            return trace.append(Vote(names, sup, outcome, agree))
+
+        if not names:
+            note('nothing found')
+            break
+        if [str(p) for p in new] == [str(p) for p in prompts]:
+            note('settled')
+            break
+        told, now = predictor.look(images, new, step)
+        agree = agreement(seen[-1], told, predictor.scheme, a)
+        outcome = 'not confirmed' if agree < trust else 'less sure' if now < sure else 'confirmed'
         note(outcome, agree)
-        if outcome!='confirmed': break
-        prompts,sure = new,now; seen.append(told)
-    return prompts,trace,seen
+        if outcome != 'confirmed':
+            break
+        prompts, sure = new, now
+        seen.append(told)
+    return prompts, trace, seen
+
 
 def vote_figure(
     trace,  # `Vote`s of `self_prompts`
     anatomy=LUMBAR,
-): # -> Figure
+):  # -> Figure
     "What each round of `self` voted for: support of each structure, those in the words filled, those left out hatched"
     from matplotlib.figure import Figure
-    fig = Figure(figsize=(7, .5+1.5*max(1,len(trace))), layout='constrained'); axs = fig.subplots(max(1,len(trace)), 1, squeeze=False)[:,0]
-    if not trace: axs[0].set_axis_off(); axs[0].text(.5, .5, 'no vote: one pass only', ha='center')
-    for i,(ax,v) in enumerate(zip(axs, trace), 1):
-        names = [n for n in anatomy.top_down if n in v.support and anatomy[n].kind!='disc']; bars = ax.bar(names, [v.support[n] for n in names], color=[anatomy[n].color if n in v.names else 'none' for n in names], edgecolor='k', lw=.6)
-        for n,b in zip(names, bars): b.set_hatch('' if n in v.names else '////')
-        ax.axhline(SUPPORT, color='k', ls='--', lw=1); ax.set(ylim=(0,1.05), ylabel='support')
-        ax.set_title(f'vote {i}: {v.outcome}' + (f' (agreement {v.agreement:.2f}, needed {TRUST:.2f})' if v.agreement is not None else ''), fontsize=9)
+
+    fig = Figure(figsize=(7, 0.5 + 1.5 * max(1, len(trace))), layout='constrained')
+    axs = fig.subplots(max(1, len(trace)), 1, squeeze=False)[:, 0]
+    if not trace:
+        axs[0].set_axis_off()
+        axs[0].text(0.5, 0.5, 'no vote: one pass only', ha='center')
+    for i, (ax, v) in enumerate(zip(axs, trace), 1):
+        names = [n for n in anatomy.top_down if n in v.support and anatomy[n].kind != 'disc']
+        bars = ax.bar(
+            names,
+            [v.support[n] for n in names],
+            color=[anatomy[n].color if n in v.names else 'none' for n in names],
+            edgecolor='k',
+            lw=0.6,
+        )
+        for n, b in zip(names, bars):
+            b.set_hatch('' if n in v.names else '////')
+        ax.axhline(SUPPORT, color='k', ls='--', lw=1)
+        ax.set(ylim=(0, 1.05), ylabel='support')
+        ax.set_title(
+            f'vote {i}: {v.outcome}'
+            + (
+                f' (agreement {v.agreement:.2f}, needed {TRUST:.2f})'
+                if v.agreement is not None
+                else ''
+            ),
+            fontsize=9,
+        )
     return fig
 
-OF_VOLUME = ('user','report','oracle-levels') # protocols whose words speak of the whole volume
+
+OF_VOLUME = ('user', 'report', 'oracle-levels')  # protocols whose words speak of the whole volume
+
 
 def own_part(
-    predictor:Predictor, images, prompts, # (s, h, w); one prompt per slice
-    step=None,                            # of `words_for`
-)->list: # one `Prompt` per slice
+    predictor: Predictor,
+    images,
+    prompts,  # (s, h, w); one prompt per slice
+    step=None,  # of `words_for`
+) -> list:  # one `Prompt` per slice
     "Each slice's part of words that speak of the volume, by a first pass that reads all of them (ours)"
     told = {n for p in prompts for n in p.structures}
-    if not told: return prompts
-    return slice_parts(prompts, predictor.grid_labels(images, prompts, step and step(told)), predictor.scheme, predictor.anatomy)
+    if not told:
+        return prompts
+    return slice_parts(
+        prompts,
+        predictor.grid_labels(images, prompts, step and step(told)),
+        predictor.scheme,
+        predictor.anatomy,
+    )
+
 
 def words_for(
-    self:Predictor, images:np.ndarray, # (s, h, w) a whole volume on the grid, 0..1: `self` must see all of it to vote
-    protocol:str,      # of `PROTOCOLS`; a network without text is told nothing
-    rounds:int=3,      # of `self`
-    option:int=None,   # 1, 2 or 3; None: as the network was trained
-    step=None,         # told names -> `step` of `Predictor.grid_labels`: passes on the way are read as one column
-    **kwargs,          # of `protocol_prompts`: prompt, report, truth, other, complete, verbatim
-)->tuple[list,list]: # one `Prompt` per slice, [] without text; the trace of `self_prompts`, else []
+    self: Predictor,
+    images: np.ndarray,  # (s, h, w) a whole volume on the grid, 0..1: `self` must see all of it to vote
+    protocol: str,  # of `PROTOCOLS`; a network without text is told nothing
+    rounds: int = 3,  # of `self`
+    option: int = None,  # 1, 2 or 3; None: as the network was trained
+    step=None,  # told names -> `step` of `Predictor.grid_labels`: passes on the way are read as one column
+    **kwargs,  # of `protocol_prompts`: prompt, report, truth, other, complete, verbatim
+) -> tuple[
+    list, list
+]:  # one `Prompt` per slice, [] without text; the trace of `self_prompts`, else []
     "What a protocol says to each slice; raises `InputError`"
-    if not self.has_text: return [],[]
-    if protocol=='self': return self_prompts(self, images, rounds, step=step and step(()))[:2]
-    prompts = protocol_prompts(protocol, len(images), self.scheme, option or self.option, anatomy=self.anatomy, **kwargs)
-    return (own_part(self, images, prompts, step) if protocol in OF_VOLUME and not kwargs.get('verbatim') else prompts),[]
+    if not self.has_text:
+        return [], []
+    if protocol == 'self':
+        return self_prompts(self, images, rounds, step=step and step(()))[:2]
+    prompts = protocol_prompts(
+        protocol, len(images), self.scheme, option or self.option, anatomy=self.anatomy, **kwargs
+    )
+    return (
+        own_part(self, images, prompts, step)
+        if protocol in OF_VOLUME and not kwargs.get('verbatim')
+        else prompts
+    ), []
+
+
 Predictor.words_for = words_for
 
+
 def localise(
-    predictor:Predictor, volume:Volume, margin:float=20., # mm around what was found (ours)
-)->tuple: # (top, left, bottom, right) in source pixels
+    predictor: Predictor,
+    volume: Volume,
+    margin: float = 20.0,  # mm around what was found (ours)
+) -> tuple:  # (top, left, bottom, right) in source pixels
     "A box around the spine from a first, generic prediction: a field of view without a mask"
-    pr = predict(predictor, volume, 'generic' if predictor.has_text else 'none', box=(0,0,*volume.shape[1:]), column=False)
-    if not (pr.labels>0).any(): return (0,0,*volume.shape[1:])
+    pr = predict(
+        predictor,
+        volume,
+        'generic' if predictor.has_text else 'none',
+        box=(0, 0, *volume.shape[1:]),
+        column=False,
+    )
+    if not (pr.labels > 0).any():
+        return (0, 0, *volume.shape[1:])
     return crop_oracle(pr.labels, volume.spacing[1:], margin)
 
 # %% ../nbs/12_predict.ipynb #k002
 def reach(
-    parts:np.ndarray, # (s, h, w), 0 none
-    spacing, mm:float,
-)->np.ndarray: # (s, h, w)
+    parts: np.ndarray,  # (s, h, w), 0 none
+    spacing,
+    mm: float,
+) -> np.ndarray:  # (s, h, w)
     "Parts grown by `mm` on all sides, each pixel to its nearest (ours)"
     from scipy import ndimage as ndi
-    if not parts.any(): return parts
-    far,near = ndi.distance_transform_edt(parts==0, sampling=spacing, return_indices=True)
-    return np.where(far<=mm, parts[tuple(near)], 0)
+
+    if not parts.any():
+        return parts
+    far, near = ndi.distance_transform_edt(parts == 0, sampling=spacing, return_indices=True)
+    return np.where(far <= mm, parts[tuple(near)], 0)
+
 
 def along_column(
-    prob:np.ndarray,  # (s, h, w) probability of bodies and discs together
-    spacing,          # (slice, row, column) mm
-    smooth:float=40., # mm of the line that a parabola is fitted to
-)->tuple: # (h, w) mm along the column from its top; (h, w) mm from its middle line
+    prob: np.ndarray,  # (s, h, w) probability of bodies and discs together
+    spacing,  # (slice, row, column) mm
+    smooth: float = 40.0,  # mm of the line that a parabola is fitted to
+) -> tuple:  # (h, w) mm along the column from its top; (h, w) mm from its middle line
     "The column as a curve in the sagittal plane; each pixel belongs to the nearest place on it (ours)"
     from scipy import ndimage as ndi
     from scipy.signal import savgol_filter
-    dh,dw = spacing[1:]; p = np.where(prob>.5, prob, 0).sum(0); mass = p.sum(1); known = np.flatnonzero(mass>.02*mass.max()); rows = np.arange(known[0], known[-1]+1)
-    window = min(len(rows), round(smooth/dh))//2*2-1; middle = np.interp(rows, known, p[known]@np.arange(p.shape[1])/mass[known])
-    if window>2: middle = savgol_filter(middle, window, 2).clip(0, p.shape[1]-1)
-    mm = np.concatenate([[0], np.cumsum(np.hypot(dh, np.diff(middle)*dw))])
-    line = np.zeros(p.shape, bool); line[rows,middle.round().astype(int)] = True
-    far,near = ndi.distance_transform_edt(~line, sampling=(dh,dw), return_indices=True)
+
+    dh, dw = spacing[1:]
+    p = np.where(prob > 0.5, prob, 0).sum(0)
+    mass = p.sum(1)
+    known = np.flatnonzero(mass > 0.02 * mass.max())
+    rows = np.arange(known[0], known[-1] + 1)
+    window = min(len(rows), round(smooth / dh)) // 2 * 2 - 1
+    middle = np.interp(rows, known, p[known] @ np.arange(p.shape[1]) / mass[known])
+    if window > 2:
+        middle = savgol_filter(middle, window, 2).clip(0, p.shape[1] - 1)
+    mm = np.concatenate([[0], np.cumsum(np.hypot(dh, np.diff(middle) * dw))])
+    line = np.zeros(p.shape, bool)
+    line[rows, middle.round().astype(int)] = True
+    far, near = ndi.distance_transform_edt(~line, sampling=(dh, dw), return_indices=True)
     return np.interp(near[0], rows, mm), far
 
+
 def disc_places(
-    body:np.ndarray, disc, # (s, h, w) probabilities of any body, of any disc; None: the scheme has no discs
-    at, far,               # of `along_column`
-    step:float=2., core:float=12., # mm: of the profile; from the middle line
-    share:float=.08, apart:float=14., long:float=1.55, # rise of the disc's share; mm between discs; pitches from which a disc was missed (ours)
-)->np.ndarray: # mm along the column, ascending
+    body: np.ndarray,
+    disc,  # (s, h, w) probabilities of any body, of any disc; None: the scheme has no discs
+    at,
+    far,  # of `along_column`
+    step: float = 2.0,
+    core: float = 12.0,  # mm: of the profile; from the middle line
+    share: float = 0.08,
+    apart: float = 14.0,
+    long: float = 1.55,  # rise of the disc's share; mm between discs; pitches from which a disc was missed (ours)
+) -> np.ndarray:  # mm along the column, ascending
     "Where the column is cut: at its discs, where no body is found, and evenly where a stretch is too long for one body (ours)"
     from scipy import ndimage as ndi
     from scipy.signal import find_peaks
-    near = far<core; k = (at[near]/step).astype(int); found = (body if disc is None else body+disc)>.5
-    profile = lambda x: ndi.gaussian_filter1d(np.bincount(k, (x*found).sum(0)[near], int(at.max()/step)+1), 1.)
-    b = profile(body); d = ndi.maximum_filter1d(b, round(40/step))-b if disc is None else profile(disc)
-    cuts = find_peaks(d/np.maximum(b+d, .02*(b+d).max()), distance=round(apart/step), prominence=share)[0]
-    live = np.flatnonzero(b>.15*np.percentile(b, 90)); gaps = [(i+j)/2 for i,j in zip(live, live[1:]) if j-i>1]
-    cuts = sorted([*cuts, *(g for g in gaps if all(abs(g-c)*step>=apart/2 for c in cuts))])
-    if len(cuts)<2: return (np.array(cuts)+.5)*step
-    edges = [min(live[0],cuts[0]), *cuts, max(live[-1],cuts[-1])]; pitch = np.median(np.diff(cuts))
-    more = [a+(e-a)*i/n for a,e in zip(edges, edges[1:]) if e-a>long*pitch for n in [round((e-a)/pitch)] for i in range(1,n)]
-    return (np.array(sorted([*cuts,*more]))+.5)*step
+
+    near = far < core
+    k = (at[near] / step).astype(int)
+    found = (body if disc is None else body + disc) > 0.5
+
+    def profile(x):
+        return ndi.gaussian_filter1d(
+            np.bincount(k, (x * found).sum(0)[near], int(at.max() / step) + 1), 1.0
+        )
+
+    b = profile(body)
+    d = ndi.maximum_filter1d(b, round(40 / step)) - b if disc is None else profile(disc)
+    cuts = find_peaks(
+        d / np.maximum(b + d, 0.02 * (b + d).max()), distance=round(apart / step), prominence=share
+    )[0]
+    live = np.flatnonzero(b > 0.15 * np.percentile(b, 90))
+    gaps = [(i + j) / 2 for i, j in zip(live, live[1:]) if j - i > 1]
+    cuts = sorted([*cuts, *(g for g in gaps if all(abs(g - c) * step >= apart / 2 for c in cuts))])
+    if len(cuts) < 2:
+        return (np.array(cuts) + 0.5) * step
+    edges = [min(live[0], cuts[0]), *cuts, max(live[-1], cuts[-1])]
+    pitch = np.median(np.diff(cuts))
+    more = [
+        a + (e - a) * i / n
+        for a, e in zip(edges, edges[1:])
+        if e - a > long * pitch
+        for n in [round((e - a) / pitch)]
+        for i in range(1, n)
+    ]
+    return (np.array(sorted([*cuts, *more])) + 0.5) * step
+
 
 def cut_surfaces(
-    disc, at, cuts, spacing, # (s, h, w) probability of any disc, or None; of `along_column` and `disc_places`
-    thick:float=16., least:float=.5, # mm about a cut; ml of disc (ours)
-)->np.ndarray: # (cuts, s, w) mm along the column where each slice and column of the image is cut; (cuts, 1, w) without discs
+    disc,
+    at,
+    cuts,
+    spacing,  # (s, h, w) probability of any disc, or None; of `along_column` and `disc_places`
+    thick: float = 16.0,
+    least: float = 0.5,  # mm about a cut; ml of disc (ours)
+) -> np.ndarray:  # (cuts, s, w) mm along the column where each slice and column of the image is cut; (cuts, 1, w) without discs
     "Planes through the discs found, since a spine leans and turns out of the sagittal plane; where no disc is found, the plane across the middle line (ours)"
-    across = np.broadcast_to(np.asarray(cuts)[:,None,None], (len(cuts),1,at.shape[1]))
-    if disc is None: return across
-    out = np.repeat(across, len(disc), 1); z,_,x = np.indices(disc.shape)*np.reshape(spacing, (3,1,1,1))
-    for i,c in enumerate(cuts):
-        here = (np.abs(at-c)<thick/2)&(disc>.4)
-        if here.sum()*np.prod(spacing)/1000<least: continue
-        a = np.stack([np.ones(here.sum()), x[here], z[here]], 1); w = disc[here]; t = np.broadcast_to(at, disc.shape)[here]
-        p = np.linalg.lstsq(a*w[:,None], t*w, rcond=None)[0]; out[i] = p[0]+p[1]*x[:,0]+p[2]*z[:,0]
+    across = np.broadcast_to(np.asarray(cuts)[:, None, None], (len(cuts), 1, at.shape[1]))
+    if disc is None:
+        return across
+    out = np.repeat(across, len(disc), 1)
+    z, _, x = np.indices(disc.shape) * np.reshape(spacing, (3, 1, 1, 1))
+    for i, c in enumerate(cuts):
+        here = (np.abs(at - c) < thick / 2) & (disc > 0.4)
+        if here.sum() * np.prod(spacing) / 1000 < least:
+            continue
+        a = np.stack([np.ones(here.sum()), x[here], z[here]], 1)
+        w = disc[here]
+        t = np.broadcast_to(at, disc.shape)[here]
+        p = np.linalg.lstsq(a * w[:, None], t * w, rcond=None)[0]
+        out[i] = p[0] + p[1] * x[:, 0] + p[2] * z[:, 0]
     return out
 
+
 def name_column(
-    places, # (n,) mm along the column, ascending
+    places,  # (n,) mm along the column, ascending
     likes,  # (n, k) how much each part looks like each level, levels from the top
-    weight, # (n,) 0..1, how much a part counts
-    spread:float=.2, # of the distance between neighbours, in levels (ours)
-    lost:float=6.,   # nats that it costs to drop a part, more than the least likely name (ours)
-    floor:float=.02, # likeness that is never ruled out (ours)
-    told=None,       # (k,) bool, levels that words name
-    heed:float=60.,  # nats that such a name is worth (ours): words decide where the column lies, not what is a part
-)->list: # n levels 0..k-1, or None where the part is dropped
+    weight,  # (n,) 0..1, how much a part counts
+    spread: float = 0.2,  # of the distance between neighbours, in levels (ours)
+    lost: float = 6.0,  # nats that it costs to drop a part, more than the least likely name (ours)
+    floor: float = 0.02,  # likeness that is never ruled out (ours)
+    told=None,  # (k,) bool, levels that words name
+    heed: float = 60.0,  # nats that such a name is worth (ours): words decide where the column lies, not what is a part
+) -> list:  # n levels 0..k-1, or None where the part is dropped
     "The best way to name parts so that levels follow each other as the distances say (ours)"
-    places,likes,weight = (np.asarray(a,float) for a in (places,likes,weight)); n,k = likes.shape
-    gaps = np.diff(places); pitch = float(np.median(gaps[gaps>8])) if (gaps>8).any() else 30.
-    says = weight[:,None]*np.log(likes/likes.sum(1,keepdims=True)+floor)
-    gain = heed*np.asarray(told if told is not None else [False]*k, float); says = says+gain
-    drop = np.concatenate([[0], np.cumsum(lost*weight)])
-    steps = np.arange(k)[None]-np.arange(k)[:,None]                                     # from, to
-    best = says-drop[:n,None]; back = {}
+    places, likes, weight = (np.asarray(a, float) for a in (places, likes, weight))
+    n, k = likes.shape
+    gaps = np.diff(places)
+    pitch = float(np.median(gaps[gaps > 8])) if (gaps > 8).any() else 30.0
+    says = weight[:, None] * np.log(likes / likes.sum(1, keepdims=True) + floor)
+    gain = heed * np.asarray(told if told is not None else [False] * k, float)
+    says = says + gain
+    drop = np.concatenate([[0], np.cumsum(lost * weight)])
+    steps = np.arange(k)[None] - np.arange(k)[:, None]  # from, to
+    best = says - drop[:n, None]
+    back = {}
     for i in range(n):
         for a in range(i):
-            c = np.where(steps>=0, best[a][:,None]-(drop[i]-drop[a+1])-(steps-(places[i]-places[a])/pitch)**2/(4*spread**2), -np.inf)-np.diag(gain) # a name pays once
-            j = np.flatnonzero(c.max(0)+says[i]>best[i]); best[i,j] = c.max(0)[j]+says[i,j]; back |= {(i,x):(a,int(c[:,x].argmax())) for x in j}
-    i,j = np.unravel_index((best+drop[1:,None]-drop[-1]).argmax(), best.shape); out,at = [None]*n,(int(i),int(j))
-    while at: out[at[0]] = at[1]; at = back.get(at)
+            c = np.where(
+                steps >= 0,
+                best[a][:, None]
+                - (drop[i] - drop[a + 1])
+                - (steps - (places[i] - places[a]) / pitch) ** 2 / (4 * spread**2),
+                -np.inf,
+            ) - np.diag(gain)  # a name pays once
+            j = np.flatnonzero(c.max(0) + says[i] > best[i])
+            best[i, j] = c.max(0)[j] + says[i, j]
+            back |= {(i, x): (a, int(c[:, x].argmax())) for x in j}
+    i, j = np.unravel_index((best + drop[1:, None] - drop[-1]).argmax(), best.shape)
+    out, at = [None] * n, (int(i), int(j))
+    while at:
+        out[at[0]] = at[1]
+        at = back.get(at)
     return out
+
 
 def _give(probs, channels, parts, level):
     "Each part's share of `channels` goes to its own level, what is outside to the background"
-    total = probs[:,channels].sum(1); to = np.concatenate([[-1], level])[parts]
-    probs[:,0] += np.where(to<0, total, 0)
-    for j,c in enumerate(channels): probs[:,c] = np.where(to==j, total, 0)
+    total = probs[:, channels].sum(1)
+    to = np.concatenate([[-1], level])[parts]
+    probs[:, 0] += np.where(to < 0, total, 0)
+    for j, c in enumerate(channels):
+        probs[:, c] = np.where(to == j, total, 0)
+
 
 def name_bodies(
-    probs:np.ndarray, channels, # (s, k, h, w), changed in place; channels of the bodies, top-down
-    at, far, surfaces, spacing, # of `along_column` and `cut_surfaces`
-    wide:float=30., least:float=.5, # mm from the middle line; ml (ours)
-    told=None,                  # of `name_column`
-)->list: # (mm along the column, index of the level or None) of each part, top-down
+    probs: np.ndarray,
+    channels,  # (s, k, h, w), changed in place; channels of the bodies, top-down
+    at,
+    far,
+    surfaces,
+    spacing,  # of `along_column` and `cut_surfaces`
+    wide: float = 30.0,
+    least: float = 0.5,  # mm from the middle line; ml (ours)
+    told=None,  # of `name_column`
+) -> list:  # (mm along the column, index of the level or None) of each part, top-down
     "Vertebral bodies and sacrum: what lies between two cuts is a part, and gets a level (ours)"
     from scipy import ndimage as ndi
-    parts = np.where((probs[:,channels].sum(1)>.5)&(far<wide), 1+sum((at>c[:,None] for c in surfaces), np.zeros(1,int)), 0); size = np.bincount(parts.ravel())
-    parts[(size*np.prod(spacing)/1000<least)[parts]] = 0; ids = [i for i in np.unique(parts) if i]
-    if not ids: return []
-    mean = lambda x: ndi.mean(np.broadcast_to(x, parts.shape), parts, ids); places,likes = mean(at),np.stack([mean(probs[:,c]) for c in channels], 1)
-    names = name_column(places, likes, np.minimum(1, size[ids]/np.median(size[ids])), told=told); level = np.full(parts.max(), -1)
-    kept = [(i,j) for i,j in enumerate(names) if j is not None]
-    for (a,l),(b,m) in zip(kept, kept[1:]): names[a:b] = [l]*(b-a) if l==m else names[a:b]     # a crumb between two halves of one body
-    for i,j in zip(ids,names): level[i-1] = -1 if j is None else j
-    _give(probs, channels, reach(parts, spacing, 4.), level); return list(zip(places,names))
+
+    parts = np.where(
+        (probs[:, channels].sum(1) > 0.5) & (far < wide),
+        1 + sum((at > c[:, None] for c in surfaces), np.zeros(1, int)),
+        0,
+    )
+    size = np.bincount(parts.ravel())
+    parts[(size * np.prod(spacing) / 1000 < least)[parts]] = 0
+    ids = [i for i in np.unique(parts) if i]
+    if not ids:
+        return []
+
+    def mean(x):
+        return ndi.mean(np.broadcast_to(x, parts.shape), parts, ids)
+
+    places, likes = mean(at), np.stack([mean(probs[:, c]) for c in channels], 1)
+    names = name_column(places, likes, np.minimum(1, size[ids] / np.median(size[ids])), told=told)
+    level = np.full(parts.max(), -1)
+    kept = [(i, j) for i, j in enumerate(names) if j is not None]
+    for (a, l), (b, m) in zip(kept, kept[1:]):
+        names[a:b] = (
+            [l] * (b - a) if l == m else names[a:b]
+        )  # a crumb between two halves of one body
+    for i, j in zip(ids, names):
+        level[i - 1] = -1 if j is None else j
+    _give(probs, channels, reach(parts, spacing, 4.0), level)
+    return list(zip(places, names))
+
 
 def disc_names(
-    gaps:list,  # of each cut: level of the body above, of the body below; None where there is none
-    fits,       # (cuts, levels) how much each cut looks like the disc below each level
-    discs,      # levels that have a disc below them
-)->list: # level above the disc, or None, for each cut: ascending, none twice
+    gaps: list,  # of each cut: level of the body above, of the body below; None where there is none
+    fits,  # (cuts, levels) how much each cut looks like the disc below each level
+    discs,  # levels that have a disc below them
+) -> list:  # level above the disc, or None, for each cut: ascending, none twice
     "The likeliest names of the cuts between two bodies; a cut inside one body gets none (ours)"
-    out = [None]*len(gaps)
-    for (a,b),cuts in itertools.groupby(range(len(gaps)), gaps.__getitem__):
-        cuts = list(cuts); between = range(b-1 if a is None else a, a+1 if b is None else b); names = [j for j in between if j in discs]; n = min(len(cuts), len(names))
+    out = [None] * len(gaps)
+    for (a, b), cuts in itertools.groupby(range(len(gaps)), gaps.__getitem__):
+        cuts = list(cuts)
+        between = range(b - 1 if a is None else a, a + 1 if b is None else b)
+        names = [j for j in between if j in discs]
+        n = min(len(cuts), len(names))
         ways = itertools.product(itertools.combinations(cuts, n), itertools.combinations(names, n))
-        for i,j in zip(*max(ways, key=lambda w: sum(fits[i,j] for i,j in zip(*w)))): out[i] = j
+        for i, j in zip(*max(ways, key=lambda w: sum(fits[i, j] for i, j in zip(*w)))):
+            out[i] = j
     return out
 
+
 def name_discs(
-    probs:np.ndarray, discs:dict, bodies:list, # changed in place; level -> channel of the disc below it; channels of the bodies
-    found:list, at, cuts,                      # of `name_bodies`
-    thick:float=16.,                           # mm from the cut (ours)
+    probs: np.ndarray,
+    discs: dict,
+    bodies: list,  # changed in place; level -> channel of the disc below it; channels of the bodies
+    found: list,
+    at,
+    cuts,  # of `name_bodies`
+    thick: float = 16.0,  # mm from the cut (ours)
 ):
     "Discs: named by the bodies above and below (`disc_names`); what is disc at a cut inside one body becomes body (ours)"
-    known = [(r,j) for r,j in found if j is not None]
-    if not len(cuts) or not known: return
-    gaps = [(max((j for q,j in known if q<r), default=None), min((j for q,j in known if q>=r), default=None)) for r in cuts]
-    own = list(discs.values()); part = probs[:,own]; fits = np.zeros((len(cuts),len(bodies)))
-    for i,r in enumerate(cuts): fits[i,list(discs)] = part[:,:,np.abs(at-r)<thick/2].sum((0,2))
-    to = [bodies[a] if a==b else 0 if j is None else discs[j] for (a,b),j in zip(gaps, disc_names(gaps, fits, discs))]
-    away = np.abs(at[...,None]-cuts); to = np.where(away.min(-1)<thick, np.array(to)[away.argmin(-1)], 0); total = part.sum(1); probs[:,own] = 0
-    for c in np.unique(to): probs[:,c] += np.where(to==c, total, 0)
+    known = [(r, j) for r, j in found if j is not None]
+    if not len(cuts) or not known:
+        return
+    gaps = [
+        (
+            max((j for q, j in known if q < r), default=None),
+            min((j for q, j in known if q >= r), default=None),
+        )
+        for r in cuts
+    ]
+    own = list(discs.values())
+    part = probs[:, own]
+    fits = np.zeros((len(cuts), len(bodies)))
+    for i, r in enumerate(cuts):
+        fits[i, list(discs)] = part[:, :, np.abs(at - r) < thick / 2].sum((0, 2))
+    to = [
+        bodies[a] if a == b else 0 if j is None else discs[j]
+        for (a, b), j in zip(gaps, disc_names(gaps, fits, discs))
+    ]
+    away = np.abs(at[..., None] - cuts)
+    to = np.where(away.min(-1) < thick, np.array(to)[away.argmin(-1)], 0)
+    total = part.sum(1)
+    probs[:, own] = 0
+    for c in np.unique(to):
+        probs[:, c] += np.where(to == c, total, 0)
+
 
 def order_column(
-    probs:np.ndarray, # (s, k, h, w) of a whole volume
-    scheme, spacing,  # (slice, row, column) mm
+    probs: np.ndarray,  # (s, k, h, w) of a whole volume
+    scheme,
+    spacing,  # (slice, row, column) mm
     anatomy,
-    told=(),          # structures that are known to be there, from words; none: the picture alone says
-)->np.ndarray: # (s, k, h, w) float32
+    told=(),  # structures that are known to be there, from words; none: the picture alone says
+) -> np.ndarray:  # (s, k, h, w) float32
     "One name for each vertebra and disc of a volume, in anatomical order, none twice (ours)"
-    probs = probs.astype(np.float32); names = [n for n in anatomy.top_down if anatomy[n].kind in ('vertebra','sacrum') and n in scheme.values]
-    own = [scheme.channel(n) for n in names]; body = probs[:,own].sum(1)
-    if len(names)<2 or not (body>.5).any(): return probs
-    discs = {j:scheme.channel(d) for j,n in enumerate(names[:-1]) if (d:=anatomy.below(n,'disc')) in scheme.values}; disc = probs[:,list(discs.values())].sum(1) if discs else None
-    at,far = along_column(body if disc is None else body+disc, spacing); cuts = disc_places(body, disc, at, far)
-    bodies = name_bodies(probs, own, at, far, cut_surfaces(disc, at, cuts, spacing), spacing, told=[n in told for n in names])
-    if discs: name_discs(probs, discs, own, bodies, at, cuts)
+    probs = probs.astype(np.float32)
+    names = [
+        n
+        for n in anatomy.top_down
+        if anatomy[n].kind in ('vertebra', 'sacrum') and n in scheme.values
+    ]
+    own = [scheme.channel(n) for n in names]
+    body = probs[:, own].sum(1)
+    if len(names) < 2 or not (body > 0.5).any():
+        return probs
+    discs = {
+        j: scheme.channel(d)
+        for j, n in enumerate(names[:-1])
+        if (d := anatomy.below(n, 'disc')) in scheme.values
+    }
+    disc = probs[:, list(discs.values())].sum(1) if discs else None
+    at, far = along_column(body if disc is None else body + disc, spacing)
+    cuts = disc_places(body, disc, at, far)
+    bodies = name_bodies(
+        probs,
+        own,
+        at,
+        far,
+        cut_surfaces(disc, at, cuts, spacing),
+        spacing,
+        told=[n in told for n in names],
+    )
+    if discs:
+        name_discs(probs, discs, own, bodies, at, cuts)
     return probs
 
 # %% ../nbs/12_predict.ipynb #c018
 def predict(
-    self:Predictor, volume:Volume,
-    protocol:str=None,  # of `PROTOCOLS`; None: as `choose_protocol`
-    prompt:str=None, report:str=None, # texts, for 'user' and 'report'
-    truth:np.ndarray=None, # (s, h, w) channels of the model's scheme on the source's pixels, for the oracles
-    other:list=None, complete=True, rounds:int=3,
-    verbatim=False,     # 'user': read the words as typed, in place of `reword`
-    column:bool=None,   # one name for each vertebra and disc of the volume (`order_column`)? None: as the predictor says
-    box=None,           # (top, left, bottom, right) in source pixels; None: as the model was trained (crop 'self': found by this network)
-)->Prediction:
+    self: Predictor,
+    volume: Volume,
+    protocol: str = None,  # of `PROTOCOLS`; None: as `choose_protocol`
+    prompt: str = None,
+    report: str = None,  # texts, for 'user' and 'report'
+    truth: np.ndarray = None,  # (s, h, w) channels of the model's scheme on the source's pixels, for the oracles
+    other: list = None,
+    complete=True,
+    rounds: int = 3,
+    verbatim=False,  # 'user': read the words as typed, in place of `reword`
+    column: bool = None,  # one name for each vertebra and disc of the volume (`order_column`)? None: as the predictor says
+    box=None,  # (top, left, bottom, right) in source pixels; None: as the model was trained (crop 'self': found by this network)
+) -> Prediction:
     "Segment a volume; a text-free model always answers as protocol `none`; raises `InputError`, also on words that would not be read"
-    protocol = choose_protocol(self.has_text, protocol, prompt=prompt, report=report, truth=truth, other=other)
-    if box is None and self.crop=='self': box = localise(self, volume)
-    if box is None and self.crop=='oracle': raise InputError('this model was trained on crops taken from the mask (oracle): give the box')
-    t,l,b,r = box or (0,0,*volume.shape[1:]); spacing = (volume.spacing[0], *self.grid.pixel((b-t,r-l), volume.spacing[1:]))
-    step = (lambda told: lambda p: order_column(p, self.scheme, spacing, self.anatomy, told)) if (self.column if column is None else column) else None
-    images = self.to_grid(volume, box); prompts,trace = self.words_for(images, protocol, rounds, step=step, prompt=prompt, report=report, truth=truth, other=other, complete=complete, verbatim=verbatim)
-    told = {n for p in prompts for n in p.structures} if protocol!='self' else () # `self` read its names off this picture: they are no news
-    return Prediction(self.source_labels(images, prompts, volume, box, step and step(told)), self.scheme, protocol, prompts, trace)
+    protocol = choose_protocol(
+        self.has_text, protocol, prompt=prompt, report=report, truth=truth, other=other
+    )
+    if box is None and self.crop == 'self':
+        box = localise(self, volume)
+    if box is None and self.crop == 'oracle':
+        raise InputError(
+            'this model was trained on crops taken from the mask (oracle): give the box'
+        )
+    t, l, b, r = box or (0, 0, *volume.shape[1:])
+    spacing = (volume.spacing[0], *self.grid.pixel((b - t, r - l), volume.spacing[1:]))
+    step = (
+        (lambda told: lambda p: order_column(p, self.scheme, spacing, self.anatomy, told))
+        if (self.column if column is None else column)
+        else None
+    )
+    images = self.to_grid(volume, box)
+    prompts, trace = self.words_for(
+        images,
+        protocol,
+        rounds,
+        step=step,
+        prompt=prompt,
+        report=report,
+        truth=truth,
+        other=other,
+        complete=complete,
+        verbatim=verbatim,
+    )
+    told = (
+        {n for p in prompts for n in p.structures} if protocol != 'self' else ()
+    )  # `self` read its names off this picture: they are no news
+    return Prediction(
+        self.source_labels(images, prompts, volume, box, step and step(told)),
+        self.scheme,
+        protocol,
+        prompts,
+        trace,
+    )
+
+
 Predictor.predict = predict
 
+
 def segment(
-    volume,        # a path, or a `Volume`
+    volume,  # a path, or a `Volume`
     weights=None,  # as `weights_file`; None is the shipped model
-    **kwargs,      # of `predict`
-)->Prediction:
+    **kwargs,  # of `predict`
+) -> Prediction:
     "One line for engineers: `segment('scan.mha').labels`; one name for each vertebra and disc, as `atm_predict` (`column=False`: every pixel by itself)"
     volume = volume if isinstance(volume, Volume) else read_volume(volume)
     check_image(volume)
@@ -497,193 +938,336 @@ def segment(
 
 # %% ../nbs/12_predict.ipynb #c028
 def mask_values(
-    paths, # mask files
-)->dict: # path -> set of the values in it, without 0
+    paths,  # mask files
+) -> dict:  # path -> set of the values in it, without 0
     "What mask files hold"
-    return {p:{int(v) for v in np.unique(read_labels(p).data)}-{0} for p in paths}
+    return {p: {int(v) for v in np.unique(read_labels(p).data)} - {0} for p in paths}
 
-def reading(scheme, values)->dict: # value -> structure
+
+def reading(scheme, values) -> dict:  # value -> structure
     "What `values` mean in a scheme, as far as it knows them"
-    return {v:n for n,v in scheme.values.items() if v in values}
+    return {v: n for n, v in scheme.values.items() if v in values}
+
 
 def fitting_schemes(
     values,  # whole numbers in a mask
     anatomy=LUMBAR,
-)->list: # of `Scheme`
+) -> list:  # of `Scheme`
     "The default scheme of `values`, then those that know them all and read them differently; raises `InputError`"
-    values = {int(v) for v in values}-{0}
-    if 'spider' in anatomy.schemes and max(values, default=0)>=100: return [anatomy.scheme('spider')]
+    values = {int(v) for v in values} - {0}
+    if 'spider' in anatomy.schemes and max(values, default=0) >= 100:
+        return [anatomy.scheme('spider')]
     least = anatomy.scheme(guess_scheme(values, anatomy))
-    first = max((s for s in anatomy.schemes.values() if least.values.items()<=s.values.items()), key=lambda s: s.channels)
-    return [first]+[s for s in anatomy.schemes.values() if len(reading(s, values))==len(values) and reading(s, values)!=reading(first, values)]
+    first = max(
+        (s for s in anatomy.schemes.values() if least.values.items() <= s.values.items()),
+        key=lambda s: s.channels,
+    )
+    return [first] + [
+        s
+        for s in anatomy.schemes.values()
+        if len(reading(s, values)) == len(values) and reading(s, values) != reading(first, values)
+    ]
+
 
 def side_schemes(
-    held:dict,  # of `mask_values`: files that are to be read alike
+    held: dict,  # of `mask_values`: files that are to be read alike
     anatomy=LUMBAR,
-)->list: # as `fitting_schemes`
+) -> list:  # as `fitting_schemes`
     "The schemes that all files fit together; raises `InputError` that names the file which does not"
     own = {}
-    for p,v in held.items():
-        try: own[p] = fitting_schemes(v, anatomy)
-        except InputError as e: raise InputError(f'{p}: {e}') from e
+    for p, v in held.items():
+        try:
+            own[p] = fitting_schemes(v, anatomy)
+        except InputError as e:
+            raise InputError(f'{p}: {e}') from e
     fits = fitting_schemes(set().union(*held.values()), anatomy)
-    for p,v in held.items():
-        if all(reading(s, v)!=reading(fits[0], v) for s in own[p]): raise InputError(f"{p}: holds labels of scheme '{own[p][0].name}', files beside it those of '{fits[0].name}': keep them apart, or name the scheme with --labels")
+    for p, v in held.items():
+        if all(reading(s, v) != reading(fits[0], v) for s in own[p]):
+            raise InputError(
+                f"{p}: holds labels of scheme '{own[p][0].name}', files beside it those of '{fits[0].name}': keep them apart, or name the scheme with --labels"
+            )
     return fits
 
-def unsure(fits)->str:
+
+def unsure(fits) -> str:
     "What to say about a choice among `fits`, '' if there was none"
     names = [s.name for s in fits]
-    return f"the values fit {' and '.join(names)} alike, read as {names[0]}" if len(fits)>1 else ''
+    return (
+        f'the values fit {" and ".join(names)} alike, read as {names[0]}' if len(fits) > 1 else ''
+    )
+
 
 def file_scheme(
-    labels,       # name of a scheme, or None to go by the values
-    paths,        # files to look at
+    labels,  # name of a scheme, or None to go by the values
+    paths,  # files to look at
     anatomy=LUMBAR,
-): # -> `Scheme`
+):  # -> `Scheme`
     "The label scheme of mask files, with a note on stderr where the values leave a choice; raises `InputError`"
-    if labels: return anatomy.scheme(labels)
+    if labels:
+        return anatomy.scheme(labels)
     fits = side_schemes(mask_values(paths), anatomy)
-    if note := unsure(fits): print(f'{paths[-1]}: {note}: --labels decides', file=sys.stderr)
+    if note := unsure(fits):
+        print(f'{paths[-1]}: {note}: --labels decides', file=sys.stderr)
     return fits[0]
 
+
 def read_mask(
-    path, scheme,
-    truth=True, # a person drew it: SPIDER's partly visible vertebrae count, its levels above our range are ignored
-)->tuple[Volume,np.ndarray]: # file values with their geometry; (s, h, w) uint8 channels
+    path,
+    scheme,
+    truth=True,  # a person drew it: SPIDER's partly visible vertebrae count, its levels above our range are ignored
+) -> tuple[Volume, np.ndarray]:  # file values with their geometry; (s, h, w) uint8 channels
     "A mask as channels; in a prediction (`truth=False`) any value beyond the scheme's is an error; raises `InputError`"
-    v = read_labels(path); ignore,alias = spider_values(scheme, v.data) if truth else ([],{})
-    try: return v,scheme.encode(v.data, ignore, alias)
-    except InputError as e: raise InputError(f'{path}: {e}') from e
+    v = read_labels(path)
+    ignore, alias = spider_values(scheme, v.data) if truth else ([], {})
+    try:
+        return v, scheme.encode(v.data, ignore, alias)
+    except InputError as e:
+        raise InputError(f'{path}: {e}') from e
 
 # %% ../nbs/12_predict.ipynb #c031
 def prediction_figure(
-    volume:Volume, pr:Prediction, anatomy=LUMBAR, n:int=3, # slices to show, spread over the volume
+    volume: Volume,
+    pr: Prediction,
+    anatomy=LUMBAR,
+    n: int = 3,  # slices to show, spread over the volume
 ):
     "Slices with the mask over them, and the prompt of the middle one -> `Figure`"
     import matplotlib.pyplot as plt
-    ks = np.unique(np.linspace(0, volume.shape[0]-1, n+2).round().astype(int)[1:-1])
-    fig,axs = plt.subplots(1, len(ks), figsize=(4*len(ks),4.4), squeeze=False, layout='constrained')
-    for k,ax in zip(ks, axs.flat): overlay(volume.data[k], pr.labels[k], pr.scheme, ax, volume.spacing[1:], title=f'slice {k+1} of {volume.shape[0]}', anatomy=anatomy, names=6.5)
+
+    ks = np.unique(np.linspace(0, volume.shape[0] - 1, n + 2).round().astype(int)[1:-1])
+    fig, axs = plt.subplots(
+        1, len(ks), figsize=(4 * len(ks), 4.4), squeeze=False, layout='constrained'
+    )
+    for k, ax in zip(ks, axs.flat):
+        overlay(
+            volume.data[k],
+            pr.labels[k],
+            pr.scheme,
+            ax,
+            volume.spacing[1:],
+            title=f'slice {k + 1} of {volume.shape[0]}',
+            anatomy=anatomy,
+            names=6.5,
+        )
     legend(pr.scheme, present_structures(pr.labels, pr.scheme), axs.flat[-1], anatomy)
-    text = str(pr.prompts[ks[len(ks)//2]]) if pr.prompts else 'no text'
+    text = str(pr.prompts[ks[len(ks) // 2]]) if pr.prompts else 'no text'
     fig.suptitle(f'{pr.protocol}: {text}', fontsize=8, wrap=True)
     return fig
 
+
 def _jobs(volume, out):
     "(volume, mask file, png file) for a file, a DICOM folder or a folder of volumes"
-    volume,out = Path(volume),Path(out)
-    suffix = lambda p: '.nii.gz' if p.is_dir() else ''.join(p.suffixes[-2:]) if p.name.endswith('.nii.gz') else p.suffix
-    if not volume.exists(): raise InputError(f'{volume}: no such file or folder')
+    volume, out = Path(volume), Path(out)
+
+    def suffix(p):
+        return (
+            '.nii.gz'
+            if p.is_dir()
+            else ''.join(p.suffixes[-2:])
+            if p.name.endswith('.nii.gz')
+            else p.suffix
+        )
+
+    if not volume.exists():
+        raise InputError(f'{volume}: no such file or folder')
     if is_volume(volume):
-        to_file = any(out.name.endswith(e) for e in ('.mha','.nii','.nii.gz'))
-        if not to_file and out.suffix: raise InputError(f'{out}: write .mha, .nii or .nii.gz, or name a folder')
-        mask = out if to_file else out/(volume_stem(volume)+suffix(volume))
-        return [(volume, mask, mask.with_name(volume_stem(mask)+'.png') if to_file else out/'png'/(volume_stem(volume)+'.png'))]
-    if volume.is_file(): raise InputError(f'{volume}: is not a volume: give .mha, .nii, .nii.gz, a DICOM folder or a folder of volumes')
+        to_file = any(out.name.endswith(e) for e in ('.mha', '.nii', '.nii.gz'))
+        if not to_file and out.suffix:
+            raise InputError(f'{out}: write .mha, .nii or .nii.gz, or name a folder')
+        mask = out if to_file else out / (volume_stem(volume) + suffix(volume))
+        return [
+            (
+                volume,
+                mask,
+                mask.with_name(volume_stem(mask) + '.png')
+                if to_file
+                else out / 'png' / (volume_stem(volume) + '.png'),
+            )
+        ]
+    if volume.is_file():
+        raise InputError(
+            f'{volume}: is not a volume: give .mha, .nii, .nii.gz, a DICOM folder or a folder of volumes'
+        )
     found = list_volumes(volume)
-    if not found: raise InputError(f'{volume}: no .mha, .nii, .nii.gz or DICOM volume in this folder')
-    if others := [p.name for p in sorted(volume.iterdir()) if p not in found and not p.name.startswith('.')]: print(f'{volume}: passed over, not a volume: {some(others)}', file=sys.stderr)
-    return [(p, out/(volume_stem(p)+suffix(p)), out/'png'/(volume_stem(p)+'.png')) for p in found]
+    if not found:
+        raise InputError(f'{volume}: no .mha, .nii, .nii.gz or DICOM volume in this folder')
+    if others := [
+        p.name for p in sorted(volume.iterdir()) if p not in found and not p.name.startswith('.')
+    ]:
+        print(f'{volume}: passed over, not a volume: {some(others)}', file=sys.stderr)
+    return [
+        (p, out / (volume_stem(p) + suffix(p)), out / 'png' / (volume_stem(p) + '.png'))
+        for p in found
+    ]
+
 
 def _file_id(path):
     "What two spellings of a path have in common"
     path = Path(path).resolve()
-    try: s = path.stat(); return s.st_dev,s.st_ino
-    except OSError: return path
+    try:
+        s = path.stat()
+        return s.st_dev, s.st_ino
+    except OSError:
+        return path
+
 
 def spare_inputs(
-    jobs,    # of `_jobs`
+    jobs,  # of `_jobs`
     inputs,  # all files that will be read; None is skipped
 ):
     "No output may be an input, and no two masks one file; raises `InputError`"
-    own = {_file_id(i):i for i in inputs if i is not None}; seen = {}
-    for volume,*out in jobs:
-        if hit := [own[i] for i in map(_file_id, out) if i in own]: raise InputError(f'{hit[0]}: would be overwritten by its mask: name another folder')
-        if (other := seen.setdefault(out[0], volume)) is not volume: raise InputError(f'{volume}: its mask would overwrite that of {other.name}: predict them into different folders')
+    own = {_file_id(i): i for i in inputs if i is not None}
+    seen = {}
+    for volume, *out in jobs:
+        if hit := [own[i] for i in map(_file_id, out) if i in own]:
+            raise InputError(f'{hit[0]}: would be overwritten by its mask: name another folder')
+        if (other := seen.setdefault(out[0], volume)) is not volume:
+            raise InputError(
+                f'{volume}: its mask would overwrite that of {other.name}: predict them into different folders'
+            )
+
 
 def _companion(path, volume, what):
     "The report or mask that belongs to `volume`: the file itself, or the file of the same stem in a folder"
-    if path is None: return None
-    if not str(path).strip(): raise InputError(f'--{what}: empty: name a file or a folder, or leave it out')
+    if path is None:
+        return None
+    if not str(path).strip():
+        raise InputError(f'--{what}: empty: name a file or a folder, or leave it out')
     path = Path(path)
-    if not path.is_dir(): return path
-    key = lambda p: volume_stem(p).lower().removeprefix('mask_') if what=='mask' else p.stem.lower()
-    hits = [p for p in sorted(path.iterdir()) if p.is_file() and key(p)==volume_stem(volume).lower()]
-    if not hits: raise InputError(f'{path}: no {what} for {Path(volume).name}')
+    if not path.is_dir():
+        return path
+
+    def key(p):
+        return volume_stem(p).lower().removeprefix('mask_') if what == 'mask' else p.stem.lower()
+
+    hits = [
+        p for p in sorted(path.iterdir()) if p.is_file() and key(p) == volume_stem(volume).lower()
+    ]
+    if not hits:
+        raise InputError(f'{path}: no {what} for {Path(volume).name}')
     return hits[0]
 
 # %% ../nbs/12_predict.ipynb #c032
 @command
 def atm_predict(
-    volume:str, # .mha, .nii, .nii.gz, a DICOM folder, or a folder of volumes
-    out:str, # mask file, or folder for masks
-    weights:str=None, # run folder or .safetensors (default: the model that ships)
-    protocol:str=None, # self, generic, user, report, oracle, oracle-levels; none for weights without text (default: user or report if a text is given, else self, else none)
-    prompt:str=None, # text for protocol user; free words are put into the form of the training's sentences
-    verbatim:bool=False, # let the network read --prompt as typed, in every slice
-    report:str=None, # text file of a radiology report, or a folder of them, for protocol report
-    mask:str=None, # true mask, or a folder of them, for the oracle protocols
-    labels:str=None, # scheme to write: mrspineseg, spider or joint (default: what the weights ask for: a run's own, mrspineseg for the model that ships, which has no number for the canal; joint keeps all)
-    pixelwise:bool=False, # name every pixel by itself, in place of one name for each vertebra and disc of a volume
-    encoder:str=None, # text encoder, name or folder (default: the one the model was trained with)
-    device:str='cpu', # cpu, cuda or auto
+    volume: str,  # .mha, .nii, .nii.gz, a DICOM folder, or a folder of volumes
+    out: str,  # mask file, or folder for masks
+    weights: str = None,  # run folder or .safetensors (default: the model that ships)
+    protocol: str = None,  # self, generic, user, report, oracle, oracle-levels; none for weights without text (default: user or report if a text is given, else self, else none)
+    prompt: str = None,  # text for protocol user; free words are put into the form of the training's sentences
+    verbatim: bool = False,  # let the network read --prompt as typed, in every slice
+    report: str = None,  # text file of a radiology report, or a folder of them, for protocol report
+    mask: str = None,  # true mask, or a folder of them, for the oracle protocols
+    labels: str = None,  # scheme to write: mrspineseg, spider or joint (default: what the weights ask for: a run's own, mrspineseg for the model that ships, which has no number for the canal; joint keeps all)
+    pixelwise: bool = False,  # name every pixel by itself, in place of one name for each vertebra and disc of a volume
+    encoder: str = None,  # text encoder, name or folder (default: the one the model was trained with)
+    device: str = 'cpu',  # cpu, cuda or auto
 ):
     "Segment volumes: a mask in the geometry of the input, and a PNG to look at"
-    jobs = _jobs(volume, out); beside = [(_companion(report, v, 'report'), _companion(mask, v, 'mask')) for v,*_ in jobs]
-    spare_inputs(jobs, [v for v,*_ in jobs]+[b for bs in beside for b in bs])
-    p = load_predictor(weights, device, encoder, column=not pixelwise); protocol = choose_protocol(p.has_text, protocol, prompt=prompt, report=report, truth=mask)
-    dst = p.anatomy.scheme(labels or p.meta.get('write_scheme', p.scheme.name)); failed = []
-    if prompt is not None and (note := unrecognised(user_prompt(prompt, p.anatomy))): print(f'--prompt: {note}', file=sys.stderr)
-    for job,words in progress(list(zip(jobs,beside)), 'predict'):
-        try: print(_predict_file(p, job, words, dst, protocol, prompt=prompt, verbatim=verbatim))
+    jobs = _jobs(volume, out)
+    beside = [(_companion(report, v, 'report'), _companion(mask, v, 'mask')) for v, *_ in jobs]
+    spare_inputs(jobs, [v for v, *_ in jobs] + [b for bs in beside for b in bs])
+    p = load_predictor(weights, device, encoder, column=not pixelwise)
+    protocol = choose_protocol(p.has_text, protocol, prompt=prompt, report=report, truth=mask)
+    dst = p.anatomy.scheme(labels or p.meta.get('write_scheme', p.scheme.name))
+    failed = []
+    if prompt is not None and (note := unrecognised(user_prompt(prompt, p.anatomy))):
+        print(f'--prompt: {note}', file=sys.stderr)
+    for job, words in progress(list(zip(jobs, beside)), 'predict'):
+        try:
+            print(_predict_file(p, job, words, dst, protocol, prompt=prompt, verbatim=verbatim))
         except InputError as e:
-            if len(jobs)==1: raise
-            failed.append(str(e)); print(f'{e}; going on with the others', file=sys.stderr)
-    if failed: raise InputError(f"{len(failed)} of {len(jobs)} volumes were not segmented: {'; '.join(failed)}")
+            if len(jobs) == 1:
+                raise
+            failed.append(str(e))
+            print(f'{e}; going on with the others', file=sys.stderr)
+    if failed:
+        raise InputError(
+            f'{len(failed)} of {len(jobs)} volumes were not segmented: {"; ".join(failed)}'
+        )
 
-def _predict_file(p, job, beside, dst, protocol, **kwargs)->str: # what was done
+
+def _predict_file(p, job, beside, dst, protocol, **kwargs) -> str:  # what was done
     "One volume of `atm_predict`: mask and picture, both of what is written"
-    (path,mask_file,png),(said,true) = job,beside; vol = read_volume(path); check_image(vol); report = None if said is None else report_text(said)
-    if report and (note := unrecognised(report_prompt(report, anatomy=p.anatomy))): print(f'{said}: {note}', file=sys.stderr)
+    (path, mask_file, png), (said, true) = job, beside
+    vol = read_volume(path)
+    check_image(vol)
+    report = None if said is None else report_text(said)
+    if report and (note := unrecognised(report_prompt(report, anatomy=p.anatomy))):
+        print(f'{said}: {note}', file=sys.stderr)
     pr = p.predict(vol, protocol, report=report, truth=_truth(true, vol, p), **kwargs)
-    pr.labels,lost = convert(pr.labels, p.scheme, dst); pr.scheme = dst
-    write_labels(dst.decode(pr.labels), vol, mask_file); save_figure(prediction_figure(vol, pr, p.anatomy), png)
-    voted = f'; voted {pr.trace[-1]}' if pr.trace else f'; read: {pr.prompts[len(pr.prompts)//2]}' if pr.protocol in ('user','report') else ''
-    return f"{mask_file}: protocol {pr.protocol}, labels {dst.name}{voted}" + (f"; without a number in {dst.name}, left out: {', '.join(lost)} (--labels {p.scheme.name} keeps all)" if lost else '')
+    pr.labels, lost = convert(pr.labels, p.scheme, dst)
+    pr.scheme = dst
+    write_labels(dst.decode(pr.labels), vol, mask_file)
+    save_figure(prediction_figure(vol, pr, p.anatomy), png)
+    voted = (
+        f'; voted {pr.trace[-1]}'
+        if pr.trace
+        else f'; read: {pr.prompts[len(pr.prompts) // 2]}'
+        if pr.protocol in ('user', 'report')
+        else ''
+    )
+    return f'{mask_file}: protocol {pr.protocol}, labels {dst.name}{voted}' + (
+        f'; without a number in {dst.name}, left out: {", ".join(lost)} (--labels {p.scheme.name} keeps all)'
+        if lost
+        else ''
+    )
+
 
 def _truth(path, volume, predictor):
     "Channels of a true mask in the predictor's scheme; the file's scheme is guessed from its values"
-    if path is None: return None
-    fits = side_schemes(mask_values([path]), predictor.anatomy); v,labels = read_mask(path, fits[0]); check_pair(volume, v)
-    if note := unsure(fits): print(f'{path}: {note}', file=sys.stderr)
+    if path is None:
+        return None
+    fits = side_schemes(mask_values([path]), predictor.anatomy)
+    v, labels = read_mask(path, fits[0])
+    check_pair(volume, v)
+    if note := unsure(fits):
+        print(f'{path}: {note}', file=sys.stderr)
     return convert(labels, fits[0], predictor.scheme)[0]
 
 # %% ../nbs/12_predict.ipynb #c035
 @command
 def atm_prepare(
-    root:str, # dataset folder
-    cache:str, # folder to write the slice cache to
-    layout:str='auto', # spider, mrspineseg, folder, or auto
-    labels:str=None, # label scheme of the cache (default: the layout's own)
-    annotated:str=None, # CSV (case, labels): which structures each case annotates
-    preset:str='tiny', # tiny: 2 mm pixels, whole field of view; paper: 384 x 384
-    size:int=None, # pixels per side, in place of the preset's grid
-    crop:str='fov', # fov: whole field of view; self: found by the model; oracle: taken from the mask
-    weights:str=None, # model for --crop self (default: the one that ships)
-    split:str='random', # random (8:1:1 by patient), other shares of train, val and test as 6:1:3, or official (SPIDER's overview.csv)
-    partial:str='keep', # SPIDER's partly visible vertebrae: keep (as the vertebra) or ignore
-    above:str='ignore', # SPIDER's levels above T9: ignore, or refuse the case
-    strict:bool=False, # end with status 2 at the first bad case
-    anatomy:str=None, # YAML of another anatomy
-    seed:int=0, # of the split
+    root: str,  # dataset folder
+    cache: str,  # folder to write the slice cache to
+    layout: str = 'auto',  # spider, mrspineseg, folder, or auto
+    labels: str = None,  # label scheme of the cache (default: the layout's own)
+    annotated: str = None,  # CSV (case, labels): which structures each case annotates
+    preset: str = 'tiny',  # tiny: 2 mm pixels, whole field of view; paper: 384 x 384
+    size: int = None,  # pixels per side, in place of the preset's grid
+    crop: str = 'fov',  # fov: whole field of view; self: found by the model; oracle: taken from the mask
+    weights: str = None,  # model for --crop self (default: the one that ships)
+    split: str = 'random',  # random (8:1:1 by patient), other shares of train, val and test as 6:1:3, or official (SPIDER's overview.csv)
+    partial: str = 'keep',  # SPIDER's partly visible vertebrae: keep (as the vertebra) or ignore
+    above: str = 'ignore',  # SPIDER's levels above T9: ignore, or refuse the case
+    strict: bool = False,  # end with status 2 at the first bad case
+    anatomy: str = None,  # YAML of another anatomy
+    seed: int = 0,  # of the split
 ):
     "Volumes to a slice cache with manifest and a split by patient"
-    if preset not in ('tiny','paper'): raise InputError(f"--preset '{preset}' is unknown: use tiny or paper")
-    if crop not in ('fov','self','oracle'): raise InputError(f"--crop '{crop}' is unknown: use fov, self or oracle")
-    if size is not None and size<1: raise InputError(f'--size {size}: must be positive')
-    grid = Grid(size=size) if size else Grid(size=384) if preset=='paper' else Grid(spacing=2.)
+    if preset not in ('tiny', 'paper'):
+        raise InputError(f"--preset '{preset}' is unknown: use tiny or paper")
+    if crop not in ('fov', 'self', 'oracle'):
+        raise InputError(f"--crop '{crop}' is unknown: use fov, self or oracle")
+    if size is not None and size < 1:
+        raise InputError(f'--size {size}: must be positive')
+    grid = Grid(size=size) if size else Grid(size=384) if preset == 'paper' else Grid(spacing=2.0)
     cohort = open_cohort(root, layout, labels, annotated, get_anatomy(anatomy), partial, above)
     find = which = None
-    if crop=='self': p,which = load_predictor(weights),weights_id(weights); find = lambda vol: localise(p, vol)
-    return prepare(cohort, cache, grid, crop=crop, seed=seed, strict=strict, localise=find, splits=split, localiser=which)
+    if crop == 'self':
+        p, which = load_predictor(weights), weights_id(weights)
+
+        def find(vol):
+            return localise(p, vol)
+
+    return prepare(
+        cohort,
+        cache,
+        grid,
+        crop=crop,
+        seed=seed,
+        strict=strict,
+        localise=find,
+        splits=split,
+        localiser=which,
+    )

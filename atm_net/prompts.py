@@ -12,172 +12,246 @@ __all__ = ['SOURCES', 'POSITIONS', 'MIN_PIXELS', 'SAY', 'SUPPORT', 'FINDINGS', '
            'atm_prompt']
 
 # %% ../nbs/05_prompts.ipynb #c004
-import csv, re, sys
+import csv
+import re
+import sys
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
+
 import numpy as np
 from fastcore.script import Param
-from .anatomy import InputError, LUMBAR, get_anatomy, some
-from .show import command
+
+from .anatomy import LUMBAR, InputError, get_anatomy, some
 from .data import spider_values
+from .show import command
 
 # %% ../nbs/05_prompts.ipynb #c006
-SOURCES = ('self','generic','user','report','oracle','oracle-levels','shuffled') # where the words come from
-POSITIONS = ('upper','middle','lower') # thirds of the slice axis, from the patient's right (Sec. 3.2)
+SOURCES = (
+    'self',
+    'generic',
+    'user',
+    'report',
+    'oracle',
+    'oracle-levels',
+    'shuffled',
+)  # where the words come from
+POSITIONS = (
+    'upper',
+    'middle',
+    'lower',
+)  # thirds of the slice axis, from the patient's right (Sec. 3.2)
+
 
 @dataclass(frozen=True)
 class Prompt:
     "A holistic prompt: the text, and the facts that it states"
-    structures:tuple        # names in the order in which the text lists them
-    option:int              # 1, 2 or 3; 4 says findings as well
-    position:str|None       # 'upper', 'middle', 'lower' or unstated
-    complete:bool           # does the list claim to be all that is visible?
-    text:str
-    source:str = 'user'     # one of `SOURCES`
-    findings:tuple = ()     # `Finding`s that the text says, Option 4 only
+
+    structures: tuple  # names in the order in which the text lists them
+    option: int  # 1, 2 or 3; 4 says findings as well
+    position: str | None  # 'upper', 'middle', 'lower' or unstated
+    complete: bool  # does the list claim to be all that is visible?
+    text: str
+    source: str = 'user'  # one of `SOURCES`
+    findings: tuple = ()  # `Finding`s that the text says, Option 4 only
 
     def __post_init__(self):
-        if self.source not in SOURCES: raise InputError(f"prompt source '{self.source}' unknown: use one of {', '.join(SOURCES)}")
-    def __str__(self): return self.text
+        if self.source not in SOURCES:
+            raise InputError(
+                f"prompt source '{self.source}' unknown: use one of {', '.join(SOURCES)}"
+            )
+
+    def __str__(self):
+        return self.text
 
 # %% ../nbs/05_prompts.ipynb #c009
 def phrase(
-    name:str, # structure name such as 'L4/L5'
+    name: str,  # structure name such as 'L4/L5'
     anatomy=LUMBAR,
-)->str:
+) -> str:
     "A structure in words, with an article where there is only one of its kind (ours)"
     s = anatomy[name]
-    return f'the {s.phrase}' if sum(o.kind==s.kind for o in anatomy.structures)==1 else s.phrase
+    return f'the {s.phrase}' if sum(o.kind == s.kind for o in anatomy.structures) == 1 else s.phrase
+
 
 def join_words(
-    words, # sequence of phrases
-)->str:
+    words,  # sequence of phrases
+) -> str:
     "`a`, `a and b`, `a, b and c`"
     words = list(words)
-    return ' and '.join([', '.join(words[:-1])]*(len(words)>1) + words[-1:])
+    return ' and '.join([', '.join(words[:-1])] * (len(words) > 1) + words[-1:])
 
 # %% ../nbs/05_prompts.ipynb #c012
 def slice_position(
-    k:int, # index of the slice, 0 at the patient's right
-    n:int, # number of slices in the volume
-)->str: # 'upper', 'middle' or 'lower'
+    k: int,  # index of the slice, 0 at the patient's right
+    n: int,  # number of slices in the volume
+) -> str:  # 'upper', 'middle' or 'lower'
     "The third of the slice axis in which slice `k` of `n` lies (Sec. 3.2)"
-    if not 0<=k<n: raise InputError(f'slice {k} does not exist: the volume has slices 0 to {n-1}')
-    return POSITIONS[(2*k+1)*3//(2*n)]
+    if not 0 <= k < n:
+        raise InputError(f'slice {k} does not exist: the volume has slices 0 to {n - 1}')
+    return POSITIONS[(2 * k + 1) * 3 // (2 * n)]
 
 # %% ../nbs/05_prompts.ipynb #c015
 def _listing(names, complete, ordered, anatomy):
     "The sentence that lists `names`; '' if there is nothing certain to say"
-    if not names: return 'It shows none of its labelled structures.' if complete else ''
+    if not names:
+        return 'It shows none of its labelled structures.' if complete else ''
     words = [phrase(n, anatomy) for n in names]
     verb = 'shows' if complete else 'shows at least'
-    if not ordered or len(words)<2: return f'It {verb} {join_words(words)}.'
-    last = anatomy[names[-1]].kind=='canal'
-    body = ', '.join(words[:-1])+f', and lastly {words[-1]}' if last and len(words)>2 else join_words(words)
+    if not ordered or len(words) < 2:
+        return f'It {verb} {join_words(words)}.'
+    last = anatomy[names[-1]].kind == 'canal'
+    body = (
+        ', '.join(words[:-1]) + f', and lastly {words[-1]}'
+        if last and len(words) > 2
+        else join_words(words)
+    )
     return f'From superior to inferior it {verb} {body}.'
 
+
 def holistic(
-    structures,          # names that the text shall list, in any order
-    option:int=3,        # 1 kind of image, 2 plus list, 3 plus position and top-down order
-    position:str=None,   # 'upper', 'middle', 'lower' or None (unstated); Option 3 only
-    complete:bool=True,  # False: 'at least these'
-    anatomy=LUMBAR, source:str='user',
-)->Prompt:
+    structures,  # names that the text shall list, in any order
+    option: int = 3,  # 1 kind of image, 2 plus list, 3 plus position and top-down order
+    position: str = None,  # 'upper', 'middle', 'lower' or None (unstated); Option 3 only
+    complete: bool = True,  # False: 'at least these'
+    anatomy=LUMBAR,
+    source: str = 'user',
+) -> Prompt:
     "The holistic prompt (Sec. 3.2, Fig. 6); the wording is ours"
-    if option not in (1,2,3): raise InputError(f'prompt option {option} unknown: use 1, 2 or 3')
-    if position not in (None,*POSITIONS): raise InputError(f"position '{position}' unknown: use one of {', '.join(POSITIONS)}")
+    if option not in (1, 2, 3):
+        raise InputError(f'prompt option {option} unknown: use 1, 2 or 3')
+    if position not in (None, *POSITIONS):
+        raise InputError(f"position '{position}' unknown: use one of {', '.join(POSITIONS)}")
     names = anatomy.order(set(structures))
-    if option==1: return Prompt((), 1, None, False, f'This is a {anatomy.image}.', source)
-    if option==2: names,position = tuple(n for n in anatomy.names if n in names),None
-    third = f' from the {position} third of the slices, counted from the right side of the patient' if position else ''
-    text = f'This is a {anatomy.image}{third}. {_listing(names, complete, option==3, anatomy)}'.strip()
+    if option == 1:
+        return Prompt((), 1, None, False, f'This is a {anatomy.image}.', source)
+    if option == 2:
+        names, position = tuple(n for n in anatomy.names if n in names), None
+    third = (
+        f' from the {position} third of the slices, counted from the right side of the patient'
+        if position
+        else ''
+    )
+    text = f'This is a {anatomy.image}{third}. {_listing(names, complete, option == 3, anatomy)}'.strip()
     return Prompt(names, option, position, complete, text, source)
 
 # %% ../nbs/05_prompts.ipynb #c020
 def class_prompt(
-    name:str,      # structure name, or 'background'
-    present:bool,  # is it in the image?
+    name: str,  # structure name, or 'background'
+    present: bool,  # is it in the image?
     anatomy=LUMBAR,
-)->str:
+) -> str:
     "'It contains ...' or 'It does not contain ...' (Sec. 3.2)"
-    what = 'the background' if name=='background' else phrase(name, anatomy)
+    what = 'the background' if name == 'background' else phrase(name, anatomy)
     return f'It {"contains" if present else "does not contain"} {what}.'
+
 
 @dataclass(frozen=True)
 class ClassPrompt:
     "A class-wise prompt: the text, and the facts that it states"
-    name:str      # structure name, or 'background'
-    present:bool
-    text:str
 
-    def __str__(self): return self.text
+    name: str  # structure name, or 'background'
+    present: bool
+    text: str
+
+    def __str__(self):
+        return self.text
+
 
 def class_facts(
-    present,       # names of the structures in the image; background counts as present
-    scheme,        # `Scheme`, gives the channels
+    present,  # names of the structures in the image; background counts as present
+    scheme,  # `Scheme`, gives the channels
     anatomy=LUMBAR,
-)->list: # of `ClassPrompt`, one per channel, background first
+) -> list:  # of `ClassPrompt`, one per channel, background first
     "The class-wise prompts of one image with what they state"
-    here = {*present,'background'}
-    return [ClassPrompt(n, n in here, class_prompt(n, n in here, anatomy)) for n in ('background',*scheme.names)]
+    here = {*present, 'background'}
+    return [
+        ClassPrompt(n, n in here, class_prompt(n, n in here, anatomy))
+        for n in ('background', *scheme.names)
+    ]
+
 
 def class_prompts(
-    present,       # names of the structures in the image; background counts as present
-    scheme,        # `Scheme`, gives the channels
+    present,  # names of the structures in the image; background counts as present
+    scheme,  # `Scheme`, gives the channels
     anatomy=LUMBAR,
-)->list: # one sentence per channel, background first
+) -> list:  # one sentence per channel, background first
     "The class-wise prompts of one image, by channel"
     return [str(p) for p in class_facts(present, scheme, anatomy)]
 
 # %% ../nbs/05_prompts.ipynb #c023
-MIN_PIXELS = 10 # a structure with fewer pixels in a slice is not named (ours)
+MIN_PIXELS = 10  # a structure with fewer pixels in a slice is not named (ours)
+
 
 def present_structures(
-    labels:np.ndarray,         # (...) channels of `scheme`; IGNORE is skipped
-    scheme, min_pixels:int=MIN_PIXELS,
-)->tuple: # names in channel order
+    labels: np.ndarray,  # (...) channels of `scheme`; IGNORE is skipped
+    scheme,
+    min_pixels: int = MIN_PIXELS,
+) -> tuple:  # names in channel order
     "Which structures have at least `min_pixels` pixels"
     n = np.bincount(np.asarray(labels).ravel(), minlength=256)
-    return tuple(name for c,name in enumerate(scheme.names, 1) if n[c]>=min_pixels)
+    return tuple(name for c, name in enumerate(scheme.names, 1) if n[c] >= min_pixels)
+
 
 def atpg(
-    labels:np.ndarray,     # (h, w) channels of `scheme`, one slice
-    scheme, k:int, n:int,  # slice k of n
-    option:int=3, complete:bool=True, # False where the mask annotates only a part
-    min_pixels:int=MIN_PIXELS, anatomy=LUMBAR, source:str='oracle',
-)->Prompt:
+    labels: np.ndarray,  # (h, w) channels of `scheme`, one slice
+    scheme,
+    k: int,
+    n: int,  # slice k of n
+    option: int = 3,
+    complete: bool = True,  # False where the mask annotates only a part
+    min_pixels: int = MIN_PIXELS,
+    anatomy=LUMBAR,
+    source: str = 'oracle',
+) -> Prompt:
     "The holistic prompt of one labelled slice (Sec. 3.2)"
-    return holistic(present_structures(labels, scheme, min_pixels), option, slice_position(k, n), complete, anatomy, source)
+    return holistic(
+        present_structures(labels, scheme, min_pixels),
+        option,
+        slice_position(k, n),
+        complete,
+        anatomy,
+        source,
+    )
 
 # %% ../nbs/05_prompts.ipynb #c029
 @dataclass(frozen=True)
 class Mention:
     "A place in a text that names one level or a range of levels"
-    start:int
-    end:int
-    names:tuple # structure names; empty: looks like a level, but the anatomy has none such
-    raw:str     # as written
+
+    start: int
+    end: int
+    names: tuple  # structure names; empty: looks like a level, but the anatomy has none such
+    raw: str  # as written
+
 
 _dis = r'dis[ck]s?'
 _level = r'(?:th|[a-z])\d{1,2}'
 _sequence = re.compile(r't[12]\*?$', re.I)
 
+
 def _aliases(anatomy):
     "Lower-case spellings of single structures -> names, and the chain of bodies from top to bottom"
-    out = {n.lower():n for n in anatomy.names if '/' not in n and len(n)>1}
+    out = {n.lower(): n for n in anatomy.names if '/' not in n and len(n) > 1}
     for n in list(out.values()):
-        if m := re.fullmatch(r'T(\d+)', n): out |= {f'd{m[1]}':n, f'th{m[1]}':n}
-    for kind,words in (('sacrum',('sacrum','s1')), ('canal',('spinal canal','vertebral canal','canal','sc'))):
-        of = [s.name for s in anatomy.structures if s.kind==kind]
-        if len(of)==1: out |= {w:of[0] for w in words}
-    chain = tuple(n for n in anatomy.top_down if anatomy[n].kind in ('vertebra','sacrum'))
+        if m := re.fullmatch(r'T(\d+)', n):
+            out |= {f'd{m[1]}': n, f'th{m[1]}': n}
+    for kind, words in (
+        ('sacrum', ('sacrum', 's1')),
+        ('canal', ('spinal canal', 'vertebral canal', 'canal', 'sc')),
+    ):
+        of = [s.name for s in anatomy.structures if s.kind == kind]
+        if len(of) == 1:
+            out |= dict.fromkeys(words, of[0])
+    chain = tuple(n for n in anatomy.top_down if anatomy[n].kind in ('vertebra', 'sacrum'))
     return out, chain
+
 
 def _span(top, bottom, seq):
     "The part of `seq` from `top` to `bottom`, in either order"
-    i,j = sorted((seq.index(top), seq.index(bottom)))
-    return tuple(seq[i:j+1])
+    i, j = sorted((seq.index(top), seq.index(bottom)))
+    return tuple(seq[i : j + 1])
+
 
 def _disc(a, b, anatomy):
     "Name of the disc between the bodies `a` and `b`, or None"
@@ -186,768 +260,1618 @@ def _disc(a, b, anatomy):
 # %% ../nbs/05_prompts.ipynb #c031
 def _body(a, b, anatomy):
     "The body that `b` means after the body `a`: 'L5', '5', or the '1' that leaves its region ('L5/1'); None if there is none"
-    one,chain = _aliases(anatomy)
-    if not b.isdigit(): return 'S' if b=='S' and 'S' in chain else one.get(b.lower())
-    nxt = chain[chain.index(a)+1] if a in chain[:-1] else None
-    if b=='1' and nxt and nxt[0]!=a[0]: return nxt
-    return one.get(re.match(r'[a-z]+', a, re.I)[0].lower()+b)
+    one, chain = _aliases(anatomy)
+    if not b.isdigit():
+        return 'S' if b == 'S' and 'S' in chain else one.get(b.lower())
+    nxt = chain[chain.index(a) + 1] if a in chain[:-1] else None
+    if b == '1' and nxt and nxt[0] != a[0]:
+        return nxt
+    return one.get(re.match(r'[a-z]+', a, re.I)[0].lower() + b)
+
 
 def _joined(parts, sep, whole, anatomy):
     "Names for 'L4', '5' as written: discs between neighbours, a range, the bodies themselves if `whole`; () if unknown"
-    one,chain = _aliases(anatomy); bodies = [one.get(parts[0].lower())]
-    for b in parts[1:]: bodies.append(_body(bodies[-1], b, anatomy) if bodies[-1] in chain else None)
-    if not all(b in chain for b in bodies): return ()
-    discs = tuple(_disc(a, b, anatomy) for a,b in zip(bodies, bodies[1:])); ranged = len(bodies)==2 and sep!='/' and bodies[0]!=bodies[1]
-    if whole: return _span(*bodies, chain) if ranged else tuple(dict.fromkeys(bodies))
+    one, chain = _aliases(anatomy)
+    bodies = [one.get(parts[0].lower())]
+    for b in parts[1:]:
+        bodies.append(_body(bodies[-1], b, anatomy) if bodies[-1] in chain else None)
+    if not all(b in chain for b in bodies):
+        return ()
+    discs = tuple(_disc(a, b, anatomy) for a, b in zip(bodies, bodies[1:]))
+    ranged = len(bodies) == 2 and sep != '/' and bodies[0] != bodies[1]
+    if whole:
+        return _span(*bodies, chain) if ranged else tuple(dict.fromkeys(bodies))
     return discs if all(discs) else _span(*bodies, chain) if ranged else ()
+
 
 _whole = re.compile(r'\b(?:vertebrae|bodies)\s+(?:from\s+|at\s+|of\s+)?$', re.I)
 
+
 def _places(text, anatomy):
     "Single levels, pairs, chains and named structures, in text order"
-    one,chain = _aliases(anatomy)
-    words = '|'.join([re.escape(w).replace(r'\ ', r'\s+') for w in sorted(one, key=len, reverse=True)]+[_level]); part = rf'{_level}|\d{{1,2}}|s\b'
-    rx = re.compile(rf'(?<![\w/])(?:(?P<a>{_level})(?P<rest>(?:\s*[/\-\u2013\u2014]\s*(?:{part}))+)|(?P<w>{words}))(?![\w/])', re.I)
+    one, chain = _aliases(anatomy)
+    words = '|'.join(
+        [re.escape(w).replace(r'\ ', r'\s+') for w in sorted(one, key=len, reverse=True)] + [_level]
+    )
+    part = rf'{_level}|\d{{1,2}}|s\b'
+    rx = re.compile(
+        rf'(?<![\w/])(?:(?P<a>{_level})(?P<rest>(?:\s*[/\-\u2013\u2014]\s*(?:{part}))+)|(?P<w>{words}))(?![\w/])',
+        re.I,
+    )
     for m in rx.finditer(text):
         if m['a']:
             parts = [m['a'], *re.findall(part, m['rest'], re.I)]
-            if all(_sequence.match(x) and x.lower() not in one for x in parts if not x.isdigit()): continue
-            names = _joined(parts, m['rest'].strip()[0], _whole.search(text[max(0,m.start()-40):m.start()]), anatomy)
+            if all(_sequence.match(x) and x.lower() not in one for x in parts if not x.isdigit()):
+                continue
+            names = _joined(
+                parts,
+                m['rest'].strip()[0],
+                _whole.search(text[max(0, m.start() - 40) : m.start()]),
+                anatomy,
+            )
         else:
-            w = re.sub(r'\s+', ' ', m['w'].lower()); names = (one[w],) if w in one else ()
-            if not names and _sequence.match(w): continue
+            w = re.sub(r'\s+', ' ', m['w'].lower())
+            names = (one[w],) if w in one else ()
+            if not names and _sequence.match(w):
+                continue
         yield Mention(m.start(), m.end(), names, m[0])
-    for n in anatomy.names: # names without a digit that are too short for the rule above: 'S'
-        if len(n)==1: yield from (Mention(m.start(), m.end(), (n,), n) for m in re.finditer(rf'(?<![\w/\-]){n}(?![\w/\-])', text))
+    for n in anatomy.names:  # names without a digit that are too short for the rule above: 'S'
+        if len(n) == 1:
+            yield from (
+                Mention(m.start(), m.end(), (n,), n)
+                for m in re.finditer(rf'(?<![\w/\-]){n}(?![\w/\-])', text)
+            )
 
 # %% ../nbs/05_prompts.ipynb #c033
-_more = re.compile(r'(?:\s*,\s*(?:(?:and|or)\s+)?|\s+(?:and|or|to|through|thru)\s+|\s*&\s*)(\d{1,2})(?:\s*([/\-\u2013\u2014])\s*(\d{1,2}))?(?![\w/%]|[.,]\d|\s*[\-\u2013\u2014]\s*\w)', re.I)
-_listed = re.compile(r'\s*(?:$|[,;:!?)&]|\.(?!\d)|(?:and|or|to|through|but|with|without|in|on|at|there|are|is|were|was|have|has|look|appear|show|seem|only|not|vertebra\w*|bod(?:y|ies)|levels?|segments?)\b)', re.I)
-_plural = re.compile(rf'\b(?:vertebrae|bodies|levels|segments|{_dis})\s+(?:from\s+|at\s+|of\s+)?$', re.I)
-_unit = re.compile(r'\s*(?:mm|cm|ml|deg\w*|times|x|of|other|more|further|cases?|slices?|images?|patients?|years?|months?|weeks?|days?)\b', re.I)
+_more = re.compile(
+    r'(?:\s*,\s*(?:(?:and|or)\s+)?|\s+(?:and|or|to|through|thru)\s+|\s*&\s*)(\d{1,2})(?:\s*([/\-\u2013\u2014])\s*(\d{1,2}))?(?![\w/%]|[.,]\d|\s*[\-\u2013\u2014]\s*\w)',
+    re.I,
+)
+_listed = re.compile(
+    r'\s*(?:$|[,;:!?)&]|\.(?!\d)|(?:and|or|to|through|but|with|without|in|on|at|there|are|is|were|was|have|has|look|appear|show|seem|only|not|vertebra\w*|bod(?:y|ies)|levels?|segments?)\b)',
+    re.I,
+)
+_plural = re.compile(
+    rf'\b(?:vertebrae|bodies|levels|segments|{_dis})\s+(?:from\s+|at\s+|of\s+)?$', re.I
+)
+_unit = re.compile(
+    r'\s*(?:mm|cm|ml|deg\w*|times|x|of|other|more|further|cases?|slices?|images?|patients?|years?|months?|weeks?|days?)\b',
+    re.I,
+)
+
 
 def _elided(m, text, anatomy):
     "The mentions after `m` that lack their letter, as in 'L1, 2 and 3' or 'L1-2, 3-4'"
-    before = text[max(0,m.start-40):m.start]; letter = re.findall(r'([A-Z]+)\d', m.names[-1]) if m.names else []; end = m.end
-    while letter and (e := _more.match(text, end)) and (_listed.match(text, e.end()) or e[3] and re.match(rf'\s*{_dis}\b', text[e.end():], re.I) or _plural.search(before) and not _unit.match(text, e.end())):
-        a = letter[-1]+e[1]; one = _aliases(anatomy)[0].get(a.lower()) if '/' not in m.names[-1] else None    # 'L1/2, 3' is no list that we can read
-        yield Mention(e.start(1), e.end(), _joined([a,e[3]], e[2], _whole.search(before), anatomy) if e[3] else (one,)*bool(one), text[e.start(1):e.end()])
+    before = text[max(0, m.start - 40) : m.start]
+    letter = re.findall(r'([A-Z]+)\d', m.names[-1]) if m.names else []
+    end = m.end
+    while (
+        letter
+        and (e := _more.match(text, end))
+        and (
+            _listed.match(text, e.end())
+            or e[3]
+            and re.match(rf'\s*{_dis}\b', text[e.end() :], re.I)
+            or _plural.search(before)
+            and not _unit.match(text, e.end())
+        )
+    ):
+        a = letter[-1] + e[1]
+        one = (
+            _aliases(anatomy)[0].get(a.lower()) if '/' not in m.names[-1] else None
+        )  # 'L1/2, 3' is no list that we can read
+        yield Mention(
+            e.start(1),
+            e.end(),
+            _joined([a, e[3]], e[2], _whole.search(before), anatomy)
+            if e[3]
+            else (one,) * bool(one),
+            text[e.start(1) : e.end()],
+        )
         end = e.end()
+
 
 def _discs_between(bodies, anatomy):
     "The discs between successive `bodies` that are neighbours"
     bodies = [b for b in _aliases(anatomy)[1] if b in bodies]
-    return tuple(d for a,b in zip(bodies, bodies[1:]) if (d := _disc(a, b, anatomy)))
+    return tuple(d for a, b in zip(bodies, bodies[1:]) if (d := _disc(a, b, anatomy)))
+
 
 def _join(a, b, text, anatomy):
     "One mention for a range or a gap that `a` and `b` form together, or None"
-    if len(a.names)!=1 or len(b.names)!=1: return None
-    chain = _aliases(anatomy)[1]; discs = tuple(n for n in anatomy.top_down if anatomy[n].kind=='disc')
-    x,y = a.names[0],b.names[0]; gap,before = text[a.end:b.start],text[max(0,a.start-40):a.start]
+    if len(a.names) != 1 or len(b.names) != 1:
+        return None
+    chain = _aliases(anatomy)[1]
+    discs = tuple(n for n in anatomy.top_down if anatomy[n].kind == 'disc')
+    x, y = a.names[0], b.names[0]
+    gap, before = text[a.end : b.start], text[max(0, a.start - 40) : a.start]
     new = None
-    if re.fullmatch(r'\s+(?:and|&)\s+(?:the\s+)?(?:\w+\s+){0,2}', gap, re.I) and re.search(r'\bbetween\s+(?:the\s+)?(?:\w+\s+){0,2}$', before, re.I):
+    if re.fullmatch(r'\s+(?:and|&)\s+(?:the\s+)?(?:\w+\s+){0,2}', gap, re.I) and re.search(
+        r'\bbetween\s+(?:the\s+)?(?:\w+\s+){0,2}$', before, re.I
+    ):
         new = (d,) if x in chain and y in chain and (d := _disc(x, y, anatomy)) else None
-    elif re.fullmatch(r'\s+(?:down\s+|up\s+)?(?:to|through|thru|until)\s+(?:and\s+including\s+)?(?:the\s+)?(?:\w+\s+){0,2}', gap, re.I):
+    elif re.fullmatch(
+        r'\s+(?:down\s+|up\s+)?(?:to|through|thru|until)\s+(?:and\s+including\s+)?(?:the\s+)?(?:\w+\s+){0,2}',
+        gap,
+        re.I,
+    ):
         if x in chain and y in chain:
             new = _span(x, y, chain)
-            if re.search(rf'\b{_dis}\s+(?:from\s+|at\s+|of\s+)?$', before, re.I): new = _discs_between(new, anatomy)
-        elif x in discs and y in discs: new = _span(x, y, discs)
-    return new and Mention(a.start, b.end, new, text[a.start:b.end])
+            if re.search(rf'\b{_dis}\s+(?:from\s+|at\s+|of\s+)?$', before, re.I):
+                new = _discs_between(new, anatomy)
+        elif x in discs and y in discs:
+            new = _span(x, y, discs)
+    return new and Mention(a.start, b.end, new, text[a.start : b.end])
+
 
 def find_levels(
-    text:str, anatomy=LUMBAR,
-)->list: # of `Mention`, in text order
+    text: str,
+    anatomy=LUMBAR,
+) -> list:  # of `Mention`, in text order
     "Every place in `text` that names a level, a range of levels, the sacrum or the canal"
     out = []
-    for m in [e for m in sorted(_places(text, anatomy), key=lambda m: m.start) for e in (m, *_elided(m, text, anatomy))]:
-        if out and m.start<out[-1].end: continue
-        if out and (j := _join(out[-1], m, text, anatomy)): out[-1] = j
-        else: out.append(m)
+    for m in [
+        e
+        for m in sorted(_places(text, anatomy), key=lambda m: m.start)
+        for e in (m, *_elided(m, text, anatomy))
+    ]:
+        if out and m.start < out[-1].end:
+            continue
+        if out and (j := _join(out[-1], m, text, anatomy)):
+            out[-1] = j
+        else:
+            out.append(m)
     return out
 
 # %% ../nbs/05_prompts.ipynb #c036
 _verbs = r'(?:shows?|shown|contains?|includes?|is|are|has|have|there|it|seen|visible)'
-_few = r'(?:(?!(?:or|nor|that|which|who)\b)[\w/\-]+\s+){0,4}?' # a short subject, levels included
+_few = r'(?:(?!(?:or|nor|that|which|who)\b)[\w/\-]+\s+){0,4}?'  # a short subject, levels included
 _size = r'(?:mild|moderate|severe|small|large|slight|marked|broad|diffuse|minimal|grade)'
-_clause_end = re.compile(rf'[;:!?\n]|\.(?!\d)|\b(?:but|however|although|though|while|whereas|yet)\b|,\s*(?=(?:and\s+)?{_few}{_verbs}\b)|,\s*(?=(?:and\s+)?{_size}\b)', re.I)
-_after = re.compile(r"\b(?:no|without|neither|nor|never|except(?:\s+for)?|excluding|excludes?|lacks?|lacking|absence\s+of|free\s+of|apart\s+from|none\s+of)\b|\b(?:absent|missing)(?=\s*:)|\b(?:not|cannot)\b(?!\s+(?:only|fully|completely|entirely|just)\b)|n't\b", re.I)
+_clause_end = re.compile(
+    rf'[;:!?\n]|\.(?!\d)|\b(?:but|however|although|though|while|whereas|yet)\b|,\s*(?=(?:and\s+)?{_few}{_verbs}\b)|,\s*(?=(?:and\s+)?{_size}\b)',
+    re.I,
+)
+_after = re.compile(
+    r"\b(?:no|without|neither|nor|never|except(?:\s+for)?|excluding|excludes?|lacks?|lacking|absence\s+of|free\s+of|apart\s+from|none\s+of)\b|\b(?:absent|missing)(?=\s*:)|\b(?:not|cannot)\b(?!\s+(?:only|fully|completely|entirely|just)\b)|n't\b",
+    re.I,
+)
 _out = r'(?:visible|seen|shown|included|present|in\s+view|depicted|covered|in\s+the)'
-_before = re.compile(rf"\b(?:is|are|was|were|lies|lie)\s+(?:absent|missing|cut\s+off|(?:out\s+of|outside)\s+(?:the\s+)?(?:view|field|image|slice)\w*|not\s+{_out})|\b(?:is|are|was|were)n't\s+{_out}|\b(?:can|could)(?:\s*not|n?'t)\s+be\s+{_out}|(?<!\bhave )(?<!\bhas )(?<!\bhad )\bnot\s+(?:visible|seen|shown)\b(?!\s*:)|\b(?:is|are|was|were)\s+not\s*$", re.I)
+_before = re.compile(
+    rf"\b(?:is|are|was|were|lies|lie)\s+(?:absent|missing|cut\s+off|(?:out\s+of|outside)\s+(?:the\s+)?(?:view|field|image|slice)\w*|not\s+{_out})|\b(?:is|are|was|were)n't\s+{_out}|\b(?:can|could)(?:\s*not|n?'t)\s+be\s+{_out}|(?<!\bhave )(?<!\bhas )(?<!\bhad )\bnot\s+(?:visible|seen|shown)\b(?!\s*:)|\b(?:is|are|was|were)\s+not\s*$",
+    re.I,
+)
 _said = re.compile(rf'\b(?:{_verbs}|see|segment|label|mark|find)\b|{_after.pattern}', re.I)
-_heading = re.compile(r'\W*(?:absent|missing|without|not\s+(?:visible|seen|shown|present|included))\s*', re.I) # 'Absent: L4'
+_heading = re.compile(
+    r'\W*(?:absent|missing|without|not\s+(?:visible|seen|shown|present|included))\s*', re.I
+)  # 'Absent: L4'
+
 
 def _clauses(text):
     "(start, end) of the clauses of `text`"
     cuts = [0]
     for m in _clause_end.finditer(text):
-        head = text[cuts[-1]:m.start()]
-        goes_on = not _said.search(head) or re.search(rf'\b{_size}$', head, re.I) if m[0][0]==',' else m[0]==':' and _heading.fullmatch(head)
-        if not goes_on: cuts += [m.start(), m.end()]
+        head = text[cuts[-1] : m.start()]
+        goes_on = (
+            not _said.search(head) or re.search(rf'\b{_size}$', head, re.I)
+            if m[0][0] == ','
+            else m[0] == ':' and _heading.fullmatch(head)
+        )
+        if not goes_on:
+            cuts += [m.start(), m.end()]
     cuts += [len(text)]
-    return [(a,b) for a,b in zip(cuts[::2], cuts[1::2]) if text[a:b].strip()]
+    return [(a, b) for a, b in zip(cuts[::2], cuts[1::2]) if text[a:b].strip()]
+
 
 def _unseen(text):
     "Clauses that say that something is out of view -> {start: where 'is absent' ends}"
-    return {a:m.end() for a,b in _clauses(text) if (m := _before.search(text, a, b)) and text[a:m.start()].strip(' ,')}
+    return {
+        a: m.end()
+        for a, b in _clauses(text)
+        if (m := _before.search(text, a, b)) and text[a : m.start()].strip(' ,')
+    }
+
 
 def negated_spans(
-    text:str,
-)->list: # of (start, end)
+    text: str,
+) -> list:  # of (start, end)
     "The parts of `text` that are said not to be there (ours, a rule)"
-    gone,out = _unseen(text),[]
-    for a,b in _clauses(text):
-        if a in gone: out.append((a, gone[a]))
-        elif m := _after.search(text, a, b): out.append((m.start(), b))
+    gone, out = _unseen(text), []
+    for a, b in _clauses(text):
+        if a in gone:
+            out.append((a, gone[a]))
+        elif m := _after.search(text, a, b):
+            out.append((m.start(), b))
     return out
 
-def _is_in(pos, spans): return any(a<=pos<b for a,b in spans)
+
+def _is_in(pos, spans):
+    return any(a <= pos < b for a, b in spans)
 
 # %% ../nbs/05_prompts.ipynb #c039
-SAY = ' Findings: ' # before the findings of Option 4
-_between_them = re.compile(rf'\b{_dis}\s+(?:in\s+)?between\b(?!\s+(?:\w+\s+){{0,3}}\w*\d)|\bintervening\s+{_dis}|\bwith\s+(?:their|the|all)\s+{_dis}(?!\s+\w*\d)', re.I)
+SAY = ' Findings: '  # before the findings of Option 4
+_between_them = re.compile(
+    rf'\b{_dis}\s+(?:in\s+)?between\b(?!\s+(?:\w+\s+){{0,3}}\w*\d)|\bintervening\s+{_dis}|\bwith\s+(?:their|the|all)\s+{_dis}(?!\s+\w*\d)',
+    re.I,
+)
+
 
 def parse_prompt(
-    text:str, anatomy=LUMBAR, source:str='user',
-)->Prompt:
+    text: str,
+    anatomy=LUMBAR,
+    source: str = 'user',
+) -> Prompt:
     "The facts in a generated or freely edited prompt; negated levels are left out (ours)"
-    whole,(text,_,said) = text,text.partition(SAY)      # Option 4 says its findings last, and `read_report` below reads them
-    findings = tuple(read_report(said, anatomy)) if said else (); spans,names = negated_spans(text),[]
-    found = [(m.start, m.names) for m in find_levels(text, anatomy)] + [(m.start(), None) for m in _between_them.finditer(text)]
-    for start,new in sorted(found, key=lambda f: f[0]):
-        if not _is_in(start, spans): names += _discs_between(names, anatomy) if new is None else new
-    third = re.search(r'\b(upper|middle|lower)[\s-]third\b(?!\s+of\s+(?:the\s+)?(?:\w+\s+)?(?:[A-Z]\d|vertebra|body|disc))', text, re.I)
+    whole, (text, _, said) = (
+        text,
+        text.partition(SAY),
+    )  # Option 4 says its findings last, and `read_report` below reads them
+    findings = tuple(read_report(said, anatomy)) if said else ()
+    spans, names = negated_spans(text), []
+    found = [(m.start, m.names) for m in find_levels(text, anatomy)] + [
+        (m.start(), None) for m in _between_them.finditer(text)
+    ]
+    for start, new in sorted(found, key=lambda f: f[0]):
+        if not _is_in(start, spans):
+            names += _discs_between(names, anatomy) if new is None else new
+    third = re.search(
+        r'\b(upper|middle|lower)[\s-]third\b(?!\s+of\s+(?:the\s+)?(?:\w+\s+)?(?:[A-Z]\d|vertebra|body|disc))',
+        text,
+        re.I,
+    )
     mid = re.search(r'\bmid-?(?:line|sagittal)\b', text, re.I)
     position = third[1].lower() if third else 'middle' if mid else None
-    none = re.search(r'\b(?:shows?|contains?|includes?)\s+(?:none|nothing|no\s+structures?)\b', text, re.I)
-    ordered = re.search(r'\bsuperior\s+to\s+inferior\b|\btop[\s-]down\b|\bfrom\s+top\s+to\s+bottom\b', text, re.I)
+    none = re.search(
+        r'\b(?:shows?|contains?|includes?)\s+(?:none|nothing|no\s+structures?)\b', text, re.I
+    )
+    ordered = re.search(
+        r'\bsuperior\s+to\s+inferior\b|\btop[\s-]down\b|\bfrom\s+top\s+to\s+bottom\b', text, re.I
+    )
     names = tuple(dict.fromkeys(names))
     option = 4 if findings else 3 if position or ordered else 2 if names or none else 1
     vague = re.search(r'\bat\s+least\b|\bamong\s+others?\b|\bsuch\s+as\b|\be\.g\.', text, re.I)
-    return Prompt(names, option, position, bool(none or (names and not vague)), whole, source, findings)
+    return Prompt(
+        names, option, position, bool(none or (names and not vague)), whole, source, findings
+    )
+
 
 def parse_class_prompt(
-    text:str, anatomy=LUMBAR,
-)->ClassPrompt:
+    text: str,
+    anatomy=LUMBAR,
+) -> ClassPrompt:
     "The facts in a class-wise prompt; `InputError` if it is about no structure or several"
-    names = {n for m in find_levels(text, anatomy) for n in m.names} or {'background'}&set(re.findall(r'\w+', text.lower()))
-    if len(names)!=1: raise InputError(f"class prompt '{text}' is about {len(names)} structures: it must be about one")
+    names = {n for m in find_levels(text, anatomy) for n in m.names} or {'background'} & set(
+        re.findall(r'\w+', text.lower())
+    )
+    if len(names) != 1:
+        raise InputError(
+            f"class prompt '{text}' is about {len(names)} structures: it must be about one"
+        )
     return ClassPrompt(names.pop(), not negated_spans(text), text)
 
 # %% ../nbs/05_prompts.ipynb #c044
 def _rows(labels, channels):
     "(s, channels) pixel counts and (s, channels) median rows of each channel in each slice"
-    s,h,w = labels.shape
-    idx = (np.arange(s)[:,None,None]*256 + labels)*h + np.arange(h)[:,None]
-    hist = np.bincount(idx.ravel(), minlength=s*256*h).reshape(s,256,h)[:,:channels]
+    s, h, w = labels.shape
+    idx = (np.arange(s)[:, None, None] * 256 + labels) * h + np.arange(h)[:, None]
+    hist = np.bincount(idx.ravel(), minlength=s * 256 * h).reshape(s, 256, h)[:, :channels]
     area = hist.sum(-1)
-    return area, (hist.cumsum(-1)*2>=area[...,None]).argmax(-1)
+    return area, (hist.cumsum(-1) * 2 >= area[..., None]).argmax(-1)
+
 
 def _chain(rows, area):
     "Indices of the heaviest subset whose rows increase strictly (top-down order)"
     best = []
-    for i,(r,a) in enumerate(zip(rows, area)):
-        prev = max((b for b in best if rows[b[1][-1]]<r), key=lambda b: b[0], default=(0,[]))
-        best.append((prev[0]+a, prev[1]+[i]))
-    return max(best, default=(0,[]))[1]
+    for i, (r, a) in enumerate(zip(rows, area)):
+        prev = max((b for b in best if rows[b[1][-1]] < r), key=lambda b: b[0], default=(0, []))
+        best.append((prev[0] + a, prev[1] + [i]))
+    return max(best, default=(0, []))[1]
+
 
 def support(
-    labels:np.ndarray,  # (s, h, w) channels of `scheme`
-    scheme, min_pixels:int=MIN_PIXELS,
-    share:float=.2,     # of the median body's area in the slice, needed to vote (ours)
+    labels: np.ndarray,  # (s, h, w) channels of `scheme`
+    scheme,
+    min_pixels: int = MIN_PIXELS,
+    share: float = 0.2,  # of the median body's area in the slice, needed to vote (ours)
     anatomy=LUMBAR,
-)->dict: # name -> votes / largest number of votes of a body
+) -> dict:  # name -> votes / largest number of votes of a body
     "How many slices vote for each structure; bodies vote only in top-down order (ours)"
-    area,rows = _rows(np.asarray(labels), scheme.channels)
-    bodies = [n for n in anatomy.top_down if anatomy[n].kind in ('vertebra','sacrum') and n in scheme.values]
-    votes = {n:int((area[:,scheme.channel(n)]>=min_pixels).sum()) for n in scheme.names} | dict.fromkeys(bodies, 0)
-    for a,r in zip(area, rows):
-        seen = [n for n in bodies if a[scheme.channel(n)]>=min_pixels]; c = [scheme.channel(n) for n in seen]
+    area, rows = _rows(np.asarray(labels), scheme.channels)
+    bodies = [
+        n
+        for n in anatomy.top_down
+        if anatomy[n].kind in ('vertebra', 'sacrum') and n in scheme.values
+    ]
+    votes = {
+        n: int((area[:, scheme.channel(n)] >= min_pixels).sum()) for n in scheme.names
+    } | dict.fromkeys(bodies, 0)
+    for a, r in zip(area, rows):
+        seen = [n for n in bodies if a[scheme.channel(n)] >= min_pixels]
+        c = [scheme.channel(n) for n in seen]
         keep = _chain(r[c], a[c])
-        for i in keep: votes[seen[i]] += a[c[i]] >= share*np.median(a[c][keep])
+        for i in keep:
+            votes[seen[i]] += a[c[i]] >= share * np.median(a[c][keep])
     top = max([votes[n] for n in bodies], default=0) or max(votes.values(), default=0) or 1
-    return {n:float(v/top) for n,v in votes.items()}
+    return {n: float(v / top) for n, v in votes.items()}
 
-SUPPORT = .25 # share of the votes that speaks for a level (ours)
+
+SUPPORT = 0.25  # share of the votes that speaks for a level (ours)
+
 
 def best_run(
-    gains, # one number per level, top-down
-)->tuple: # (first, last) of the run with the largest sum, or None if no gain is positive
+    gains,  # one number per level, top-down
+) -> tuple:  # (first, last) of the run with the largest sum, or None if no gain is positive
     "Kadane's maximum subarray: a run without gaps"
-    best,start,total,out = 0.,0,0.,None
-    for i,g in enumerate(gains):
-        if total<=0: start,total = i,0.
+    best, start, total, out = 0.0, 0, 0.0, None
+    for i, g in enumerate(gains):
+        if total <= 0:
+            start, total = i, 0.0
         total += g
-        if total>best: best,out = total,(start,i)
+        if total > best:
+            best, out = total, (start, i)
     return out
 
 # %% ../nbs/05_prompts.ipynb #c046
 def supported_levels(
-    sup:dict,              # structure name -> support, of `support`
-    scheme, threshold:float=SUPPORT, # support below this counts against a level
+    sup: dict,  # structure name -> support, of `support`
+    scheme,
+    threshold: float = SUPPORT,  # support below this counts against a level
     anatomy=LUMBAR,
-)->tuple: # names top-down, canal last; () if nothing was found
+) -> tuple:  # names top-down, canal last; () if nothing was found
     "One gap-free run of levels, with its discs, and the canal if voted; without bodies each structure for itself (ours)"
-    bodies = [n for n in anatomy.top_down if anatomy[n].kind in ('vertebra','sacrum') and n in scheme.values]
-    if not bodies: return anatomy.order({n for n,v in sup.items() if v and v>=threshold})
-    found = best_run([sup[n]-threshold for n in bodies])
-    if found is None: return ()
+    bodies = [
+        n
+        for n in anatomy.top_down
+        if anatomy[n].kind in ('vertebra', 'sacrum') and n in scheme.values
+    ]
+    if not bodies:
+        return anatomy.order({n for n, v in sup.items() if v and v >= threshold})
+    found = best_run([sup[n] - threshold for n in bodies])
+    if found is None:
+        return ()
     names = set(r := anatomy.run(bodies[found[0]], bodies[found[1]])) & set(scheme.names)
-    ends = (anatomy.above(r[0], 'disc'), anatomy.below(r[-1], 'disc'))         # a disc beyond the last body, as SPIDER's L5/S
-    rest = [s.name for s in anatomy.structures if s.kind not in ('vertebra','disc','sacrum')]
-    return anatomy.order(names | {n for n in (*ends,*rest) if n and sup.get(n,0)>=threshold})
+    ends = (
+        anatomy.above(r[0], 'disc'),
+        anatomy.below(r[-1], 'disc'),
+    )  # a disc beyond the last body, as SPIDER's L5/S
+    rest = [s.name for s in anatomy.structures if s.kind not in ('vertebra', 'disc', 'sacrum')]
+    return anatomy.order(names | {n for n in (*ends, *rest) if n and sup.get(n, 0) >= threshold})
+
 
 def vote_levels(
-    labels:np.ndarray,     # (s, h, w) channels of `scheme`
-    scheme, threshold:float=SUPPORT, # support below this counts against a level
-    min_pixels:int=MIN_PIXELS, anatomy=LUMBAR,
-)->tuple: # names top-down, canal last; () if nothing was found
+    labels: np.ndarray,  # (s, h, w) channels of `scheme`
+    scheme,
+    threshold: float = SUPPORT,  # support below this counts against a level
+    min_pixels: int = MIN_PIXELS,
+    anatomy=LUMBAR,
+) -> tuple:  # names top-down, canal last; () if nothing was found
     "`supported_levels` of a volume: what its slices vote for (ours)"
-    return supported_levels(support(labels, scheme, min_pixels, anatomy=anatomy), scheme, threshold, anatomy)
+    return supported_levels(
+        support(labels, scheme, min_pixels, anatomy=anatomy), scheme, threshold, anatomy
+    )
 
 # %% ../nbs/05_prompts.ipynb #c050
 def slice_part(
-    prompt:Prompt, # of a volume
-    here,          # names of what a slice shows
+    prompt: Prompt,  # of a volume
+    here,  # names of what a slice shows
     anatomy=LUMBAR,
-)->Prompt:
+) -> Prompt:
     "The prompt with the part of its list, and of its findings, that a slice shows; the generic sentence where nothing is left (ours)"
     names = tuple(n for n in prompt.structures if n in here)
-    if names==prompt.structures: return prompt
-    p = holistic(names, min(prompt.option, 3) if names else 1, prompt.position, prompt.complete, anatomy, prompt.source); there = tuple(f for f in prompt.findings if f.level is None or f.level in names)
-    return replace(p, option=4, text=p.text+say_findings(there, anatomy), findings=there) if there else p
+    if names == prompt.structures:
+        return prompt
+    p = holistic(
+        names,
+        min(prompt.option, 3) if names else 1,
+        prompt.position,
+        prompt.complete,
+        anatomy,
+        prompt.source,
+    )
+    there = tuple(f for f in prompt.findings if f.level is None or f.level in names)
+    return (
+        replace(p, option=4, text=p.text + say_findings(there, anatomy), findings=there)
+        if there
+        else p
+    )
+
 
 def slice_parts(
-    prompts, labels, scheme, # one prompt per slice; (n, h, w) channels of a first prediction
+    prompts,
+    labels,
+    scheme,  # one prompt per slice; (n, h, w) channels of a first prediction
     anatomy=LUMBAR,
-)->list: # one `Prompt` per slice
+) -> list:  # one `Prompt` per slice
     "Each slice's own part of what is said of the volume (ours)"
-    return [slice_part(p, present_structures(l, scheme), anatomy) for p,l in zip(prompts, labels)]
+    return [slice_part(p, present_structures(l, scheme), anatomy) for p, l in zip(prompts, labels)]
+
 
 def volume_prompts(
-    names, n:int,         # structures in view in the volume; n slices
-    option:int=3, complete:bool=True, # False: at least these
-    anatomy=LUMBAR, source:str='self',
-    labels:np.ndarray=None, scheme=None,  # (n, h, w) channels of a first prediction: then each slice says only what it shows itself
-)->list: # one `Prompt` per slice
+    names,
+    n: int,  # structures in view in the volume; n slices
+    option: int = 3,
+    complete: bool = True,  # False: at least these
+    anatomy=LUMBAR,
+    source: str = 'self',
+    labels: np.ndarray = None,
+    scheme=None,  # (n, h, w) channels of a first prediction: then each slice says only what it shows itself
+) -> list:  # one `Prompt` per slice
     "The holistic prompts of a volume whose structures are known (ours)"
-    said = [holistic(names, option if names else 1, slice_position(k, n), complete, anatomy, source) for k in range(n)]
+    said = [
+        holistic(names, option if names else 1, slice_position(k, n), complete, anatomy, source)
+        for k in range(n)
+    ]
     return said if labels is None else slice_parts(said, labels, scheme, anatomy)
 
 # %% ../nbs/05_prompts.ipynb #c053
 def shift_levels(
-    names,   # structure names
-    by:int,  # +1 one level down, -1 one level up
+    names,  # structure names
+    by: int,  # +1 one level down, -1 one level up
     anatomy=LUMBAR,
-)->tuple: # names top-down; what leaves the anatomy is dropped
+) -> tuple:  # names top-down; what leaves the anatomy is dropped
     "Every vertebra and disc renamed by `by` levels; sacrum, canal and others stay"
+
     def move(n):
         kind = anatomy[n].kind
-        if kind not in ('vertebra','disc'): return n
-        seq = [m for m in anatomy.top_down if anatomy[m].kind==kind]; i = seq.index(n)+by
-        return seq[i] if 0<=i<len(seq) else None
+        if kind not in ('vertebra', 'disc'):
+            return n
+        seq = [m for m in anatomy.top_down if anatomy[m].kind == kind]
+        i = seq.index(n) + by
+        return seq[i] if 0 <= i < len(seq) else None
+
     return anatomy.order({m for n in names if (m := move(n))})
 
+
 def drop_words(
-    prompt:Prompt, rng, # NumPy Generator
-    p_generic:float=.15, p_incomplete:float=.25, p_wrong:float=.05, # chances, their sum at most 1 (ours)
+    prompt: Prompt,
+    rng,  # NumPy Generator
+    p_generic: float = 0.15,
+    p_incomplete: float = 0.25,
+    p_wrong: float = 0.05,  # chances, their sum at most 1 (ours)
     anatomy=LUMBAR,
-)->Prompt:
+) -> Prompt:
     "For training: the prompt as it is, or generic, or incomplete, or shifted by one level (ours)"
     u = rng.random()
-    if u<p_generic: return holistic((), 1, anatomy=anatomy, source='generic')
-    if u<p_generic+p_incomplete and len(prompt.structures)>1: return holistic(_part(prompt.structures, rng), prompt.option, prompt.position, False, anatomy, prompt.source)
-    if u>=1-p_wrong: return holistic(shift_levels(prompt.structures, rng.choice([-1,1]), anatomy), prompt.option, prompt.position, prompt.complete, anatomy, prompt.source)
+    if u < p_generic:
+        return holistic((), 1, anatomy=anatomy, source='generic')
+    if u < p_generic + p_incomplete and len(prompt.structures) > 1:
+        return holistic(
+            _part(prompt.structures, rng),
+            prompt.option,
+            prompt.position,
+            False,
+            anatomy,
+            prompt.source,
+        )
+    if u >= 1 - p_wrong:
+        return holistic(
+            shift_levels(prompt.structures, rng.choice([-1, 1]), anatomy),
+            prompt.option,
+            prompt.position,
+            prompt.complete,
+            anatomy,
+            prompt.source,
+        )
     return prompt
+
 
 def _part(names, rng):
     "A random run of between half and all but one of `names`"
-    n = len(names); m = int(rng.integers((n+1)//2, n)); i = int(rng.integers(0, n-m+1))
-    return names[i:i+m]
+    n = len(names)
+    m = int(rng.integers((n + 1) // 2, n))
+    i = int(rng.integers(0, n - m + 1))
+    return names[i : i + m]
 
 # %% ../nbs/05_prompts.ipynb #c056
-_upto = lambda n: rf'(?:[\w/\-]+\s+){{0,{n}}}?'     # up to n words between two that belong together
+def _upto(n):
+    return rf'(?:[\w/\-]+\s+){{0,{n}}}?'  # up to n words between two that belong together
+
+
 _root = r'(?:nerves?|roots?|cord|conus|cauda|thecal|dural|myelon)'
-FINDINGS = { # finding -> (where it sits, pattern); earlier ones win where two overlap (ours)
-    'incidental finding': ('spine', r'(?:uterine\s+)?(?:fibroids?|leiomyoma\w*|myomas?)|hydronephros\w*|hydroureter|nephrolith\w*|(?:\w+\s+)?calcul(?:us|i)\b|gall\s?stones?|choleli\w*|aneurysm\w*|lymphadenopath\w*|ascites|(?:adnexal|ovarian)\s+(?:\w+\s+)?(?:cyst|mass|lesion)\w*|(?:renal|kidney|hepatic|liver|parapelvic)\s+(?:\w+\s+)?(?:cysts?|mass\w*|lesions?)|(?:inguinal|hiatus|hiatal|umbilical)\s+hernia\w*|diverticul\w*|prostatomegaly|(?:enlarged|bulky)\s+(?:prostate|uterus)|hepatomegaly|splenomegaly|pleural\s+effusions?|thrombos\w*'),
-    'annular tear':       ('disc', r'annul\w*\s+(?:tear|fissure|rupture|defect)\w*|(?:tear|fissure)s?\s+of\s+the\s+annulus|high[\s-]intensity\s+zones?|fissures?|dis[ck]s?\s+(?:(?:is|are)\s+)?(?:disrupt\w*|ruptur\w*)|(?:disrupt\w*|ruptur\w*)\s+dis[ck]s?'),
-    'facet arthropathy':  ('disc', rf'facet\w*\s+(?:joints?\s+)?{_upto(2)}(?:arthro\w+|arthrit\w*|osteoarthr\w*|hypertroph\w*|degenerat\w*|effusions?|enlarge\w*|disease)|(?:arthro\w+|osteoarthr\w*|hypertroph\w*|effusions?|degenerat\w*(?:\s+changes?)?)\s+(?:of|in)\s+{_upto(4)}facets?|facet\w*(?=\s+(?:and|/)\s+(?:\w+\s+)?(?:lig|flav))|spondylo?arthro\w*|facet\s+OA\b|(?:zyg)?apophys\w*\s+(?:joints?\s+)?(?:\w+\s+)?(?:arthro\w+|hypertroph\w*|degenerat\w*)|facet\s+spondylosis|FJ[AD]\b|arthros[ei]s|arthropath\w*'),
-    'ligamentum flavum thickening': ('disc', rf'(?:ligament\w*\s+flav\w*|flaval?\s+ligaments?)\s+{_upto(2)}(?:thick\w*|hypertroph\w*|buckl\w*|infold\w*)|(?:thick\w*|hypertroph\w*|buckl\w*|infold\w*)\s+{_upto(3)}(?:ligament\w*\s+flav\w*|flaval?\s+ligaments?)|LFH\b|ligament(?:um|ous|al)?\s+(?:hypertroph|thicken)\w*'),
-    'foraminal stenosis': ('disc', rf'(?:neuro|neural\s+)?foramin\w*\s+(?:stenos[ie]s|narrow\w*|encroach\w*|compromise)|narrow\w*\s+of\s+{_upto(4)}(?:neuro)?foram\w*|narrowed\s+{_upto(7)}foramina|(?:neuro)?foramina?:?\s+{_upto(3)}narrow\w*|NFN\b|foraminal(?=\s*(?:and|or|,|/)\s*{_upto(3)}stenos)'),
-    'nerve compression':  ('disc', rf'(?:compres\w*|imping\w*|contact\w*|displac\w*|abut\w*|touch\w*|effac\w*|deform\w*|flatten\w*|irritat\w*|indent\w*|impression|encas\w*)\s+(?:on|of|upon|with)?\s*{_upto(5)}{_root}(?:\s+(?:equina|medullaris|roots?|sac))?|{_root}\s+(?:(?:equina|medullaris|roots?|sac)\s+)?{_upto(3)}(?:compres\w*|imping\w*|contact\w*|displac\w*|effac\w*|involvement|irritat\w*|conflict|indent\w*|deform\w*|flatten\w*|abut\w*)|(?:neural|radicular)\s+(?:element\w*\s+)?(?:compres\w*|compromise|imping\w*|contact|conflict)|(?:compromise|imping\w*|compression|displacement)\s+of\s+{_upto(3)}(?:neural\s+\w+|ganglion)|imping\w*|mass\s+effect|crowd\w*|redundan\w*|myelopathy|cauda\s+equina\s+(?:syndrome|lesion)'),
-    'canal stenosis':     ('disc', rf'(?:(?:spinal|central|canal|lateral|recess|vertebral)\s+)*(?:stenos[ie]s|stenot\w*)|narrow\w*\s+of\s+{_upto(4)}(?:canal|recess\w*)|(?:canal|recess\w*)\s+{_upto(3)}narrow\w*|narrow\w*\s+(?:spinal\s+|vertebral\s+|central\s+)?canal|narrowed(?=\s+at\b)|canal\s+(?:compromise|encroachment)|(?:thecal|dural)\s+sac\s+narrow\w*|(?:effac\w*|obliterat\w*|encroach\w*|compromise)\s+(?:of|on|into|upon)\s+{_upto(4)}(?:recess\w*|foram\w*|canal|CSF|fat)|(?:short|shortened)\s+pedicles'),
-    'Schmorl node':       ('vertebra', r"schmorl\w*(?:'s?)?(?:\s+nodes?)?"),
-    'Modic changes':      ('disc', r'modic\b(?:\s+(?:type\s+)?(?:[123]|I{1,3})\b)?(?:\s+(?:changes?|signal))?'),
-    'endplate changes':   ('disc', rf'(?:sup(?:erior)?|inf(?:erior)?)?\s*end[\s-]?plate\s+(?:depression|concavity|compression|impaction)|(?:upper\s+|lower\s+)?end[\s-]?plate\s+(?:\w+\s+)?(?:changes?|defects?|irregularit\w+|o?edema|sclerosis|degenerat\w*|erosions?)|end[\s-]?plates?\s+(?:is|are)\s+(?:irregular|eroded|sclerotic)|(?:reactive|fatty|erosive|irregular)\s+end[\s-]?plates?'),
-    'vertebral height loss': ('vertebra', r'vertebral\s+(?:body\s+)?height\s+loss|loss\s+of\s+vertebral\s+(?:body\s+)?height'),
-    'disc narrowing':     ('disc', rf'(?:dis[ck]|intervertebral)\s+(?:space\s+|height\s+)?(?:narrowing|loss|collapse)|(?:narrow\w*|reduc\w*|loss|decreas\w*|diminish\w*)\s+(?:of\s+|in\s+)?{_upto(4)}(?:dis[ck]|intervertebral)\s+(?:space|height)s?|narrow\w*\s+of\s+{_upto(3)}(?:dis[ck]|intervertebral)\s*(?:space)?|(?:height|space)\s+(?:loss|reduction)|(?:height|space)\s+(?:is|are)\s+(?:\w+\s+)?(?:reduced|lost|decreased|narrowed|diminished)|(?:loss|reduc\w*|decrease)\s+(?:of|in)\s+(?:\w+\s+)?height|(?:reduced|decreased|diminished)\s+(?:in\s+)?height|(?<=signal and )height|heights?\s+(?:is|are)\s+(?:\w+\s+)?(?:preserved|maintained|normal)(?=\s*,?\s*(?:except|apart\s+from|other\s+than|save))|obliterat\w*|(?:narrowed|collapsed)\s+(?:dis[ck]|interspace)\w*|dis[ck]s?\s+(?:is|are)\s+(?:\w+\s+)?(?:narrowed|collapsed)'),
-    'disc herniation':    ('disc', r'(?:dis[ck]\s+)?(?:herniat\w*|protru\w*|extru\w*|sequest\w*|prolaps\w*|HNP|free\s+fragment|material|fragments?)|(?:soft|recurrent|residual)\s+dis[ck]'),
-    'disc bulging':       ('disc', r'(?:dis[ck]\s+)?(?:bulg\w*|overhang\w*|protuberanc\w*)'),
-    'disc degeneration':  ('disc', r'(?:dis[ck]\s+)?(?:degenerat(?!ive\s+(?:\w+\s+){0,2}(?:\w*scolio|\w*listhe|stenos|facet|canal|foramin|osteophyt))\w*|d[ei]s+ic+at\w*|dehydrat\w*|osteochondrosis)|DDD\b|vacuum(?:\s+\w+)?|pfirr?mann?(?:\s+grade)?(?:\s+(?:[1-5]|I{1,3}|IV|V))?\b|(?:loss\s+of|reduced|decreased|low|dark)\s+(?:\w+\s+)?(?:T2\s+)?(?:signal|hydration)|signal\s+loss|(?:black|dark|dry)\s+dis[ck]s?|dis[ck]s?\s+(?:is|are|appears?)\s+(?:\w+\s+)?(?:dark|black|dry)|dis[ck]o?(?:path|arthros)\w*|chondrosis|(?:dis[ck]|adjacent\s+segment)\s+disease'),
-    'spondylolisthesis':  ('disc', r'\w*listhesis|slip\w*|offset|(?:forward|backward|anterior|posterior)\s+(?:displacement|translation|shift)|step[\s-]?off|\w*listhetic'),
-    'spondylolysis':      ('vertebra', r'spondyloly\w*|pars\s+(?:interarticularis\s+)?(?:\w+\s+)?(?:defects?|fractures?)|(?:defects?|fractures?|lysis)\s+of\s+the\s+pars|lysis'),
-    'fracture':           ('vertebra', r'(?:compression\s+|wedge\s+|burst\s+|insufficiency\s+)?fractur\w*|(?:compression|wedge|vertebral)\s+deformit\w*|wedg(?:ing|ed|e[\s-]shaped)\b|(?:vertebral\s+)?compression(?=\s+of\s+(?:the\s+)?(?:\w+\s+)?[LTD]\d)|vertebra\s+plana|biconcav\w*|stress\s+(?:reaction|response|injury)|(?:vertebral\s+)?(?:body\s+)?collapse|retropuls\w*'),
-    'postoperative change':('disc', r'\w*(?:laminectom|laminotom|dis[ck]ectom|spondylodes|arthrodes|corpectom|foraminotom|facetectom|kyphoplast|vertebroplast)\w*|fusion|fused|\w{2}IF\b|instrument\w*|hardware|metalwork|fixation|stabili[sz]ation|spacers?|rods?\b|cement\w*|PMMA|augmentation|cages?|(?:pedicle\s+)?screws?|decompress\w*|post[\s-]?(?:operative|surgical|laminectomy)\w*|operated|surgery|dis[ck]\s+(?:prosthesis|replacement)|(?:epidural|postoperative)\s+(?:scar\w*|fibrosis)|scar\w*|granulation'),
-    'implant failure':    ('disc', r'loosen\w*|lucenc\w*|pseud[oa]arthros\w*|non-?union|subsid\w*|back(?:ed|ing)\s+out'),
-    'collection':         ('disc', r'seromas?|pseudomeningoco?eles?|fluid\s+collections?|hygromas?|(?<!epidural )(?<!psoas )collections?'),
-    'haemangioma':        ('vertebra', r'ha?emangioma\w*'),
-    'infection':          ('disc', r'(?:spondylo)?dis[ck]itis|(?:epidural|psoas|paravertebral|prevertebral)\s+(?:fluid\s+)?collections?|spondylitis|osteomyelitis|abscess\w*|infect\w*|phlegmon\w*|empyema'),
-    'muscle atrophy':     ('disc', r'(?:fatty\s+|muscle\s+)?atroph\w*|fatty\s+(?:infiltration|replacement|degeneration)'),
-    'cyst':               ('disc', r'(?:(?:synovial|facet|facet\s+joint|tarlov|perineural)\s+)?cysts?'),
-    'tumour':             ('vertebra', r'metasta\w*|tumou?rs?|neoplas\w*|malignan\w*|deposits?|schwannoma\w*|meningioma\w*|neurofibroma\w*|ependymoma\w*|myeloma|lymphoma|mass(?:es)?\b(?!\s+effect)|lesions?|infiltrat\w*'),
-    'oedema':             ('vertebra', r'(?:bone\s+)?(?:marrow\s+)?o?edema\w*'),
-    'osteophytes':        ('vertebra', r'osteophyt\w*|spondylophyt\w*|syndesmophyt\w*|(?:bony\s+)?spur(?:s|ring)?\b|lipping|spondylosis|spondylotic'),
-    'transitional anatomy':('vertebra', r'sacrali[sz]\w*|lumbari[sz]\w*|transitional\s+(?:lumbosacral\s+|lumbar\s+)?(?:vertebra\w*|anatomy|segment\w*|junction|bod\w+)|LSTV\b|castellvi(?:\s+\w+)?|bertolotti\w*|assimilat\w*'),
-    'epidural lipomatosis':('disc', r'(?:epidural\s+)?lipomatosis|(?:prominent|excess\w*|abundant)\s+epidural\s+fat|epidural\s+fat\s+is\s+(?:prominent|excessive)'),
-    'Baastrup disease':   ('disc', r'baastrup\w*|kissing\s+spin\w*|interspinous\s+bursitis'),
-    'arachnoiditis':      ('disc', r'arachnoiditis|clump\w*(?:\s+of\s+(?:the\s+)?(?:\w+\s+){0,2}roots)?'),
-    'haematoma':          ('disc', r'ha?ematoma\w*|ha?emorrhag\w*'),
-    'injury':             ('disc', rf'contus\w*|sprain\w*|ligament\w*\s+(?:\w+\s+)?(?:injur\w*|tears?|disrupt\w*|ruptur\w*)|(?:disrupt\w*|ruptur\w*|injur\w*|tear)\s+(?:of|to)\s+{_upto(3)}ligament\w*|dislocat\w*|subluxat\w*|distraction'),
-    'ossification':       ('disc', r'ossif\w*|calcif\w*|ankylos\w*|DISH\b|OPLL\b'),
-    'arthritis':          ('disc', r'sacro-?iliitis|arthrit\w*|synovitis|bursitis|romanus\w*|andersson\w*|inflammat\w*'),
-    'dysraphism':         ('vertebra', r'(?:dural\s+)?ectasia|scallop\w*|meningoco?eles?|tether\w*|(?:intradural\s+|filum\s+)?(?:fibro)?lipomas?|(?:fatty|thickened)\s+filum|diastematomyelia|(?:epi)?dermoid\w*'),
-    'cord disease':       ('vertebra', r'(?:transverse\s+)?myelitis|myelomalacia|isch?a?emi\w*|cord\s+(?:infarct\w*|o?edema|atrophy)|demyelinat\w*|(?:arteriovenous\s+|dural\s+)?(?:fistula|malformation)|AVM\b|flow\s+voids'),
-    'syrinx':             ('vertebra', r'syrin[gx]\w*'),
-    'instability':        ('disc', r'instability|hypermobility'),
-    'congenital anomaly': ('vertebra', r'congenital\s+anomal\w*|(?:hemi|block\s+|butterfly\s+|limbus\s+)vertebra\w*|spina\s+bifida|conjoined\s+(?:nerve\s+)?roots?'),
-    'signal abnormality': ('vertebra', r'(?:(?:(?:intrinsic|abnormal|high)\s+)?(?:cord|conus)\s+signal\s+(?:abnormal\w*|chang\w*|alter\w*|hyperintens\w*)|abnormal\s+(?:cord|conus)\s+signal|(?:abnormal|altered|pathological|heterogeneous)\s+(?:\w+\s+)?(?:signal|enhancement|marrow)|marrow\s+(?:\w+\s+)?(?:replacement|reconversion|abnormal\w*)|enhancement|bone\s+islands?|enostos\w*|signal\s+(?:abnormalit\w*|alteration\w*|changes?)|(?:hyper|hypo)intensit\w*)(?:\s+(?:in|of)\s+the\s+(?:\w+\s+)?(?:cord|conus|cauda))?'),
-    'scoliosis':          ('spine', r'(?:levo|dextro|roto|rotatory\s+)?scolio\w*|curvature|(?:levo|dextro)-?curv\w*'),
-    'altered lordosis':   ('spine', rf'(?:alter\w*|loss|straighten\w*|flatten\w*|reduc\w*|exaggerat\w*|increas\w*|decreas\w*|reversal)\s+(?:of\s+)?{_upto(4)}lordosis|lordosis\s+(?:is|has)\s+{_upto(2)}(?:lost|straighten\w*|flatten\w*|reduced|exaggerated|increased)|hyper-?lordo\w*|hypo-?lordo\w*|kypho(?!plast)\w*|gibbus'),
-    'narrowing':          ('disc', r'narrow(?:ing|ed)'),
-    'hypertrophy':        ('disc', r'hypertroph\w*|thicken\w*|infold\w*'),
+FINDINGS = {  # finding -> (where it sits, pattern); earlier ones win where two overlap (ours)
+    'incidental finding': (
+        'spine',
+        r'(?:uterine\s+)?(?:fibroids?|leiomyoma\w*|myomas?)|hydronephros\w*|hydroureter|nephrolith\w*|(?:\w+\s+)?calcul(?:us|i)\b|gall\s?stones?|choleli\w*|aneurysm\w*|lymphadenopath\w*|ascites|(?:adnexal|ovarian)\s+(?:\w+\s+)?(?:cyst|mass|lesion)\w*|(?:renal|kidney|hepatic|liver|parapelvic)\s+(?:\w+\s+)?(?:cysts?|mass\w*|lesions?)|(?:inguinal|hiatus|hiatal|umbilical)\s+hernia\w*|diverticul\w*|prostatomegaly|(?:enlarged|bulky)\s+(?:prostate|uterus)|hepatomegaly|splenomegaly|pleural\s+effusions?|thrombos\w*',
+    ),
+    'annular tear': (
+        'disc',
+        r'annul\w*\s+(?:tear|fissure|rupture|defect)\w*|(?:tear|fissure)s?\s+of\s+the\s+annulus|high[\s-]intensity\s+zones?|fissures?|dis[ck]s?\s+(?:(?:is|are)\s+)?(?:disrupt\w*|ruptur\w*)|(?:disrupt\w*|ruptur\w*)\s+dis[ck]s?',
+    ),
+    'facet arthropathy': (
+        'disc',
+        rf'facet\w*\s+(?:joints?\s+)?{_upto(2)}(?:arthro\w+|arthrit\w*|osteoarthr\w*|hypertroph\w*|degenerat\w*|effusions?|enlarge\w*|disease)|(?:arthro\w+|osteoarthr\w*|hypertroph\w*|effusions?|degenerat\w*(?:\s+changes?)?)\s+(?:of|in)\s+{_upto(4)}facets?|facet\w*(?=\s+(?:and|/)\s+(?:\w+\s+)?(?:lig|flav))|spondylo?arthro\w*|facet\s+OA\b|(?:zyg)?apophys\w*\s+(?:joints?\s+)?(?:\w+\s+)?(?:arthro\w+|hypertroph\w*|degenerat\w*)|facet\s+spondylosis|FJ[AD]\b|arthros[ei]s|arthropath\w*',
+    ),
+    'ligamentum flavum thickening': (
+        'disc',
+        rf'(?:ligament\w*\s+flav\w*|flaval?\s+ligaments?)\s+{_upto(2)}(?:thick\w*|hypertroph\w*|buckl\w*|infold\w*)|(?:thick\w*|hypertroph\w*|buckl\w*|infold\w*)\s+{_upto(3)}(?:ligament\w*\s+flav\w*|flaval?\s+ligaments?)|LFH\b|ligament(?:um|ous|al)?\s+(?:hypertroph|thicken)\w*',
+    ),
+    'foraminal stenosis': (
+        'disc',
+        rf'(?:neuro|neural\s+)?foramin\w*\s+(?:stenos[ie]s|narrow\w*|encroach\w*|compromise)|narrow\w*\s+of\s+{_upto(4)}(?:neuro)?foram\w*|narrowed\s+{_upto(7)}foramina|(?:neuro)?foramina?:?\s+{_upto(3)}narrow\w*|NFN\b|foraminal(?=\s*(?:and|or|,|/)\s*{_upto(3)}stenos)',
+    ),
+    'nerve compression': (
+        'disc',
+        rf'(?:compres\w*|imping\w*|contact\w*|displac\w*|abut\w*|touch\w*|effac\w*|deform\w*|flatten\w*|irritat\w*|indent\w*|impression|encas\w*)\s+(?:on|of|upon|with)?\s*{_upto(5)}{_root}(?:\s+(?:equina|medullaris|roots?|sac))?|{_root}\s+(?:(?:equina|medullaris|roots?|sac)\s+)?{_upto(3)}(?:compres\w*|imping\w*|contact\w*|displac\w*|effac\w*|involvement|irritat\w*|conflict|indent\w*|deform\w*|flatten\w*|abut\w*)|(?:neural|radicular)\s+(?:element\w*\s+)?(?:compres\w*|compromise|imping\w*|contact|conflict)|(?:compromise|imping\w*|compression|displacement)\s+of\s+{_upto(3)}(?:neural\s+\w+|ganglion)|imping\w*|mass\s+effect|crowd\w*|redundan\w*|myelopathy|cauda\s+equina\s+(?:syndrome|lesion)',
+    ),
+    'canal stenosis': (
+        'disc',
+        rf'(?:(?:spinal|central|canal|lateral|recess|vertebral)\s+)*(?:stenos[ie]s|stenot\w*)|narrow\w*\s+of\s+{_upto(4)}(?:canal|recess\w*)|(?:canal|recess\w*)\s+{_upto(3)}narrow\w*|narrow\w*\s+(?:spinal\s+|vertebral\s+|central\s+)?canal|narrowed(?=\s+at\b)|canal\s+(?:compromise|encroachment)|(?:thecal|dural)\s+sac\s+narrow\w*|(?:effac\w*|obliterat\w*|encroach\w*|compromise)\s+(?:of|on|into|upon)\s+{_upto(4)}(?:recess\w*|foram\w*|canal|CSF|fat)|(?:short|shortened)\s+pedicles',
+    ),
+    'Schmorl node': ('vertebra', r"schmorl\w*(?:'s?)?(?:\s+nodes?)?"),
+    'Modic changes': (
+        'disc',
+        r'modic\b(?:\s+(?:type\s+)?(?:[123]|I{1,3})\b)?(?:\s+(?:changes?|signal))?',
+    ),
+    'endplate changes': (
+        'disc',
+        r'(?:sup(?:erior)?|inf(?:erior)?)?\s*end[\s-]?plate\s+(?:depression|concavity|compression|impaction)|(?:upper\s+|lower\s+)?end[\s-]?plate\s+(?:\w+\s+)?(?:changes?|defects?|irregularit\w+|o?edema|sclerosis|degenerat\w*|erosions?)|end[\s-]?plates?\s+(?:is|are)\s+(?:irregular|eroded|sclerotic)|(?:reactive|fatty|erosive|irregular)\s+end[\s-]?plates?',
+    ),
+    'vertebral height loss': (
+        'vertebra',
+        r'vertebral\s+(?:body\s+)?height\s+loss|loss\s+of\s+vertebral\s+(?:body\s+)?height',
+    ),
+    'disc narrowing': (
+        'disc',
+        rf'(?:dis[ck]|intervertebral)\s+(?:space\s+|height\s+)?(?:narrowing|loss|collapse)|(?:narrow\w*|reduc\w*|loss|decreas\w*|diminish\w*)\s+(?:of\s+|in\s+)?{_upto(4)}(?:dis[ck]|intervertebral)\s+(?:space|height)s?|narrow\w*\s+of\s+{_upto(3)}(?:dis[ck]|intervertebral)\s*(?:space)?|(?:height|space)\s+(?:loss|reduction)|(?:height|space)\s+(?:is|are)\s+(?:\w+\s+)?(?:reduced|lost|decreased|narrowed|diminished)|(?:loss|reduc\w*|decrease)\s+(?:of|in)\s+(?:\w+\s+)?height|(?:reduced|decreased|diminished)\s+(?:in\s+)?height|(?<=signal and )height|heights?\s+(?:is|are)\s+(?:\w+\s+)?(?:preserved|maintained|normal)(?=\s*,?\s*(?:except|apart\s+from|other\s+than|save))|obliterat\w*|(?:narrowed|collapsed)\s+(?:dis[ck]|interspace)\w*|dis[ck]s?\s+(?:is|are)\s+(?:\w+\s+)?(?:narrowed|collapsed)',
+    ),
+    'disc herniation': (
+        'disc',
+        r'(?:dis[ck]\s+)?(?:herniat\w*|protru\w*|extru\w*|sequest\w*|prolaps\w*|HNP|free\s+fragment|material|fragments?)|(?:soft|recurrent|residual)\s+dis[ck]',
+    ),
+    'disc bulging': ('disc', r'(?:dis[ck]\s+)?(?:bulg\w*|overhang\w*|protuberanc\w*)'),
+    'disc degeneration': (
+        'disc',
+        r'(?:dis[ck]\s+)?(?:degenerat(?!ive\s+(?:\w+\s+){0,2}(?:\w*scolio|\w*listhe|stenos|facet|canal|foramin|osteophyt))\w*|d[ei]s+ic+at\w*|dehydrat\w*|osteochondrosis)|DDD\b|vacuum(?:\s+\w+)?|pfirr?mann?(?:\s+grade)?(?:\s+(?:[1-5]|I{1,3}|IV|V))?\b|(?:loss\s+of|reduced|decreased|low|dark)\s+(?:\w+\s+)?(?:T2\s+)?(?:signal|hydration)|signal\s+loss|(?:black|dark|dry)\s+dis[ck]s?|dis[ck]s?\s+(?:is|are|appears?)\s+(?:\w+\s+)?(?:dark|black|dry)|dis[ck]o?(?:path|arthros)\w*|chondrosis|(?:dis[ck]|adjacent\s+segment)\s+disease',
+    ),
+    'spondylolisthesis': (
+        'disc',
+        r'\w*listhesis|slip\w*|offset|(?:forward|backward|anterior|posterior)\s+(?:displacement|translation|shift)|step[\s-]?off|\w*listhetic',
+    ),
+    'spondylolysis': (
+        'vertebra',
+        r'spondyloly\w*|pars\s+(?:interarticularis\s+)?(?:\w+\s+)?(?:defects?|fractures?)|(?:defects?|fractures?|lysis)\s+of\s+the\s+pars|lysis',
+    ),
+    'fracture': (
+        'vertebra',
+        r'(?:compression\s+|wedge\s+|burst\s+|insufficiency\s+)?fractur\w*|(?:compression|wedge|vertebral)\s+deformit\w*|wedg(?:ing|ed|e[\s-]shaped)\b|(?:vertebral\s+)?compression(?=\s+of\s+(?:the\s+)?(?:\w+\s+)?[LTD]\d)|vertebra\s+plana|biconcav\w*|stress\s+(?:reaction|response|injury)|(?:vertebral\s+)?(?:body\s+)?collapse|retropuls\w*',
+    ),
+    'postoperative change': (
+        'disc',
+        r'\w*(?:laminectom|laminotom|dis[ck]ectom|spondylodes|arthrodes|corpectom|foraminotom|facetectom|kyphoplast|vertebroplast)\w*|fusion|fused|\w{2}IF\b|instrument\w*|hardware|metalwork|fixation|stabili[sz]ation|spacers?|rods?\b|cement\w*|PMMA|augmentation|cages?|(?:pedicle\s+)?screws?|decompress\w*|post[\s-]?(?:operative|surgical|laminectomy)\w*|operated|surgery|dis[ck]\s+(?:prosthesis|replacement)|(?:epidural|postoperative)\s+(?:scar\w*|fibrosis)|scar\w*|granulation',
+    ),
+    'implant failure': (
+        'disc',
+        r'loosen\w*|lucenc\w*|pseud[oa]arthros\w*|non-?union|subsid\w*|back(?:ed|ing)\s+out',
+    ),
+    'collection': (
+        'disc',
+        r'seromas?|pseudomeningoco?eles?|fluid\s+collections?|hygromas?|(?<!epidural )(?<!psoas )collections?',
+    ),
+    'haemangioma': ('vertebra', r'ha?emangioma\w*'),
+    'infection': (
+        'disc',
+        r'(?:spondylo)?dis[ck]itis|(?:epidural|psoas|paravertebral|prevertebral)\s+(?:fluid\s+)?collections?|spondylitis|osteomyelitis|abscess\w*|infect\w*|phlegmon\w*|empyema',
+    ),
+    'muscle atrophy': (
+        'disc',
+        r'(?:fatty\s+|muscle\s+)?atroph\w*|fatty\s+(?:infiltration|replacement|degeneration)',
+    ),
+    'cyst': ('disc', r'(?:(?:synovial|facet|facet\s+joint|tarlov|perineural)\s+)?cysts?'),
+    'tumour': (
+        'vertebra',
+        r'metasta\w*|tumou?rs?|neoplas\w*|malignan\w*|deposits?|schwannoma\w*|meningioma\w*|neurofibroma\w*|ependymoma\w*|myeloma|lymphoma|mass(?:es)?\b(?!\s+effect)|lesions?|infiltrat\w*',
+    ),
+    'oedema': ('vertebra', r'(?:bone\s+)?(?:marrow\s+)?o?edema\w*'),
+    'osteophytes': (
+        'vertebra',
+        r'osteophyt\w*|spondylophyt\w*|syndesmophyt\w*|(?:bony\s+)?spur(?:s|ring)?\b|lipping|spondylosis|spondylotic',
+    ),
+    'transitional anatomy': (
+        'vertebra',
+        r'sacrali[sz]\w*|lumbari[sz]\w*|transitional\s+(?:lumbosacral\s+|lumbar\s+)?(?:vertebra\w*|anatomy|segment\w*|junction|bod\w+)|LSTV\b|castellvi(?:\s+\w+)?|bertolotti\w*|assimilat\w*',
+    ),
+    'epidural lipomatosis': (
+        'disc',
+        r'(?:epidural\s+)?lipomatosis|(?:prominent|excess\w*|abundant)\s+epidural\s+fat|epidural\s+fat\s+is\s+(?:prominent|excessive)',
+    ),
+    'Baastrup disease': ('disc', r'baastrup\w*|kissing\s+spin\w*|interspinous\s+bursitis'),
+    'arachnoiditis': (
+        'disc',
+        r'arachnoiditis|clump\w*(?:\s+of\s+(?:the\s+)?(?:\w+\s+){0,2}roots)?',
+    ),
+    'haematoma': ('disc', r'ha?ematoma\w*|ha?emorrhag\w*'),
+    'injury': (
+        'disc',
+        rf'contus\w*|sprain\w*|ligament\w*\s+(?:\w+\s+)?(?:injur\w*|tears?|disrupt\w*|ruptur\w*)|(?:disrupt\w*|ruptur\w*|injur\w*|tear)\s+(?:of|to)\s+{_upto(3)}ligament\w*|dislocat\w*|subluxat\w*|distraction',
+    ),
+    'ossification': ('disc', r'ossif\w*|calcif\w*|ankylos\w*|DISH\b|OPLL\b'),
+    'arthritis': (
+        'disc',
+        r'sacro-?iliitis|arthrit\w*|synovitis|bursitis|romanus\w*|andersson\w*|inflammat\w*',
+    ),
+    'dysraphism': (
+        'vertebra',
+        r'(?:dural\s+)?ectasia|scallop\w*|meningoco?eles?|tether\w*|(?:intradural\s+|filum\s+)?(?:fibro)?lipomas?|(?:fatty|thickened)\s+filum|diastematomyelia|(?:epi)?dermoid\w*',
+    ),
+    'cord disease': (
+        'vertebra',
+        r'(?:transverse\s+)?myelitis|myelomalacia|isch?a?emi\w*|cord\s+(?:infarct\w*|o?edema|atrophy)|demyelinat\w*|(?:arteriovenous\s+|dural\s+)?(?:fistula|malformation)|AVM\b|flow\s+voids',
+    ),
+    'syrinx': ('vertebra', r'syrin[gx]\w*'),
+    'instability': ('disc', r'instability|hypermobility'),
+    'congenital anomaly': (
+        'vertebra',
+        r'congenital\s+anomal\w*|(?:hemi|block\s+|butterfly\s+|limbus\s+)vertebra\w*|spina\s+bifida|conjoined\s+(?:nerve\s+)?roots?',
+    ),
+    'signal abnormality': (
+        'vertebra',
+        r'(?:(?:(?:intrinsic|abnormal|high)\s+)?(?:cord|conus)\s+signal\s+(?:abnormal\w*|chang\w*|alter\w*|hyperintens\w*)|abnormal\s+(?:cord|conus)\s+signal|(?:abnormal|altered|pathological|heterogeneous)\s+(?:\w+\s+)?(?:signal|enhancement|marrow)|marrow\s+(?:\w+\s+)?(?:replacement|reconversion|abnormal\w*)|enhancement|bone\s+islands?|enostos\w*|signal\s+(?:abnormalit\w*|alteration\w*|changes?)|(?:hyper|hypo)intensit\w*)(?:\s+(?:in|of)\s+the\s+(?:\w+\s+)?(?:cord|conus|cauda))?',
+    ),
+    'scoliosis': (
+        'spine',
+        r'(?:levo|dextro|roto|rotatory\s+)?scolio\w*|curvature|(?:levo|dextro)-?curv\w*',
+    ),
+    'altered lordosis': (
+        'spine',
+        rf'(?:alter\w*|loss|straighten\w*|flatten\w*|reduc\w*|exaggerat\w*|increas\w*|decreas\w*|reversal)\s+(?:of\s+)?{_upto(4)}lordosis|lordosis\s+(?:is|has)\s+{_upto(2)}(?:lost|straighten\w*|flatten\w*|reduced|exaggerated|increased)|hyper-?lordo\w*|hypo-?lordo\w*|kypho(?!plast)\w*|gibbus',
+    ),
+    'narrowing': ('disc', r'narrow(?:ing|ed)'),
+    'hypertrophy': ('disc', r'hypertroph\w*|thicken\w*|infold\w*'),
 }
+
 
 @dataclass(frozen=True)
 class Finding:
     "A finding of a report or of a grading table"
-    finding:str       # a key of `FINDINGS`, or with a grade, 'Pfirrmann grade 4'
-    level:str|None    # structure name, None if the text gives none
-    negated:bool=False
+
+    finding: str  # a key of `FINDINGS`, or with a grade, 'Pfirrmann grade 4'
+    level: str | None  # structure name, None if the text gives none
+    negated: bool = False
 
 # %% ../nbs/05_prompts.ipynb #c058
 @dataclass(frozen=True)
 class Hit:
     "A place in a text that names a finding"
-    start:int
-    end:int
-    finding:str
-    raw:str
+
+    start: int
+    end: int
+    finding: str
+    raw: str
+
 
 _one = re.compile(r'\b(?:an?|another)\s+(?:(?!than\b)\w+\s+){0,2}ones?\b', re.I)
+
 
 def _hits(text):
     "The `Hit`s of `text` in its order, without overlaps"
     out = []
-    for f,(_,rx) in FINDINGS.items():
-        for m in re.finditer(rf'\b(?:{f}|{rx})', text, re.I):                       # by its own name too: Option 4 reads back
-            if all(m.end()<=h.start or m.start()>=h.end for h in out): out.append(Hit(m.start(), m.end(), f, m[0]))
+    for f, (_, rx) in FINDINGS.items():
+        for m in re.finditer(
+            rf'\b(?:{f}|{rx})', text, re.I
+        ):  # by its own name too: Option 4 reads back
+            if all(m.end() <= h.start or m.start() >= h.end for h in out):
+                out.append(Hit(m.start(), m.end(), f, m[0]))
     for m in _one.finditer(text):
-        if before := [h for h in out if h.end<=m.start()]: out.append(Hit(m.start(), m.end(), max(before, key=lambda h: h.end).finding, m[0]))
+        if before := [h for h in out if h.end <= m.start()]:
+            out.append(Hit(m.start(), m.end(), max(before, key=lambda h: h.end).finding, m[0]))
     return sorted(out, key=lambda h: h.start)
 
 # %% ../nbs/05_prompts.ipynb #c060
-_turn = re.compile(rf'[;:!?]|\.(?!\d)|\b(?:but|however|although|though|while|whereas|yet|except|apart\s+from|other\s+than|otherwise)\b|,\s*(?=(?:and\s+)?(?:an?|the|there|with|both)\b)|,\s*(?=(?:and\s+)?{_few}{_verbs}\b)|,?\s*\band\s+(?=an?\s)|(?:,\s*|\s)(?:and\s+)?(?={_size}\b)|\band\s+(?=(?:new|unchanged|stable|persist\w*)\b)', re.I)
+_turn = re.compile(
+    rf'[;:!?]|\.(?!\d)|\b(?:but|however|although|though|while|whereas|yet|except|apart\s+from|other\s+than|otherwise)\b|,\s*(?=(?:and\s+)?(?:an?|the|there|with|both)\b)|,\s*(?=(?:and\s+)?{_few}{_verbs}\b)|,?\s*\band\s+(?=an?\s)|(?:,\s*|\s)(?:and\s+)?(?={_size}\b)|\band\s+(?=(?:new|unchanged|stable|persist\w*)\b)',
+    re.I,
+)
 _stays = r'(?:(?:significant|relevant|interval|further|other|definite|appreciable|major|obvious)\s+){0,3}(?:change|interval|increase|decrease|progression|worsening|improvement|longer|difference)\b'
-_deny = re.compile(rf"\b(?:no(?!\s+(?:{_stays}|doubt))|without(?!\s+(?:{_stays}))|neither|nor|never|absen(?:ce\s+of|t)|free\s+(?:of|from)|negative\s+for|lack(?:s|ing)?(?:\s+of)?|denies|(?:rule[sd]?|ruling)\s+out|r/o|exclu(?:des?|ding|sion\s+of)|not(?!\s+(?:only|excluded|ruled|to\s+be\s+excluded|change\w*|{_stays}|significantly\s+changed|fully|completely|entirely))|no\s+longer|resol(?:ved|ution\s+of))\b|\bcannot\b(?!\s+(?:be\s+)?(?:exclude\w*|rule\w*))|n't\b(?!\s+be\s+(?:exclude|rule))", re.I)
+_deny = re.compile(
+    rf"\b(?:no(?!\s+(?:{_stays}|doubt))|without(?!\s+(?:{_stays}))|neither|nor|never|absen(?:ce\s+of|t)|free\s+(?:of|from)|negative\s+for|lack(?:s|ing)?(?:\s+of)?|denies|(?:rule[sd]?|ruling)\s+out|r/o|exclu(?:des?|ding|sion\s+of)|not(?!\s+(?:only|excluded|ruled|to\s+be\s+excluded|change\w*|{_stays}|significantly\s+changed|fully|completely|entirely))|no\s+longer|resol(?:ved|ution\s+of))\b|\bcannot\b(?!\s+(?:be\s+)?(?:exclude\w*|rule\w*))|n't\b(?!\s+be\s+(?:exclude|rule))",
+    re.I,
+)
 _seen = r'(?:seen|present|visible|identified|demonstrated|evident|detected|found|observed|confirmed|apparent|shown|appreciated|there|demonstrable|visuali[sz]ed|recogni[sz]\w+|noted)'
-_gone = re.compile(rf"\b(?:(?:no\s+longer|not)\s+(?:\w+\s+)?{_seen}\b(?!\s+(?:previously|before|earlier|then|on\s+the|in\s+(?:the\s+)?(?:previous|prior|\d)|at\s+the\s+time))|(?:has|have|had|is|are|now|was|were|been|since|completely|largely|fully|entirely)\s+(?:(?:since|now|completely|largely|fully|entirely|meanwhile|been)\s+)*(?:resolved|resorbed|disappeared|cleared|healed\s+completely|absent|excluded|ruled\s+out|regressed\s+completely)|resolved|can\s+be\s+(?:excluded|ruled\s+out))\b", re.I)
-_kept = re.compile(r"\b(?:cannot|can\s+not|can't|could\s+not|not)\s+(?:be\s+)?(?:\w+\s+)?(?:excluded?|ruled?\s+out)", re.I)
+_gone = re.compile(
+    rf'\b(?:(?:no\s+longer|not)\s+(?:\w+\s+)?{_seen}\b(?!\s+(?:previously|before|earlier|then|on\s+the|in\s+(?:the\s+)?(?:previous|prior|\d)|at\s+the\s+time))|(?:has|have|had|is|are|now|was|were|been|since|completely|largely|fully|entirely)\s+(?:(?:since|now|completely|largely|fully|entirely|meanwhile|been)\s+)*(?:resolved|resorbed|disappeared|cleared|healed\s+completely|absent|excluded|ruled\s+out|regressed\s+completely)|resolved|can\s+be\s+(?:excluded|ruled\s+out))\b',
+    re.I,
+)
+_kept = re.compile(
+    r"\b(?:cannot|can\s+not|can't|could\s+not|not)\s+(?:be\s+)?(?:\w+\s+)?(?:excluded?|ruled?\s+out)",
+    re.I,
+)
 _comma = re.compile(r'[\s,]*(?:and|or|nor)?\s*', re.I)
 _and = re.compile(r'[\s,]*(?:and|or|nor)?\s*(?:\w+\s+){0,2}', re.I)
+
 
 def _turns(text):
     "Where the clauses of a sentence in a report begin; a list of sizes, 'mild, moderate or severe', is one"
     out = [0]
     for m in _turn.finditer(text):
-        head = text[:m.start()]
-        if not re.search(rf'(?:\b{_size}|\bor|\bnor|\bno|\bnot|\bwithout|\bof|\bwith|\ba|\ban|\bthe)\s*$', head, re.I) and (m[0].strip() or re.search(r'\d\s*$', head)): out.append(m.end())
-    return out+[len(text)]
+        head = text[: m.start()]
+        if not re.search(
+            rf'(?:\b{_size}|\bor|\bnor|\bno|\bnot|\bwithout|\bof|\bwith|\ba|\ban|\bthe)\s*$',
+            head,
+            re.I,
+        ) and (m[0].strip() or re.search(r'\d\s*$', head)):
+            out.append(m.end())
+    return out + [len(text)]
+
 
 _fresh = re.compile(r'[,;]\s*(?:and\s+|also\s+)?$', re.I)
 
+
 def _own_turns(text, hits, groups):
     "Where run-on dictation turns without a word: 'bulge at L3/4, L4/5 protrusion', 'no fracture at L1, old wedging of T12'"
-    inside = lambda a,b: any(a<=h.start<b for h in hits)
+
+    def inside(a, b):
+        return any(a <= h.start < b for h in hits)
+
     for g in groups:
-        stop = lambda a: next((m.start() for m in re.finditer(r'[,;]', text[a:])), len(text)-a)+a
-        if _fresh.search(text[:g[0].start]) and inside(0, g[0].start) and inside(g[-1].end, stop(g[-1].end)): yield g[0].start
-        if (m := re.match(r',\s*', text[g[-1].end:])) and inside(0, g[0].start):
-            a = g[-1].end+m.end(); b = stop(a); later = [k for k in groups if a<=k[0].start<b]
-            if later and inside(a, b) and not re.match(r'or\b|nor\b|and\b|as\b', text[a:], re.I) and not re.search(r'\bn?or\b', text[a:], re.I): yield a
+
+        def stop(a):
+            return next((m.start() for m in re.finditer(r'[,;]', text[a:])), len(text) - a) + a
+
+        if (
+            _fresh.search(text[: g[0].start])
+            and inside(0, g[0].start)
+            and inside(g[-1].end, stop(g[-1].end))
+        ):
+            yield g[0].start
+        if (m := re.match(r',\s*', text[g[-1].end :])) and inside(0, g[0].start):
+            a = g[-1].end + m.end()
+            b = stop(a)
+            later = [k for k in groups if a <= k[0].start < b]
+            if (
+                later
+                and inside(a, b)
+                and not re.match(r'or\b|nor\b|and\b|as\b', text[a:], re.I)
+                and not re.search(r'\bn?or\b', text[a:], re.I)
+            ):
+                yield a
+
 
 @dataclass(frozen=True)
 class _Sentence:
     "A sentence of a report, taken apart once"
-    text:str
-    hits:list      # `Hit`s
-    groups:list    # of `Mention`s that stand together
-    turns:list     # where clauses begin, and the end
 
-    def clause(self, pos:int)->int: return max(t for t in self.turns if t<=pos)
+    text: str
+    hits: list  # `Hit`s
+    groups: list  # of `Mention`s that stand together
+    turns: list  # where clauses begin, and the end
+
+    def clause(self, pos: int) -> int:
+        return max(t for t in self.turns if t <= pos)
+
 
 def _denied(hit, s):
     "Is the finding said not to be there?"
-    stop = lambda pos: min(t for t in s.turns if t>=pos); a,b = s.clause(hit.start),stop(hit.end)
-    end,rest = hit.end,[h for h in s.hits if h.start>=hit.end]
-    while rest and (_and if rest[0].start<stop(end) else _comma).fullmatch(s.text[end:rest[0].start]): end = rest.pop(0).end   # 'herniation, fissure and stenosis have resolved': all
-    tail = s.text[end:min(stop(end), rest[0].start if rest else stop(end))]
-    if _kept.search(s.text[a:b]): return False
+
+    def stop(pos):
+        return min(t for t in s.turns if t >= pos)
+
+    a, b = s.clause(hit.start), stop(hit.end)
+    end, rest = hit.end, [h for h in s.hits if h.start >= hit.end]
+    while rest and (_and if rest[0].start < stop(end) else _comma).fullmatch(
+        s.text[end : rest[0].start]
+    ):
+        end = rest.pop(0).end  # 'herniation, fissure and stenosis have resolved': all
+    tail = s.text[end : min(stop(end), rest[0].start if rest else stop(end))]
+    if _kept.search(s.text[a:b]):
+        return False
     return bool(_deny.search(s.text, a, hit.end) or _gone.search(tail))
 
 # %% ../nbs/05_prompts.ipynb #c062
 _noun = rf'{_level}(?:\s*[/\-\u2013]\s*(?:[a-z])?\d{{1,2}})?'
-_aside = re.compile(rf"\b(?:above|below)\s+(?:the\s+)?(?:level\s+of\s+)?{_level}\b(?!\s*[-/\u2013]\s*[a-z]?\d|\s+(?:\w+\s+)?(?:fusion|lamin|level))|\bmigrat\w*[^.;,]*?\b{_noun}|\bbehind\s+the\s+(?:vertebral\s+)?body\s+of\s+{_noun}|\b{_noun}(?:\s*(?:,|and|or|&|/)\s*{_noun})*(?=\s+(?:spinal\s+|exiting\s+|traversing\s+)?(?:nerve|root|dermatom|radic)\w*)|\b(?:nerve\s+)?roots?\s+(?:of\s+)?{_noun}|\bconus\b[^.;]*?\b(?:at|opposite|behind|near|level\s+of)\s+(?:the\s+)?(?:(?:level|\w+\s+(?:part|half|third|border|aspect|endplate))\s+(?:of\s+)?)?(?:the\s+)?(?:disc\s+)?{_noun}|\bbetween\s+the\s+\d+\s+and\s+\d+\s+o'clock", re.I)
-_slip = re.compile(r'\s+(?:on|over|upon|relative\s+to|with\s+respect\s+to|in\s+relation\s+to|against)\s+(?:the\s+)?', re.I)
-_back = re.compile(r'\b(?:at|on|in|of)\s+(?:any\s+of\s+|all\s+of\s+|both\s+of\s+)?(?:the\s+same|this|that|these|those|both|said|the\s+aforementioned|either)\s+(?:\w+\s+)?(?:levels?|segments?|dis[ck]s?|vertebra\w*|bod(?:y|ies))|\b(?:there|here)\b(?=\s*[.,;]|$)|\bitself\b', re.I)
-_elsewhere = re.compile(r'\b(?:any|all|every|other|remaining|remainder|elsewhere|multiple|several)\b', re.I)
-_most = re.compile(r'\b(?:most|worst|worse|maxim\w+|more|especially|particularly|predominantly|notably|including|greatest|largest|from)\b', re.I)
-_lowest = re.compile(r'\b(?:lower|lowest|last)\s+(two|three|four|2|3|4)\s+(?:lumbar\s+)?(?:dis[ck]s?|levels|segments|motion\s+segments|interspaces)', re.I)
-_site = re.compile(r'\b(?:at|of|in|on|between|involving|affecting|from|throughout|within|to|for|along|behind|across|arising)\b', re.I)
-_depends = re.compile(r'[\s,]*(?:and\s+)?(?:is|are|was|were|has|have|with|without|causing|producing|resulting|resultant|leading|contributing|compressing|which|that|but|no|not|also|where|due|showing|shows?|demonstrat\w+|suspicious)\b', re.I)
+_aside = re.compile(
+    rf"\b(?:above|below)\s+(?:the\s+)?(?:level\s+of\s+)?{_level}\b(?!\s*[-/\u2013]\s*[a-z]?\d|\s+(?:\w+\s+)?(?:fusion|lamin|level))|\bmigrat\w*[^.;,]*?\b{_noun}|\bbehind\s+the\s+(?:vertebral\s+)?body\s+of\s+{_noun}|\b{_noun}(?:\s*(?:,|and|or|&|/)\s*{_noun})*(?=\s+(?:spinal\s+|exiting\s+|traversing\s+)?(?:nerve|root|dermatom|radic)\w*)|\b(?:nerve\s+)?roots?\s+(?:of\s+)?{_noun}|\bconus\b[^.;]*?\b(?:at|opposite|behind|near|level\s+of)\s+(?:the\s+)?(?:(?:level|\w+\s+(?:part|half|third|border|aspect|endplate))\s+(?:of\s+)?)?(?:the\s+)?(?:disc\s+)?{_noun}|\bbetween\s+the\s+\d+\s+and\s+\d+\s+o'clock",
+    re.I,
+)
+_slip = re.compile(
+    r'\s+(?:on|over|upon|relative\s+to|with\s+respect\s+to|in\s+relation\s+to|against)\s+(?:the\s+)?',
+    re.I,
+)
+_back = re.compile(
+    r'\b(?:at|on|in|of)\s+(?:any\s+of\s+|all\s+of\s+|both\s+of\s+)?(?:the\s+same|this|that|these|those|both|said|the\s+aforementioned|either)\s+(?:\w+\s+)?(?:levels?|segments?|dis[ck]s?|vertebra\w*|bod(?:y|ies))|\b(?:there|here)\b(?=\s*[.,;]|$)|\bitself\b',
+    re.I,
+)
+_elsewhere = re.compile(
+    r'\b(?:any|all|every|other|remaining|remainder|elsewhere|multiple|several)\b', re.I
+)
+_most = re.compile(
+    r'\b(?:most|worst|worse|maxim\w+|more|especially|particularly|predominantly|notably|including|greatest|largest|from)\b',
+    re.I,
+)
+_lowest = re.compile(
+    r'\b(?:lower|lowest|last)\s+(two|three|four|2|3|4)\s+(?:lumbar\s+)?(?:dis[ck]s?|levels|segments|motion\s+segments|interspaces)',
+    re.I,
+)
+_site = re.compile(
+    r'\b(?:at|of|in|on|between|involving|affecting|from|throughout|within|to|for|along|behind|across|arising)\b',
+    re.I,
+)
+_depends = re.compile(
+    r'[\s,]*(?:and\s+)?(?:is|are|was|were|has|have|with|without|causing|producing|resulting|resultant|leading|contributing|compressing|which|that|but|no|not|also|where|due|showing|shows?|demonstrat\w+|suspicious)\b',
+    re.I,
+)
 
 _ordinal = dict(first=1, second=2, third=3, fourth=4, fifth=5)
 
+
 def _plain_levels(text, anatomy):
     "Levels said in words as names: 'the lumbosacral disc' as L5/S, 'the second lumbar vertebra' as L2, 'third to fifth lumbar' as L3 to L5"
-    if 'S' not in anatomy.names: return text
-    text = re.sub(r'\b([LBS])WK\s*(?=\d)', lambda m: dict(L='L',B='T',S='S')[m[1].upper()], text, flags=re.I)          # German: Lenden-, Brust-, Sakralwirbelkörper
-    text = re.sub(r'\bsacral(?=\s+(?:ala|wing|bod|segment|promontory|insufficiency|fractur|lesion|metasta|tarlov|cyst|perineural|mass|marrow|endplate|canal\s+cyst))', 'sacrum', text, flags=re.I)
-    nth = '|'.join(_ordinal); text = re.sub(r'\blumbosacral\s+(?=dis[ck]|junction|level|segment|interspace|transition\b)', 'L5/S1 ', text, flags=re.I)
-    words = rf'\b(?:{nth})(?:(?:\s*,\s*|\s+(?:and|to|through|or)\s+)(?:the\s+)?(?:{nth}))*\s+lumbar\b'
-    return re.sub(words, lambda m: re.sub(nth, lambda n: f'L{_ordinal[n[0].lower()]}', m[0], flags=re.I)[:-len('lumbar')].rstrip(), text, flags=re.I)
+    if 'S' not in anatomy.names:
+        return text
+    text = re.sub(
+        r'\b([LBS])WK\s*(?=\d)', lambda m: dict(L='L', B='T', S='S')[m[1].upper()], text, flags=re.I
+    )  # German: Lenden-, Brust-, Sakralwirbelkörper
+    text = re.sub(
+        r'\bsacral(?=\s+(?:ala|wing|bod|segment|promontory|insufficiency|fractur|lesion|metasta|tarlov|cyst|perineural|mass|marrow|endplate|canal\s+cyst))',
+        'sacrum',
+        text,
+        flags=re.I,
+    )
+    nth = '|'.join(_ordinal)
+    text = re.sub(
+        r'\blumbosacral\s+(?=dis[ck]|junction|level|segment|interspace|transition\b)',
+        'L5/S1 ',
+        text,
+        flags=re.I,
+    )
+    words = (
+        rf'\b(?:{nth})(?:(?:\s*,\s*|\s+(?:and|to|through|or)\s+)(?:the\s+)?(?:{nth}))*\s+lumbar\b'
+    )
+    return re.sub(
+        words,
+        lambda m: re.sub(nth, lambda n: f'L{_ordinal[n[0].lower()]}', m[0], flags=re.I)[
+            : -len('lumbar')
+        ].rstrip(),
+        text,
+        flags=re.I,
+    )
+
 
 def _report_levels(text, anatomy):
     "Mentions of levels that findings can have: no roots, no conus; 'L4 on L5' and 'S2' understood; the canal only where nothing else is named"
-    clear = _aside.sub(lambda m: ' '*len(m[0]), text); out = []
+    clear = _aside.sub(lambda m: ' ' * len(m[0]), text)
+    out = []
     for m in find_levels(clear, anatomy):
-        if any(anatomy[n].kind=='canal' and m.raw!=n for n in m.names): continue                    # 'the canal' is no level of a disc's finding, the short name is meant
-        if not m.names and 'S' in anatomy.names and re.match(r's\d', m.raw, re.I): m = replace(m, names=('S',))
-        if out and out[-1].names and m.names and _slip.fullmatch(clear[out[-1].end:m.start]) and (d := _disc(out[-1].names[-1], m.names[0], anatomy)): out[-1] = Mention(out[-1].start, m.end, (d,), clear[out[-1].start:m.end]); continue
+        if any(anatomy[n].kind == 'canal' and m.raw != n for n in m.names):
+            continue  # 'the canal' is no level of a disc's finding, the short name is meant
+        if not m.names and 'S' in anatomy.names and re.match(r's\d', m.raw, re.I):
+            m = replace(m, names=('S',))
+        if (
+            out
+            and out[-1].names
+            and m.names
+            and _slip.fullmatch(clear[out[-1].end : m.start])
+            and (d := _disc(out[-1].names[-1], m.names[0], anatomy))
+        ):
+            out[-1] = Mention(out[-1].start, m.end, (d,), clear[out[-1].start : m.end])
+            continue
         out.append(m)
-    discs = [n for n in anatomy.top_down if anatomy[n].kind=='disc']; many = dict(two=2, three=3, four=4)
-    out += [Mention(m.start(), m.end(), tuple(discs[-(many.get(m[1].lower()) or int(m[1])):]), m[0]) for m in _lowest.finditer(clear)]
+    discs = [n for n in anatomy.top_down if anatomy[n].kind == 'disc']
+    many = dict(two=2, three=3, four=4)
+    out += [
+        Mention(m.start(), m.end(), tuple(discs[-(many.get(m[1].lower()) or int(m[1])) :]), m[0])
+        for m in _lowest.finditer(clear)
+    ]
     return sorted(out, key=lambda m: m.start)
+
 
 def _groups(mentions, text):
     "Mentions that stand together, as in 'L3/4, L4/5 and L5/S1' -> lists of `Mention`"
-    out,starts = [],[a for a,_ in _clauses(text)]
+    out, starts = [], [a for a, _ in _clauses(text)]
     for m in mentions:
-        gap = text[out[-1][-1].end:m.start] if out else ''
-        if out and not any(out[-1][-1].end<=a<=m.start for a in starts) and re.fullmatch(r'[\s,&(>]*(?:(?:and|or|nor|(?:on\s+the\s+)?(?:left|right)(?:[\s-]sided?)?|as\s+well\s+as|also|at|in|of|the|levels?|dis[ck]s?|bod(?:y|ies)|vertebra[el]?|segments?|interspaces?|to\s+a\s+lesser\s+(?:extent|degree)|less\s+so|more\s+so|especially|particularly|respectively)[\s,]*)*', gap, re.I) and not re.search(r',\s*(?:at|in|the)\s', gap+' '): out[-1].append(m)
-        else: out.append([m])
+        gap = text[out[-1][-1].end : m.start] if out else ''
+        if (
+            out
+            and not any(out[-1][-1].end <= a <= m.start for a in starts)
+            and re.fullmatch(
+                r'[\s,&(>]*(?:(?:and|or|nor|(?:on\s+the\s+)?(?:left|right)(?:[\s-]sided?)?|as\s+well\s+as|also|at|in|of|the|levels?|dis[ck]s?|bod(?:y|ies)|vertebra[el]?|segments?|interspaces?|to\s+a\s+lesser\s+(?:extent|degree)|less\s+so|more\s+so|especially|particularly|respectively)[\s,]*)*',
+                gap,
+                re.I,
+            )
+            and not re.search(r',\s*(?:at|in|the)\s', gap + ' ')
+        ):
+            out[-1].append(m)
+        else:
+            out.append([m])
     return out
+
 
 _behind = re.compile(r'[\s(:\-]*(?:(?:is|are)\s+(?:seen|present|noted|found)\s*)?')
 _apart = re.compile(r'[;:]|,\s*(?!left|right|more|most|worse|predominantly)')
 
+
 def _group_for(hit, s):
     "The group of levels that a finding belongs to, or None"
-    if inside := next((g for g in s.groups if hit.start<=g[0].start<hit.end), None): return inside
-    after = next((g for g in s.groups if g[0].start>=hit.end), None); before = next((g for g in s.groups[::-1] if g[-1].end<=hit.start), None)
-    beside = lambda g: g and s.clause(g[0].start)==s.clause(hit.start)
-    opens = before and beside(before) and not any(s.clause(before[0].start)<=h.start<before[0].start for h in s.hits)      # the clause begins with its level
-    if after and not any(hit.end<=h.start<after[0].start for h in s.hits):
-        gap = s.text[hit.end:after[0].start]
-        if _behind.fullmatch(gap) or beside(after) and _site.search(gap) and not _apart.search(gap) and not (opens and re.search(r'\bwith\b', gap)): return after
-    if before and (opens or _depends.match(s.text[before[-1].end:hit.start])): return before
-    apart = before and after and any(_denied(h, s)!=_denied(hit, s) for h in s.hits if hit.end<=h.start<after[0].start)      # 'slip of L4 on L5 with arthrosis, no defect at L4': only the defect is at the last
-    return after if beside(after) and not apart else before or after                                      # shared: 'bulge and stenosis at L4/5'
+    if inside := next((g for g in s.groups if hit.start <= g[0].start < hit.end), None):
+        return inside
+    after = next((g for g in s.groups if g[0].start >= hit.end), None)
+    before = next((g for g in s.groups[::-1] if g[-1].end <= hit.start), None)
 
-_healthy = re.compile(r'\b(?:normal\w*|unremarkable|intact|preserved|spar(?:ed|ing)|maintained|healthy|regular|patent|capacious|adequate|clear|uninvolved|good|conus|imaged|includ\w*|cover\w*|level\s+of|number\w*|counted|post|after)\b', re.I)
+    def beside(g):
+        return g and s.clause(g[0].start) == s.clause(hit.start)
 
-_says = re.compile(r'\b(?:is|are|was|were|shows?|has|have|appears?)\b(?!.*\b(?:also|same|similar\w*|likewise|too|affected|involved|worse|less|more|most|mild\w*|moderate\w*|severe\w*)\b)', re.I)
+    opens = (
+        before
+        and beside(before)
+        and not any(s.clause(before[0].start) <= h.start < before[0].start for h in s.hits)
+    )  # the clause begins with its level
+    if after and not any(hit.end <= h.start < after[0].start for h in s.hits):
+        gap = s.text[hit.end : after[0].start]
+        if (
+            _behind.fullmatch(gap)
+            or beside(after)
+            and _site.search(gap)
+            and not _apart.search(gap)
+            and not (opens and re.search(r'\bwith\b', gap))
+        ):
+            return after
+    if before and (opens or _depends.match(s.text[before[-1].end : hit.start])):
+        return before
+    apart = (
+        before
+        and after
+        and any(
+            _denied(h, s) != _denied(hit, s) for h in s.hits if hit.end <= h.start < after[0].start
+        )
+    )  # 'slip of L4 on L5 with arthrosis, no defect at L4': only the defect is at the last
+    return (
+        after if beside(after) and not apart else before or after
+    )  # shared: 'bulge and stenosis at L4/5'
+
+
+_healthy = re.compile(
+    r'\b(?:normal\w*|unremarkable|intact|preserved|spar(?:ed|ing)|maintained|healthy|regular|patent|capacious|adequate|clear|uninvolved|good|conus|imaged|includ\w*|cover\w*|level\s+of|number\w*|counted|post|after)\b',
+    re.I,
+)
+
+_says = re.compile(
+    r'\b(?:is|are|was|were|shows?|has|have|appears?)\b(?!.*\b(?:also|same|similar\w*|likewise|too|affected|involved|worse|less|more|most|mild\w*|moderate\w*|severe\w*)\b)',
+    re.I,
+)
 _joins = re.compile(r'(?:,|\band\b|\bas\s+well\s+as\b|\bthan\b)', re.I)
+
 
 def _repeated(i, s, used):
     "What the i-th group repeats where it has no finding of its own, as 'severe at L4-5 and absent at L2-3': (`Hit`, denied) or None"
-    last,g = s.groups[i-1],s.groups[i]; before = [h for h in s.hits if h.end<=last[0].start]
-    if g in used or not before or any(h.end>last[-1].end and h.start<g[0].start for h in s.hits): return None
-    gap = s.text[last[-1].end:g[0].start]; rest = re.split(r'[.;,]|\band\b', s.text[g[-1].end:])[0]
-    if re.search(r'[:;]', gap) or _healthy.search(gap) or _healthy.search(rest) or _says.search(rest) or not _joins.search(gap): return None
-    return before[-1],bool(_deny.search(gap))
+    last, g = s.groups[i - 1], s.groups[i]
+    before = [h for h in s.hits if h.end <= last[0].start]
+    if (
+        g in used
+        or not before
+        or any(h.end > last[-1].end and h.start < g[0].start for h in s.hits)
+    ):
+        return None
+    gap = s.text[last[-1].end : g[0].start]
+    rest = re.split(r'[.;,]|\band\b', s.text[g[-1].end :])[0]
+    if (
+        re.search(r'[:;]', gap)
+        or _healthy.search(gap)
+        or _healthy.search(rest)
+        or _says.search(rest)
+        or not _joins.search(gap)
+    ):
+        return None
+    return before[-1], bool(_deny.search(gap))
+
 
 _bodily = re.compile(r'kyphoplast|vertebroplast|screw|corpectom', re.I)
+
 
 def _sited(mention, hit, anatomy):
     "The names of a mention; a range of vertebrae as its discs where the finding is one of discs"
     names = mention.names
-    if FINDINGS[hit.finding][0]=='disc' and not _bodily.search(hit.raw) and len(names)>1 and all(anatomy[n].kind in ('vertebra','sacrum') for n in names): return _discs_between(names, anatomy) or names
+    if (
+        FINDINGS[hit.finding][0] == 'disc'
+        and not _bodily.search(hit.raw)
+        and len(names) > 1
+        and all(anatomy[n].kind in ('vertebra', 'sacrum') for n in names)
+    ):
+        return _discs_between(names, anatomy) or names
     return names
 
+
 _roman = dict(I=1, II=2, III=3, IV=4, V=5)
+
+
 def _graded(hit, names, anatomy):
     "The name of a finding: with its score where it has one; a vertebra that lost height is no disc"
-    if (m := re.search(r'\b(?:([1-5])|(I{1,3}|IV|V))$', hit.raw.removesuffix(' changes').removesuffix(' change').removesuffix(' signal'))) and hit.finding in ('Modic changes','disc degeneration'):
-        return f"{'Modic type' if hit.finding[0]=='M' else 'Pfirrmann grade'} {m[1] or _roman[m[2].upper()]}"
-    if re.match('upper|lower', hit.raw, re.I) and hit.finding=='endplate changes': return f'{hit.raw.split()[0].lower()} endplate changes'
-    if hit.finding=='disc narrowing' and names and all(n and anatomy[n].kind=='vertebra' for n in names): return 'vertebral height loss'
+    if (
+        m := re.search(
+            r'\b(?:([1-5])|(I{1,3}|IV|V))$',
+            hit.raw.removesuffix(' changes').removesuffix(' change').removesuffix(' signal'),
+        )
+    ) and hit.finding in ('Modic changes', 'disc degeneration'):
+        return f'{"Modic type" if hit.finding[0] == "M" else "Pfirrmann grade"} {m[1] or _roman[m[2].upper()]}'
+    if re.match('upper|lower', hit.raw, re.I) and hit.finding == 'endplate changes':
+        return f'{hit.raw.split()[0].lower()} endplate changes'
+    if (
+        hit.finding == 'disc narrowing'
+        and names
+        and all(n and anatomy[n].kind == 'vertebra' for n in names)
+    ):
+        return 'vertebral height loss'
     return hit.finding
 
 # %% ../nbs/05_prompts.ipynb #c063
-_neural = re.compile(r'canal|spinal|central|cord|conus|cauda|thecal|dural|myel|arachn|lipomat|clump|syrin', re.I)
+_neural = re.compile(
+    r'canal|spinal|central|cord|conus|cauda|thecal|dural|myel|arachn|lipomat|clump|syrin', re.I
+)
 _opening = re.compile(r'\W*(?:\d+[.)]\s*)?(?:(?:at|level|the)\s+)*', re.I)
 
+
 def _sentence(text, anatomy):
-    hits,groups = _hits(text),_groups(_report_levels(text, anatomy), text)
+    hits, groups = _hits(text), _groups(_report_levels(text, anatomy), text)
     s = _Sentence(text, hits, groups, sorted({*_turns(text), *_own_turns(text, hits, groups)}))
-    return replace(s, hits=[h for h in s.hits if h.finding!='postoperative change' or not _denied(h, s) or re.search('surg|operat', h.raw, re.I)])   # 'no fusion' is no news
+    return replace(
+        s,
+        hits=[
+            h
+            for h in s.hits
+            if h.finding != 'postoperative change'
+            or not _denied(h, s)
+            or re.search('surg|operat', h.raw, re.I)
+        ],
+    )  # 'no fusion' is no news
 
-def _heads(s)->bool:
+
+def _heads(s) -> bool:
     "Does the sentence open with its levels, as 'L4-5: ...'?"
-    return bool(s.groups and _opening.fullmatch(s.text[:s.groups[0][0].start]) and re.match(r'\s*(?:levels?|dis[ck])?\s*[:\-\u2013]', s.text[s.groups[0][-1].end:]))
+    return bool(
+        s.groups
+        and _opening.fullmatch(s.text[: s.groups[0][0].start])
+        and re.match(r'\s*(?:levels?|dis[ck])?\s*[:\-\u2013]', s.text[s.groups[0][-1].end :])
+    )
 
-_apex = re.compile(r"[\s,(]*(?:(?:of|to|with|its|an?|the|is|and|mild|convex\w*|left|right|lumbar|spine|thoracolumbar|degenerative|apex|apical|centred|centered|maximal|greatest)\s+)*(?:at|in|on|around|about)\b", re.I)
+
+_apex = re.compile(
+    r'[\s,(]*(?:(?:of|to|with|its|an?|the|is|and|mild|convex\w*|left|right|lumbar|spine|thoracolumbar|degenerative|apex|apical|centred|centered|maximal|greatest)\s+)*(?:at|in|on|around|about)\b',
+    re.I,
+)
 _other = re.compile(r'\b(?:other|further|additional|another)\b', re.I)
 _anew = re.compile(r'\b(?:new|other|further|additional|another|recent|acute)\b', re.I)
 
+
 def _mentions_for(hit, s, head, last, goes_on):
     "The `Mention`s of the levels of a finding: its group, those of the sentence before if it points back to them, or those that the line opens with"
-    g = _group_for(hit, s); tail = s.text[hit.end:]; local = FINDINGS[hit.finding][0]
-    if _denied(hit, s) and not _back.search(s.text):                                                     # 'cyst at S2, no other lesion': not at S2
-        if g is None and _anew.search(s.text[s.clause(hit.start):hit.end]): return ()
-        if g and g[-1].end<=hit.start and _other.search(s.text[g[-1].end:hit.end]) and any(h.start<hit.start and not _denied(h, s) for h in s.hits): return ()
-    if g is None or g[0].start>hit.end and _elsewhere.search(gap := s.text[hit.end:g[0].start]) and not _most.search(gap):
+    g = _group_for(hit, s)
+    tail = s.text[hit.end :]
+    local = FINDINGS[hit.finding][0]
+    if _denied(hit, s) and not _back.search(s.text):  # 'cyst at S2, no other lesion': not at S2
+        if g is None and _anew.search(s.text[s.clause(hit.start) : hit.end]):
+            return ()
+        if (
+            g
+            and g[-1].end <= hit.start
+            and _other.search(s.text[g[-1].end : hit.end])
+            and any(h.start < hit.start and not _denied(h, s) for h in s.hits)
+        ):
+            return ()
+    if (
+        g is None
+        or g[0].start > hit.end
+        and _elsewhere.search(gap := s.text[hit.end : g[0].start])
+        and not _most.search(gap)
+    ):
         everywhere = _elsewhere.search(tail)
-        g = last if _back.search(s.text) or goes_on and not everywhere else head if not everywhere and (local=='disc' or local=='vertebra' and not _denied(hit, s)) else ()
-    return () if local=='spine' and not (g in s.groups and _apex.match(tail)) else g
+        g = (
+            last
+            if _back.search(s.text) or goes_on and not everywhere
+            else head
+            if not everywhere and (local == 'disc' or local == 'vertebra' and not _denied(hit, s))
+            else ()
+        )
+    return () if local == 'spine' and not (g in s.groups and _apex.match(tail)) else g
+
 
 _cord = re.compile(r'\b(?:cord|conus)\b(?!.*\bnormal\b)[^;.]*$', re.I)
+
 
 def _found(hit, mentions, denied, anatomy, subject=''):
     "The `Finding`s of a hit at the levels mentioned; `subject`: what its clause says before it"
     names = tuple(dict.fromkeys(n for m in mentions for n in _sited(m, hit, anatomy)))
-    if not names and (_neural.search(hit.raw) or hit.finding in ('signal abnormality','cord disease') and _cord.search(subject)): names = tuple(s.name for s in anatomy.structures if s.kind=='canal')[:1]
+    if not names and (
+        _neural.search(hit.raw)
+        or hit.finding in ('signal abnormality', 'cord disease')
+        and _cord.search(subject)
+    ):
+        names = tuple(s.name for s in anatomy.structures if s.kind == 'canal')[:1]
     return [Finding(_graded(hit, names, anatomy), n, denied) for n in names or (None,)]
 
+
 def read_report(
-    text:str, anatomy=LUMBAR,
-)->list: # of `Finding`
+    text: str,
+    anatomy=LUMBAR,
+) -> list:  # of `Finding`
     "Findings with level and negation from a report's text, by rules (ours)"
     out = []
     for line in _plain_levels(text, anatomy).splitlines():
-        head,last,goes_on = (),(),False                             # the levels that the line opens with; those named last; after a semicolon?
-        for part in re.split(r'(?<=[.;])(?<!\bapprox\.)(?<!\bvs\.)(?<!\bca\.)(?<!\bcf\.)(?<!\bresp\.)(?<!\bincl\.)(?<!\be\.g\.)(?<!\bi\.e\.)\s+(?!\d+\s*mm)', line):
-            s = _sentence(part, anatomy); head = s.groups[0] if _heads(s) else head
+        head, last, goes_on = (
+            (),
+            (),
+            False,
+        )  # the levels that the line opens with; those named last; after a semicolon?
+        for part in re.split(
+            r'(?<=[.;])(?<!\bapprox\.)(?<!\bvs\.)(?<!\bca\.)(?<!\bcf\.)(?<!\bresp\.)(?<!\bincl\.)(?<!\be\.g\.)(?<!\bi\.e\.)\s+(?!\d+\s*mm)',
+            line,
+        ):
+            s = _sentence(part, anatomy)
+            head = s.groups[0] if _heads(s) else head
             at = [_mentions_for(h, s, head, last, goes_on) for h in s.hits]
-            for h,ms in zip(s.hits, at): out += _found(h, ms, _denied(h, s), anatomy, s.text[s.clause(h.start):h.start])
-            for i,g in enumerate(s.groups[1:], 1):
-                if again := _repeated(i, s, at): out += _found(again[0], g, again[1], anatomy)
-            last = [m for g in s.groups for m in g] or last; goes_on = part.endswith(';')
+            for h, ms in zip(s.hits, at):
+                out += _found(h, ms, _denied(h, s), anatomy, s.text[s.clause(h.start) : h.start])
+            for i, g in enumerate(s.groups[1:], 1):
+                if again := _repeated(i, s, at):
+                    out += _found(again[0], g, again[1], anatomy)
+            last = [m for g in s.groups for m in g] or last
+            goes_on = part.endswith(';')
     return list(dict.fromkeys(out))
 
 # %% ../nbs/05_prompts.ipynb #c066
 def report_levels(
-    text:str, findings=(), anatomy=LUMBAR,
-)->tuple: # names top-down
+    text: str,
+    findings=(),
+    anatomy=LUMBAR,
+) -> tuple:  # names top-down
     "The gap-free run from the highest to the lowest level of a report, without what it says is out of view; the canal if it is named or narrowed"
-    text = _plain_levels(text, anatomy); gone = [(a,b) for a,b in _unseen(text).items() if not _hits(text[a:b])]; found = find_levels(text, anatomy)
-    names = {n for m in found if not _is_in(m.start, gone) for n in m.names} | {f.level for f in findings if f.level}
-    lost = {n for m in found for n in m.names}-names
-    spine = [n for n in anatomy.top_down if n in names and anatomy[n].kind in ('vertebra','disc','sacrum')]
+    text = _plain_levels(text, anatomy)
+    gone = [(a, b) for a, b in _unseen(text).items() if not _hits(text[a:b])]
+    found = find_levels(text, anatomy)
+    names = {n for m in found if not _is_in(m.start, gone) for n in m.names} | {
+        f.level for f in findings if f.level
+    }
+    lost = {n for m in found for n in m.names} - names
+    spine = [
+        n
+        for n in anatomy.top_down
+        if n in names and anatomy[n].kind in ('vertebra', 'disc', 'sacrum')
+    ]
     run = set(anatomy.run(spine[0], spine[-1])) if spine else set()
-    if spine and anatomy[spine[0]].kind=='disc': run |= {anatomy.above(spine[0], 'vertebra')}-{None}          # a disc needs both its bodies
-    if spine and anatomy[spine[-1]].kind=='disc': run |= {anatomy.below(spine[-1])}-{None}
-    canal = {s.name for s in anatomy.structures if s.kind=='canal'} if any(f.finding=='canal stenosis' for f in findings) else set()
-    return anatomy.order((run-lost) | (names-set(spine)) | canal)
+    if spine and anatomy[spine[0]].kind == 'disc':
+        run |= {anatomy.above(spine[0], 'vertebra')} - {None}  # a disc needs both its bodies
+    if spine and anatomy[spine[-1]].kind == 'disc':
+        run |= {anatomy.below(spine[-1])} - {None}
+    canal = (
+        {s.name for s in anatomy.structures if s.kind == 'canal'}
+        if any(f.finding == 'canal stenosis' for f in findings)
+        else set()
+    )
+    return anatomy.order((run - lost) | (names - set(spine)) | canal)
+
 
 def say_findings(
-    findings, anatomy=LUMBAR, # `Finding`s that are there
-)->str: # ' Findings: disc herniation at L4/L5 and L5/S; fracture at L2.', '' without findings
+    findings,
+    anatomy=LUMBAR,  # `Finding`s that are there
+) -> str:  # ' Findings: disc herniation at L4/L5 and L5/S; fracture at L2.', '' without findings
     "The findings sentence of Option 4, levels top-down, negated ones left out (ours)"
     by = {}
     for f in findings:
-        if not f.negated: by.setdefault(f.finding, set()).add(f.level)
-    at = lambda levels: ' at '+join_words(anatomy.order(levels)) if levels else ''
-    items = [name for name,levels in by.items() if levels=={None}] + [name+at(levels-{None}) for name,levels in by.items() if levels!={None}]
-    return SAY+'; '.join(items)+'.' if items else ''
+        if not f.negated:
+            by.setdefault(f.finding, set()).add(f.level)
+
+    def at(levels):
+        return ' at ' + join_words(anatomy.order(levels)) if levels else ''
+
+    items = [name for name, levels in by.items() if levels == {None}] + [
+        name + at(levels - {None}) for name, levels in by.items() if levels != {None}
+    ]
+    return SAY + '; '.join(items) + '.' if items else ''
+
 
 def report_prompt(
-    text:str='',             # the report
-    findings=None,           # `Finding`s, read from `text` if None
-    option:int=3,            # 1 to 3, or 4: the findings as well
-    position:str=None, anatomy=LUMBAR,
-)->Prompt:
+    text: str = '',  # the report
+    findings=None,  # `Finding`s, read from `text` if None
+    option: int = 3,  # 1 to 3, or 4: the findings as well
+    position: str = None,
+    anatomy=LUMBAR,
+) -> Prompt:
     "What a report lets one say about the image: at least its levels, and with Option 4 what it finds (ours)"
-    if findings is None and not text.strip(): raise InputError('report is empty: write what it says about the spine')
+    if findings is None and not text.strip():
+        raise InputError('report is empty: write what it says about the spine')
     findings = read_report(text, anatomy) if findings is None else findings
     names = report_levels(text, findings, anatomy)
-    if option!=4: return holistic(names, option if names else 1, position, False, anatomy, 'report')
-    at = {f.finding for f in findings if f.level and not f.negated}; there = tuple(f for f in findings if not f.negated and (f.level or f.finding not in at)); p = holistic(names, 3, position, False, anatomy, 'report')
-    return replace(p, option=4, text=p.text+say_findings(there, anatomy), findings=there) if there else p
+    if option != 4:
+        return holistic(names, option if names else 1, position, False, anatomy, 'report')
+    at = {f.finding for f in findings if f.level and not f.negated}
+    there = tuple(f for f in findings if not f.negated and (f.level or f.finding not in at))
+    p = holistic(names, 3, position, False, anatomy, 'report')
+    return (
+        replace(p, option=4, text=p.text + say_findings(there, anatomy), findings=there)
+        if there
+        else p
+    )
 
 # %% ../nbs/05_prompts.ipynb #c069
-_GRADES = {'Modic':'Modic changes', 'UP endplate':'upper endplate changes', 'LOW endplate':'lower endplate changes', 'Spondylolisthesis':'spondylolisthesis',
-           'Disc herniation':'disc herniation', 'Disc narrowing':'disc narrowing', 'Disc bulging':'disc bulging', 'Pfirrman grade':'Pfirrmann'} # column as spelt in the release -> finding
+_GRADES = {
+    'Modic': 'Modic changes',
+    'UP endplate': 'upper endplate changes',
+    'LOW endplate': 'lower endplate changes',
+    'Spondylolisthesis': 'spondylolisthesis',
+    'Disc herniation': 'disc herniation',
+    'Disc narrowing': 'disc narrowing',
+    'Disc bulging': 'disc bulging',
+    'Pfirrman grade': 'Pfirrmann',
+}  # column as spelt in the release -> finding
+
 
 def read_gradings(
-    path,            # radiological_gradings.csv
-    patient,         # patient number
+    path,  # radiological_gradings.csv
+    patient,  # patient number
     anatomy=LUMBAR,
-)->list: # of `Finding`, disc by disc from the bottom
+) -> list:  # of `Finding`, disc by disc from the bottom
     "The findings of one patient in SPIDER's table; raises `InputError` that names file and field"
-    try: rows = list(csv.DictReader(Path(path).read_text(encoding='utf-8-sig').splitlines()))
-    except (OSError, UnicodeDecodeError) as e: raise InputError(f'{path}: cannot be read as a CSV ({e})') from e
-    rows = [{(k or '').strip():(v or '').strip() if not isinstance(v, list) else '' for k,v in r.items()} for r in rows]
-    if lack := [c for c in ('Patient','IVD label') if not rows or c not in rows[0]]: raise InputError(f"{path}: column(s) {', '.join(lack)} missing: expected SPIDER's radiological_gradings.csv")
-    mine = [r for r in rows if r['Patient']==str(patient)]
-    if not mine: raise InputError(f"{path}: column Patient has no '{patient}'")
-    discs = [n for n in anatomy.top_down if anatomy[n].kind=='disc'][::-1]
+    try:
+        rows = list(csv.DictReader(Path(path).read_text(encoding='utf-8-sig').splitlines()))
+    except (OSError, UnicodeDecodeError) as e:
+        raise InputError(f'{path}: cannot be read as a CSV ({e})') from e
+    rows = [
+        {
+            (k or '').strip(): (v or '').strip() if not isinstance(v, list) else ''
+            for k, v in r.items()
+        }
+        for r in rows
+    ]
+    if lack := [c for c in ('Patient', 'IVD label') if not rows or c not in rows[0]]:
+        raise InputError(
+            f"{path}: column(s) {', '.join(lack)} missing: expected SPIDER's radiological_gradings.csv"
+        )
+    mine = [r for r in rows if r['Patient'] == str(patient)]
+    if not mine:
+        raise InputError(f"{path}: column Patient has no '{patient}'")
+    discs = [n for n in anatomy.top_down if anatomy[n].kind == 'disc'][::-1]
     return [f for r in mine for f in _grades(r, discs, path)]
+
 
 def _grades(row, discs, path):
     "The findings of one row"
     i = row['IVD label']
-    if not i.isdigit() or not 1<=int(i)<=len(discs): raise InputError(f"{path}: IVD label '{i}' is not 1 to {len(discs)}")
-    for col,name in _GRADES.items():
+    if not i.isdigit() or not 1 <= int(i) <= len(discs):
+        raise InputError(f"{path}: IVD label '{i}' is not 1 to {len(discs)}")
+    for col, name in _GRADES.items():
         v = row.get(col, '')
-        if not v: continue
-        try: g = int(float(v))
-        except ValueError: raise InputError(f"{path}: {col} '{v}' is not a number (patient {row['Patient']}, IVD label {i})") from None
-        if col=='Pfirrman grade': yield Finding(f'Pfirrmann grade {g}', discs[int(i)-1])
-        else: yield Finding(f'Modic type {g}' if col=='Modic' and g else name, discs[int(i)-1], g==0)
+        if not v:
+            continue
+        try:
+            g = int(float(v))
+        except ValueError:
+            raise InputError(
+                f"{path}: {col} '{v}' is not a number (patient {row['Patient']}, IVD label {i})"
+            ) from None
+        if col == 'Pfirrman grade':
+            yield Finding(f'Pfirrmann grade {g}', discs[int(i) - 1])
+        else:
+            yield Finding(
+                f'Modic type {g}' if col == 'Modic' and g else name, discs[int(i) - 1], g == 0
+            )
 
 # %% ../nbs/05_prompts.ipynb #c072
-_vocabulary = 'sacrum sacral canal spinal vertebra vertebrae vertebral vertebras intervertebral disc disk discs disks lumbar thoracic canals'.split()
-_sound = {*'dis discus disco banal number numbers lumber final scalar spiral spinae intravertebral'.split(), # words that look misspelt and are not
-          *re.findall(r'[a-z]{4,}', re.sub(r'\\\w', ' ', ' '.join((*FINDINGS, *(rx for _,rx in FINDINGS.values()))).lower()))}
+_vocabulary = [
+    'sacrum',
+    'sacral',
+    'canal',
+    'spinal',
+    'vertebra',
+    'vertebrae',
+    'vertebral',
+    'vertebras',
+    'intervertebral',
+    'disc',
+    'disk',
+    'discs',
+    'disks',
+    'lumbar',
+    'thoracic',
+    'canals',
+]
+_sound = {
+    *[
+        'dis',
+        'discus',
+        'disco',
+        'banal',
+        'number',
+        'numbers',
+        'lumber',
+        'final',
+        'scalar',
+        'spiral',
+        'spinae',
+        'intravertebral',
+    ],  # words that look misspelt and are not
+    *re.findall(
+        r'[a-z]{4,}',
+        re.sub(r'\\\w', ' ', ' '.join((*FINDINGS, *(rx for _, rx in FINDINGS.values()))).lower()),
+    ),
+}
+
 
 def _typo(w):
     "The anatomical word that `w` nearly is: one letter wrong or two swapped, or much alike; None if it is a word of its own"
-    if w in _vocabulary or w in _sound: return None
-    one = [v for v in _vocabulary if len(v)==len(w)>4 and v[0]==w[0] and (sum(a!=b for a,b in zip(v, w))==1 or sorted(v)==sorted(w))]
-    alike = [v for v in get_close_matches(w, _vocabulary, cutoff=.85) if not (len(v)>5 and w.endswith(v))] # 'prevertebral' is no 'vertebral'
-    return next(iter(one+alike), None)
+    if w in _vocabulary or w in _sound:
+        return None
+    one = [
+        v
+        for v in _vocabulary
+        if len(v) == len(w) > 4
+        and v[0] == w[0]
+        and (sum(a != b for a, b in zip(v, w)) == 1 or sorted(v) == sorted(w))
+    ]
+    alike = [
+        v
+        for v in get_close_matches(w, _vocabulary, cutoff=0.85)
+        if not (len(v) > 5 and w.endswith(v))
+    ]  # 'prevertebral' is no 'vertebral'
+    return next(iter(one + alike), None)
+
 
 def _nearest(raw, anatomy):
     "The structure name that looks most like `raw`"
     raw = re.sub(r'\s*[-\u2013\u2014]\s*', '/', raw.upper())
-    same = [n for n in anatomy.names if ('/' in n)==('/' in raw)]; number = lambda n: int((re.findall(r'\d+', n) or [0])[0])
-    alike = get_close_matches(raw, same, n=len(same), cutoff=.3)
-    return min(alike, key=lambda n: (n[0]!=raw[0], -SequenceMatcher(None, raw, n).ratio(), abs(number(n)-number(raw))), default='nothing known')
+    same = [n for n in anatomy.names if ('/' in n) == ('/' in raw)]
+
+    def number(n):
+        return int((re.findall(r'\d+', n) or [0])[0])
+
+    alike = get_close_matches(raw, same, n=len(same), cutoff=0.3)
+    return min(
+        alike,
+        key=lambda n: (
+            n[0] != raw[0],
+            -SequenceMatcher(None, raw, n).ratio(),
+            abs(number(n) - number(raw)),
+        ),
+        default='nothing known',
+    )
+
 
 def check_prompt(
-    text:str, anatomy=LUMBAR,
-)->str: # the same text
+    text: str,
+    anatomy=LUMBAR,
+) -> str:  # the same text
     "Raise `InputError` for an empty prompt or an unknown level; lists each with a suggestion"
-    if not (text or '').strip(): raise InputError(f"prompt is empty: write a sentence such as '{holistic((), 1, anatomy=anatomy)}'")
-    bad = {m.raw:_nearest(m.raw, anatomy) for m in find_levels(text, anatomy) if not m.names}
-    if anatomy.name==LUMBAR.name: bad |= {w:v for w in dict.fromkeys(re.findall(r'[a-z]{4,}', text.lower())) if (v := _typo(w))}
-    if bad: raise InputError('prompt: unknown '+', '.join(f"'{w}' (did you mean '{s}'?)" for w,s in bad.items()))
+    if not (text or '').strip():
+        raise InputError(
+            f"prompt is empty: write a sentence such as '{holistic((), 1, anatomy=anatomy)}'"
+        )
+    bad = {m.raw: _nearest(m.raw, anatomy) for m in find_levels(text, anatomy) if not m.names}
+    if anatomy.name == LUMBAR.name:
+        bad |= {
+            w: v for w in dict.fromkeys(re.findall(r'[a-z]{4,}', text.lower())) if (v := _typo(w))
+        }
+    if bad:
+        raise InputError(
+            'prompt: unknown ' + ', '.join(f"'{w}' (did you mean '{s}'?)" for w, s in bad.items())
+        )
     return text
 
+
 def user_prompt(
-    text:str, anatomy=LUMBAR,
-)->Prompt:
+    text: str,
+    anatomy=LUMBAR,
+) -> Prompt:
     "A typed prompt, checked and read; its text stays as typed"
     return parse_prompt(check_prompt(text, anatomy).strip(), anatomy, 'user')
 
+
 def reword(
-    prompt:Prompt,     # of a person
-    option:int=3,      # 1 to 3, as the network was trained
-    position:str=None, # third of the slice, where the person names none
+    prompt: Prompt,  # of a person
+    option: int = 3,  # 1 to 3, as the network was trained
+    position: str = None,  # third of the slice, where the person names none
     anatomy=LUMBAR,
-)->Prompt:
+) -> Prompt:
     "Free words in the form of the training's sentences: *at least* the gap-free run of levels that they name (ours). Sentences of that form stay as they are; words that name no structure become the generic one"
-    text,say,findings = prompt.text.partition(SAY); own = (holistic(prompt.structures, o, prompt.position if o==3 else None, prompt.complete, anatomy).text for o in (1,2,3))
-    if text in own: return prompt
-    if not prompt.structures: return holistic((), 1, anatomy=anatomy, source=prompt.source)
-    spine = [n for n in anatomy.top_down if n in prompt.structures and anatomy[n].kind in ('vertebra','disc','sacrum')]; denied = {n for m in find_levels(text, anatomy) for n in m.names}-{*prompt.structures}
-    new = holistic({*prompt.structures, *(anatomy.run(spine[0], spine[-1]) if spine else ())}-denied, option, prompt.position or position, False, anatomy, prompt.source)
-    return replace(new, option=prompt.option, text=new.text+say+findings, findings=prompt.findings) if prompt.findings else new
+    text, say, findings = prompt.text.partition(SAY)
+    own = (
+        holistic(
+            prompt.structures, o, prompt.position if o == 3 else None, prompt.complete, anatomy
+        ).text
+        for o in (1, 2, 3)
+    )
+    if text in own:
+        return prompt
+    if not prompt.structures:
+        return holistic((), 1, anatomy=anatomy, source=prompt.source)
+    spine = [
+        n
+        for n in anatomy.top_down
+        if n in prompt.structures and anatomy[n].kind in ('vertebra', 'disc', 'sacrum')
+    ]
+    denied = {n for m in find_levels(text, anatomy) for n in m.names} - {*prompt.structures}
+    new = holistic(
+        {*prompt.structures, *(anatomy.run(spine[0], spine[-1]) if spine else ())} - denied,
+        option,
+        prompt.position or position,
+        False,
+        anatomy,
+        prompt.source,
+    )
+    return (
+        replace(new, option=prompt.option, text=new.text + say + findings, findings=prompt.findings)
+        if prompt.findings
+        else new
+    )
+
 
 def unrecognised(
-    prompt:Prompt, # of a person or a report
-)->str: # a note; '' where a structure is named
+    prompt: Prompt,  # of a person or a report
+) -> str:  # a note; '' where a structure is named
     "What a person should know about words that name no structure (ours)"
-    return '' if prompt.structures else "no structure is recognised in these words, so they name no level to the network: write levels as in 'L3, L3/L4 and the sacrum'"
+    return (
+        ''
+        if prompt.structures
+        else "no structure is recognised in these words, so they name no level to the network: write levels as in 'L3, L3/L4 and the sacrum'"
+    )
 
 # %% ../nbs/05_prompts.ipynb #c075
 def guess_scheme(
-    values,         # integers found in a label file
+    values,  # integers found in a label file
     anatomy=LUMBAR,
-)->str:
+) -> str:
     "The label scheme that fits `values`: SPIDER's if there is a value from 100, else the smallest that knows them all; raises `InputError`"
-    values = {int(v) for v in values}-{0}; legal = {n:{*s.values.values()}.union(*spider_values(s, list(values))) for n,s in anatomy.schemes.items()}
-    fits = [n for n in legal if values<=legal[n]]; odd = min((sorted(values-v) for v in legal.values()), key=len)
-    if not fits: raise InputError(f"label value(s) {some(odd, 8)} fit no scheme of the {anatomy.name}: say which with --labels")
-    fits = [n for n in fits if (n=='spider')==any(v>=100 for v in values)] or fits
+    values = {int(v) for v in values} - {0}
+    legal = {
+        n: {*s.values.values()}.union(*spider_values(s, list(values)))
+        for n, s in anatomy.schemes.items()
+    }
+    fits = [n for n in legal if values <= legal[n]]
+    odd = min((sorted(values - v) for v in legal.values()), key=len)
+    if not fits:
+        raise InputError(
+            f'label value(s) {some(odd, 8)} fit no scheme of the {anatomy.name}: say which with --labels'
+        )
+    fits = [n for n in fits if (n == 'spider') == any(v >= 100 for v in values)] or fits
     return min(fits, key=lambda n: anatomy.schemes[n].channels)
 
 # %% ../nbs/05_prompts.ipynb #c077
-def report_text(path)->str:
+def report_text(path) -> str:
     "The text of a report file; raises `InputError` if it is none, or empty"
-    try: text = Path(path).read_text(encoding='utf-8-sig')
-    except OSError as e: raise InputError(f'{path}: cannot be read ({e.strerror})') from e
-    except UnicodeDecodeError as e: raise InputError(f'{path}: is not text in UTF-8') from e
-    if not text.strip(): raise InputError(f'{path}: the report is empty')
+    try:
+        text = Path(path).read_text(encoding='utf-8-sig')
+    except OSError as e:
+        raise InputError(f'{path}: cannot be read ({e.strerror})') from e
+    except UnicodeDecodeError as e:
+        raise InputError(f'{path}: is not text in UTF-8') from e
+    if not text.strip():
+        raise InputError(f'{path}: the report is empty')
     return text
+
 
 def _from_mask(path, scheme, k, option, classwise, anatomy):
     "What `atm_prompt` says about a label volume, as a dict"
     from atm_net.volumes import read_labels
-    vol = read_labels(path); values = np.unique(vol.data).tolist()
-    if len(values)>100: raise InputError(f'{path}: {len(values)} different values: this is an image and no label volume; give a mask, or --report FILE')
-    try: name = scheme or guess_scheme(values, anatomy)
-    except InputError as e: raise InputError(f'{path}: {e}') from e
-    if not scheme: print(f"{path}: read as scheme '{name}' (choose another with --labels)", file=sys.stderr)
+
+    vol = read_labels(path)
+    values = np.unique(vol.data).tolist()
+    if len(values) > 100:
+        raise InputError(
+            f'{path}: {len(values)} different values: this is an image and no label volume; give a mask, or --report FILE'
+        )
+    try:
+        name = scheme or guess_scheme(values, anatomy)
+    except InputError as e:
+        raise InputError(f'{path}: {e}') from e
+    if not scheme:
+        print(f"{path}: read as scheme '{name}' (choose another with --labels)", file=sys.stderr)
     scheme = anatomy.scheme(name)
-    try: labels = scheme.encode(vol.data, *spider_values(scheme, values))
-    except InputError as e: raise InputError(f'{path}: {e}') from e
+    try:
+        labels = scheme.encode(vol.data, *spider_values(scheme, values))
+    except InputError as e:
+        raise InputError(f'{path}: {e}') from e
     n = len(labels)
-    per = [atpg(l, scheme, i, n, option, anatomy=anatomy) for i,l in enumerate(labels)] if k is None else [atpg(labels[k], scheme, k, n, option, anatomy=anatomy)] if 0<=k<n else slice_position(k, n)
-    names = anatomy.order({s for p in per for s in p.structures}) if option>1 else anatomy.order(present_structures(labels if k is None else labels[k], scheme))
+    per = (
+        [atpg(l, scheme, i, n, option, anatomy=anatomy) for i, l in enumerate(labels)]
+        if k is None
+        else [atpg(labels[k], scheme, k, n, option, anatomy=anatomy)]
+        if 0 <= k < n
+        else slice_position(k, n)
+    )
+    names = (
+        anatomy.order({s for p in per for s in p.structures})
+        if option > 1
+        else anatomy.order(present_structures(labels if k is None else labels[k], scheme))
+    )
     p = holistic(names, option, anatomy=anatomy, source='oracle-levels') if k is None else per[0]
     out = dict(scheme=name, structures=list(names), findings=[], sentence=p.text)
-    if k is None: out['slices'] = [dict(slice=i, position=slice_position(i, n), structures=list(q.structures), sentence=q.text) for i,q in enumerate(per)]
-    else: out |= dict(slice=k, position=slice_position(k, n))
-    if classwise: out['classwise'] = dict(zip(('background',*scheme.names), class_prompts(names, scheme, anatomy)))
+    if k is None:
+        out['slices'] = [
+            dict(
+                slice=i,
+                position=slice_position(i, n),
+                structures=list(q.structures),
+                sentence=q.text,
+            )
+            for i, q in enumerate(per)
+        ]
+    else:
+        out |= dict(slice=k, position=slice_position(k, n))
+    if classwise:
+        out['classwise'] = dict(
+            zip(('background', *scheme.names), class_prompts(names, scheme, anatomy))
+        )
     return out
+
 
 def _from_report(path, patient, option, classwise, labels, anatomy):
     "What `atm_prompt` says about a report or a grading table, as a dict"
     if str(path).lower().endswith('.csv'):
-        if not patient: raise InputError(f'{path}: a grading table needs --patient')
-        text,findings = '',read_gradings(path, patient, anatomy)
-    else: text = report_text(path); findings = read_report(text, anatomy)
+        if not patient:
+            raise InputError(f'{path}: a grading table needs --patient')
+        text, findings = '', read_gradings(path, patient, anatomy)
+    else:
+        text = report_text(path)
+        findings = read_report(text, anatomy)
     p = report_prompt(text, findings, option, anatomy=anatomy)
     names = report_levels(text, findings, anatomy)
-    if not names: print(f'{path}: {unrecognised(p)}', file=sys.stderr)
+    if not names:
+        print(f'{path}: {unrecognised(p)}', file=sys.stderr)
     out = dict(structures=list(names), findings=[vars(f) for f in findings], sentence=p.text)
-    if classwise: out['classwise'] = dict(zip(('background',*(s := anatomy.scheme(labels or next(iter(anatomy.schemes)))).names), class_prompts(names, s, anatomy)))
+    if classwise:
+        out['classwise'] = dict(
+            zip(
+                ('background', *(s := anatomy.scheme(labels or next(iter(anatomy.schemes)))).names),
+                class_prompts(names, s, anatomy),
+            )
+        )
     return out
+
 
 def _add_findings(out, findings, option, anatomy):
     "A report's findings beside a mask's structures; with Option 4 in its sentences too"
     out['findings'] = findings
-    for o in (out, *out.get('slices', ()))*(option==4): o['sentence'] += say_findings([Finding(**f) for f in findings], anatomy)
+    for o in (out, *out.get('slices', ())) * (option == 4):
+        o['sentence'] += say_findings([Finding(**f) for f in findings], anatomy)
 
 # %% ../nbs/05_prompts.ipynb #c078
 def _print_prompts(out):
     "The dict of `atm_prompt` for a person to read"
-    for s in out.get('slices', ()): print(f"slice {s['slice']} ({s['position']} third): {s['sentence']}")
-    print(f"slice {out['slice']} ({out['position']} third): {out['sentence']}" if 'slice' in out else out['sentence'] if 'slices' not in out else f"whole volume: {out['sentence']}")
-    for f in out['findings']: print(f"{'no ' if f['negated'] else ''}{f['finding']}"+(f" at {f['level']}" if f['level'] else ''))
-    for c in out.get('classwise', {}).values(): print(c)
+    for s in out.get('slices', ()):
+        print(f'slice {s["slice"]} ({s["position"]} third): {s["sentence"]}')
+    print(
+        f'slice {out["slice"]} ({out["position"]} third): {out["sentence"]}'
+        if 'slice' in out
+        else out['sentence']
+        if 'slices' not in out
+        else f'whole volume: {out["sentence"]}'
+    )
+    for f in out['findings']:
+        print(
+            f'{"no " if f["negated"] else ""}{f["finding"]}'
+            + (f' at {f["level"]}' if f['level'] else '')
+        )
+    for c in out.get('classwise', {}).values():
+        print(c)
+
 
 @command
 def atm_prompt(
-    mask:Param('Label volume (.mha, .nii, .nii.gz); without it, --report', str, opt=False, nargs='?', default='')='',
-    report:str='',       # Report as text, or SPIDER's radiological_gradings.csv
-    patient:str='',      # Patient number in the grading table
-    slice:int=None,      # Only this slice, 0 at the patient's right
-    option:int=3,        # 1 kind of image, 2 plus structures, 3 plus position and order, 4 plus the findings of --report
-    classwise:bool=False,# The class-wise prompts as well
-    json:bool=False,     # As JSON: structures, findings, sentence
-    labels:str='',       # Label scheme of the mask: joint, mrspineseg, spider (guessed if not given)
-    anatomy:str='',      # YAML file of another anatomy
+    mask: Param(
+        'Label volume (.mha, .nii, .nii.gz); without it, --report',
+        str,
+        opt=False,
+        nargs='?',
+        default='',
+    ) = '',
+    report: str = '',  # Report as text, or SPIDER's radiological_gradings.csv
+    patient: str = '',  # Patient number in the grading table
+    slice: int = None,  # Only this slice, 0 at the patient's right
+    option: int = 3,  # 1 kind of image, 2 plus structures, 3 plus position and order, 4 plus the findings of --report
+    classwise: bool = False,  # The class-wise prompts as well
+    json: bool = False,  # As JSON: structures, findings, sentence
+    labels: str = '',  # Label scheme of the mask: joint, mrspineseg, spider (guessed if not given)
+    anatomy: str = '',  # YAML file of another anatomy
 ):
     "Print the prompts of a label volume or of a report"
     import json as js
+
     anatomy = get_anatomy(anatomy)
-    if option not in (1,2,3,4): raise InputError(f'--option {option}: use 1, 2 or 3, or 4 with --report')
-    if option==4 and not report: raise InputError('--option 4 says findings: give --report FILE')
-    if not mask and not report: raise InputError('nothing to describe: give a label volume, or --report FILE')
+    if option not in (1, 2, 3, 4):
+        raise InputError(f'--option {option}: use 1, 2 or 3, or 4 with --report')
+    if option == 4 and not report:
+        raise InputError('--option 4 says findings: give --report FILE')
+    if not mask and not report:
+        raise InputError('nothing to describe: give a label volume, or --report FILE')
     rep = _from_report(report, patient, option, classwise, labels, anatomy) if report else {}
     out = _from_mask(mask, labels, slice, min(option, 3), classwise, anatomy) if mask else rep
-    if mask and report: _add_findings(out, rep['findings'], option, anatomy)
-    if json: print(js.dumps(out, indent=1))
-    else: _print_prompts(out)
+    if mask and report:
+        _add_findings(out, rep['findings'], option, anatomy)
+    if json:
+        print(js.dumps(out, indent=1))
+    else:
+        _print_prompts(out)

@@ -7,9 +7,12 @@ __all__ = ['ONCE', 'PEAKS', 'KINDS', 'STAGES', 'FACTORS', 'Stage', 'stage_config
            'background_scores', 'weigh_background', 'atm_recipe']
 
 # %% ../nbs/23_recipe.ipynb #c003
-import math, sys, time
+import math
+import sys
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
 from .anatomy import InputError
 from .show import command
 from .train import PRESETS, Config, pack, train
@@ -18,106 +21,201 @@ from .train import PRESETS, Config, pack, train
 @dataclass(frozen=True)
 class Stage:
     "One sitting of the training"
-    patients:int=200   # of its own cohort of phantoms
-    seed:int=0         # of cohort, order and prompt dropout
-    steps:int=1500     # of 8 images
-    lr:float=PRESETS['tiny'].lr; lr_min:float=PRESETS['tiny'].lr_min
-    windows:tuple=(96,96,96,160) # px of 2 mm, one drawn for each step
-    paired:bool=True   # each image is read twice, without words and with its own; False: half of the images have words
-    share:float=.7     # how far to go from where it started to where it ended
 
-ONCE,PEAKS = dict(steps=2500, paired=False, share=1.),(1e-3,8.5e-4,7e-4,6e-4,5e-4,4.2e-4,3.5e-4,3e-4)  # stages 1 to 5 read each image once
-KINDS = 4*[ONCE]+[ONCE|dict(windows=(96,128,160,160))]+3*[{}]
-STAGES = tuple(Stage(seed=3001+i, lr=lr, **kind) for i,(lr,kind) in enumerate(zip(PEAKS,KINDS)))
+    patients: int = 200  # of its own cohort of phantoms
+    seed: int = 0  # of cohort, order and prompt dropout
+    steps: int = 1500  # of 8 images
+    lr: float = PRESETS['tiny'].lr
+    lr_min: float = PRESETS['tiny'].lr_min
+    windows: tuple = (96, 96, 96, 160)  # px of 2 mm, one drawn for each step
+    paired: bool = True  # each image is read twice, without words and with its own; False: half of the images have words
+    share: float = 0.7  # how far to go from where it started to where it ended
+
+
+ONCE, PEAKS = (
+    dict(steps=2500, paired=False, share=1.0),
+    (1e-3, 8.5e-4, 7e-4, 6e-4, 5e-4, 4.2e-4, 3.5e-4, 3e-4),
+)  # stages 1 to 5 read each image once
+KINDS = 4 * [ONCE] + [ONCE | dict(windows=(96, 128, 160, 160))] + 3 * [{}]
+STAGES = tuple(
+    Stage(seed=3001 + i, lr=lr, **kind) for i, (lr, kind) in enumerate(zip(PEAKS, KINDS))
+)
 
 # %% ../nbs/23_recipe.ipynb #c009
-def stage_config(s:Stage)->Config:
+def stage_config(s: Stage) -> Config:
     "The preset `tiny` for one stage, with one decoder for both readings, as what ships has"
-    return replace(PRESETS['tiny'], text_decoder=False, steps=s.steps, lr=s.lr, lr_min=s.lr_min, windows=s.windows, paired=s.paired, p_generic=0. if s.paired else .5, warmup=min(50,s.steps//10), seed=s.seed)
+    return replace(
+        PRESETS['tiny'],
+        text_decoder=False,
+        steps=s.steps,
+        lr=s.lr,
+        lr_min=s.lr_min,
+        windows=s.windows,
+        paired=s.paired,
+        p_generic=0.0 if s.paired else 0.5,
+        warmup=min(50, s.steps // 10),
+        seed=s.seed,
+    )
+
 
 def start_of(
-    k:int,      # number of a stage, from 1
-    out:Path,   # folder of all stages
+    k: int,  # number of a stage, from 1
+    out: Path,  # folder of all stages
     init=None,  # weights to start from in place of the stage before
-): # weights, or None for the first stage
+):  # weights, or None for the first stage
     "What a stage starts from: given weights, what the stage before left in `out`, or the weights that ship; raises `InputError`"
     from atm_net.model import read_weights
     from atm_net.predict import weights_file
-    if init: return weights_file(init)
-    if k==1: return None
-    path = out/f'stage-{k-1}.safetensors'; path = path if path.is_file() else weights_file(); stage = read_weights(path)[1].get('recipe',{}).get('stage')
-    if stage!=k-1: raise InputError(f"{path}: of {'no stage of this recipe' if stage is None else f'stage {stage}'}, not of stage {k-1}: run that one first, or name weights with --init")
+
+    if init:
+        return weights_file(init)
+    if k == 1:
+        return None
+    path = out / f'stage-{k - 1}.safetensors'
+    path = path if path.is_file() else weights_file()
+    stage = read_weights(path)[1].get('recipe', {}).get('stage')
+    if stage != k - 1:
+        raise InputError(
+            f'{path}: of {"no stage of this recipe" if stage is None else f"stage {stage}"}, not of stage {k - 1}: run that one first, or name weights with --init'
+        )
     return path
 
+
 def go_back(
-    start, end,   # weights before a stage and after it; `end` is written anew
-    share:float,  # 0..1, of the way from start to end
+    start,
+    end,  # weights before a stage and after it; `end` is written anew
+    share: float,  # 0..1, of the way from start to end
 ):
     "Weights between two that one training led through (Wortsman et al. 2022)"
     from atm_net.model import load_network, read_weights, save_weights
-    net,meta = load_network(end); old = read_weights(start)[0]
-    net.load_state_dict({k:old[k].to(v)+share*(v-old[k].to(v)) if v.is_floating_point() else v for k,v in net.state_dict().items()}); save_weights(end, net, meta, half=True)
+
+    net, meta = load_network(end)
+    old = read_weights(start)[0]
+    net.load_state_dict(
+        {
+            k: old[k].to(v) + share * (v - old[k].to(v)) if v.is_floating_point() else v
+            for k, v in net.state_dict().items()
+        }
+    )
+    save_weights(end, net, meta, half=True)
+
 
 def run_stage(
-    out,           # folder of all stages
-    k:int,         # number of the stage, from 1
-    init=None,     # as `start_of`
+    out,  # folder of all stages
+    k: int,  # number of the stage, from 1
+    init=None,  # as `start_of`
     stages=STAGES,
-    **kwargs,      # of `train`
-)->Path: # packed weights, stage-K.safetensors
+    **kwargs,  # of `train`
+) -> Path:  # packed weights, stage-K.safetensors
     "Train one stage, or take it up; raises `InputError`"
     from atm_net.data import Grid
     from atm_net.demo import cohort_of
-    if not 1<=k<=len(stages): raise InputError(f'--stage {k}: there are stages 1 to {len(stages)}')
-    out,s,began = Path(out),stages[k-1],time.time(); home,done = out/f'stage-{k}',out/f'stage-{k}.safetensors'
-    if done.is_file(): print(f'{done}: finished already', file=sys.stderr); return done
-    start = start_of(k, out, init); cache = cohort_of(home, s.patients, s.seed, Grid(2.)); drawn = time.time()
-    train(cache, home/'run', stage_config(s), resume=(home/'run'/'config.json').exists(), init=start, again='repeat the command to go on', **kwargs)
-    pack(home/'run', home/'packed.safetensors', last=True, recipe=dict(stage=k, of=len(stages), seeds=[s.seed for s in stages[:k]], **asdict(s)))
-    if start and s.share<1: go_back(start, home/'packed.safetensors', s.share)
-    factor = weigh_background(home/'packed.safetensors', done, cache, cache.cases('val'))
-    print(f'{done}: stage {k} of {len(stages)}, {(drawn-began)/60:.0f} min for the phantoms, {(time.time()-drawn)/60:.0f} min of training; the background counts {factor:g} times', file=sys.stderr); return done
+
+    if not 1 <= k <= len(stages):
+        raise InputError(f'--stage {k}: there are stages 1 to {len(stages)}')
+    out, s, began = Path(out), stages[k - 1], time.time()
+    home, done = out / f'stage-{k}', out / f'stage-{k}.safetensors'
+    if done.is_file():
+        print(f'{done}: finished already', file=sys.stderr)
+        return done
+    start = start_of(k, out, init)
+    cache = cohort_of(home, s.patients, s.seed, Grid(2.0))
+    drawn = time.time()
+    train(
+        cache,
+        home / 'run',
+        stage_config(s),
+        resume=(home / 'run' / 'config.json').exists(),
+        init=start,
+        again='repeat the command to go on',
+        **kwargs,
+    )
+    pack(
+        home / 'run',
+        home / 'packed.safetensors',
+        last=True,
+        recipe=dict(stage=k, of=len(stages), seeds=[s.seed for s in stages[:k]], **asdict(s)),
+    )
+    if start and s.share < 1:
+        go_back(start, home / 'packed.safetensors', s.share)
+    factor = weigh_background(home / 'packed.safetensors', done, cache, cache.cases('val'))
+    print(
+        f'{done}: stage {k} of {len(stages)}, {(drawn - began) / 60:.0f} min for the phantoms, {(time.time() - drawn) / 60:.0f} min of training; the background counts {factor:g} times',
+        file=sys.stderr,
+    )
+    return done
 
 # %% ../nbs/23_recipe.ipynb #b0k2
-FACTORS = (1.,1.5,2.,3.,4.,6.)
+FACTORS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+
 
 def background_scores(
-    predictor, cache, cases,
-    factors=FACTORS, # what the background counts
-)->dict: # factor -> 0..1, mean over volumes
+    predictor,
+    cache,
+    cases,
+    factors=FACTORS,  # what the background counts
+) -> dict:  # factor -> 0..1, mean over volumes
     "Dice of all vertebrae together and of all discs together, the mean of the two, pixel by pixel under the generic prompt"
     import numpy as np
+
     from atm_net.metrics import dice
-    s,kind = predictor.scheme,lambda n: predictor.anatomy[n].kind; groups = [[s.channel(n) for n in s.names if kind(n)==k] for k in ('vertebra','disc')]; out = {f:[] for f in factors}
+
+    s, kind = predictor.scheme, lambda n: predictor.anatomy[n].kind
+    groups = [[s.channel(n) for n in s.names if kind(n) == k] for k in ('vertebra', 'disc')]
+    out = {f: [] for f in factors}
     for c in cases:
-        x,y = np.asarray(cache.image(c), np.float32),np.asarray(cache.labels(c)); each = list(predictor.probs(x, predictor.words_for(x,'generic')[0])); weigh = np.ones((s.channels,1,1), np.float32)
+        x, y = np.asarray(cache.image(c), np.float32), np.asarray(cache.labels(c))
+        each = list(predictor.probs(x, predictor.words_for(x, 'generic')[0]))
+        weigh = np.ones((s.channels, 1, 1), np.float32)
         for f in factors:
-            weigh[0] = f; z = np.stack([(p*weigh).argmax(0) for p in each]); out[f].append(np.nanmean(np.array([dice(np.isin(z,g), np.isin(y,g)) for g in groups], float)))
-    return {f:float(np.mean(v)) for f,v in out.items()}
+            weigh[0] = f
+            z = np.stack([(p * weigh).argmax(0) for p in each])
+            out[f].append(
+                np.nanmean(np.array([dice(np.isin(z, g), np.isin(y, g)) for g in groups], float))
+            )
+    return {f: float(np.mean(v)) for f, v in out.items()}
+
 
 def weigh_background(
-    weights, out, # file to read, file to write
-    cache, cases, # to choose the factor on
-)->float: # the factor
+    weights,
+    out,  # file to read, file to write
+    cache,
+    cases,  # to choose the factor on
+) -> float:  # the factor
     "Write the weights with the factor of the background that is best, folded into the bias of its channel"
     import torch
+
     from atm_net.model import save_weights
     from atm_net.predict import load_predictor
-    p = load_predictor(weights); scores = background_scores(p, cache, cases); best = max(scores, key=scores.get)
-    with torch.no_grad(): p.model.out.conv.conv.bias[0] += math.log(best)
-    save_weights(out, p.model, p.meta|dict(background=dict(factor=best, dice={f'{f:g}':round(v,4) for f,v in scores.items()})), half=True); return best
+
+    p = load_predictor(weights)
+    scores = background_scores(p, cache, cases)
+    best = max(scores, key=scores.get)
+    with torch.no_grad():
+        p.model.out.conv.conv.bias[0] += math.log(best)
+    save_weights(
+        out,
+        p.model,
+        p.meta
+        | dict(
+            background=dict(factor=best, dice={f'{f:g}': round(v, 4) for f, v in scores.items()})
+        ),
+        half=True,
+    )
+    return best
 
 # %% ../nbs/23_recipe.ipynb #c012
 @command
 def atm_recipe(
-    out:str, # folder of all stages
-    stage:int=1, # which one; it goes on from the stage before in OUT, or from the weights that ship
-    init:str=None, # weights to start from instead
-    workers:int=1, # loader processes
+    out: str,  # folder of all stages
+    stage: int = 1,  # which one; it goes on from the stage before in OUT, or from the weights that ship
+    init: str = None,  # weights to start from instead
+    workers: int = 1,  # loader processes
 ):
     "Train one stage of the weights that ship; repeat the command to take it up"
     print(run_stage(out, stage, init, workers=workers))
 
 # %% ../nbs/23_recipe.ipynb #c013
 #| eval: false
-if __name__=='__main__': atm_recipe()
+if __name__ == '__main__':
+    atm_recipe()

@@ -8,81 +8,144 @@ __all__ = ['LIMIT', 'LIMITS', 'slug', 'text_html', 'section', 'provenance_html',
            'evaluation_report', 'atm_evaluate']
 
 # %% ../nbs/18_report.ipynb #c003
-import base64, html, re, shlex
+import base64
+import html
+import re
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
+
 import numpy as np
 from fastcore.script import Param
+
 from .anatomy import IGNORE, LUMBAR, InputError
-from .show import atomic_path, cell, command, figure_html, legend_html, page, progress, read_json, table_html, thumbnail, write_json, write_text
 from .data import Cache
-from .metrics import mean_of
-from .evaluate import FORM, HEADER, OVERALL, PAPER, PROMPTED, case_data, dsc_by_structure, evaluate_into, headline_text, shuffled_partner, overall_rows, overall_table, predicted_labels, read_scores, structure_rows
+from atm_net.evaluate import (
+    FORM,
+    HEADER,
+    OVERALL,
+    PAPER,
+    PROMPTED,
+    case_data,
+    dsc_by_structure,
+    evaluate_into,
+    headline_text,
+    overall_rows,
+    overall_table,
+    predicted_labels,
+    read_scores,
+    shuffled_partner,
+    structure_rows,
+)
 from .figures import dice_by_structure, protocol_bars
+from .metrics import mean_of
+from atm_net.show import (
+    atomic_path,
+    cell,
+    command,
+    figure_html,
+    legend_html,
+    page,
+    progress,
+    read_json,
+    table_html,
+    thumbnail,
+    write_json,
+    write_text,
+)
 
 # %% ../nbs/18_report.ipynb #c008
 def slug(
-    title:str,
-)->str: # lower case letters, digits and '-'
+    title: str,
+) -> str:  # lower case letters, digits and '-'
     "The address of a section"
     return re.sub(r'[^a-z0-9]+', '-', title.lower()).strip('-') or 'section'
 
+
 def text_html(
-    text, # str with blank lines between paragraphs, or a list of paragraphs
-)->str:
+    text,  # str with blank lines between paragraphs, or a list of paragraphs
+) -> str:
     "Plain text as paragraphs: escaped, with `code` and **bold**"
-    paragraphs = re.split(r'\n\s*\n', text.strip()) if isinstance(text,str) else list(text)
-    mark = lambda t: re.sub(r'\*\*(.+?)\*\*', r'<strong>\1</strong>', re.sub(r'`([^`]+)`', r'<code>\1</code>', html.escape(t, quote=False)))
+    paragraphs = re.split(r'\n\s*\n', text.strip()) if isinstance(text, str) else list(text)
+
+    def mark(t):
+        return re.sub(
+            r'\*\*(.+?)\*\*',
+            r'<strong>\1</strong>',
+            re.sub(r'`([^`]+)`', r'<code>\1</code>', html.escape(t, quote=False)),
+        )
+
     return ''.join(f'<p>{mark(t)}</p>' for t in paragraphs if t)
 
+
 def section(
-    title:str,
-    *parts:str,     # HTML
-    anchor:str=None, # address; None: from the title
-)->str:
+    title: str,
+    *parts: str,  # HTML
+    anchor: str = None,  # address; None: from the title
+) -> str:
     "A titled section of a page"
     return f'<section id="{anchor or slug(title)}"><h2>{html.escape(title)}</h2>{"".join(parts)}</section>'
 
 # %% ../nbs/18_report.ipynb #c011
 def provenance_html(
-    d:dict, # name -> value; a dict becomes a list within, 'commands' lines to copy
-)->str:
+    d: dict,  # name -> value; a dict becomes a list within, 'commands' lines to copy
+) -> str:
     "Names and values, commands as code; escaped"
+
     def value(v):
-        if isinstance(v,dict): return '; '.join(f'{k} {cell(x)}' for k,x in v.items())
-        return ', '.join(map(cell,v)) if isinstance(v,(list,tuple)) else cell(v)
-    rows = ''.join(f'<dt>{html.escape(k)}</dt><dd>{html.escape(value(v))}</dd>' for k,v in d.items() if k!='commands')
-    lines = d.get('commands') or []; lines = lines.splitlines() if isinstance(lines,str) else lines
-    return (f'<dl>{rows}</dl>' if rows else '')+(f'<p>To repeat it:</p><pre>{html.escape(chr(10).join(lines))}</pre>' if lines else '')
+        if isinstance(v, dict):
+            return '; '.join(f'{k} {cell(x)}' for k, x in v.items())
+        return ', '.join(map(cell, v)) if isinstance(v, (list, tuple)) else cell(v)
+
+    rows = ''.join(
+        f'<dt>{html.escape(k)}</dt><dd>{html.escape(value(v))}</dd>'
+        for k, v in d.items()
+        if k != 'commands'
+    )
+    lines = d.get('commands') or []
+    lines = lines.splitlines() if isinstance(lines, str) else lines
+    return (f'<dl>{rows}</dl>' if rows else '') + (
+        f'<p>To repeat it:</p><pre>{html.escape(chr(10).join(lines))}</pre>' if lines else ''
+    )
 
 # %% ../nbs/18_report.ipynb #c014
-LIMIT = 3_000_000 # bytes of a page (ours)
+LIMIT = 3_000_000  # bytes of a page (ours)
+
 
 def figures_html(
-    figures,          # list of (caption, Figure)
-    budget:int=LIMIT*9//10, # bytes for all of them
-    dpis=(130,100,80,60),   # from fine to coarse
-)->list: # HTML of each
+    figures,  # list of (caption, Figure)
+    budget: int = LIMIT * 9 // 10,  # bytes for all of them
+    dpis=(130, 100, 80, 60),  # from fine to coarse
+) -> list:  # HTML of each
     "Figures at the finest resolution that keeps the budget; raises `InputError` if none does"
     for dpi in dpis:
-        out = [figure_html(f, c, dpi) for c,f in figures]; size = sum(map(len,out))
-        if size<=budget: return out
-    raise InputError(f'figures take {size/1e6:.1f} MB at {dpis[-1]} dpi, {budget/1e6:.1f} MB are allowed: leave some out, or rasterise them smaller')
+        out = [figure_html(f, c, dpi) for c, f in figures]
+        size = sum(map(len, out))
+        if size <= budget:
+            return out
+    raise InputError(
+        f'figures take {size / 1e6:.1f} MB at {dpis[-1]} dpi, {budget / 1e6:.1f} MB are allowed: leave some out, or rasterise them smaller'
+    )
+
 
 def image_html(
-    path,       # a PNG file
-    caption:str='',
-)->str:
+    path,  # a PNG file
+    caption: str = '',
+) -> str:
     "A picture file inside the page; raises `InputError` if it is no PNG"
-    try: data = Path(path).read_bytes()
-    except OSError as e: raise InputError(f'{path}: cannot be read ({e.strerror})') from e
-    if data[:8]!=b'\x89PNG\r\n\x1a\n': raise InputError(f'{path}: is no PNG: give the .png beside it')
-    cap = html.escape(caption); tail = f'<figcaption>{cap}</figcaption>' if cap else ''
+    try:
+        data = Path(path).read_bytes()
+    except OSError as e:
+        raise InputError(f'{path}: cannot be read ({e.strerror})') from e
+    if data[:8] != b'\x89PNG\r\n\x1a\n':
+        raise InputError(f'{path}: is no PNG: give the .png beside it')
+    cap = html.escape(caption)
+    tail = f'<figcaption>{cap}</figcaption>' if cap else ''
     return f'<figure><img alt="{cap or "figure"}" src="data:image/png;base64,{base64.b64encode(data).decode()}">{tail}</figure>'
 
 # %% ../nbs/18_report.ipynb #c017
-LIMITS = 'For teaching and research, not for diagnosis. No physician has checked these masks.' # stands on every page
-_style = '''body{font:17px/1.6 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;max-width:60rem;margin:0 auto;padding:1.5rem 1.2rem 4rem;color:#1b1b1f}
+LIMITS = 'For teaching and research, not for diagnosis. No physician has checked these masks.'  # stands on every page
+_style = """body{font:17px/1.6 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;max-width:60rem;margin:0 auto;padding:1.5rem 1.2rem 4rem;color:#1b1b1f}
 h1{font-size:2.1rem;line-height:1.15;letter-spacing:-.02em;margin:.6rem 0 .2rem}h2{font-size:1.35rem;border:0;margin:0 0 .6rem;padding-top:.2rem}h3{font-size:1.02rem;margin:1.4rem 0 .4rem}
 section{margin-top:2.6rem;padding-top:1.4rem;border-top:1px solid #e2e2e6}p,dl{max-width:44rem}p.lead:empty{display:none}p.lead{font-size:1.05rem}.intro p{font-size:1.14rem;line-height:1.55}
 nav{display:flex;flex-wrap:wrap;gap:.35rem .5rem;margin:1.3rem 0 0;font-size:.86rem}nav a{color:#005a9c;background:#eef4fa;border-radius:1rem;padding:.12rem .7rem;text-decoration:none}nav a:hover{background:#d9e8f5}
@@ -91,191 +154,492 @@ table{font-size:.86rem;margin:.8rem 0;max-width:100%}td,th{white-space:nowrap;pa
 pre{background:#f4f5f7;padding:.8rem 1rem;border-radius:6px;font-size:.84rem;overflow-x:auto;white-space:pre-wrap}code{background:#f0f1f4;border-radius:3px;font-size:.9em}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem 1.1rem;font-size:.92rem}dt{color:#4a4a52}dd{margin:0;overflow-wrap:anywhere}.limits{border-left:4px solid #d55e00;background:#fdf3ec;padding:.6rem 1rem;max-width:42rem}
 details{margin:.7rem 0}summary{cursor:pointer;color:#005a9c}@media(max-width:40rem){body{font-size:16px;padding:1rem .9rem 3rem}h1{font-size:1.6rem}dl{display:block}dt{margin-top:.5rem;font-weight:600}}
-@media print{nav{display:none}section{break-inside:avoid}}'''
+@media print{nav{display:none}section{break-inside:avoid}}"""
+
 
 def build_page(
-    title:str,
-    intro,         # text of the opening
-    sections,      # list of (title, HTML), shown and listed in this order
-)->str: # HTML
+    title: str,
+    intro,  # text of the opening
+    sections,  # list of (title, HTML), shown and listed in this order
+) -> str:  # HTML
     "A whole page: title, opening, contents, sections, limits; raises `InputError` if it is over `LIMIT`"
     anchors = []
-    for t,_ in sections: s = slug(t); anchors.append(s if s not in anchors else f'{s}-{len(anchors)}')
-    nav = '<nav>'+''.join(f'<a href="#{a}">{html.escape(t)}</a>' for a,(t,_) in zip(anchors,sections))+'</nav>'
-    parts = [f'<div class="intro">{text_html(intro)}</div>', nav, *(section(t, h, anchor=a) for a,(t,h) in zip(anchors,sections)), f'<section id="limits"><p class="limits">{html.escape(LIMITS)}</p></section>']
-    out = page(title, *parts).replace('</style>', _style+'</style>', 1).replace('width=device-width', 'width=device-width,initial-scale=1', 1)
-    if (n := len(out.encode()))>LIMIT: raise InputError(f"page '{title}' has {n/1e6:.1f} MB, {LIMIT/1e6:g} MB are allowed: leave figures out")
+    for t, _ in sections:
+        s = slug(t)
+        anchors.append(s if s not in anchors else f'{s}-{len(anchors)}')
+    nav = (
+        '<nav>'
+        + ''.join(f'<a href="#{a}">{html.escape(t)}</a>' for a, (t, _) in zip(anchors, sections))
+        + '</nav>'
+    )
+    parts = [
+        f'<div class="intro">{text_html(intro)}</div>',
+        nav,
+        *(section(t, h, anchor=a) for a, (t, h) in zip(anchors, sections)),
+        f'<section id="limits"><p class="limits">{html.escape(LIMITS)}</p></section>',
+    ]
+    out = (
+        page(title, *parts)
+        .replace('</style>', _style + '</style>', 1)
+        .replace('width=device-width', 'width=device-width,initial-scale=1', 1)
+    )
+    if (n := len(out.encode())) > LIMIT:
+        raise InputError(
+            f"page '{title}' has {n / 1e6:.1f} MB, {LIMIT / 1e6:g} MB are allowed: leave figures out"
+        )
     return out
 
 # %% ../nbs/18_report.ipynb #c020
 def _titles(panels, tables, order):
     "Titles in the order of the page; raises `InputError` for a title in `order` that nothing bears"
-    found = list(dict.fromkeys([p[0] for p in panels]+[t[0] for t in tables]))
-    if lost := [t for t in order or () if t not in found]: raise InputError(f"section '{lost[0]}' has no panel and no table: the titles are {', '.join(found)}")
+    found = list(dict.fromkeys([p[0] for p in panels] + [t[0] for t in tables]))
+    if lost := [t for t in order or () if t not in found]:
+        raise InputError(
+            f"section '{lost[0]}' has no panel and no table: the titles are {', '.join(found)}"
+        )
     return [*(order or ()), *(t for t in found if t not in (order or ()))]
 
-def _gather(panels, tables, order=None, budget=LIMIT*9//10):
+
+def _gather(panels, tables, order=None, budget=LIMIT * 9 // 10):
     "(title, HTML) of each section: notes, figures, tables"
-    pictures = figures_html([(c,f) for _,c,f in panels], budget); out = []
+    pictures = figures_html([(c, f) for _, c, f in panels], budget)
+    out = []
     for t in _titles(panels, tables, order):
-        notes = ''.join(text_html(n) for title,_,_,n in tables if title==t and n)
-        out.append((t, notes+''.join(p for (title,*_),p in zip(panels,pictures) if title==t)+''.join(table_html(r,h) for title,r,h,_ in tables if title==t)))
+        notes = ''.join(text_html(n) for title, _, _, n in tables if title == t and n)
+        out.append(
+            (
+                t,
+                notes
+                + ''.join(p for (title, *_), p in zip(panels, pictures) if title == t)
+                + ''.join(table_html(r, h) for title, r, h, _ in tables if title == t),
+            )
+        )
     return out
 
+
 def demo_page(
-    out, *,          # file to write
-    lead,            # a few sentences: what you see
-    panels:list,     # of (title, caption, Figure)
-    tables:list,     # of (title, rows, header, note)
-    provenance:dict, # of `provenance_html`
-    title:str='ATM-Net on a synthetic spine',
-    order:list=None, # titles in another order
-)->Path:
+    out,
+    *,  # file to write
+    lead,  # a few sentences: what you see
+    panels: list,  # of (title, caption, Figure)
+    tables: list,  # of (title, rows, header, note)
+    provenance: dict,  # of `provenance_html`
+    title: str = 'ATM-Net on a synthetic spine',
+    order: list = None,  # titles in another order
+) -> Path:
     "Write the demo's page; raises `InputError`"
-    sections = _gather(panels, tables, order)+[('Where this came from', provenance_html(provenance))]
-    write_text(out, build_page(title, lead, sections)); return Path(out)
+    sections = _gather(panels, tables, order) + [
+        ('Where this came from', provenance_html(provenance))
+    ]
+    write_text(out, build_page(title, lead, sections))
+    return Path(out)
 
 # %% ../nbs/18_report.ipynb #c026
 def read_evaluation(
-    folder, # of `atm_evaluate`
-)->tuple: # dict of evaluation.json; entries (run, protocol, crop, name); summaries
+    folder,  # of `atm_evaluate`
+) -> tuple:  # dict of evaluation.json; entries (run, protocol, crop, name); summaries
     "An evaluation as it was written; raises `InputError`"
-    d = read_json(Path(folder)/'evaluation.json')
+    d = read_json(Path(folder) / 'evaluation.json')
     try:
         sums = [e['summary'] for e in d['entries']]
-        for c in sums: c['exact']['penalised']['structures'],c['intervals'],c['matched'] # what the page needs
-        one = lambda e: SimpleNamespace(run=e['run'], protocol=e['protocol'], crop=e['crop'], name=f"{e['run']}: {e['protocol']}"+(' (oracle crop)' if e['crop']=='oracle' else ''))
-        return d,[one(e) for e in d['entries']],sums
-    except (KeyError,TypeError) as ex: raise InputError(f"{Path(folder)/'evaluation.json'}: is not an evaluation of atm_evaluate (field {ex} missing): evaluate again") from ex
+        for c in sums:
+            (
+                c['exact']['penalised']['structures'],
+                c['intervals'],
+                c['matched'],
+            )  # what the page needs
+
+        def one(e):
+            return SimpleNamespace(
+                run=e['run'],
+                protocol=e['protocol'],
+                crop=e['crop'],
+                name=f'{e["run"]}: {e["protocol"]}'
+                + (' (oracle crop)' if e['crop'] == 'oracle' else ''),
+            )
+
+        return d, [one(e) for e in d['entries']], sums
+    except (KeyError, TypeError) as ex:
+        raise InputError(
+            f'{Path(folder) / "evaluation.json"}: is not an evaluation of atm_evaluate (field {ex} missing): evaluate again'
+        ) from ex
+
 
 def best_fair(
-    rows, # of `overall_rows`
-)->dict|None:
+    rows,  # of `overall_rows`
+) -> dict | None:
     "The best row that reads no true mask"
-    fair = [r for r in rows if r['reads_mask']=='no' and r['crop']!='oracle' and r['penalised_dsc'] is not None]
+    fair = [
+        r
+        for r in rows
+        if r['reads_mask'] == 'no' and r['crop'] != 'oracle' and r['penalised_dsc'] is not None
+    ]
     return max(fair, key=lambda r: r['penalised_dsc']) if fair else None
 
+
 def headline(
-    rows, # of `overall_rows`
-)->str: # plain text
+    rows,  # of `overall_rows`
+) -> str:  # plain text
     "The result in sentences: the best row that needs no mask, then what the mask would add"
-    told = [r for r in rows if r['protocol'].startswith('oracle') and r['penalised_dsc'] is not None]
-    name = lambda r: f"`{r['run']}` with protocol `{r['protocol']}`"; best = lambda rs: max(rs, key=lambda r: r['penalised_dsc'])
-    if not (b := best_fair(rows)): return 'Every row reads a true mask: nothing here is a result on a new scan.'
-    span = '' if b['penalised_dsc_low'] is None else f" (95 % interval {b['penalised_dsc_low']:.3f} to {b['penalised_dsc_high']:.3f})"
-    text = f"On {b['volumes']} volumes of {b['patients']} patients, the best row that needs no mask is {name(b)}: Dice **{b['penalised_dsc']:.3f}**{span}, and {b['shifted']} of {b['shift_n']} cases are shifted by a level."
-    told = [r for r in told if r['run']==b['run']]                                     # the same network, only other words
-    if told: o = best(told); text += f" Told the levels by the true mask, the same network gets {o['penalised_dsc']:.3f} (`{o['protocol']}`): the difference is what knowing the answer is worth."
+    told = [
+        r for r in rows if r['protocol'].startswith('oracle') and r['penalised_dsc'] is not None
+    ]
+
+    def name(r):
+        return f'`{r["run"]}` with protocol `{r["protocol"]}`'
+
+    def best(rs):
+        return max(rs, key=lambda r: r['penalised_dsc'])
+
+    if not (b := best_fair(rows)):
+        return 'Every row reads a true mask: nothing here is a result on a new scan.'
+    span = (
+        ''
+        if b['penalised_dsc_low'] is None
+        else f' (95 % interval {b["penalised_dsc_low"]:.3f} to {b["penalised_dsc_high"]:.3f})'
+    )
+    text = f'On {b["volumes"]} volumes of {b["patients"]} patients, the best row that needs no mask is {name(b)}: Dice **{b["penalised_dsc"]:.3f}**{span}, and {b["shifted"]} of {b["shift_n"]} cases are shifted by a level.'
+    told = [r for r in told if r['run'] == b['run']]  # the same network, only other words
+    if told:
+        o = best(told)
+        text += f' Told the levels by the true mask, the same network gets {o["penalised_dsc"]:.3f} (`{o["protocol"]}`): the difference is what knowing the answer is worth.'
     return text
 
 # %% ../nbs/18_report.ipynb #r002
 def worst_of(
-    scores:dict, # case -> structure -> record of `structure_scores`
-    n:int=3,
-)->list: # of (case, mean Dice, structures missed, structures invented), worst first
+    scores: dict,  # case -> structure -> record of `structure_scores`
+    n: int = 3,
+) -> list:  # of (case, mean Dice, structures missed, structures invented), worst first
     "The cases with the lowest mean Dice over their structures"
-    row = lambda c,v: (c, mean_of(r['dsc'] for r in v.values()), *([k for k,r in v.items() if r['status']==s] for s in ('missed','false positive')))
-    return sorted((r for r in (row(c,v) for c,v in scores.items()) if r[1] is not None), key=lambda r: (r[1],r[0]))[:n]
+
+    def row(c, v):
+        return (
+            c,
+            mean_of(r['dsc'] for r in v.values()),
+            *([k for k, r in v.items() if r['status'] == s] for s in ('missed', 'false positive')),
+        )
+
+    return sorted(
+        (r for r in (row(c, v) for c, v in scores.items()) if r[1] is not None),
+        key=lambda r: (r[1], r[0]),
+    )[:n]
+
 
 def wrong_slice(
-    pred:np.ndarray, truth:np.ndarray, # (s, h, w) channels
-)->int:
+    pred: np.ndarray,
+    truth: np.ndarray,  # (s, h, w) channels
+) -> int:
     "The slice with the most wrong pixels"
-    return int(((pred!=truth)&(truth!=IGNORE)).sum((1,2)).argmax())
+    return int(((pred != truth) & (truth != IGNORE)).sum((1, 2)).argmax())
+
 
 def draw_worst(
-    folder, cache, predictors:dict, # folder of `atm_evaluate`; name -> `Predictor`
-    n:int=3, side:int=230,          # cases; px of a picture's longer side
-)->list: # what worst.json holds
+    folder,
+    cache,
+    predictors: dict,  # folder of `atm_evaluate`; name -> `Predictor`
+    n: int = 3,
+    side: int = 230,  # cases; px of a picture's longer side
+) -> list:  # what worst.json holds
     "Image, truth and prediction of the worst cases, as PNGs in worst/"
     from PIL import Image
-    folder = Path(folder); d,entries,sums = read_evaluation(folder); rows = overall_rows(entries, sums); e = entries[rows.index(best_fair(rows) or rows[0])]; out = []
-    for case,dice,missed,invented in progress(worst_of(read_scores(folder/'scores'/f'{e.run}-{e.protocol}.json'), n), 'worst cases'):
-        data = case_data(cache, case, d['grid']); x,truth,mm = data; partner = shuffled_partner(cache, case, cache.cases(None if d['split']=='all' else d['split'])) if e.protocol=='shuffled' else None
-        pred = predicted_labels(predictors[e.run], cache, case, e.protocol, data, d['grid'], partner); k = wrong_slice(pred, truth); img = np.asarray(x if isinstance(x,np.ndarray) else x.data)[k]
-        strip = [thumbnail(img, l, cache.scheme, mm[1:], side, anatomy=cache.anatomy) for l in (None,truth[k],pred[k])]; gap = np.full((strip[0].shape[0],6,3),255,np.uint8); f = f"worst/{case}{'' if PROMPTED[e.protocol]=='no' and e.crop!='oracle' else '-oracle'}.png"
-        with atomic_path(folder/f) as t: Image.fromarray(np.concatenate([strip[0],gap,strip[1],gap,strip[2]],1)).save(t)
-        seen = [cache.scheme.names[c-1] for c in np.unique(np.stack([truth[k],pred[k]])) if 0<c<cache.scheme.channels]
-        out.append(dict(case=case, entry=e.name, dice=dice, missed=missed, invented=invented, slice=k, slices=len(truth), structures=seen, file=f))
-    write_json(folder/'worst.json', out); return out
 
-def _worst_html(folder, scheme, anatomy)->str: # '' without pictures
+    folder = Path(folder)
+    d, entries, sums = read_evaluation(folder)
+    rows = overall_rows(entries, sums)
+    e = entries[rows.index(best_fair(rows) or rows[0])]
+    out = []
+    for case, dice, missed, invented in progress(
+        worst_of(read_scores(folder / 'scores' / f'{e.run}-{e.protocol}.json'), n), 'worst cases'
+    ):
+        data = case_data(cache, case, d['grid'])
+        x, truth, mm = data
+        partner = (
+            shuffled_partner(cache, case, cache.cases(None if d['split'] == 'all' else d['split']))
+            if e.protocol == 'shuffled'
+            else None
+        )
+        pred = predicted_labels(
+            predictors[e.run], cache, case, e.protocol, data, d['grid'], partner
+        )
+        k = wrong_slice(pred, truth)
+        img = np.asarray(x if isinstance(x, np.ndarray) else x.data)[k]
+        strip = [
+            thumbnail(img, l, cache.scheme, mm[1:], side, anatomy=cache.anatomy)
+            for l in (None, truth[k], pred[k])
+        ]
+        gap = np.full((strip[0].shape[0], 6, 3), 255, np.uint8)
+        f = f'worst/{case}{"" if PROMPTED[e.protocol] == "no" and e.crop != "oracle" else "-oracle"}.png'
+        with atomic_path(folder / f) as t:
+            Image.fromarray(np.concatenate([strip[0], gap, strip[1], gap, strip[2]], 1)).save(t)
+        seen = [
+            cache.scheme.names[c - 1]
+            for c in np.unique(np.stack([truth[k], pred[k]]))
+            if 0 < c < cache.scheme.channels
+        ]
+        out.append(
+            dict(
+                case=case,
+                entry=e.name,
+                dice=dice,
+                missed=missed,
+                invented=invented,
+                slice=k,
+                slices=len(truth),
+                structures=seen,
+                file=f,
+            )
+        )
+    write_json(folder / 'worst.json', out)
+    return out
+
+
+def _worst_html(folder, scheme, anatomy) -> str:  # '' without pictures
     "The section of the worst cases"
-    f = Path(folder)/'worst.json'; ws = read_json(f) if f.is_file() else []
-    word = lambda w: f"{w['case']}: mean Dice {w['dice']:.3f}. Slice {w['slice']+1} of {w['slices']}: image, truth, prediction."+(f" Missed: {', '.join(w['missed'])}." if w['missed'] else '')+(f" Invented: {', '.join(w['invented'])}." if w['invented'] else '')
-    if not ws: return ''
-    return text_html(f"The lowest Dice under {ws[0]['entry']}; the slice with the most wrong pixels.")+''.join(image_html(Path(folder)/w['file'], word(w)) for w in ws)+legend_html(scheme, [n for n in scheme.names if any(n in w['structures'] for w in ws)], anatomy)
+    f = Path(folder) / 'worst.json'
+    ws = read_json(f) if f.is_file() else []
+
+    def word(w):
+        return (
+            f'{w["case"]}: mean Dice {w["dice"]:.3f}. Slice {w["slice"] + 1} of {w["slices"]}: image, truth, prediction.'
+            + (f' Missed: {", ".join(w["missed"])}.' if w['missed'] else '')
+            + (f' Invented: {", ".join(w["invented"])}.' if w['invented'] else '')
+        )
+
+    if not ws:
+        return ''
+    return (
+        text_html(f'The lowest Dice under {ws[0]["entry"]}; the slice with the most wrong pixels.')
+        + ''.join(image_html(Path(folder) / w['file'], word(w)) for w in ws)
+        + legend_html(
+            scheme, [n for n in scheme.names if any(n in w['structures'] for w in ws)], anatomy
+        )
+    )
 
 # %% ../nbs/18_report.ipynb #c028
-_how = '''Dice is the mean over structures of the mean over volumes, with a 95 % bootstrap interval over patients. **Penalised**: a missed structure and a false positive score 0 and the diagonal of the image. **Paper**: undefined values are dropped. **Matched**: a structure is scored against the predicted one that overlaps it most, whatever its name. **Shifted**: cases in which most matched vertebrae bear a wrong level.
+_how = """Dice is the mean over structures of the mean over volumes, with a 95 % bootstrap interval over patients. **Penalised**: a missed structure and a false positive score 0 and the diagonal of the image. **Paper**: undefined values are dropped. **Matched**: a structure is scored against the predicted one that overlaps it most, whatever its name. **Shifted**: cases in which most matched vertebrae bear a wrong level.
 
-Hatched bars, and rows that read a true mask, show what telling the network the levels is worth; they are no result on a new scan.'''
-_captions = dict(qualitative='Image, truth and methods; dashed: most pixels of a wrong structure, dotted: most wrong outline.', words='Where a word gets more (purple) or less (orange) than its usual share of the attention; its mean share stands above.',
-    levels='Dice of each structure from head to feet, on the grid of the cache.', size='Dice against the true size; large marks: mean of a bin with its 95 % interval over patients.', calibration='Is it right as often as it is sure? Pixels in which truth or prediction has a structure.',
-    confusion='Rows: the true structure; columns: what its pixels were called.', tsne='Decoder features, one point per structure and slice. Silhouette and purity are taken in the feature space; purity asks the nearest neighbour in another patient.', curves='The training.')
-_heads = dict(qualitative='Cases', confusion='Which level for which', levels='By level', size='By size', calibration='Is it sure?', words='What a word looks at', tsne='Features', curves='Training')
+Hatched bars, and rows that read a true mask, show what telling the network the levels is worth; they are no result on a new scan."""
+_captions = dict(
+    qualitative='Image, truth and methods; dashed: most pixels of a wrong structure, dotted: most wrong outline.',
+    words='Where a word gets more (purple) or less (orange) than its usual share of the attention; its mean share stands above.',
+    levels='Dice of each structure from head to feet, on the grid of the cache.',
+    size='Dice against the true size; large marks: mean of a bin with its 95 % interval over patients.',
+    calibration='Is it right as often as it is sure? Pixels in which truth or prediction has a structure.',
+    confusion='Rows: the true structure; columns: what its pixels were called.',
+    tsne='Decoder features, one point per structure and slice. Silhouette and purity are taken in the feature space; purity asks the nearest neighbour in another patient.',
+    curves='The training.',
+)
+_heads = dict(
+    qualitative='Cases',
+    confusion='Which level for which',
+    levels='By level',
+    size='By size',
+    calibration='Is it sure?',
+    words='What a word looks at',
+    tsne='Features',
+    curves='Training',
+)
+
 
 def _drawn(figures, room):
     "(title, HTML) of the PNGs of `atm_figures` that fit into `room` bytes; whole kinds in order, each named if left out"
     out = []
-    for kind,title in _heads.items():
-        files = [Path(figures)/f for f in read_json(Path(figures)/'figures.json')['files'] if f.startswith(kind+'-') and f.endswith('.png')]; parts = [image_html(f, f'{f.stem}. {_captions[kind]}') for f in files]
+    for kind, title in _heads.items():
+        files = [
+            Path(figures) / f
+            for f in read_json(Path(figures) / 'figures.json')['files']
+            if f.startswith(kind + '-') and f.endswith('.png')
+        ]
+        parts = [image_html(f, f'{f.stem}. {_captions[kind]}') for f in files]
         kept = []
         for p in parts:
-            if len(p)<=room: kept.append(p); room -= len(p)
-        left = len(parts)-len(kept)
-        if parts: out.append((title, ''.join(kept)+(f'<p class="note">{left} more in {html.escape(str(figures))}; they would make this page too large.</p>' if left else '')))
+            if len(p) <= room:
+                kept.append(p)
+                room -= len(p)
+        left = len(parts) - len(kept)
+        if parts:
+            out.append(
+                (
+                    title,
+                    ''.join(kept)
+                    + (
+                        f'<p class="note">{left} more in {html.escape(str(figures))}; they would make this page too large.</p>'
+                        if left
+                        else ''
+                    ),
+                )
+            )
     return out
 
+
 def evaluation_report(
-    folder,           # of `atm_evaluate`
-    out=None,         # file; None: report.html in the folder
-    figures=None,     # folder of `atm_figures`; None: no pictures of cases
-    panels=(),        # further (title, caption, Figure)
+    folder,  # of `atm_evaluate`
+    out=None,  # file; None: report.html in the folder
+    figures=None,  # folder of `atm_figures`; None: no pictures of cases
+    panels=(),  # further (title, caption, Figure)
     provenance=None,  # further names and values
-    title:str='Evaluation', anatomy=LUMBAR,
-)->Path:
+    title: str = 'Evaluation',
+    anatomy=LUMBAR,
+) -> Path:
     "Write the page of an evaluation; raises `InputError`"
-    d,entries,sums = read_evaluation(folder); rows = overall_rows(entries, sums); t,h = dsc_by_structure(entries, sums); t.sort(key=lambda r: anatomy.top_down.index(r[0])); by = {e.name:{r[0]:r[2+i] for r in t} for i,e in enumerate(entries)}
-    own = [('Overall','Dice, penalised, with 95 % interval.',protocol_bars(rows)), ('By structure','Dice, penalised, from head to feet.',dice_by_structure(by, anatomy=anatomy)), *panels]
-    full = ''.join(f'<details><summary>{html.escape(e.name)}: all scores</summary>{text_html(headline_text(c).replace("- ","").splitlines())}'+''.join(f'<h3>policy {p}</h3>'+table_html(structure_rows(c['exact'][p]), HEADER) for p in c['exact'])+'</details>' for e,c in zip(entries,sums))
-    sections = _gather(own, [('Overall',overall_table(rows),OVERALL,_how), ('By structure',t,h,'')], budget=LIMIT//3)
-    if d.get('differences'): sections.append(('Differences', _differences(d['differences'])))
-    if worst := _worst_html(folder, anatomy.scheme(d['labels']) if d['labels'] in anatomy.schemes else SimpleNamespace(names=anatomy.names), anatomy): sections.append(('Worst cases', worst))
-    if d.get('paper'): sections.append(("The paper's figures", text_html(f"Table 2 of the paper for {d['paper']}, the same data set, on its own split; read as prompts from the true mask and policy `paper`.")+table_html([[m,*v] for m,v in PAPER[d['paper']]['table2'].items()], ['method',*FORM.values()])))
-    used = sum(len(x) for _,x in sections)+len(full); sections += _drawn(figures, LIMIT*9//10-used) if figures else []
-    info = {k:d[k] for k in ('cache','split','grid','labels','runs','notes') if d.get(k)} | {f'weights of {n}':w for n,w in d.get('weights',{}).items()} | {k:d[k] for k in ('versions','commands') if d.get(k)} | (dict(data='phantoms') if d.get('phantom') else {}) | (provenance or {})
-    sections += [('All scores',full), *([('Configuration',_configs(d['configs']))] if d.get('configs') else []), ('Where this came from',provenance_html(info))]
-    out = Path(out) if out else Path(folder)/'report.html'; write_text(out, build_page(title, headline(rows), sections)); return out
+    d, entries, sums = read_evaluation(folder)
+    rows = overall_rows(entries, sums)
+    t, h = dsc_by_structure(entries, sums)
+    t.sort(key=lambda r: anatomy.top_down.index(r[0]))
+    by = {e.name: {r[0]: r[2 + i] for r in t} for i, e in enumerate(entries)}
+    own = [
+        ('Overall', 'Dice, penalised, with 95 % interval.', protocol_bars(rows)),
+        (
+            'By structure',
+            'Dice, penalised, from head to feet.',
+            dice_by_structure(by, anatomy=anatomy),
+        ),
+        *panels,
+    ]
+    full = ''.join(
+        f'<details><summary>{html.escape(e.name)}: all scores</summary>{text_html(headline_text(c).replace("- ", "").splitlines())}'
+        + ''.join(
+            f'<h3>policy {p}</h3>' + table_html(structure_rows(c['exact'][p]), HEADER)
+            for p in c['exact']
+        )
+        + '</details>'
+        for e, c in zip(entries, sums)
+    )
+    sections = _gather(
+        own,
+        [('Overall', overall_table(rows), OVERALL, _how), ('By structure', t, h, '')],
+        budget=LIMIT // 3,
+    )
+    if d.get('differences'):
+        sections.append(('Differences', _differences(d['differences'])))
+    if worst := _worst_html(
+        folder,
+        anatomy.scheme(d['labels'])
+        if d['labels'] in anatomy.schemes
+        else SimpleNamespace(names=anatomy.names),
+        anatomy,
+    ):
+        sections.append(('Worst cases', worst))
+    if d.get('paper'):
+        sections.append(
+            (
+                "The paper's figures",
+                text_html(
+                    f'Table 2 of the paper for {d["paper"]}, the same data set, on its own split; read as prompts from the true mask and policy `paper`.'
+                )
+                + table_html(
+                    [[m, *v] for m, v in PAPER[d['paper']]['table2'].items()],
+                    ['method', *FORM.values()],
+                ),
+            )
+        )
+    used = sum(len(x) for _, x in sections) + len(full)
+    sections += _drawn(figures, LIMIT * 9 // 10 - used) if figures else []
+    info = (
+        {k: d[k] for k in ('cache', 'split', 'grid', 'labels', 'runs', 'notes') if d.get(k)}
+        | {f'weights of {n}': w for n, w in d.get('weights', {}).items()}
+        | {k: d[k] for k in ('versions', 'commands') if d.get(k)}
+        | (dict(data='phantoms') if d.get('phantom') else {})
+        | (provenance or {})
+    )
+    sections += [
+        ('All scores', full),
+        *([('Configuration', _configs(d['configs']))] if d.get('configs') else []),
+        ('Where this came from', provenance_html(info)),
+    ]
+    out = Path(out) if out else Path(folder) / 'report.html'
+    write_text(out, build_page(title, headline(rows), sections))
+    return out
 
-def _configs(configs:dict)->str: # run -> field -> value, source
+
+def _configs(configs: dict) -> str:  # run -> field -> value, source
     "The settings of each run, each with where it comes from"
-    return ''.join(f'<details><summary>{html.escape(n)}</summary>'+table_html([[k,str(v['value']),v['source']] for k,v in c.items()], ['setting','value','source'])+'</details>' for n,c in configs.items())
+    return ''.join(
+        f'<details><summary>{html.escape(n)}</summary>'
+        + table_html(
+            [[k, str(v['value']), v['source']] for k, v in c.items()],
+            ['setting', 'value', 'source'],
+        )
+        + '</details>'
+        for n, c in configs.items()
+    )
 
-def _differences(rows)->str:
+
+def _differences(rows) -> str:
     "Paired differences of Dice as text and table"
-    span = lambda r: '–' if r['difference'] is None else f"{r['difference']:+.3f}"+('' if r['low'] is None else f" [{r['low']:+.3f}, {r['high']:+.3f}]")
-    return text_html('Each row against the first, on the same patients; the interval is a paired bootstrap over patients.')+table_html([[r['entry'],r['against'],span(r),r['p'],r['n']] for r in rows], ['row','against','Dice','p (Wilcoxon)','patients'])
+
+    def span(r):
+        return (
+            '–'
+            if r['difference'] is None
+            else f'{r["difference"]:+.3f}'
+            + ('' if r['low'] is None else f' [{r["low"]:+.3f}, {r["high"]:+.3f}]')
+        )
+
+    return text_html(
+        'Each row against the first, on the same patients; the interval is a paired bootstrap over patients.'
+    ) + table_html(
+        [[r['entry'], r['against'], span(r), r['p'], r['n']] for r in rows],
+        ['row', 'against', 'Dice', 'p (Wilcoxon)', 'patients'],
+    )
 
 # %% ../nbs/18_report.ipynb #c031
 @command
 def atm_evaluate(
-    cache:str,       # prepared slice cache
-    runs:Param('run folders or weights files', str, nargs='+'),
-    protocols:str='self,generic,oracle-levels,oracle,shuffled', # sources of the words, in the order of the table
-    split:str='test',    # part of the cache: train, val, test or all
-    grid:str='source',   # source: the pixels of the files; cache: the network's grid
-    out:str=None,        # folder for tables and report (default: evaluation/ in the first run's folder)
-    figures:str=None,    # folder of atm_figures, whose pictures go into the report
-    column:bool=False,   # one name for each vertebra and disc of a volume, not every pixel by itself
-    device:str='cpu',    # cpu, cuda or auto
-    encoder:str=None,    # text encoder, name or folder (default: the one that each run was trained with)
-    seed:int=0,          # of the intervals
+    cache: str,  # prepared slice cache
+    runs: Param('run folders or weights files', str, nargs='+'),
+    protocols: str = 'self,generic,oracle-levels,oracle,shuffled',  # sources of the words, in the order of the table
+    split: str = 'test',  # part of the cache: train, val, test or all
+    grid: str = 'source',  # source: the pixels of the files; cache: the network's grid
+    out: str = None,  # folder for tables and report (default: evaluation/ in the first run's folder)
+    figures: str = None,  # folder of atm_figures, whose pictures go into the report
+    column: bool = False,  # one name for each vertebra and disc of a volume, not every pixel by itself
+    device: str = 'cpu',  # cpu, cuda or auto
+    encoder: str = None,  # text encoder, name or folder (default: the one that each run was trained with)
+    seed: int = 0,  # of the intervals
 ):
     "Score runs side by side under several sources of words: tables, intervals and a report page"
-    if figures is not None: read_json(Path(figures)/'figures.json')                     # before hours of scoring
-    folder,tables = evaluate_into(cache, [runs] if isinstance(runs,str) else runs, protocols, out, split, grid, device, encoder, seed, column); print(tables, end='')
+    if figures is not None:
+        read_json(Path(figures) / 'figures.json')  # before hours of scoring
+    folder, tables = evaluate_into(
+        cache,
+        [runs] if isinstance(runs, str) else runs,
+        protocols,
+        out,
+        split,
+        grid,
+        device,
+        encoder,
+        seed,
+        column,
+    )
+    print(tables, end='')
     from atm_net.predict import load_predictor
-    c,d = Cache(cache),read_json(folder/'evaluation.json'); draw_worst(folder, c, {n:load_predictor(r, device, encoder, column) for n,r in d['runs'].items()})
-    line = shlex.join(['atm_evaluate', str(cache), *map(str,d['runs'].values()), '--protocols', protocols, '--split', split, '--grid', grid, '--out', str(folder), '--seed', str(seed), *(['--column'] if column else []), *(['--figures',str(figures)] if figures else []), *(['--encoder',encoder] if encoder else [])])
-    print(f'\nreport: {evaluation_report(folder, figures=figures, provenance=dict(commands=[line]), anatomy=c.anatomy)}')
+
+    c, d = Cache(cache), read_json(folder / 'evaluation.json')
+    draw_worst(
+        folder, c, {n: load_predictor(r, device, encoder, column) for n, r in d['runs'].items()}
+    )
+    line = shlex.join(
+        [
+            'atm_evaluate',
+            str(cache),
+            *map(str, d['runs'].values()),
+            '--protocols',
+            protocols,
+            '--split',
+            split,
+            '--grid',
+            grid,
+            '--out',
+            str(folder),
+            '--seed',
+            str(seed),
+            *(['--column'] if column else []),
+            *(['--figures', str(figures)] if figures else []),
+            *(['--encoder', encoder] if encoder else []),
+        ]
+    )
+    print(
+        f'\nreport: {evaluation_report(folder, figures=figures, provenance=dict(commands=[line]), anatomy=c.anatomy)}'
+    )

@@ -8,303 +8,525 @@ __all__ = ['HUES', 'atomic_path', 'write_text', 'write_json', 'read_json', 'run_
            'save_figure', 'figure_html', 'picture_html', 'legend_html', 'cell', 'table_html', 'table_md', 'page']
 
 # %% ../nbs/01_show.ipynb #c004
-import base64, csv, functools, html, inspect, io, json, math, os, sys
+import base64
+import csv
+import functools
+import html
+import inspect
+import io
+import json
+import math
+import os
+import sys
 from contextlib import contextmanager
 from pathlib import Path
+
 import numpy as np
 from fastcore.script import anno_parser
-from .anatomy import IGNORE, InputError, LUMBAR
+
+from .anatomy import IGNORE, LUMBAR, InputError
 
 # %% ../nbs/01_show.ipynb #c006
 @contextmanager
 def atomic_path(
-    path, # where the file shall appear
+    path,  # where the file shall appear
 ):
     "Yield a temporary path with the same suffix; rename it to `path` on success, remove it on failure"
     path = Path(path)
-    try: path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise InputError(f'{path.parent}: cannot be made ({e.strerror}): choose another folder') from e
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise InputError(
+            f'{path.parent}: cannot be made ({e.strerror}): choose another folder'
+        ) from e
     suffix = ''.join(path.suffixes[-2:]) if path.name.endswith('.nii.gz') else path.suffix
     tmp = path.with_name(f'.{path.name}.{os.getpid()}.{os.urandom(3).hex()}{suffix}')
     try:
         yield tmp
         os.replace(tmp, path)
     except OSError as e:
-        if e.filename is not None and Path(str(e.filename)).name!=tmp.name and str(e.filename)!=str(path): raise # another file's trouble
-        raise InputError(f'{path}: cannot be written ({e.strerror or e}): check the disk space and the rights of the folder') from e
-    finally: tmp.unlink(missing_ok=True)
+        if (
+            e.filename is not None
+            and Path(str(e.filename)).name != tmp.name
+            and str(e.filename) != str(path)
+        ):
+            raise  # another file's trouble
+        raise InputError(
+            f'{path}: cannot be written ({e.strerror or e}): check the disk space and the rights of the folder'
+        ) from e
+    finally:
+        tmp.unlink(missing_ok=True)
 
-def write_text(path, text:str):
+
+def write_text(path, text: str):
     "Write `text` atomically"
-    with atomic_path(path) as t: t.write_text(text, encoding='utf-8')
+    with atomic_path(path) as t:
+        t.write_text(text, encoding='utf-8')
+
 
 def _plain(o):
     "NumPy values and paths as JSON knows them"
-    if isinstance(o, np.generic): return o.item()
-    if isinstance(o, (np.ndarray,)): return o.tolist()
-    if isinstance(o, (set,frozenset)): return sorted(o)
-    if isinstance(o, Path): return str(o)
+    if isinstance(o, np.generic):
+        return o.item()
+    if isinstance(o, (np.ndarray,)):
+        return o.tolist()
+    if isinstance(o, (set, frozenset)):
+        return sorted(o)
+    if isinstance(o, Path):
+        return str(o)
     raise TypeError(f'{type(o).__name__} is not JSON')
+
 
 def write_json(path, obj):
     "Write `obj` as JSON atomically; NaN is refused (use None)"
-    write_text(path, json.dumps(obj, indent=1, default=_plain, allow_nan=False)+'\n')
+    write_text(path, json.dumps(obj, indent=1, default=_plain, allow_nan=False) + '\n')
+
 
 def read_json(path):
     "Read JSON; raises `InputError` that names the file"
-    try: return json.loads(Path(path).read_text(encoding='utf-8'))
-    except OSError as e: raise InputError(f'{path}: cannot be read ({e.strerror})') from e
-    except ValueError as e: raise InputError(f'{path}: is not JSON ({e})') from e
+    try:
+        return json.loads(Path(path).read_text(encoding='utf-8'))
+    except OSError as e:
+        raise InputError(f'{path}: cannot be read ({e.strerror})') from e
+    except ValueError as e:
+        raise InputError(f'{path}: is not JSON ({e})') from e
 
 # %% ../nbs/01_show.ipynb #c009
-def _complain(name:str, message:str, status:int=2):
+def _complain(name: str, message: str, status: int = 2):
     "One line on stderr, then leave with `status`"
-    print(f'{name}: {" ".join(str(message).split())}', file=sys.stderr); sys.exit(status)
+    print(f'{name}: {" ".join(str(message).split())}', file=sys.stderr)
+    sys.exit(status)
 
-def _from_shell(frame)->bool:
+
+def _from_shell(frame) -> bool:
     "Is `frame` the body of a script, as it is for a console command?"
     g = frame.f_globals
-    return frame.f_locals is g and g.get('__name__')=='__main__' and '__file__' in g
+    return frame.f_locals is g and g.get('__name__') == '__main__' and '__file__' in g
+
 
 def run_command(f, argv=None):
     "Parse `argv` with the comments of `f` as help, and call it; bad input ends with one line and status 2"
-    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') # before torch is loaded: threads that wait give their core away
+    os.environ.setdefault(
+        'OMP_WAIT_POLICY', 'PASSIVE'
+    )  # before torch is loaded: threads that wait give their core away
     parser = anno_parser(f, prog=f.__name__)
     parser.error = lambda message: _complain(f.__name__, f'{message} (see {f.__name__} --help)')
-    args = vars(parser.parse_args(argv)); args.pop('pdb'); args.pop('xtra')
-    try: f(**args)
-    except InputError as e: _complain(f.__name__, e)
-    except KeyboardInterrupt: _complain(f.__name__, 'stopped by the user', 130)
-    except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), 1) # the reader of our output left, as `| head` does
+    args = vars(parser.parse_args(argv))
+    args.pop('pdb')
+    args.pop('xtra')
+    try:
+        f(**args)
+    except InputError as e:
+        _complain(f.__name__, e)
+    except KeyboardInterrupt:
+        _complain(f.__name__, 'stopped by the user', 130)
+    except BrokenPipeError:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), 1
+        )  # the reader of our output left, as `| head` does
+
 
 def command(f):
     "A console command when a script calls it without arguments, a plain function everywhere else"
+
     @functools.wraps(f)
     def run(*args, **kwargs):
-        if args or kwargs or not _from_shell(inspect.currentframe().f_back): return f(*args, **kwargs)
+        if args or kwargs or not _from_shell(inspect.currentframe().f_back):
+            return f(*args, **kwargs)
         return run_command(f)
+
     return run
 
-def progress(items, desc:str='', total:int=None):
+
+def progress(items, desc: str = '', total: int = None):
     "A progress bar on stderr; silent where nobody watches a terminal or a notebook"
     from tqdm.auto import tqdm
+
     return tqdm(items, desc=desc, total=total, file=sys.stderr, leave=False, disable=None)
 
 # %% ../nbs/01_show.ipynb #c012
-def _axes(ax, figsize=(4,4)):
+def _axes(ax, figsize=(4, 4)):
     "`ax`, or the axes of a new figure"
     import matplotlib.pyplot as plt
+
     return ax if ax is not None else plt.subplots(figsize=figsize, layout='constrained')[1]
+
 
 def _extent(shape, spacing):
     "Extent in mm (left, right, bottom, top) of a slice"
-    h,w = shape; dh,dw = spacing or (1,1)
-    return (0, w*dw, h*dh, 0)
+    h, w = shape
+    dh, dw = spacing or (1, 1)
+    return (0, w * dw, h * dh, 0)
+
 
 def show_slice(
-    img:np.ndarray,   # (h, w) any intensity range
+    img: np.ndarray,  # (h, w) any intensity range
     ax=None,
-    spacing=None,     # (row, column) in mm; None plots pixels
-    title:str=None,
-    ticks=True,       # draw the axes?
+    spacing=None,  # (row, column) in mm; None plots pixels
+    title: str = None,
+    ticks=True,  # draw the axes?
 ):
     "Show one sagittal slice, grey levels stretched from its 1st to its 99th percentile"
-    ax = _axes(ax); lo,hi = np.percentile(img, (1,99))
-    ax.imshow(img, cmap='gray', vmin=lo, vmax=max(hi, lo+1e-6), extent=_extent(img.shape, spacing))
+    ax = _axes(ax)
+    lo, hi = np.percentile(img, (1, 99))
+    ax.imshow(
+        img, cmap='gray', vmin=lo, vmax=max(hi, lo + 1e-6), extent=_extent(img.shape, spacing)
+    )
     unit = 'mm' if spacing else 'px'
-    if ticks: ax.set(xlabel=f'front to back ({unit})', ylabel=f'head to feet ({unit})')
-    else: ax.set_xticks([]); ax.set_yticks([])
-    if title: ax.set_title(title, fontsize=9)
+    if ticks:
+        ax.set(xlabel=f'front to back ({unit})', ylabel=f'head to feet ({unit})')
+    else:
+        ax.set_xticks([])
+        ax.set_yticks([])
+    if title:
+        ax.set_title(title, fontsize=9)
     return ax
 
 # %% ../nbs/01_show.ipynb #c013
 def colors(
-    scheme, # `Scheme`
+    scheme,  # `Scheme`
     anatomy=LUMBAR,
-)->np.ndarray: # (channels, 3) in 0..1; channel 0 is black
+) -> np.ndarray:  # (channels, 3) in 0..1; channel 0 is black
     "The colour of each channel"
-    rgb = [[0,0,0]]+[[int(anatomy[n].color[i:i+2],16)/255 for i in (1,3,5)] for n in scheme.names]
+    rgb = [[0, 0, 0]] + [
+        [int(anatomy[n].color[i : i + 2], 16) / 255 for i in (1, 3, 5)] for n in scheme.names
+    ]
     return np.array(rgb)
 
+
 def _border(
-    labels:np.ndarray, # (h, w)
-)->np.ndarray: # (h, w) bool
+    labels: np.ndarray,  # (h, w)
+) -> np.ndarray:  # (h, w) bool
     "Pixels with another label above, below, left or right: both sides of each border"
-    out = np.zeros(labels.shape, bool); rows,cols = labels[1:]!=labels[:-1],labels[:,1:]!=labels[:,:-1]
-    out[1:] |= rows; out[:-1] |= rows; out[:,1:] |= cols; out[:,:-1] |= cols
+    out = np.zeros(labels.shape, bool)
+    rows, cols = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
+    out[1:] |= rows
+    out[:-1] |= rows
+    out[:, 1:] |= cols
+    out[:, :-1] |= cols
     return out
 
+
 def overlay(
-    img:np.ndarray,    # (h, w)
-    labels:np.ndarray, # (h, w) channels of `scheme`
-    scheme, ax=None,
-    spacing=None,      # (row, column) in mm
-    alpha:float=.45,   # opacity of the colours
-    title:str=None, ticks=True, anatomy=LUMBAR,
-    names:float=None,  # write the levels on the bodies (`level_names`), in letters of this size
+    img: np.ndarray,  # (h, w)
+    labels: np.ndarray,  # (h, w) channels of `scheme`
+    scheme,
+    ax=None,
+    spacing=None,  # (row, column) in mm
+    alpha: float = 0.45,  # opacity of the colours
+    title: str = None,
+    ticks=True,
+    anatomy=LUMBAR,
+    names: float = None,  # write the levels on the bodies (`level_names`), in letters of this size
 ):
     "Show `labels` over a slice, with a line one pixel thin along the inside of each structure"
     ax = show_slice(img, ax, spacing, title, ticks)
-    on = (labels>0)&(labels!=IGNORE); rgba = np.zeros((*labels.shape,4))
-    rgba[on,:3] = colors(scheme, anatomy)[labels[on]]; rgba[on,3] = alpha
-    rgba[_border(labels)&on,3] = 1
+    on = (labels > 0) & (labels != IGNORE)
+    rgba = np.zeros((*labels.shape, 4))
+    rgba[on, :3] = colors(scheme, anatomy)[labels[on]]
+    rgba[on, 3] = alpha
+    rgba[_border(labels) & on, 3] = 1
     ax.imshow(rgba, extent=_extent(img.shape, spacing), interpolation='nearest')
     return ax if names is None else level_names(labels, scheme, ax, spacing, anatomy, size=names)
 
 # %% ../nbs/01_show.ipynb #c014
 def level_names(
-    labels:np.ndarray, # (h, w) channels of `scheme`
-    scheme, ax,
-    spacing=None,      # (row, column) in mm, as the picture was drawn with
+    labels: np.ndarray,  # (h, w) channels of `scheme`
+    scheme,
+    ax,
+    spacing=None,  # (row, column) in mm, as the picture was drawn with
     anatomy=LUMBAR,
-    least:int=30,      # px of the largest piece, below which a level is not named
-    size:float=6.5,
+    least: int = 30,  # px of the largest piece, below which a level is not named
+    size: float = 6.5,
 ):
     "Write each vertebra's and the sacrum's name on its largest piece"
     from matplotlib.patheffects import withStroke
     from scipy import ndimage as ndi
-    dh,dw = spacing or (1,1)
+
+    dh, dw = spacing or (1, 1)
     for n in scheme.names:
-        if anatomy[n].kind not in ('vertebra','sacrum'): continue
-        parts,_ = ndi.label(labels==scheme.channel(n)); px = np.bincount(parts.ravel())[1:]
-        if not len(px) or px.max()<least: continue
-        i,j = ndi.center_of_mass(parts==1+px.argmax())
-        ax.text((j+.5)*dw, (i+.5)*dh, n, ha='center', va='center', fontsize=size, color='w', clip_on=True, path_effects=[withStroke(linewidth=1.8, foreground='k')])
+        if anatomy[n].kind not in ('vertebra', 'sacrum'):
+            continue
+        parts, _ = ndi.label(labels == scheme.channel(n))
+        px = np.bincount(parts.ravel())[1:]
+        if not len(px) or px.max() < least:
+            continue
+        i, j = ndi.center_of_mass(parts == 1 + px.argmax())
+        ax.text(
+            (j + 0.5) * dw,
+            (i + 0.5) * dh,
+            n,
+            ha='center',
+            va='center',
+            fontsize=size,
+            color='w',
+            clip_on=True,
+            path_effects=[withStroke(linewidth=1.8, foreground='k')],
+        )
     return ax
 
+
 def legend(
-    scheme, present=None, # names to list; None lists all
-    ax=None, anatomy=LUMBAR, **kwargs):
+    scheme,
+    present=None,  # names to list; None lists all
+    ax=None,
+    anatomy=LUMBAR,
+    **kwargs,
+):
     "Colour patches with names, top-down; raises `InputError` for a name that the anatomy lacks"
     from matplotlib.patches import Patch
-    ax = _axes(ax, (1.6,4)); names = anatomy.order(scheme.names if present is None else present)
-    return ax.legend(handles=[Patch(facecolor=anatomy[n].color, edgecolor='k', lw=.3, label=n) for n in names],
-                     **(dict(loc='center left', bbox_to_anchor=(1,.5), fontsize=7, frameon=False)|kwargs))
+
+    ax = _axes(ax, (1.6, 4))
+    names = anatomy.order(scheme.names if present is None else present)
+    return ax.legend(
+        handles=[Patch(facecolor=anatomy[n].color, edgecolor='k', lw=0.3, label=n) for n in names],
+        **(dict(loc='center left', bbox_to_anchor=(1, 0.5), fontsize=7, frameon=False) | kwargs),
+    )
 
 # %% ../nbs/01_show.ipynb #c018
 def contact_sheet(
-    images,          # iterable of (h, w)
-    labels=None,     # iterable of (h, w) channels, or None
-    scheme=None, titles=None, ncols:int=6,
-    size:float=1.6,  # inches for each picture
-    anatomy=LUMBAR):
+    images,  # iterable of (h, w)
+    labels=None,  # iterable of (h, w) channels, or None
+    scheme=None,
+    titles=None,
+    ncols: int = 6,
+    size: float = 1.6,  # inches for each picture
+    anatomy=LUMBAR,
+):
     "A grid of slices, with overlays if labels are given -> `Figure`"
     import matplotlib.pyplot as plt
-    images = list(images); n = len(images); ncols = min(ncols, max(n,1)); nrows = math.ceil(n/ncols)
-    fig,axs = plt.subplots(nrows, ncols, figsize=(size*ncols, size*nrows*1.1), squeeze=False, layout='constrained')
-    for i,ax in enumerate(axs.flat):
-        if i>=n: ax.axis('off'); continue
+
+    images = list(images)
+    n = len(images)
+    ncols = min(ncols, max(n, 1))
+    nrows = math.ceil(n / ncols)
+    fig, axs = plt.subplots(
+        nrows,
+        ncols,
+        figsize=(size * ncols, size * nrows * 1.1),
+        squeeze=False,
+        layout='constrained',
+    )
+    for i, ax in enumerate(axs.flat):
+        if i >= n:
+            ax.axis('off')
+            continue
         title = None if titles is None else titles[i]
-        if labels is None: show_slice(images[i], ax, title=title, ticks=False)
-        else: overlay(images[i], labels[i], scheme, ax, title=title, ticks=False, anatomy=anatomy)
+        if labels is None:
+            show_slice(images[i], ax, title=title, ticks=False)
+        else:
+            overlay(images[i], labels[i], scheme, ax, title=title, ticks=False, anatomy=anatomy)
     return fig
 
 # %% ../nbs/01_show.ipynb #c021
 def thumbnail(
-    img:np.ndarray,         # (h, w)
-    labels:np.ndarray=None, # (h, w) channels of `scheme`
+    img: np.ndarray,  # (h, w)
+    labels: np.ndarray = None,  # (h, w) channels of `scheme`
     scheme=None,
-    spacing=None,           # (row, column) in mm
-    side:int=220,           # px of the longer side
-    alpha:float=.4,         # opacity of the colours
+    spacing=None,  # (row, column) in mm
+    side: int = 220,  # px of the longer side
+    alpha: float = 0.4,  # opacity of the colours
     anatomy=LUMBAR,
-)->np.ndarray: # (h', w', 3) uint8
+) -> np.ndarray:  # (h', w', 3) uint8
     "A slice as a small picture in its true proportions, structures in colour with an opaque border"
     from PIL import Image
-    mm = [n*d for n,d in zip(img.shape, spacing or (1,1))]; size = [max(1, round(l*side/max(mm))) for l in mm[::-1]]
-    img = np.nan_to_num(img); lo,hi = np.percentile(img, (1,99)); grey = np.uint8(np.clip((img-lo)/max(hi-lo, 1e-6), 0, 1)*255)
-    out = np.repeat(np.asarray(Image.fromarray(grey).resize(size, Image.BILINEAR), float)[...,None], 3, 2)
+
+    mm = [n * d for n, d in zip(img.shape, spacing or (1, 1))]
+    size = [max(1, round(l * side / max(mm))) for l in mm[::-1]]
+    img = np.nan_to_num(img)
+    lo, hi = np.percentile(img, (1, 99))
+    grey = np.uint8(np.clip((img - lo) / max(hi - lo, 1e-6), 0, 1) * 255)
+    out = np.repeat(
+        np.asarray(Image.fromarray(grey).resize(size, Image.BILINEAR), float)[..., None], 3, 2
+    )
     if labels is not None:
-        lab = np.asarray(Image.fromarray(labels).resize(size, Image.NEAREST)); on = (lab>0)&(lab!=IGNORE); a = np.where(_border(lab), 1, alpha)[on,None]
-        out[on] = out[on]*(1-a)+255*a*colors(scheme, anatomy)[lab[on]]
+        lab = np.asarray(Image.fromarray(labels).resize(size, Image.NEAREST))
+        on = (lab > 0) & (lab != IGNORE)
+        a = np.where(_border(lab), 1, alpha)[on, None]
+        out[on] = out[on] * (1 - a) + 255 * a * colors(scheme, anatomy)[lab[on]]
     return out.astype(np.uint8)
 
 # %% ../nbs/01_show.ipynb #c024
-def read_rows(path)->list: # of dicts; numbers as float, '' and what is missing from a row that was cut short as None
+def read_rows(
+    path,
+) -> (
+    list
+):  # of dicts; numbers as float, '' and what is missing from a row that was cut short as None
     "Rows of a CSV; raises `InputError`"
-    def num(v):
-        try: return float(v)
-        except ValueError: return v
-    try:
-        with open(path, newline='', encoding='utf-8') as f: return [{k:None if v in (None,'') else num(v) for k,v in r.items() if k is not None} for r in csv.DictReader(f)]
-    except (OSError, UnicodeDecodeError, csv.Error) as e: raise InputError(f"{path}: cannot be read ({getattr(e,'strerror',None) or e})") from e
 
-HUES = ('#0072B2','#E69F00','#009E73','#CC79A7','#D55E00','#56B4E9','#7A7A7A','#4B2E83') # told apart by colour-blind readers (Okabe and Ito 2008, two added)
+    def num(v):
+        try:
+            return float(v)
+        except ValueError:
+            return v
+
+    try:
+        with open(path, newline='', encoding='utf-8') as f:
+            return [
+                {k: None if v in (None, '') else num(v) for k, v in r.items() if k is not None}
+                for r in csv.DictReader(f)
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        raise InputError(f'{path}: cannot be read ({getattr(e, "strerror", None) or e})') from e
+
+
+HUES = (
+    '#0072B2',
+    '#E69F00',
+    '#009E73',
+    '#CC79A7',
+    '#D55E00',
+    '#56B4E9',
+    '#7A7A7A',
+    '#4B2E83',
+)  # told apart by colour-blind readers (Okabe and Ito 2008, two added)
+
 
 def plot_curves(
-    rows,          # list of dicts with a column 'step', or the path of a CSV
-    panels=None,   # {title: columns}; None: one panel for each numeric column
-    title:str='', per_row:int=3,
-): # -> Figure
+    rows,  # list of dicts with a column 'step', or the path of a CSV
+    panels=None,  # {title: columns}; None: one panel for each numeric column
+    title: str = '',
+    per_row: int = 3,
+):  # -> Figure
     "Curves against steps; columns and panels without a number are left out; raises `InputError` if nothing is left"
     import matplotlib.pyplot as plt
-    rows = read_rows(rows) if isinstance(rows, (str,Path)) else list(rows)
-    points = lambda k: [(r['step'],r[k]) for r in rows if isinstance(r.get(k), (int,float)) and math.isfinite(r[k])]
-    panels = panels or {k:(k,) for r in rows[:1] for k in r if k!='step'}
-    panels = {t:{k:p for k in keys if (p := points(k))} for t,keys in panels.items()}; panels = {t:p for t,p in panels.items() if p}
-    if not panels: raise InputError('the log has no losses and no scores yet: train for some more steps')
-    n = min(per_row, len(panels)); m = math.ceil(len(panels)/n)
-    fig,axs = plt.subplots(m, n, figsize=(3*n,2.4*m), squeeze=False, layout='constrained')
-    for ax in axs.flat[len(panels):]: ax.axis('off')
-    for (name,lines),ax in zip(panels.items(), axs.flat):
-        for (k,p),color in zip(lines.items(), HUES): ax.plot(*zip(*p), color=color, marker='.' if len(p)<30 else None, lw=1.3, label=k.removeprefix('val_'))
-        ax.set(xlabel='step'); ax.update_datalim([(p[0][0],0) for p in lines.values()]); ax.autoscale_view(); ax.set_title(name, fontsize=9); ax.grid(alpha=.3) # from 0, or noise looks like a trend
-        if len(lines)>1: ax.legend(fontsize=7, frameon=False)
-    if title: fig.suptitle(title, fontsize=10)
+
+    rows = read_rows(rows) if isinstance(rows, (str, Path)) else list(rows)
+
+    def points(k):
+        return [
+            (r['step'], r[k])
+            for r in rows
+            if isinstance(r.get(k), (int, float)) and math.isfinite(r[k])
+        ]
+
+    panels = panels or {k: (k,) for r in rows[:1] for k in r if k != 'step'}
+    panels = {t: {k: p for k in keys if (p := points(k))} for t, keys in panels.items()}
+    panels = {t: p for t, p in panels.items() if p}
+    if not panels:
+        raise InputError('the log has no losses and no scores yet: train for some more steps')
+    n = min(per_row, len(panels))
+    m = math.ceil(len(panels) / n)
+    fig, axs = plt.subplots(m, n, figsize=(3 * n, 2.4 * m), squeeze=False, layout='constrained')
+    for ax in axs.flat[len(panels) :]:
+        ax.axis('off')
+    for (name, lines), ax in zip(panels.items(), axs.flat):
+        for (k, p), color in zip(lines.items(), HUES):
+            ax.plot(
+                *zip(*p),
+                color=color,
+                marker='.' if len(p) < 30 else None,
+                lw=1.3,
+                label=k.removeprefix('val_'),
+            )
+        ax.set(xlabel='step')
+        ax.update_datalim([(p[0][0], 0) for p in lines.values()])
+        ax.autoscale_view()
+        ax.set_title(name, fontsize=9)
+        ax.grid(alpha=0.3)  # from 0, or noise looks like a trend
+        if len(lines) > 1:
+            ax.legend(fontsize=7, frameon=False)
+    if title:
+        fig.suptitle(title, fontsize=10)
     return fig
 
-def save_figure(fig, path, dpi:int=80):
+
+def save_figure(fig, path, dpi: int = 80):
     "Save a figure atomically (PNG or SVG by suffix) and close it"
     import matplotlib.pyplot as plt
-    with atomic_path(path) as t: fig.savefig(t, dpi=dpi, bbox_inches='tight')
+
+    with atomic_path(path) as t:
+        fig.savefig(t, dpi=dpi, bbox_inches='tight')
     plt.close(fig)
 
 # %% ../nbs/01_show.ipynb #c027
-_css = '''body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
+_css = """body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
 h1{margin-bottom:.2rem}h2{margin-top:2.2rem;border-bottom:1px solid #ddd}img{max-width:100%;height:auto}.lead{color:#555}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;display:block;overflow-x:auto}td,th{padding:.2rem .7rem;border-bottom:1px solid #e5e5e5;text-align:right}
-td:first-child,th:first-child{text-align:left}th{background:#f6f6f6}code,pre{background:#f6f6f6;padding:.1rem .3rem;white-space:pre-wrap}figure{margin:1rem 0}figcaption{color:#555;font-size:.9rem}'''
+td:first-child,th:first-child{text-align:left}th{background:#f6f6f6}code,pre{background:#f6f6f6;padding:.1rem .3rem;white-space:pre-wrap}figure{margin:1rem 0}figcaption{color:#555;font-size:.9rem}"""
 
-def figure_html(fig, caption:str='', dpi:int=80)->str:
+
+def figure_html(fig, caption: str = '', dpi: int = 80) -> str:
     "A figure as an HTML figure with the PNG inside; closes it"
     import matplotlib.pyplot as plt
-    b = io.BytesIO(); fig.savefig(b, format='png', dpi=dpi, bbox_inches='tight'); plt.close(fig)
+
+    b = io.BytesIO()
+    fig.savefig(b, format='png', dpi=dpi, bbox_inches='tight')
+    plt.close(fig)
     cap = f'<figcaption>{html.escape(caption)}</figcaption>' if caption else ''
     return f'<figure><img alt="{html.escape(caption or "figure")}" src="data:image/png;base64,{base64.b64encode(b.getvalue()).decode()}">{cap}</figure>'
 
+
 def picture_html(
-    rgb:np.ndarray, # (h, w, 3) uint8
-    caption:str='', quality:int=75,
-)->str:
+    rgb: np.ndarray,  # (h, w, 3) uint8
+    caption: str = '',
+    quality: int = 75,
+) -> str:
     "A small picture as an HTML figure with the JPEG inside"
     from PIL import Image
-    b = io.BytesIO(); Image.fromarray(rgb).save(b, 'JPEG', quality=quality); cap = html.escape(caption)
-    return f'<figure><img alt="{cap or "picture"}" width="{rgb.shape[1]}" height="{rgb.shape[0]}" src="data:image/jpeg;base64,{base64.b64encode(b.getvalue()).decode()}">'+(f'<figcaption>{cap}</figcaption>' if cap else '')+'</figure>'
+
+    b = io.BytesIO()
+    Image.fromarray(rgb).save(b, 'JPEG', quality=quality)
+    cap = html.escape(caption)
+    return (
+        f'<figure><img alt="{cap or "picture"}" width="{rgb.shape[1]}" height="{rgb.shape[0]}" src="data:image/jpeg;base64,{base64.b64encode(b.getvalue()).decode()}">'
+        + (f'<figcaption>{cap}</figcaption>' if cap else '')
+        + '</figure>'
+    )
+
 
 def legend_html(
-    scheme, present=None, # names to list; None lists all
+    scheme,
+    present=None,  # names to list; None lists all
     anatomy=LUMBAR,
-)->str:
+) -> str:
     "Names with their colours, top-down"
-    return '<p>'+' '.join(f'<span style="white-space:nowrap"><span style="color:{anatomy[n].color}">&#9632;</span> {html.escape(n)}</span>' for n in anatomy.order(scheme.names if present is None else present))+'</p>'
+    return (
+        '<p>'
+        + ' '.join(
+            f'<span style="white-space:nowrap"><span style="color:{anatomy[n].color}">&#9632;</span> {html.escape(n)}</span>'
+            for n in anatomy.order(scheme.names if present is None else present)
+        )
+        + '</p>'
+    )
 
-def cell(v)->str:
+
+def cell(v) -> str:
     "A value as a table shows it: 3 decimals, an en dash for None and NaN"
-    if v is None or (isinstance(v, float) and math.isnan(v)): return '–'
+    if v is None or (isinstance(v, float) and math.isnan(v)):
+        return '–'
     return f'{v:.3f}' if isinstance(v, float) else str(v)
 
-def table_html(rows, header)->str:
+
+def table_html(rows, header) -> str:
     "Rows (sequences) as an HTML table"
-    tr = lambda r,t: '<tr>'+''.join(f'<{t}>{html.escape(cell(v))}</{t}>' for v in r)+'</tr>'
-    return '<table>'+tr(header,'th')+''.join(tr(r,'td') for r in rows)+'</table>'
 
-def table_md(rows, header)->str:
+    def tr(r, t):
+        return '<tr>' + ''.join(f'<{t}>{html.escape(cell(v))}</{t}>' for v in r) + '</tr>'
+
+    return '<table>' + tr(header, 'th') + ''.join(tr(r, 'td') for r in rows) + '</table>'
+
+
+def table_md(rows, header) -> str:
     "Rows (sequences) as a Markdown table; a bar in a cell is escaped"
-    text = lambda x: cell(x).replace('|','\\|')
-    return '\n'.join('| '+' | '.join(map(text,r))+' |' for r in (header, ['---']*len(header), *rows))+'\n'
 
-def page(title:str, *sections:str, lead:str='', style:str='')->str: # `style`: further CSS
+    def text(x):
+        return cell(x).replace('|', '\\|')
+
+    return (
+        '\n'.join(
+            '| ' + ' | '.join(map(text, r)) + ' |' for r in (header, ['---'] * len(header), *rows)
+        )
+        + '\n'
+    )
+
+
+def page(
+    title: str, *sections: str, lead: str = '', style: str = ''
+) -> str:  # `style`: further CSS
     "One self-contained HTML page"
-    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-            f'<title>{html.escape(title)}</title><style>{_css}{style}</style></head><body><h1>{html.escape(title)}</h1>'
-            f'<p class="lead">{html.escape(lead)}</p>'+'\n'.join(sections)+'</body></html>\n')
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f'<title>{html.escape(title)}</title><style>{_css}{style}</style></head><body><h1>{html.escape(title)}</h1>'
+        f'<p class="lead">{html.escape(lead)}</p>' + '\n'.join(sections) + '</body></html>\n'
+    )

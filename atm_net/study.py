@@ -12,578 +12,1424 @@ __all__ = ['STUDIES', 'TITLES', 'HEADER', 'CLAIMS', 'Row', 'study_names', 'essen
            'split_sizes', 'study_markdown', 'write_study', 'run_study', 'plan_study', 'atm_study']
 
 # %% ../nbs/17_study.ipynb #c005
-import hashlib, json, os, shlex, shutil, sys, time, traceback
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import sys
+import time
+import traceback
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
 import numpy as np
+
 from .anatomy import InputError, suggest
-from .show import command, read_json, table_md, save_figure, write_json, write_text
 from .data import Cache
-from .metrics import METRICS, POLICIES, _drawn, _draws, _headline, _sums, by_patient, interval, mean_of, summarise
+from atm_net.evaluate import (
+    FORM,
+    PAPER,
+    PROMPTED,
+    evaluate_runs,
+    form_rows,
+    form_structures,
+    paper_data,
+    parse_protocols,
+    read_scores,
+    run_protocols,
+    scores_dict,
+    table_tex,
+)
 from .measures import rows_csv
+from atm_net.metrics import (
+    METRICS,
+    POLICIES,
+    _drawn,
+    _draws,
+    _headline,
+    _sums,
+    by_patient,
+    interval,
+    mean_of,
+    summarise,
+)
 from .predict import load_predictor, weights_file, weights_id
-from .train import PRESETS, Config, Stopped, Trainer, World, cache_hash, check_config, configure, duration, join_world, open_run, read_checkpoint, restore_optimizer, stage_border, start_from, start_run, train, window_sides
-from .evaluate import FORM, PAPER, PROMPTED, evaluate_runs, form_rows, form_structures, paper_data, parse_protocols, read_scores, run_protocols, scores_dict, table_tex
+from .show import command, read_json, save_figure, table_md, write_json, write_text
+from atm_net.train import (
+    PRESETS,
+    Config,
+    Stopped,
+    Trainer,
+    World,
+    cache_hash,
+    check_config,
+    configure,
+    duration,
+    join_world,
+    open_run,
+    read_checkpoint,
+    restore_optimizer,
+    stage_border,
+    start_from,
+    start_run,
+    train,
+    window_sides,
+)
 
 # %% ../nbs/17_study.ipynb #c007
 @dataclass(frozen=True)
 class Row:
     "A method of a table"
-    name:str
-    changes:dict # fields of `Config`
+
+    name: str
+    changes: dict  # fields of `Config`
+
 
 _off = dict(hasf=False, ccae=False)
-STUDIES = dict( # the keys of Table 2 are `atm_net.model.NETWORKS`; a test holds it so
-    table2=tuple(Row(label, dict(network=n)) for n,label in dict(atm_net='ATM-Net', swin_unetr='Swin UNETR', unet='U-Net', attention_unet='Attention U-Net', unetr='UNETR', segresnet='SegResNet', modified_bisenet='Modified BiSeNet', u_bisenet='U-BiSeNet', spineparsenet='SpineParseNet').items()),
-    table4=(Row('neither', _off), Row('CCAE', dict(hasf=False)), Row('HASF', dict(ccae=False)), Row('HASF and CCAE', {})),
-    table5=(Row('no text', _off), *(Row(f'Option {o}', dict(ccae=False, option=o)) for o in (1,2,3))),
+STUDIES = dict(  # the keys of Table 2 are `atm_net.model.NETWORKS`; a test holds it so
+    table2=tuple(
+        Row(label, dict(network=n))
+        for n, label in dict(
+            atm_net='ATM-Net',
+            swin_unetr='Swin UNETR',
+            unet='U-Net',
+            attention_unet='Attention U-Net',
+            unetr='UNETR',
+            segresnet='SegResNet',
+            modified_bisenet='Modified BiSeNet',
+            u_bisenet='U-BiSeNet',
+            spineparsenet='SpineParseNet',
+        ).items()
+    ),
+    table4=(
+        Row('neither', _off),
+        Row('CCAE', dict(hasf=False)),
+        Row('HASF', dict(ccae=False)),
+        Row('HASF and CCAE', {}),
+    ),
+    table5=(
+        Row('no text', _off),
+        *(Row(f'Option {o}', dict(ccae=False, option=o)) for o in (1, 2, 3)),
+    ),
     protocols=(Row('ATM-Net', {}),),
-    readings=tuple(Row(label, changes) for label,changes in {'residual decoder':dict(decoder='residual'), 'plain decoder':dict(decoder='plain'), 'projected contrast':dict(contrast='projected'), 'grid contrast':dict(contrast='grid'),
-        'softmax focal':dict(focal='softmax'), 'sigmoid focal':dict(focal='sigmoid'), 'words in order':dict(tokens='words', code='order'), 'words, 2d':dict(tokens='words', code='2d'), 'mixed keys, 2d':dict(tokens='mixed', code='2d'),
-        'mixed keys, 1d':dict(tokens='mixed', code='1d'), 'pooled attention':dict(attention='pooled'), 'exact attention':dict(attention='exact')}.items()))
-TITLES = dict(table2='Networks side by side (after Tables 2 and 3)', table4='HASF and CCAE on and off (after Table 4)',
-              table5='Prompt options, CCAE off (after Table 5)', protocols='One ATM-Net, its words from different sources', readings='Both readings of what the paper leaves open, one at a time (ours)')
+    readings=tuple(
+        Row(label, changes)
+        for label, changes in {
+            'residual decoder': dict(decoder='residual'),
+            'plain decoder': dict(decoder='plain'),
+            'projected contrast': dict(contrast='projected'),
+            'grid contrast': dict(contrast='grid'),
+            'softmax focal': dict(focal='softmax'),
+            'sigmoid focal': dict(focal='sigmoid'),
+            'words in order': dict(tokens='words', code='order'),
+            'words, 2d': dict(tokens='words', code='2d'),
+            'mixed keys, 2d': dict(tokens='mixed', code='2d'),
+            'mixed keys, 1d': dict(tokens='mixed', code='1d'),
+            'pooled attention': dict(attention='pooled'),
+            'exact attention': dict(attention='exact'),
+        }.items()
+    ),
+)
+TITLES = dict(
+    table2='Networks side by side (after Tables 2 and 3)',
+    table4='HASF and CCAE on and off (after Table 4)',
+    table5='Prompt options, CCAE off (after Table 5)',
+    protocols='One ATM-Net, its words from different sources',
+    readings='Both readings of what the paper leaves open, one at a time (ours)',
+)
+
 
 def study_names(
-    study, # 'table4', 'table4,table5' or a list of names
-)->list:
+    study,  # 'table4', 'table4,table5' or a list of names
+) -> list:
     "Names of studies in their order; Table 3 is Table 2 by structure; raises `InputError`"
-    names = list(dict.fromkeys(dict(table3='table2').get(n.strip(),n.strip()) for n in (study.split(',') if isinstance(study,str) else study) if n.strip()))
-    if bad := [n for n in names if n not in STUDIES]: raise InputError(f"study '{bad[0]}' is unknown{suggest(bad[0], STUDIES)}: use {', '.join(STUDIES)}")
-    if not names: raise InputError(f"name a study: {', '.join(STUDIES)}")
+    names = list(
+        dict.fromkeys(
+            dict(table3='table2').get(n.strip(), n.strip())
+            for n in (study.split(',') if isinstance(study, str) else study)
+            if n.strip()
+        )
+    )
+    if bad := [n for n in names if n not in STUDIES]:
+        raise InputError(
+            f"study '{bad[0]}' is unknown{suggest(bad[0], STUDIES)}: use {', '.join(STUDIES)}"
+        )
+    if not names:
+        raise InputError(f'name a study: {", ".join(STUDIES)}')
     return names
 
 # %% ../nbs/17_study.ipynb #c010
-_hasf = ('option','length','n_tokens','heads','attention','pool','tokens','alpha','gain','code','text_decoder','paired','w_generic','p_generic','p_incomplete','p_wrong')
-_ccae = ('contrast','tau','lambda_2')
+_hasf = (
+    'option',
+    'length',
+    'n_tokens',
+    'heads',
+    'attention',
+    'pool',
+    'tokens',
+    'alpha',
+    'gain',
+    'code',
+    'text_decoder',
+    'paired',
+    'w_generic',
+    'p_generic',
+    'p_incomplete',
+    'p_wrong',
+)
+_ccae = ('contrast', 'tau', 'lambda_2')
 
-def essential(cfg:Config)->Config:
+
+def essential(cfg: Config) -> Config:
     "The configuration with all that has no effect set back to its preset"
-    if cfg.network=='atm_net' and not (cfg.hasf or cfg.ccae) and cfg.decoder=='residual': cfg = replace(cfg, network='swin_unetr')
-    other = cfg.network!='atm_net'; hasf,ccae = cfg.hasf and not other, cfg.ccae and not other
-    off = (() if hasf else _hasf)+(() if cfg.network in ('atm_net','swin_unetr') else ('swin',))+(() if ccae else _ccae)+(() if hasf or ccae else ('encoder',))+(('hasf','ccae','decoder') if other else ())
-    return replace(cfg, **{k:getattr(PRESETS[cfg.preset],k) for k in off})
+    if cfg.network == 'atm_net' and not (cfg.hasf or cfg.ccae) and cfg.decoder == 'residual':
+        cfg = replace(cfg, network='swin_unetr')
+    other = cfg.network != 'atm_net'
+    hasf, ccae = cfg.hasf and not other, cfg.ccae and not other
+    off = (
+        (() if hasf else _hasf)
+        + (() if cfg.network in ('atm_net', 'swin_unetr') else ('swin',))
+        + (() if ccae else _ccae)
+        + (() if hasf or ccae else ('encoder',))
+        + (('hasf', 'ccae', 'decoder') if other else ())
+    )
+    return replace(cfg, **{k: getattr(PRESETS[cfg.preset], k) for k in off})
+
 
 def study_config(
-    row:Row, preset:str='tiny', seed:int=0, **over, # fields of `Config` for all rows; the row's own come on top
-)->Config:
+    row: Row,
+    preset: str = 'tiny',
+    seed: int = 0,
+    **over,  # fields of `Config` for all rows; the row's own come on top
+) -> Config:
     "The configuration of a row's run; raises `InputError`"
-    if preset not in PRESETS: raise InputError(f"--preset '{preset}' is unknown: use {' or '.join(PRESETS)}")
-    cfg = configure(PRESETS[preset], **(over|row.changes), seed=seed)
-    if cfg.steps<1 or cfg.batch<1: raise InputError(f'--steps {cfg.steps} and --batch {cfg.batch} must be positive')
-    if preset=='tiny': cfg = replace(cfg, warmup=min(cfg.warmup, cfg.steps//10)) # as atm_train does
+    if preset not in PRESETS:
+        raise InputError(f"--preset '{preset}' is unknown: use {' or '.join(PRESETS)}")
+    cfg = configure(PRESETS[preset], **(over | row.changes), seed=seed)
+    if cfg.steps < 1 or cfg.batch < 1:
+        raise InputError(f'--steps {cfg.steps} and --batch {cfg.batch} must be positive')
+    if preset == 'tiny':
+        cfg = replace(cfg, warmup=min(cfg.warmup, cfg.steps // 10))  # as atm_train does
     return essential(cfg)
 
 # %% ../nbs/17_study.ipynb #c015
 @dataclass(frozen=True)
 class Run:
     "One training, and the rows that it serves"
-    name:str
-    config:Config
-    rows:tuple # of (study, row name)
+
+    name: str
+    config: Config
+    rows: tuple  # of (study, row name)
+
 
 def run_name(
-    cfg:Config,
-)->str:
+    cfg: Config,
+) -> str:
     "'atm_net-no-ccae-option1-seed0-1a2b3c4d': what is off and which reading is not the preset's, then a hash of all settings that act"
-    c = essential(cfg); parts = [c.network]
-    if c.network=='atm_net': parts += [f'no-{k}' for k in ('hasf','ccae') if not getattr(c,k)]+([f'option{c.option}'] if c.hasf and c.option!=3 else [])
-    parts += [f'{getattr(c,k)}-{k}' for k in ('decoder','contrast','focal','tokens','code','attention') if getattr(c,k)!=getattr(PRESETS[c.preset],k)]
+    c = essential(cfg)
+    parts = [c.network]
+    if c.network == 'atm_net':
+        parts += [f'no-{k}' for k in ('hasf', 'ccae') if not getattr(c, k)] + (
+            [f'option{c.option}'] if c.hasf and c.option != 3 else []
+        )
+    parts += [
+        f'{getattr(c, k)}-{k}'
+        for k in ('decoder', 'contrast', 'focal', 'tokens', 'code', 'attention')
+        if getattr(c, k) != getattr(PRESETS[c.preset], k)
+    ]
     digest = hashlib.sha256(json.dumps(asdict(c), sort_keys=True).encode()).hexdigest()[:8]
     return '-'.join([*parts, f'seed{c.seed}', digest])
 
+
 def grid(
-    study,              # a name, several with commas, or a list
-    preset:str='tiny',
-    seeds:int=1,        # seeds 0, 1, ...
-    **over,             # fields of `Config` for all rows
-)->list: # of `Run`, each distinct one once, seed by seed
+    study,  # a name, several with commas, or a list
+    preset: str = 'tiny',
+    seeds: int = 1,  # seeds 0, 1, ...
+    **over,  # fields of `Config` for all rows
+) -> list:  # of `Run`, each distinct one once, seed by seed
     "The runs that studies need; raises `InputError`"
-    if seeds<1: raise InputError(f'--seeds {seeds}: at least one')
-    configs,rows = {},{}
+    if seeds < 1:
+        raise InputError(f'--seeds {seeds}: at least one')
+    configs, rows = {}, {}
     for seed in range(seeds):
         for s in study_names(study):
-            for r in STUDIES[s]: c = study_config(r, preset, seed, **over); n = run_name(c); configs[n] = c; rows.setdefault(n,[]).append((s,r.name))
-    return [Run(n,c,tuple(rows[n])) for n,c in configs.items()]
+            for r in STUDIES[s]:
+                c = study_config(r, preset, seed, **over)
+                n = run_name(c)
+                configs[n] = c
+                rows.setdefault(n, []).append((s, r.name))
+    return [Run(n, c, tuple(rows[n])) for n, c in configs.items()]
 
 # %% ../nbs/17_study.ipynb #s002
 def plain_stage(
-    cfg:Config,
-)->Config|None:
+    cfg: Config,
+) -> Config | None:
     "The run whose last step is the end of this run's plain stage; None if there is no such stage to share"
-    if not stage_border(cfg) or cfg.network not in ('atm_net','swin_unetr'): return None
-    return essential(replace(cfg, hasf=False, ccae=False, steps=stage_border(cfg), plain=0.))
+    if not stage_border(cfg) or cfg.network not in ('atm_net', 'swin_unetr'):
+        return None
+    return essential(replace(cfg, hasf=False, ccae=False, steps=stage_border(cfg), plain=0.0))
+
 
 def shared_stages(
-    runs, # of `Run`
-)->dict: # run name -> its plain stage, where another run has the same one
+    runs,  # of `Run`
+) -> dict:  # run name -> its plain stage, where another run has the same one
     "Which runs share their plain stage"
-    own = {r.name:p for r in runs if (p := plain_stage(r.config))}; count = Counter(run_name(p) for p in own.values())
-    return {n:p for n,p in own.items() if count[run_name(p)]>1}
+    own = {r.name: p for r in runs if (p := plain_stage(r.config))}
+    count = Counter(run_name(p) for p in own.values())
+    return {n: p for n, p in own.items() if count[run_name(p)] > 1}
+
 
 def steps_to_do(
     runs,
-)->tuple[int,int]: # with shared stages; without
+) -> tuple[int, int]:  # with shared stages; without
     "Training steps of a grid"
-    s = shared_stages(runs); stages = {run_name(p):p.steps for p in s.values()}
-    return sum(r.config.steps-(s[r.name].steps if r.name in s else 0) for r in runs)+sum(stages.values()), sum(r.config.steps for r in runs)
+    s = shared_stages(runs)
+    stages = {run_name(p): p.steps for p in s.values()}
+    return sum(r.config.steps - (s[r.name].steps if r.name in s else 0) for r in runs) + sum(
+        stages.values()
+    ), sum(r.config.steps for r in runs)
 
 # %% ../nbs/17_study.ipynb #c018
 @dataclass
 class Scores:
     "Scores of one run under one protocol"
-    volumes:dict    # id -> structure -> record
-    patients:dict   # id -> patient
-    summary:dict    # of `scores_dict`; {} where only the arithmetic matters
 
-def load_scores(path)->Scores:
+    volumes: dict  # id -> structure -> record
+    patients: dict  # id -> patient
+    summary: dict  # of `scores_dict`; {} where only the arithmetic matters
+
+
+def load_scores(path) -> Scores:
     "Scores of a file; raises `InputError`"
-    volumes = read_scores(path); s = read_json(path)['summary']
-    return Scores(volumes, {i:d['patient'] for i,d in s['detail'].items()}, s)
+    volumes = read_scores(path)
+    s = read_json(path)['summary']
+    return Scores(volumes, {i: d['patient'] for i, d in s['detail'].items()}, s)
+
 
 def headlines(
-    tables:list,      # per seed: patient -> (volumes, structures) values, NaN where undefined
-    weights:np.ndarray, # (n, p) how often each patient counts
-)->np.ndarray: # (n, seeds), NaN where nothing is defined
+    tables: list,  # per seed: patient -> (volumes, structures) values, NaN where undefined
+    weights: np.ndarray,  # (n, p) how often each patient counts
+) -> np.ndarray:  # (n, seeds), NaN where nothing is defined
     "Mean over structures of the mean over volumes, for each seed and each drawing of patients, by the rule of `bootstrap_ci`"
     return np.stack([_drawn(_sums(t.values()), weights) for t in tables], 1)
 
-def _nanmean(x)->np.ndarray: # (n, k) -> (n,)
+
+def _nanmean(x) -> np.ndarray:  # (n, k) -> (n,)
     "Mean of the finite values of each row; NaN if there is none"
-    ok = np.isfinite(x); n = ok.sum(1)
-    return np.divide(np.where(ok,x,0).sum(1), n, out=np.full(len(x),np.nan), where=n>0)
+    ok = np.isfinite(x)
+    n = ok.sum(1)
+    return np.divide(np.where(ok, x, 0).sum(1), n, out=np.full(len(x), np.nan), where=n > 0)
 
-def _sample_first(patients:int, n:int, seed:int)->np.ndarray: # (n+1, p); the first row is the sample itself
-    return np.concatenate([np.ones((1,patients),int), _draws(patients, n, seed)])
 
-def _interval(x)->dict: # (n+1,), the first is the observed value
+def _sample_first(
+    patients: int, n: int, seed: int
+) -> np.ndarray:  # (n+1, p); the first row is the sample itself
+    return np.concatenate([np.ones((1, patients), int), _draws(patients, n, seed)])
+
+
+def _interval(x) -> dict:  # (n+1,), the first is the observed value
     "Observed value and the 95 % interval of the drawn ones; no interval with a single patient"
     out = dict(mean=None if np.isnan(x[0]) else float(x[0]), low=None, high=None)
-    if out['mean'] is None or len(x)==1 or not np.isfinite(x[1:]).any(): return out
-    return out|interval(out['mean'], x[1:][np.isfinite(x[1:])])
+    if out['mean'] is None or len(x) == 1 or not np.isfinite(x[1:]).any():
+        return out
+    return out | interval(out['mean'], x[1:][np.isfinite(x[1:])])
+
 
 def compare(
-    methods:dict,            # row name -> {seed: `Scores`} (empty: nothing to show)
-    metric:str='dsc', policy:str='penalised',
-    seed:int=0, n:int=2000,  # of the draws; their number (ours)
-)->dict: # row name -> mean, low, high, sd, seeds, values, difference (mean, low, high, seeds, p; None for the first row, and without a common seed)
+    methods: dict,  # row name -> {seed: `Scores`} (empty: nothing to show)
+    metric: str = 'dsc',
+    policy: str = 'penalised',
+    seed: int = 0,
+    n: int = 2000,  # of the draws; their number (ours)
+) -> dict:  # row name -> mean, low, high, sd, seeds, values, difference (mean, low, high, seeds, p; None for the first row, and without a common seed)
     "A column of a study's table; raises `InputError` if rows are scored on different patients"
-    out,first,order = {},None,None
-    for name,scores in methods.items():
-        if not scores: out[name] = dict(mean=None, low=None, high=None, sd=None, seeds=[], values=[], difference=None); continue
-        tables = [by_patient(s.volumes, s.patients, metric, policy) for s in scores.values()]; order = order or list(tables[0])
-        if any(set(t)!=set(order) for t in tables): raise InputError(f"'{name}' is scored on other patients than the row before: score all rows on the same part")
-        h = headlines([{p:t[p] for p in order} for t in tables], _sample_first(len(order), n if len(order)>1 else 0, seed))
-        values = [None if np.isnan(v) else float(v) for v in h[0]]; v = h[0][np.isfinite(h[0])]; by_seed = {s:(x,_headline(*_sums(t[p] for p in order))) for s,x,t in zip(scores, h.T, tables)}
-        out[name] = _interval(_nanmean(h))|dict(sd=float(v.std(ddof=1)) if len(v)>1 else None, seeds=list(scores), values=values, difference=_difference(by_seed, first or {}))
-        if name==next(iter(methods)): first = by_seed
+    out, first, order = {}, None, None
+    for name, scores in methods.items():
+        if not scores:
+            out[name] = dict(
+                mean=None, low=None, high=None, sd=None, seeds=[], values=[], difference=None
+            )
+            continue
+        tables = [by_patient(s.volumes, s.patients, metric, policy) for s in scores.values()]
+        order = order or list(tables[0])
+        if any(set(t) != set(order) for t in tables):
+            raise InputError(
+                f"'{name}' is scored on other patients than the row before: score all rows on the same part"
+            )
+        h = headlines(
+            [{p: t[p] for p in order} for t in tables],
+            _sample_first(len(order), n if len(order) > 1 else 0, seed),
+        )
+        values = [None if np.isnan(v) else float(v) for v in h[0]]
+        v = h[0][np.isfinite(h[0])]
+        by_seed = {
+            s: (x, _headline(*_sums(t[p] for p in order))) for s, x, t in zip(scores, h.T, tables)
+        }
+        out[name] = _interval(_nanmean(h)) | dict(
+            sd=float(v.std(ddof=1)) if len(v) > 1 else None,
+            seeds=list(scores),
+            values=values,
+            difference=_difference(by_seed, first or {}),
+        )
+        if name == next(iter(methods)):
+            first = by_seed
     return out
 
-def _difference(row, first)->dict|None: # of {seed: (n+1,) headlines, (p,) headline of each patient alone}
-    "Paired over patients and seeds: only seeds whose score both have; p is Wilcoxon's over patients, their values averaged over seeds"
-    common = [s for s in row if s in first and np.isfinite(row[s][0][0]-first[s][0][0])]
-    if not common: return None
-    each = _nanmean(np.stack([row[s][1]-first[s][1] for s in common],1))
-    return _interval(_nanmean(np.stack([row[s][0]-first[s][0] for s in common],1)))|dict(seeds=common, p=_signed_rank(each[np.isfinite(each)]))
 
-def _signed_rank(each)->float|None: # (p,) differences
+def _difference(
+    row, first
+) -> dict | None:  # of {seed: (n+1,) headlines, (p,) headline of each patient alone}
+    "Paired over patients and seeds: only seeds whose score both have; p is Wilcoxon's over patients, their values averaged over seeds"
+    common = [s for s in row if s in first and np.isfinite(row[s][0][0] - first[s][0][0])]
+    if not common:
+        return None
+    each = _nanmean(np.stack([row[s][1] - first[s][1] for s in common], 1))
+    return _interval(_nanmean(np.stack([row[s][0] - first[s][0] for s in common], 1))) | dict(
+        seeds=common, p=_signed_rank(each[np.isfinite(each)])
+    )
+
+
+def _signed_rank(each) -> float | None:  # (p,) differences
     "Two-sided p; None for fewer than two patients"
     from scipy.stats import wilcoxon
-    return None if len(each)<2 else float(wilcoxon(each).pvalue) if np.any(each) else 1.
+
+    return None if len(each) < 2 else float(wilcoxon(each).pvalue) if np.any(each) else 1.0
 
 # %% ../nbs/17_study.ipynb #c028
-HEADER = ('method','words','runs','parameters, M','DSC','DSC minus first row','p','Jaccard','HD95 px','ASD px','HD95 mm','ASD mm','DSC, paper','Jaccard, paper','HD95 px, paper','ASD px, paper','missed','false pos.','shifted')
+HEADER = (
+    'method',
+    'words',
+    'runs',
+    'parameters, M',
+    'DSC',
+    'DSC minus first row',
+    'p',
+    'Jaccard',
+    'HD95 px',
+    'ASD px',
+    'HD95 mm',
+    'ASD mm',
+    'DSC, paper',
+    'Jaccard, paper',
+    'HD95 px, paper',
+    'ASD px, paper',
+    'missed',
+    'false pos.',
+    'shifted',
+)
+
 
 def study_rows(
-    methods:dict,      # row name -> {seed: `Scores`}
-    words:dict=None,   # row name -> protocol it was scored under
-    wanted:int=1,      # seeds asked for
-    seed:int=0,
-)->list: # of dicts: method, words, runs, wanted, volumes, patients, parameters, missed, present, false_positive, shift_rate, matched_dsc, scores
+    methods: dict,  # row name -> {seed: `Scores`}
+    words: dict = None,  # row name -> protocol it was scored under
+    wanted: int = 1,  # seeds asked for
+    seed: int = 0,
+) -> list:  # of dicts: method, words, runs, wanted, volumes, patients, parameters, missed, present, false_positive, shift_rate, matched_dsc, scores
     "The numbers of a table; `scores` is policy -> metric -> as `compare` gives"
-    cols = {p:{k:compare(methods, k, p, seed) for k in METRICS} for p in POLICIES}; out = []
-    for name,scores in methods.items():
-        scores = list(scores.values()); heads = [summarise(s.volumes)['headline'] for s in scores]; get = lambda *ks: mean_of(_dig(s.summary,ks) for s in scores)
-        out.append(dict(method=name, words=(words or {}).get(name), runs=len(scores), wanted=wanted, volumes=len(scores[0].volumes) if scores else 0, patients=len(set(scores[0].patients.values())) if scores else 0,
-                        parameters=get('parameters'), **{k:mean_of(h[k] for h in heads) for k in ('missed','present','false_positive')},
-                        shift_rate=get('level_shift','rate'), matched_dsc=get('matched','penalised','headline','dsc'), scores={p:{k:cols[p][k][name] for k in METRICS} for p in POLICIES}))
+    cols = {p: {k: compare(methods, k, p, seed) for k in METRICS} for p in POLICIES}
+    out = []
+    for name, scores in methods.items():
+        scores = list(scores.values())
+        heads = [summarise(s.volumes)['headline'] for s in scores]
+
+        def get(*ks):
+            return mean_of(_dig(s.summary, ks) for s in scores)
+
+        out.append(
+            dict(
+                method=name,
+                words=(words or {}).get(name),
+                runs=len(scores),
+                wanted=wanted,
+                volumes=len(scores[0].volumes) if scores else 0,
+                patients=len(set(scores[0].patients.values())) if scores else 0,
+                parameters=get('parameters'),
+                **{
+                    k: mean_of(h[k] for h in heads) for k in ('missed', 'present', 'false_positive')
+                },
+                shift_rate=get('level_shift', 'rate'),
+                matched_dsc=get('matched', 'penalised', 'headline', 'dsc'),
+                scores={p: {k: cols[p][k][name] for k in METRICS} for p in POLICIES},
+            )
+        )
     return out
+
 
 def _dig(d, keys):
     "d[k1][k2]..., None where it ends"
-    for k in keys: d = (d or {}).get(k)
+    for k in keys:
+        d = (d or {}).get(k)
     return d
 
+
 def cell_text(
-    c:dict, # of `compare`, or its `difference`
-    plus=False, # write the sign
-)->str:
+    c: dict,  # of `compare`, or its `difference`
+    plus=False,  # write the sign
+) -> str:
     "'0.812 ± 0.010 [0.790, 0.833]'; without what is unknown"
-    if not c or c['mean'] is None: return '–'
+    if not c or c['mean'] is None:
+        return '–'
     f = '{:+.3f}' if plus else '{:.3f}'
-    return f.format(c['mean'])+(f" ± {c['sd']:.3f}" if c.get('sd') is not None else '')+(f" [{f.format(c['low'])}, {f.format(c['high'])}]" if c['low'] is not None else '')
+    return (
+        f.format(c['mean'])
+        + (f' ± {c["sd"]:.3f}' if c.get('sd') is not None else '')
+        + (f' [{f.format(c["low"])}, {f.format(c["high"])}]' if c['low'] is not None else '')
+    )
 
-def difference_text(d, wanted:int)->str: # of `compare`; seeds asked for
+
+def difference_text(d, wanted: int) -> str:  # of `compare`; seeds asked for
     "'+0.125 [+0.100, +0.150]', and over how many seeds where some are missing"
-    return cell_text(d, True)+(f", {len(d['seeds'])} of {wanted} seeds" if d and len(d['seeds'])<wanted else '')
+    return cell_text(d, True) + (
+        f', {len(d["seeds"])} of {wanted} seeds' if d and len(d['seeds']) < wanted else ''
+    )
 
-def p_text(p)->str: return '–' if p is None else '<0.001' if p<.001 else f'{p:.3f}'
 
-def study_table(rows)->list: # under `HEADER`
+def p_text(p) -> str:
+    return '–' if p is None else '<0.001' if p < 0.001 else f'{p:.3f}'
+
+
+def study_table(rows) -> list:  # under `HEADER`
     "The rows of `study_rows` as people read them"
-    count = lambda x: '–' if x is None else f'{x:.1f}'.removesuffix('.0')
+
+    def count(x):
+        return '–' if x is None else f'{x:.1f}'.removesuffix('.0')
+
     def one(r):
-        pen,pap = r['scores']['penalised'],r['scores']['paper']
-        return [r['method'], r['words'], r['runs'] if r['runs']==r['wanted'] else f"{r['runs']} of {r['wanted']}", r['parameters'] and f"{r['parameters']/1e6:.2f}", cell_text(pen['dsc']), difference_text(pen['dsc']['difference'],r['wanted']), p_text((pen['dsc']['difference'] or {}).get('p')),
-                *(cell_text(pen[k]) for k in ('jaccard','hd95_px','asd_px')), *(pen[k]['mean'] for k in ('hd95_mm','asd_mm')), *(pap[k]['mean'] for k in ('dsc','jaccard','hd95_px','asd_px')),
-                '–' if r['missed'] is None else f"{count(r['missed'])} of {count(r['present'])}", count(r['false_positive']), '–' if r['shift_rate'] is None else f"{r['shift_rate']:.0%}"]
+        pen, pap = r['scores']['penalised'], r['scores']['paper']
+        return [
+            r['method'],
+            r['words'],
+            r['runs'] if r['runs'] == r['wanted'] else f'{r["runs"]} of {r["wanted"]}',
+            r['parameters'] and f'{r["parameters"] / 1e6:.2f}',
+            cell_text(pen['dsc']),
+            difference_text(pen['dsc']['difference'], r['wanted']),
+            p_text((pen['dsc']['difference'] or {}).get('p')),
+            *(cell_text(pen[k]) for k in ('jaccard', 'hd95_px', 'asd_px')),
+            *(pen[k]['mean'] for k in ('hd95_mm', 'asd_mm')),
+            *(pap[k]['mean'] for k in ('dsc', 'jaccard', 'hd95_px', 'asd_px')),
+            '–' if r['missed'] is None else f'{count(r["missed"])} of {count(r["present"])}',
+            count(r['false_positive']),
+            '–' if r['shift_rate'] is None else f'{r["shift_rate"]:.0%}',
+        ]
+
     return [one(r) for r in rows]
 
-def long_rows(tables:dict)->list: # of dicts
+
+def long_rows(tables: dict) -> list:  # of dicts
     "One line per study, table, row, policy and metric, for a CSV"
-    return [dict(study=s, table=t, method=r['method'], words=r['words'], runs=r['runs'], patients=r['patients'], volumes=r['volumes'], policy=p, metric=k) | {x:c[x] for x in ('mean','sd','low','high')}
-            | {f'difference{e}':(c['difference'] or {}).get(x) for e,x in (('','mean'),('_low','low'),('_high','high'),('_p','p'))} | dict(difference_seeds=len((c['difference'] or {}).get('seeds',())), seeds=' '.join(map(str,c['seeds'])), values=' '.join('–' if v is None else f'{v:.6g}' for v in c['values']))
-            for s,ts in tables.items() for t,rows in ts.items() for r in rows for p,ks in r['scores'].items() for k,c in ks.items()]
+    return [
+        dict(
+            study=s,
+            table=t,
+            method=r['method'],
+            words=r['words'],
+            runs=r['runs'],
+            patients=r['patients'],
+            volumes=r['volumes'],
+            policy=p,
+            metric=k,
+        )
+        | {x: c[x] for x in ('mean', 'sd', 'low', 'high')}
+        | {
+            f'difference{e}': (c['difference'] or {}).get(x)
+            for e, x in (('', 'mean'), ('_low', 'low'), ('_high', 'high'), ('_p', 'p'))
+        }
+        | dict(
+            difference_seeds=len((c['difference'] or {}).get('seeds', ())),
+            seeds=' '.join(map(str, c['seeds'])),
+            values=' '.join('–' if v is None else f'{v:.6g}' for v in c['values']),
+        )
+        for s, ts in tables.items()
+        for t, rows in ts.items()
+        for r in rows
+        for p, ks in r['scores'].items()
+        for k, c in ks.items()
+    ]
 
 # %% ../nbs/17_study.ipynb #c031
 def study_figure(
-    tables:dict,        # title -> rows of `study_rows`
-    metric:str='dsc', policy:str='penalised',
+    tables: dict,  # title -> rows of `study_rows`
+    metric: str = 'dsc',
+    policy: str = 'penalised',
 ):
     "Mean, interval over patients (line) and each seed (circle), one panel for each table, five in a row, on one axis -> `Figure`"
     import matplotlib.pyplot as plt
-    name,_,unit = metric.partition('_'); label = (name.upper() if name!='jaccard' else 'Jaccard')+(f' ({unit})' if unit else '')
-    rows = max(len(r) for r in tables.values()); w = min(5,len(tables)); h = -(-len(tables)//w)
-    fig,axs = plt.subplots(h, w, figsize=(3.2*w+1.2, (.38*rows+1.1)*h), squeeze=False, sharex=True, layout='constrained')
-    for ax in axs.flat[len(tables):]: ax.set_visible(False)
-    for (title,rs),ax in zip(tables.items(), axs.flat):
+
+    name, _, unit = metric.partition('_')
+    label = (name.upper() if name != 'jaccard' else 'Jaccard') + (f' ({unit})' if unit else '')
+    rows = max(len(r) for r in tables.values())
+    w = min(5, len(tables))
+    h = -(-len(tables) // w)
+    fig, axs = plt.subplots(
+        h,
+        w,
+        figsize=(3.2 * w + 1.2, (0.38 * rows + 1.1) * h),
+        squeeze=False,
+        sharex=True,
+        layout='constrained',
+    )
+    for ax in axs.flat[len(tables) :]:
+        ax.set_visible(False)
+    for (title, rs), ax in zip(tables.items(), axs.flat):
         y = np.arange(len(rs))[::-1]
-        for i,r in zip(y,rs):
+        for i, r in zip(y, rs):
             c = r['scores'][policy][metric]
-            if c['mean'] is None: continue
-            if c['low'] is not None: ax.plot([c['low'],c['high']], [i,i], color='#0072B2', lw=2)
+            if c['mean'] is None:
+                continue
+            if c['low'] is not None:
+                ax.plot([c['low'], c['high']], [i, i], color='#0072B2', lw=2)
             v = [x for x in c['values'] if x is not None]
-            ax.plot(v, [i]*len(v), 'o', mfc='w', mec='#7A7A7A', ms=4, zorder=3); ax.plot(c['mean'], i, 'D', color='#0072B2', ms=6, zorder=4)
-        ax.set(yticks=y, yticklabels=[r['method']+(' (none)' if r['words']=='none' else '') for r in rs], ylim=(-.6,len(rs)-.4), xlabel=f'{label}, {policy}'); ax.set_title(title, fontsize=9); ax.grid(axis='x', alpha=.3); ax.tick_params(labelbottom=True)
+            ax.plot(v, [i] * len(v), 'o', mfc='w', mec='#7A7A7A', ms=4, zorder=3)
+            ax.plot(c['mean'], i, 'D', color='#0072B2', ms=6, zorder=4)
+        ax.set(
+            yticks=y,
+            yticklabels=[r['method'] + (' (none)' if r['words'] == 'none' else '') for r in rs],
+            ylim=(-0.6, len(rs) - 0.4),
+            xlabel=f'{label}, {policy}',
+        )
+        ax.set_title(title, fontsize=9)
+        ax.grid(axis='x', alpha=0.3)
+        ax.tick_params(labelbottom=True)
     return fig
 
 # %% ../nbs/17_study.ipynb #c034
 def finished(
-    folder, cfg:Config,
-)->bool:
+    folder,
+    cfg: Config,
+) -> bool:
     "Is this run trained to its last step?"
     from safetensors import SafetensorError, safe_open
+
     try:
-        with safe_open(Path(folder)/'last.safetensors','pt') as f: return json.loads((f.metadata() or {})['atm_net'])['steps']>=cfg.steps
-    except (OSError, SafetensorError, KeyError, ValueError): return False # not there or not whole: train it
+        with safe_open(Path(folder) / 'last.safetensors', 'pt') as f:
+            return json.loads((f.metadata() or {})['atm_net'])['steps'] >= cfg.steps
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return False  # not there or not whole: train it
+
 
 @contextmanager
-def _timed(folder, what:str):
+def _timed(folder, what: str):
     "Add the seconds to times.json, also of a run that breaks off"
     began = time.monotonic()
-    try: yield
-    finally: f = Path(folder)/'times.json'; d = read_json(f) if f.exists() else {}; write_json(f, d|{what:round(d.get(what,0)+time.monotonic()-began,2)})
+    try:
+        yield
+    finally:
+        f = Path(folder) / 'times.json'
+        d = read_json(f) if f.exists() else {}
+        write_json(f, d | {what: round(d.get(what, 0) + time.monotonic() - began, 2)})
+
 
 def take_plain(
-    run:Run, folder, # that has no checkpoint yet
-    plain, cache:Cache, # plain: folder of the finished plain stage
-    device:str='cpu', workers:int=0,
-    init=None, # weights that run and plain stage started from
+    run: Run,
+    folder,  # that has no checkpoint yet
+    plain,
+    cache: Cache,  # plain: folder of the finished plain stage
+    device: str = 'cpu',
+    workers: int = 0,
+    init=None,  # weights that run and plain stage started from
 ):
     "Begin a run where the shared plain stage ends: its weights, optimizer and log; HASF and CCAE as they start"
-    plain,folder = Path(plain),Path(folder); t = Trainer(cache, folder, run.config, World(device=device), workers)
-    if init: start_from(t, init)
+    plain, folder = Path(plain), Path(folder)
+    t = Trainer(cache, folder, run.config, World(device=device), workers)
+    if init:
+        start_from(t, init)
     start_run(folder, cache, World(), t.meta, device=device, workers=workers, plain=plain.name)
-    state,old = read_checkpoint(sorted((plain/'checkpoints').glob('step-*.safetensors'))[-1])
-    t.net.load_state_dict(t.net.state_dict()|{k[6:]:v for k,v in old.items() if k.startswith('model.')})
+    state, old = read_checkpoint(sorted((plain / 'checkpoints').glob('step-*.safetensors'))[-1])
+    t.net.load_state_dict(
+        t.net.state_dict() | {k[6:]: v for k, v in old.items() if k.startswith('model.')}
+    )
     restore_optimizer(t.opt, t.net, old)
-    t.scaler.load_state_dict(state.get('scaler') or {}); t.step = state['step']; write_text(folder/'log.csv', (plain/'log.csv').read_text(encoding='utf-8')); t.checkpoint()
+    t.scaler.load_state_dict(state.get('scaler') or {})
+    t.step = state['step']
+    write_text(folder / 'log.csv', (plain / 'log.csv').read_text(encoding='utf-8'))
+    t.checkpoint()
+
 
 def train_run(
-    run:Run, folder, cache:Cache, device:str='cpu', workers:int=0,
-    plain=None, # configuration and folder of a shared plain stage
+    run: Run,
+    folder,
+    cache: Cache,
+    device: str = 'cpu',
+    workers: int = 0,
+    plain=None,  # configuration and folder of a shared plain stage
     init=None,  # weights to start from
-)->bool: # was there anything to do?
+) -> bool:  # was there anything to do?
     "Train a run to its end, its plain stage where the shared one lies; raises `InputError`"
-    if finished(folder, run.config): return False
-    if plain and not list((Path(folder)/'checkpoints').glob('step-*.safetensors')):
-        cfg,where = plain; train_run(Run(Path(where).name, cfg, ()), where, cache, device, workers, init=init)
-        with _timed(folder,'train'): take_plain(run, folder, where, cache, device, workers, init)
-    with _timed(folder,'train'): train(cache, folder, run.config, resume=True, init=init, device=device, workers=workers, again='repeat the command to go on')
+    if finished(folder, run.config):
+        return False
+    if plain and not list((Path(folder) / 'checkpoints').glob('step-*.safetensors')):
+        cfg, where = plain
+        train_run(Run(Path(where).name, cfg, ()), where, cache, device, workers, init=init)
+        with _timed(folder, 'train'):
+            take_plain(run, folder, where, cache, device, workers, init)
+    with _timed(folder, 'train'):
+        train(
+            cache,
+            folder,
+            run.config,
+            resume=True,
+            init=init,
+            device=device,
+            workers=workers,
+            again='repeat the command to go on',
+        )
     return True
 
 # %% ../nbs/17_study.ipynb #c039
 def score_run(
-    run:Run, folder, cache:Cache, protocols,
-    split:str='test', on:str='source', # on: 'source' or 'cache', the grid of the scores
-    device:str='cpu',
-)->dict: # protocol -> `Scores`
+    run: Run,
+    folder,
+    cache: Cache,
+    protocols,
+    split: str = 'test',
+    on: str = 'source',  # on: 'source' or 'cache', the grid of the scores
+    device: str = 'cpu',
+) -> dict:  # protocol -> `Scores`
     "Scores of a trained run, taken only where they are missing or of other weights; raises `InputError`"
-    folder = Path(folder); reads = run.config.network=='atm_net' and run.config.hasf; want,_ = run_protocols(run.name, reads, protocols)
-    key = dict(weights=weights_id(folder)['sha256'], cache=cache_hash(cache)); files = {q:folder/'scores'/f'{q}-{split}-{on}.json' for q in want}
-    fresh = lambda f: f.exists() and all(read_json(f)['summary'].get(k)==v for k,v in key.items())
+    folder = Path(folder)
+    reads = run.config.network == 'atm_net' and run.config.hasf
+    want, _ = run_protocols(run.name, reads, protocols)
+    key = dict(weights=weights_id(folder)['sha256'], cache=cache_hash(cache))
+    files = {q: folder / 'scores' / f'{q}-{split}-{on}.json' for q in want}
+
+    def fresh(f):
+        return f.exists() and all(read_json(f)['summary'].get(k) == v for k, v in key.items())
+
     if lack := [q for q in want if not fresh(files[q])]:
-        with _timed(folder,'evaluate'):
-            p = load_predictor(folder, device); entries,_ = evaluate_runs(cache, {run.name:p}, lack, split, on)
-            more = key|dict(run=run.name, split=split, grid=on, parameters=sum(x.numel() for x in p.model.parameters()))
-            for e in entries: write_json(files[e.protocol], scores_dict(e.scored, cache.scheme, **more, protocol=e.protocol, crop=e.crop))
-    return {q:load_scores(f) for q,f in files.items()}
+        with _timed(folder, 'evaluate'):
+            p = load_predictor(folder, device)
+            entries, _ = evaluate_runs(cache, {run.name: p}, lack, split, on)
+            more = key | dict(
+                run=run.name,
+                split=split,
+                grid=on,
+                parameters=sum(x.numel() for x in p.model.parameters()),
+            )
+            for e in entries:
+                write_json(
+                    files[e.protocol],
+                    scores_dict(e.scored, cache.scheme, **more, protocol=e.protocol, crop=e.crop),
+                )
+    return {q: load_scores(f) for q, f in files.items()}
 
 # %% ../nbs/17_study.ipynb #c042
-_protocols = dict(protocols='self,generic,oracle-levels,oracle,shuffled') # else self, generic and oracle
+_protocols = dict(
+    protocols='self,generic,oracle-levels,oracle,shuffled'
+)  # else self, generic and oracle
 
-def study_protocols(names, text:str=None)->list:
+
+def study_protocols(names, text: str = None) -> list:
     "The protocols asked for, or the studies' own; text-free rows are scored as `none` by themselves; raises `InputError`"
-    asked = parse_protocols(text or ','.join(_protocols.get(n,'self,generic,oracle') for n in names))
-    if not (asked := [q for q in asked if q!='none']): raise InputError("--protocols none: rows without text are scored so by themselves; name sources of words for the others, such as self,oracle")
+    asked = parse_protocols(
+        text or ','.join(_protocols.get(n, 'self,generic,oracle') for n in names)
+    )
+    if not (asked := [q for q in asked if q != 'none']):
+        raise InputError(
+            '--protocols none: rows without text are scored so by themselves; name sources of words for the others, such as self,oracle'
+        )
     return asked
 
-def scores_by_row(runs, results:dict, seeds:int): # -> function
+
+def scores_by_row(runs, results: dict, seeds: int):  # -> function
     "(study, row, protocol) -> {seed: `Scores`}: under the protocol, or as `none` where the row has no text"
-    find = {(x,r.config.seed):r.name for r in runs for x in r.rows}
+    find = {(x, r.config.seed): r.name for r in runs for x in r.rows}
+
     def per_seed(s, row, q):
-        got = {k:results.get(find[(s,row),k],{}) for k in range(seeds)}
-        return {k:g.get(q) or g['none'] for k,g in got.items() if q in g or 'none' in g}
+        got = {k: results.get(find[(s, row), k], {}) for k in range(seeds)}
+        return {k: g.get(q) or g['none'] for k, g in got.items() if q in g or 'none' in g}
+
     return per_seed
 
+
 def read_beside(
-    files,       # paths with commas, or None
-    cache:Cache, split:str, on:str, # what the study is scored on
-)->dict: # row name -> `Scores`
+    files,  # paths with commas, or None
+    cache: Cache,
+    split: str,
+    on: str,  # what the study is scored on
+) -> dict:  # row name -> `Scores`
     "Methods that were trained elsewhere, by the scores.json of `atm_nnunet`; raises `InputError`"
-    out,want = {},dict(cache=cache_hash(cache), split=split, grid=on, protocol='none'); taken = {r.name for r in STUDIES['table2']}
+    out, want = {}, dict(cache=cache_hash(cache), split=split, grid=on, protocol='none')
+    taken = {r.name for r in STUDIES['table2']}
     for f in (x.strip() for x in (files or '').split(',') if x.strip()):
-        s = load_scores(f); get = s.summary.get; name = get('run')
-        if bad := [k for k in want if get(k)!=want[k]]: raise InputError(f"{f}: field {bad[0]} of its summary is '{get(bad[0])}', of this study '{want[bad[0]]}': score it on the same data")
-        if name in taken|set(out): raise InputError(f"{f}: there is a row '{name}' already: leave it out")
+        s = load_scores(f)
+        get = s.summary.get
+        name = get('run')
+        if bad := [k for k in want if get(k) != want[k]]:
+            raise InputError(
+                f"{f}: field {bad[0]} of its summary is '{get(bad[0])}', of this study '{want[bad[0]]}': score it on the same data"
+            )
+        if name in taken | set(out):
+            raise InputError(f"{f}: there is a row '{name}' already: leave it out")
         out[name] = s
     return out
 
+
 def study_tables(
-    names, runs, results:dict, # of studies; of `Run`; run name -> protocol -> `Scores`
-    protocols, seeds:int,
-    beside:dict=None, # of `read_beside`: further rows of Table 2
-)->dict: # study -> table name -> rows of `study_rows`
+    names,
+    runs,
+    results: dict,  # of studies; of `Run`; run name -> protocol -> `Scores`
+    protocols,
+    seeds: int,
+    beside: dict = None,  # of `read_beside`: further rows of Table 2
+) -> dict:  # study -> table name -> rows of `study_rows`
     "One table for each protocol; the study of protocols has one table, its rows the protocols"
     per_seed = scores_by_row(runs, results, seeds)
     out = {}
     for s in names:
-        rows = [r.name for r in STUDIES[s]]; text = {r.name for r in STUDIES[s] if reads_words(r)}; more = _beside(s, beside)
-        if s=='protocols': out[s] = {'all protocols':study_rows({q:per_seed(s,rows[0],q) for q in protocols}, {q:q for q in protocols}, seeds)}
-        else: out[s] = {q:study_rows({r:per_seed(s,r,q) for r in rows}|more, {r:q if r in text else 'none' for r in (*rows,*more)}, seeds) for q in protocols}
+        rows = [r.name for r in STUDIES[s]]
+        text = {r.name for r in STUDIES[s] if reads_words(r)}
+        more = _beside(s, beside)
+        if s == 'protocols':
+            out[s] = {
+                'all protocols': study_rows(
+                    {q: per_seed(s, rows[0], q) for q in protocols},
+                    {q: q for q in protocols},
+                    seeds,
+                )
+            }
+        else:
+            out[s] = {
+                q: study_rows(
+                    {r: per_seed(s, r, q) for r in rows} | more,
+                    {r: q if r in text else 'none' for r in (*rows, *more)},
+                    seeds,
+                )
+                for q in protocols
+            }
     return out
 
-def _beside(study, beside)->dict: # row name -> {seed: `Scores`}
-    "What stands beside the runs of a study"
-    return {n:{0:s} for n,s in (beside or {}).items()} if study=='table2' else {}
 
-def reads_words(row:Row)->bool:
+def _beside(study, beside) -> dict:  # row name -> {seed: `Scores`}
+    "What stands beside the runs of a study"
+    return {n: {0: s} for n, s in (beside or {}).items()} if study == 'table2' else {}
+
+
+def reads_words(row: Row) -> bool:
     "Does this row's network read a prompt?"
-    return row.changes.get('network','atm_net')=='atm_net' and row.changes.get('hasf',True)
+    return row.changes.get('network', 'atm_net') == 'atm_net' and row.changes.get('hasf', True)
+
 
 def starts_of(
     init,  # weights; or the folder of another study; or None
     runs,
-)->dict: # run name -> weights to start from; empty without `init`
+) -> dict:  # run name -> weights to start from; empty without `init`
     "Where each run starts: at the same weights, or at what the other study made of the same network with the same modules, readings and seed; raises `InputError`"
-    if not init: return {}
-    if not (f := Path(init)/'study.json').is_file(): return {r.name:weights_file(init) for r in runs}
-    what = lambda name: name.rpartition('-')[0] # network, what is off, readings and seed, without the hash of all settings
-    made = {what(n):n for n in read_json(f)['runs']}
-    if lack := [r for r in runs if what(r.name) not in made]: raise InputError(f"{f}: has no run {what(lack[0].name)} ({': '.join(lack[0].rows[0])}): run that study with this row and seed first")
-    return {r.name:weights_file(Path(init)/'runs'/made[what(r.name)]) for r in runs}
+    if not init:
+        return {}
+    if not (f := Path(init) / 'study.json').is_file():
+        return {r.name: weights_file(init) for r in runs}
 
-def same_start(folder, start): # start: weights or None
+    def what(name):
+        return name.rpartition('-')[
+            0
+        ]  # network, what is off, readings and seed, without the hash of all settings
+
+    made = {what(n): n for n in read_json(f)['runs']}
+    if lack := [r for r in runs if what(r.name) not in made]:
+        raise InputError(
+            f'{f}: has no run {what(lack[0].name)} ({": ".join(lack[0].rows[0])}): run that study with this row and seed first'
+        )
+    return {r.name: weights_file(Path(init) / 'runs' / made[what(r.name)]) for r in runs}
+
+
+def same_start(folder, start):  # start: weights or None
     "Refuse a run that started from other weights; raises `InputError`"
-    f = Path(folder)/'config.json'
-    if not f.exists(): return
-    was,want = ((d or {}).get('sha256') for d in (read_json(f)['init'], start and weights_id(start)))
-    if was!=want: raise InputError(f"{folder}: was started from {f'weights {was}' if was else 'nothing'}, not from {f'{start} ({want})' if want else 'nothing'}: repeat the --init of the start, or choose another folder")
+    f = Path(folder) / 'config.json'
+    if not f.exists():
+        return
+    was, want = (
+        (d or {}).get('sha256') for d in (read_json(f)['init'], start and weights_id(start))
+    )
+    if was != want:
+        raise InputError(
+            f'{folder}: was started from {f"weights {was}" if was else "nothing"}, not from {f"{start} ({want})" if want else "nothing"}: repeat the --init of the start, or choose another folder'
+        )
+
 
 def check_out(out, names, runs, cache, starts=None):
     "Refuse a folder that holds another study's tables, or runs of another cache or start; raises `InputError`"
-    f = Path(out)/'study.json'
-    if f.exists() and (old := [n for n in read_json(f).get('studies',()) if n not in names]):
-        raise InputError(f"{f}: holds {', '.join(old)}: name all studies of this folder ({','.join([*old,*names])}), or choose another one")
-    starts,shared = starts or {},shared_stages(runs)
-    stages = {run_name(p):{starts.get(n) for n,q in shared.items() if q==p} for p in shared.values()}
-    if any(len(s)>1 for s in stages.values()): raise InputError('--init: rows that start from weights of their own cannot share a plain stage: use --plain 0')
-    for folder,cfg,name in [*((Path(out)/'plain'/run_name(p),p,n) for n,p in shared.items()), *((Path(out)/'runs'/r.name,r.config,r.name) for r in runs)]:
-        if (folder/'config.json').exists(): open_run(folder, cfg, cache, World(), resume=True); same_start(folder, starts.get(name))
+    f = Path(out) / 'study.json'
+    if f.exists() and (old := [n for n in read_json(f).get('studies', ()) if n not in names]):
+        raise InputError(
+            f'{f}: holds {", ".join(old)}: name all studies of this folder ({",".join([*old, *names])}), or choose another one'
+        )
+    starts, shared = starts or {}, shared_stages(runs)
+    stages = {
+        run_name(p): {starts.get(n) for n, q in shared.items() if q == p} for p in shared.values()
+    }
+    if any(len(s) > 1 for s in stages.values()):
+        raise InputError(
+            '--init: rows that start from weights of their own cannot share a plain stage: use --plain 0'
+        )
+    for folder, cfg, name in [
+        *((Path(out) / 'plain' / run_name(p), p, n) for n, p in shared.items()),
+        *((Path(out) / 'runs' / r.name, r.config, r.name) for r in runs),
+    ]:
+        if (folder / 'config.json').exists():
+            open_run(folder, cfg, cache, World(), resume=True)
+            same_start(folder, starts.get(name))
 
 # %% ../nbs/17_study.ipynb #s007
-CLAIMS = dict( # study -> (claim, row, row that it is held against)
-    table2=tuple((f'ATM-Net is better than {r.name}', 'ATM-Net', r.name) for r in STUDIES['table2'] if r.name!='ATM-Net'),
-    table4=(('HASF helps','HASF','neither'), ('CCAE helps','CCAE','neither'), ('both help more than HASF alone','HASF and CCAE','HASF'), ('both help more than CCAE alone','HASF and CCAE','CCAE'), ('both help','HASF and CCAE','neither')),
-    table5=(('any prompt helps','Option 1','no text'), ('Option 2 is better than Option 1','Option 2','Option 1'), ('Option 3 is better than Option 2','Option 3','Option 2'), ('Option 3 is better than Option 1','Option 3','Option 1')))
+CLAIMS = dict(  # study -> (claim, row, row that it is held against)
+    table2=tuple(
+        (f'ATM-Net is better than {r.name}', 'ATM-Net', r.name)
+        for r in STUDIES['table2']
+        if r.name != 'ATM-Net'
+    ),
+    table4=(
+        ('HASF helps', 'HASF', 'neither'),
+        ('CCAE helps', 'CCAE', 'neither'),
+        ('both help more than HASF alone', 'HASF and CCAE', 'HASF'),
+        ('both help more than CCAE alone', 'HASF and CCAE', 'CCAE'),
+        ('both help', 'HASF and CCAE', 'neither'),
+    ),
+    table5=(
+        ('any prompt helps', 'Option 1', 'no text'),
+        ('Option 2 is better than Option 1', 'Option 2', 'Option 1'),
+        ('Option 3 is better than Option 2', 'Option 3', 'Option 2'),
+        ('Option 3 is better than Option 1', 'Option 3', 'Option 1'),
+    ),
+)
 
-def verdict(d:dict|None)->str: # of `compare`: a difference
+
+def verdict(d: dict | None) -> str:  # of `compare`: a difference
     "What an interval says of a claim"
-    if not d or d['mean'] is None or d['low'] is None: return 'not tested'
-    return 'seen' if d['low']>0 else 'the contrary is seen' if d['high']<0 else 'not seen'
+    if not d or d['mean'] is None or d['low'] is None:
+        return 'not tested'
+    return 'seen' if d['low'] > 0 else 'the contrary is seen' if d['high'] < 0 else 'not seen'
+
 
 def study_claims(
-    names, runs, results:dict, protocols, seeds:int, # as `study_tables`
-)->dict: # study -> protocol -> list of dicts: claim, row, against, difference, values (per seed), verdict
+    names,
+    runs,
+    results: dict,
+    protocols,
+    seeds: int,  # as `study_tables`
+) -> dict:  # study -> protocol -> list of dicts: claim, row, against, difference, values (per seed), verdict
     "Each claim of the paper under each protocol: difference of DSC, penalised"
-    get,out = scores_by_row(runs, results, seeds),{}
+    get, out = scores_by_row(runs, results, seeds), {}
     for s in (n for n in names if n in CLAIMS):
-        for q in (q for q in protocols if q!='shuffled'): # which is a control: no claim is made of wrong words
-            for text,a,b in CLAIMS[s]:
-                c = compare({b:get(s,b,q), a:get(s,a,q)}); v = [dict(zip(c[x]['seeds'],c[x]['values'])) for x in (a,b)]; d = c[a]['difference']
-                out.setdefault(s,{}).setdefault(q,[]).append(dict(claim=text, row=a, against=b, difference=d, values=[v[0][k]-v[1][k] for k in (d or {}).get('seeds',())], verdict=verdict(d)))
+        for q in (
+            q for q in protocols if q != 'shuffled'
+        ):  # which is a control: no claim is made of wrong words
+            for text, a, b in CLAIMS[s]:
+                c = compare({b: get(s, b, q), a: get(s, a, q)})
+                v = [dict(zip(c[x]['seeds'], c[x]['values'])) for x in (a, b)]
+                d = c[a]['difference']
+                out.setdefault(s, {}).setdefault(q, []).append(
+                    dict(
+                        claim=text,
+                        row=a,
+                        against=b,
+                        difference=d,
+                        values=[v[0][k] - v[1][k] for k in (d or {}).get('seeds', ())],
+                        verdict=verdict(d),
+                    )
+                )
     return out
 
-def claims_table(rows, wanted:int)->tuple[list,list]: # rows, header
+
+def claims_table(rows, wanted: int) -> tuple[list, list]:  # rows, header
     "The claims as people read them"
-    return [[r['claim'], difference_text(r['difference'],wanted), ', '.join(f'{v:+.3f}' for v in r['values']) or '–', p_text((r['difference'] or {}).get('p')), r['verdict']] for r in rows], ['claim','DSC, difference','by seed','p','here']
+    return [
+        [
+            r['claim'],
+            difference_text(r['difference'], wanted),
+            ', '.join(f'{v:+.3f}' for v in r['values']) or '–',
+            p_text((r['difference'] or {}).get('p')),
+            r['verdict'],
+        ]
+        for r in rows
+    ], ['claim', 'DSC, difference', 'by seed', 'p', 'here']
 
 # %% ../nbs/17_study.ipynb #s010
-def _ticks(study:str, rows, header)->tuple[list,list]:
+def _ticks(study: str, rows, header) -> tuple[list, list]:
     "Table 4 says with two columns of ticks which module is on"
-    if study!='table4': return rows, header
-    return [['✓' if 'HASF' in r[0] else '', '✓' if 'CCAE' in r[0] else '', *r[1:]] for r in rows], ['HASF','CCAE',*header[1:]]
+    if study != 'table4':
+        return rows, header
+    return [['✓' if 'HASF' in r[0] else '', '✓' if 'CCAE' in r[0] else '', *r[1:]] for r in rows], [
+        'HASF',
+        'CCAE',
+        *header[1:],
+    ]
+
 
 def structure_means(
-    scores:dict, # seed -> `Scores`
-)->dict: # structure -> mean over seeds of the mean over volumes, DSC, penalised
+    scores: dict,  # seed -> `Scores`
+) -> dict:  # structure -> mean over seeds of the mean over volumes, DSC, penalised
     "A row of Table 3"
     each = [summarise(s.volumes)['structures'] for s in scores.values()]
-    return {n:mean_of(e[n]['dsc'] for e in each if n in e) for n in dict.fromkeys(n for e in each for n in e)}
+    return {
+        n: mean_of(e[n]['dsc'] for e in each if n in e)
+        for n in dict.fromkeys(n for e in each for n in e)
+    }
+
 
 def form_files(
-    names, runs, results, tables, protocols, seeds:int, # as `study_tables`; tables: its result
-    paper:str=None, # of `paper_data`
-    beside:dict=None, # of `read_beside`
-)->dict: # file stem -> list of (caption, rows, header)
+    names,
+    runs,
+    results,
+    tables,
+    protocols,
+    seeds: int,  # as `study_tables`; tables: its result
+    paper: str = None,  # of `paper_data`
+    beside: dict = None,  # of `read_beside`
+) -> dict:  # file stem -> list of (caption, rows, header)
     "All tables in the paper's form"
-    get,out = scores_by_row(runs, results, seeds),{}
-    for s,ts in tables.items():
-        for q,rows in ts.items():
-            told = 'one row for each protocol' if q not in PROMPTED else f'protocol {q}'+('' if PROMPTED[q]=='no' else f', words from a true mask ({PROMPTED[q]})'); stem = s if q not in PROMPTED else f'{s}-{q}'
-            own = lambda p: PAPER[paper].get(s) if paper and p=='paper' and q=='oracle' else None
-            out[stem] = [(f"{TITLES[s]}: {told}, policy {p}"+(f'; the paper\'s figures are of {paper}, on its own split' if own(p) else ''), *_ticks(s, *form_rows({r['method']:{k:r['scores'][p][k] for k in FORM} for r in rows}, own(p)))) for p in POLICIES]
-            if q in PROMPTED: out['table3-'+q if s=='table2' else f'{s}-structures-{q}'] = [(f"{TITLES[s]}: structures, DSC in per cent, {told}, policy penalised", *form_structures({n:structure_means(x) for n,x in ({r.name:get(s,r.name,q) for r in STUDIES[s]}|_beside(s, beside)).items()}))]
+    get, out = scores_by_row(runs, results, seeds), {}
+    for s, ts in tables.items():
+        for q, rows in ts.items():
+            told = (
+                'one row for each protocol'
+                if q not in PROMPTED
+                else f'protocol {q}'
+                + ('' if PROMPTED[q] == 'no' else f', words from a true mask ({PROMPTED[q]})')
+            )
+            stem = s if q not in PROMPTED else f'{s}-{q}'
+
+            def own(p):
+                return PAPER[paper].get(s) if paper and p == 'paper' and q == 'oracle' else None
+
+            out[stem] = [
+                (
+                    f'{TITLES[s]}: {told}, policy {p}'
+                    + (f"; the paper's figures are of {paper}, on its own split" if own(p) else ''),
+                    *_ticks(
+                        s,
+                        *form_rows(
+                            {r['method']: {k: r['scores'][p][k] for k in FORM} for r in rows},
+                            own(p),
+                        ),
+                    ),
+                )
+                for p in POLICIES
+            ]
+            if q in PROMPTED:
+                out['table3-' + q if s == 'table2' else f'{s}-structures-{q}'] = [
+                    (
+                        f'{TITLES[s]}: structures, DSC in per cent, {told}, policy penalised',
+                        *form_structures(
+                            {
+                                n: structure_means(x)
+                                for n, x in (
+                                    {r.name: get(s, r.name, q) for r in STUDIES[s]}
+                                    | _beside(s, beside)
+                                ).items()
+                            }
+                        ),
+                    )
+                ]
     return out
 
-def write_forms(forms:dict, out):
+
+def write_forms(forms: dict, out):
     "Each as Markdown, LaTeX, CSV and JSON"
-    for stem,tables in forms.items():
-        f = lambda end: Path(out)/f'{stem}.{end}'; flat = [dict(table=c)|dict(zip(h,r)) for c,rows,h in tables for r in rows]
-        write_text(f('md'), '\n'.join(f'## {c}\n\n{table_md(r,h)}' for c,r,h in tables)); write_text(f('tex'), '\n'.join(table_tex(r,h,c) for c,r,h in tables)); write_json(f('json'), flat); write_text(f('csv'), rows_csv([dict.fromkeys(k for x in flat for k in x)|x for x in flat]))
+    for stem, tables in forms.items():
+
+        def f(end):
+            return Path(out) / f'{stem}.{end}'
+
+        flat = [dict(table=c) | dict(zip(h, r)) for c, rows, h in tables for r in rows]
+        write_text(f('md'), '\n'.join(f'## {c}\n\n{table_md(r, h)}' for c, r, h in tables))
+        write_text(f('tex'), '\n'.join(table_tex(r, h, c) for c, r, h in tables))
+        write_json(f('json'), flat)
+        write_text(
+            f('csv'), rows_csv([dict.fromkeys(k for x in flat for k in x) | x for x in flat])
+        )
 
 # %% ../nbs/17_study.ipynb #s013
-_switches = ('option','encoder','decoder','swin','contrast','focal','tokens','code','attention','steps','batch','windows','lr','amp','seed') # of `atm_train`, named as in `Config`
+_switches = (
+    'option',
+    'encoder',
+    'decoder',
+    'swin',
+    'contrast',
+    'focal',
+    'tokens',
+    'code',
+    'attention',
+    'steps',
+    'batch',
+    'windows',
+    'lr',
+    'amp',
+    'seed',
+)  # of `atm_train`, named as in `Config`
 
-def _text(v)->str: return ','.join(map(str, v)) if isinstance(v, tuple) else str(v)
+
+def _text(v) -> str:
+    return ','.join(map(str, v)) if isinstance(v, tuple) else str(v)
+
 
 def train_command(
-    cfg:Config, cache, folder,
-    init=None, # weights to start from
-)->str|None: # None where a setting has no switch
+    cfg: Config,
+    cache,
+    folder,
+    init=None,  # weights to start from
+) -> str | None:  # None where a setting has no switch
     "The line that trains this run by hand"
-    base = PRESETS[cfg.preset]; base = replace(base, warmup=min(base.warmup, cfg.steps//10)) if cfg.preset=='tiny' else base; off = [k for k in ('hasf','ccae') if not getattr(cfg,k)]
-    changed = {k:v for k,v in asdict(cfg).items() if v!=getattr(base,k) and k not in ('network','hasf','ccae')}
-    if set(changed)-set(_switches): return None
-    parts = ['atm_train', cache, folder, '--preset', cfg.preset, *(['--model',cfg.network] if cfg.network!='atm_net' else [f'--no-{k}' for k in off]), *(x for k,v in changed.items() for x in (f'--{k}',_text(v))), *(['--init',init] if init else [])]
-    return shlex.join(map(str,parts))
+    base = PRESETS[cfg.preset]
+    base = replace(base, warmup=min(base.warmup, cfg.steps // 10)) if cfg.preset == 'tiny' else base
+    off = [k for k in ('hasf', 'ccae') if not getattr(cfg, k)]
+    changed = {
+        k: v
+        for k, v in asdict(cfg).items()
+        if v != getattr(base, k) and k not in ('network', 'hasf', 'ccae')
+    }
+    if set(changed) - set(_switches):
+        return None
+    parts = [
+        'atm_train',
+        cache,
+        folder,
+        '--preset',
+        cfg.preset,
+        *(['--model', cfg.network] if cfg.network != 'atm_net' else [f'--no-{k}' for k in off]),
+        *(x for k, v in changed.items() for x in (f'--{k}', _text(v))),
+        *(['--init', init] if init else []),
+    ]
+    return shlex.join(map(str, parts))
 
-def study_command(names, cache, out, **given)->str: # given: options that are not None
+
+def study_command(names, cache, out, **given) -> str:  # given: options that are not None
     "The line that repeats a study"
-    return shlex.join(['atm_study', ','.join(names), str(cache), str(out), *(x for k,v in given.items() if v not in (None,False) for x in ([f'--{k}'] if v is True else [f'--{k}',_text(v)]))])
+    return shlex.join(
+        [
+            'atm_study',
+            ','.join(names),
+            str(cache),
+            str(out),
+            *(
+                x
+                for k, v in given.items()
+                if v not in (None, False)
+                for x in ([f'--{k}'] if v is True else [f'--{k}', _text(v)])
+            ),
+        ]
+    )
 
-def _took(seconds)->str: return '–' if seconds is None else duration(seconds)
 
-def study_plan(runs, cache, out, seconds:float=None, starts=None)->str: # seconds: of a step, if it is known; starts: of `starts_of`
+def _took(seconds) -> str:
+    return '–' if seconds is None else duration(seconds)
+
+
+def study_plan(
+    runs, cache, out, seconds: float = None, starts=None
+) -> str:  # seconds: of a step, if it is known; starts: of `starts_of`
     "Runs, shared stages, steps and commands of a study, as Markdown"
-    shared = shared_stages(runs); need,alone = steps_to_do(runs); stages = {run_name(p):p for p in shared.values()}; done = lambda f,c: 'done' if finished(f,c) else 'to do'; out = Path(out)
-    lines = [[n,'shared plain stage',p.steps,'–',done(out/'plain'/n,p)] for n,p in stages.items()]+[[r.name,'; '.join(': '.join(x) for x in r.rows),r.config.steps-(shared[r.name].steps if r.name in shared else 0),run_name(shared[r.name]) if r.name in shared else '–',done(out/'runs'/r.name,r.config)] for r in runs]
-    by_hand = [c for r in runs if (c := train_command(r.config, cache, out/'runs'/r.name, (starts or {}).get(r.name)))]
-    return '\n'.join([f"{len(runs)} runs, {need} steps; without sharing {alone}."+('' if seconds is None else f' At {seconds:g} s a step: {_took(need*seconds)}, without scoring.')+'\n', table_md(lines, ['run','serves','steps','after','state'])]+(['One by one:\n','```',*by_hand,'```\n'] if by_hand else []))
+    shared = shared_stages(runs)
+    need, alone = steps_to_do(runs)
+    stages = {run_name(p): p for p in shared.values()}
+
+    def done(f, c):
+        return 'done' if finished(f, c) else 'to do'
+
+    out = Path(out)
+    lines = [
+        [n, 'shared plain stage', p.steps, '–', done(out / 'plain' / n, p)]
+        for n, p in stages.items()
+    ] + [
+        [
+            r.name,
+            '; '.join(': '.join(x) for x in r.rows),
+            r.config.steps - (shared[r.name].steps if r.name in shared else 0),
+            run_name(shared[r.name]) if r.name in shared else '–',
+            done(out / 'runs' / r.name, r.config),
+        ]
+        for r in runs
+    ]
+    by_hand = [
+        c
+        for r in runs
+        if (c := train_command(r.config, cache, out / 'runs' / r.name, (starts or {}).get(r.name)))
+    ]
+    return '\n'.join(
+        [
+            f'{len(runs)} runs, {need} steps; without sharing {alone}.'
+            + (
+                ''
+                if seconds is None
+                else f' At {seconds:g} s a step: {_took(need * seconds)}, without scoring.'
+            )
+            + '\n',
+            table_md(lines, ['run', 'serves', 'steps', 'after', 'state']),
+        ]
+        + (['One by one:\n', '```', *by_hand, '```\n'] if by_hand else [])
+    )
 
 # %% ../nbs/17_study.ipynb #c046
-def split_sizes(cache:Cache)->dict: # part -> cases, patients, slices
+def split_sizes(cache: Cache) -> dict:  # part -> cases, patients, slices
     "How many cases, patients and slices each part holds"
-    return {p:dict(cases=len(ids), patients=len({cache.row(i)['patient'] for i in ids}), slices=len(cache.slices(p))) for p in ('train','val','test') for ids in [cache.cases(p)]}
+    return {
+        p: dict(
+            cases=len(ids),
+            patients=len({cache.row(i)['patient'] for i in ids}),
+            slices=len(cache.slices(p)),
+        )
+        for p in ('train', 'val', 'test')
+        for ids in [cache.cases(p)]
+    }
 
-def study_markdown(d:dict)->str:
+
+def study_markdown(d: dict) -> str:
     "A study's page of tables, from what study.json holds"
-    parts = ', '.join(f"{p}: {v['cases']} volumes of {v['patients']} patients, {v['slices']} slices" for p,v in d['splits'].items())
-    ok = [r for r in d['runs'].values() if not r['failed']]; versions = sorted({json.dumps(r['versions'],sort_keys=True) for r in ok})
-    starts = f"Each run starts from weights ({d['init']}), not from nothing. " if d.get('init') else ''
-    out = [f"# Study: {', '.join(d['studies'])}\n", f"Preset {d['preset']}, {d['steps']} steps of {d['batch']} images, {d['seeds']} seed{'s' if d['seeds']>1 else ''}. {starts}Labels {d['labels']}. Split by patient: {parts}. "
-           f"Scored on part '{d['split']}', on the {'pixels of the source' if d['grid']=='source' else 'grid of the cache'}.\n", _how]
-    if d['failed']: out += ['## Failed runs\n', table_md([[n, '; '.join(': '.join(x) for x in d['runs'][n]['rows']), e, f'`runs/{n}/failed.txt`'] for n,e in d['failed'].items()], ('run','rows','reason','traceback'))]
-    if d.get('claims'): out += ['## Claims\n', 'A claim of the paper is *seen* here only if its paired 95 % interval over patients excludes 0; *not seen* is no proof of the contrary.\n']
-    for s,qs in d.get('claims',{}).items():
-        for q,rows in qs.items(): out += [f'### {TITLES[s]}: protocol `{q}`\n', table_md(*claims_table(rows, d['seeds']))]
-    for s,ts in d['tables'].items():
+    parts = ', '.join(
+        f'{p}: {v["cases"]} volumes of {v["patients"]} patients, {v["slices"]} slices'
+        for p, v in d['splits'].items()
+    )
+    ok = [r for r in d['runs'].values() if not r['failed']]
+    versions = sorted({json.dumps(r['versions'], sort_keys=True) for r in ok})
+    starts = (
+        f'Each run starts from weights ({d["init"]}), not from nothing. ' if d.get('init') else ''
+    )
+    out = [
+        f'# Study: {", ".join(d["studies"])}\n',
+        f'Preset {d["preset"]}, {d["steps"]} steps of {d["batch"]} images, {d["seeds"]} seed{"s" if d["seeds"] > 1 else ""}. {starts}Labels {d["labels"]}. Split by patient: {parts}. '
+        f"Scored on part '{d['split']}', on the {'pixels of the source' if d['grid'] == 'source' else 'grid of the cache'}.\n",
+        _how,
+    ]
+    if d['failed']:
+        out += [
+            '## Failed runs\n',
+            table_md(
+                [
+                    [
+                        n,
+                        '; '.join(': '.join(x) for x in d['runs'][n]['rows']),
+                        e,
+                        f'`runs/{n}/failed.txt`',
+                    ]
+                    for n, e in d['failed'].items()
+                ],
+                ('run', 'rows', 'reason', 'traceback'),
+            ),
+        ]
+    if d.get('claims'):
+        out += [
+            '## Claims\n',
+            'A claim of the paper is *seen* here only if its paired 95 % interval over patients excludes 0; *not seen* is no proof of the contrary.\n',
+        ]
+    for s, qs in d.get('claims', {}).items():
+        for q, rows in qs.items():
+            out += [f'### {TITLES[s]}: protocol `{q}`\n', table_md(*claims_table(rows, d['seeds']))]
+    for s, ts in d['tables'].items():
         out += [f'## {TITLES[s]}\n']
-        for t,rows in ts.items():
-            note = f" Reads a true mask: {PROMPTED[t]}." if t in PROMPTED else ''
-            out += [f"### {'All protocols' if t not in PROMPTED else f'Protocol `{t}`'}\n", f"{max((r['volumes'] for r in rows), default=0)} volumes of {max((r['patients'] for r in rows), default=0)} patients.{note}\n", table_md(study_table(rows), HEADER)]
-    out += ['## Runs\n', table_md([[n, r['seed'], r['plain'] or '–', _took(r['seconds'].get('train')), _took(r['seconds'].get('evaluate')), 'failed' if r['failed'] else 'done'] for n,r in d['runs'].items()], ('run','seed','begins after','training','scoring','state'))]
-    if d['plain']: out += ['Plain stages, each trained once and taken over bit for bit:\n', table_md([[n,p['seed'],p['steps'],_took(p['seconds'].get('train'))] for n,p in d['plain'].items()], ('stage','seed','steps','training'))]
-    out += ['To repeat it (what is there already is not done again):\n', '```', d['command'], *d['by_hand'], '```\n']
-    out += ['Versions: '+'; '.join(', '.join(f'{k} {v}' for k,v in json.loads(v).items()) for v in versions)+'.\n']
+        for t, rows in ts.items():
+            note = f' Reads a true mask: {PROMPTED[t]}.' if t in PROMPTED else ''
+            out += [
+                f'### {"All protocols" if t not in PROMPTED else f"Protocol `{t}`"}\n',
+                f'{max((r["volumes"] for r in rows), default=0)} volumes of {max((r["patients"] for r in rows), default=0)} patients.{note}\n',
+                table_md(study_table(rows), HEADER),
+            ]
+    out += [
+        '## Runs\n',
+        table_md(
+            [
+                [
+                    n,
+                    r['seed'],
+                    r['plain'] or '–',
+                    _took(r['seconds'].get('train')),
+                    _took(r['seconds'].get('evaluate')),
+                    'failed' if r['failed'] else 'done',
+                ]
+                for n, r in d['runs'].items()
+            ],
+            ('run', 'seed', 'begins after', 'training', 'scoring', 'state'),
+        ),
+    ]
+    if d['plain']:
+        out += [
+            'Plain stages, each trained once and taken over bit for bit:\n',
+            table_md(
+                [
+                    [n, p['seed'], p['steps'], _took(p['seconds'].get('train'))]
+                    for n, p in d['plain'].items()
+                ],
+                ('stage', 'seed', 'steps', 'training'),
+            ),
+        ]
+    out += [
+        'To repeat it (what is there already is not done again):\n',
+        '```',
+        d['command'],
+        *d['by_hand'],
+        '```\n',
+    ]
+    out += [
+        'Versions: '
+        + '; '.join(', '.join(f'{k} {v}' for k, v in json.loads(v).items()) for v in versions)
+        + '.\n'
+    ]
     return '\n'.join(out)
 
-_how = '''Cells: mean over seeds ± standard deviation over seeds [95 % bootstrap interval over patients, the trained networks given]. DSC is the mean over structures of the mean over volumes.
+
+_how = """Cells: mean over seeds ± standard deviation over seeds [95 % bootstrap interval over patients, the trained networks given]. DSC is the mean over structures of the mean over volumes.
 Policy *penalised* unless marked *paper*: a missed structure and a false positive score 0 and the diagonal of the image; under *paper* undefined values are dropped.
 *DSC minus first row* is paired: same patients, same draws, same seeds; where a run is missing, the seeds that both rows have, and how many they are. *Words* says where the prompt came from; `none` is a network without text, scored once and shown in each table. *Missed*, *false pos.* and *shifted* are means over seeds.
 No correction is made for the number of comparisons.
-'''
+"""
 
-def write_study(d:dict, out, forms:dict): # forms: of `form_files`
+
+def write_study(d: dict, out, forms: dict):  # forms: of `form_files`
     "study.json, study.csv, study.md, study.png and tables/, each file by renaming"
-    out = Path(out); write_json(out/'study.json', d); write_text(out/'study.md', study_markdown(d))
-    write_text(out/'study.csv', rows_csv(long_rows(d['tables']))); write_forms(forms, out/'tables')
-    save_figure(study_figure({f'{s}: {t}':r for s,ts in d['tables'].items() for t,r in ts.items()}), out/'study.png')
+    out = Path(out)
+    write_json(out / 'study.json', d)
+    write_text(out / 'study.md', study_markdown(d))
+    write_text(out / 'study.csv', rows_csv(long_rows(d['tables'])))
+    write_forms(forms, out / 'tables')
+    save_figure(
+        study_figure({f'{s}: {t}': r for s, ts in d['tables'].items() for t, r in ts.items()}),
+        out / 'study.png',
+    )
 
-def _attempt(run, folder, cache, protocols, split, on, device, workers, plain=None, init=None)->tuple: # protocol -> `Scores`; reason of the failure, or ''
+
+def _attempt(
+    run, folder, cache, protocols, split, on, device, workers, plain=None, init=None
+) -> tuple:  # protocol -> `Scores`; reason of the failure, or ''
     "Train and score a run; a fault is named, with its traceback in failed.txt, and does not stop the study, a stop does"
-    note = Path(folder)/'failed.txt'
-    try: train_run(run, folder, cache, device, workers, plain, init); got = score_run(run, folder, cache, protocols, split, on, device); note.unlink(missing_ok=True); return got,''
+    note = Path(folder) / 'failed.txt'
+    try:
+        train_run(run, folder, cache, device, workers, plain, init)
+        got = score_run(run, folder, cache, protocols, split, on, device)
+        note.unlink(missing_ok=True)
+        return got, ''
     except Exception as e:
-        if isinstance(e, Stopped): raise
+        if isinstance(e, Stopped):
+            raise
         write_text(note, traceback.format_exc())
-        why = ' '.join(str(e).split()) or type(e).__name__; why = why if isinstance(e,InputError) else f'{type(e).__name__}: {why}'
-        print(f'{run.name}: failed: {why}', file=sys.stderr); return {},why
+        why = ' '.join(str(e).split()) or type(e).__name__
+        why = why if isinstance(e, InputError) else f'{type(e).__name__}: {why}'
+        print(f'{run.name}: failed: {why}', file=sys.stderr)
+        return {}, why
+
 
 def run_study(
-    study, cache, out,        # name(s); cache or its folder; folder for runs and tables
-    preset:str='tiny', seeds:int=1, protocols:str=None, # protocols: as `atm_evaluate`; None: the studies' own
-    split:str='test', on:str='source', device:str='cpu', workers:int=0,
-    beside:str=None,          # files of `read_beside`
-    init:str=None,            # of `starts_of`
-    **over,                   # fields of `Config` for all rows
-)->dict: # what study.json holds
+    study,
+    cache,
+    out,  # name(s); cache or its folder; folder for runs and tables
+    preset: str = 'tiny',
+    seeds: int = 1,
+    protocols: str = None,  # protocols: as `atm_evaluate`; None: the studies' own
+    split: str = 'test',
+    on: str = 'source',
+    device: str = 'cpu',
+    workers: int = 0,
+    beside: str = None,  # files of `read_beside`
+    init: str = None,  # of `starts_of`
+    **over,  # fields of `Config` for all rows
+) -> dict:  # what study.json holds
     "Train and score all runs of studies and write the tables; raises `InputError`"
-    names = study_names(study); asked = study_protocols(names, protocols); cache = cache if isinstance(cache,Cache) else Cache(cache); out = Path(out)
-    if int(os.environ.get('WORLD_SIZE',1))>1: raise InputError('a study is one process: start it without torchrun (several studies may run in several folders)')
-    device = join_world(device).device # 'auto' becomes cpu or cuda
-    if on not in ('source','cache'): raise InputError(f"--grid '{on}' is unknown: use source or cache")
-    if not cache.cases(split): raise InputError(f"{cache.path}: part '{split}' is empty")
-    if beside and 'table2' not in names: raise InputError('--beside: further methods are rows of table2, which is not asked for')
-    more = read_beside(beside, cache, split, on); runs = grid(names, preset, seeds, **over)
-    for r in runs: check_config(r.config)
-    starts = starts_of(init, runs); check_out(out, names, runs, cache, starts); results,info,failed = {},{},{}; shared = shared_stages(runs)
-    command = study_command(names, cache.path, out, preset=preset, seeds=seeds, protocols=protocols, split=split, grid=on, beside=beside, init=init, **over); print(command, study_plan(runs, cache.path, out, starts=starts), sep='\n', file=sys.stderr)
-    for i,r in enumerate(runs, 1):
-        folder = out/'runs'/r.name; print(f'run {i} of {len(runs)}: {r.name}', file=sys.stderr)
-        stage = (shared[r.name],out/'plain'/run_name(shared[r.name])) if r.name in shared else None
-        results[r.name],why = _attempt(r, folder, cache, asked, split, on, device, workers, stage, starts.get(r.name)); seen = lambda f: read_json(folder/f) if (folder/f).exists() else {}
-        info[r.name] = dict(rows=r.rows, seed=r.config.seed, failed=bool(why), seconds=seen('times.json'), plain=(seen('config.json').get('how') or {}).get('plain'), init=seen('config.json').get('init'), versions=seen('config.json').get('versions'), config=asdict(r.config))
-        if why: failed[r.name] = why
-    stages = {run_name(p):p for p in shared.values()}; tables = study_tables(names, runs, results, asked, seeds, more); f = lambda n: out/'plain'/n/'times.json'
-    d = dict(command=command, by_hand=[c for r in runs if (c := train_command(r.config, cache.path, out/'runs'/r.name, starts.get(r.name)))], plain={n:dict(seed=p.seed, steps=p.steps, seconds=read_json(f(n)) if f(n).exists() else {}) for n,p in stages.items()}, studies=names, preset=preset, seeds=seeds, steps=runs[0].config.steps, batch=runs[0].config.batch, cache=str(cache.path), cache_hash=cache_hash(cache), labels=cache.scheme.name, splits=split_sizes(cache),
-             split=split, grid=on, beside=beside, init=init, protocols=asked, runs=info, failed=failed, tables=tables, claims=study_claims(names, runs, results, asked, seeds))
-    write_study(d, out, form_files(names, runs, results, tables, asked, seeds, paper_data(cache), more))
+    names = study_names(study)
+    asked = study_protocols(names, protocols)
+    cache = cache if isinstance(cache, Cache) else Cache(cache)
+    out = Path(out)
+    if int(os.environ.get('WORLD_SIZE', 1)) > 1:
+        raise InputError(
+            'a study is one process: start it without torchrun (several studies may run in several folders)'
+        )
+    device = join_world(device).device  # 'auto' becomes cpu or cuda
+    if on not in ('source', 'cache'):
+        raise InputError(f"--grid '{on}' is unknown: use source or cache")
+    if not cache.cases(split):
+        raise InputError(f"{cache.path}: part '{split}' is empty")
+    if beside and 'table2' not in names:
+        raise InputError('--beside: further methods are rows of table2, which is not asked for')
+    more = read_beside(beside, cache, split, on)
+    runs = grid(names, preset, seeds, **over)
+    for r in runs:
+        check_config(r.config)
+    starts = starts_of(init, runs)
+    check_out(out, names, runs, cache, starts)
+    results, info, failed = {}, {}, {}
+    shared = shared_stages(runs)
+    command = study_command(
+        names,
+        cache.path,
+        out,
+        preset=preset,
+        seeds=seeds,
+        protocols=protocols,
+        split=split,
+        grid=on,
+        beside=beside,
+        init=init,
+        **over,
+    )
+    print(command, study_plan(runs, cache.path, out, starts=starts), sep='\n', file=sys.stderr)
+    for i, r in enumerate(runs, 1):
+        folder = out / 'runs' / r.name
+        print(f'run {i} of {len(runs)}: {r.name}', file=sys.stderr)
+        stage = (
+            (shared[r.name], out / 'plain' / run_name(shared[r.name])) if r.name in shared else None
+        )
+        results[r.name], why = _attempt(
+            r, folder, cache, asked, split, on, device, workers, stage, starts.get(r.name)
+        )
+
+        def seen(f):
+            return read_json(folder / f) if (folder / f).exists() else {}
+
+        info[r.name] = dict(
+            rows=r.rows,
+            seed=r.config.seed,
+            failed=bool(why),
+            seconds=seen('times.json'),
+            plain=(seen('config.json').get('how') or {}).get('plain'),
+            init=seen('config.json').get('init'),
+            versions=seen('config.json').get('versions'),
+            config=asdict(r.config),
+        )
+        if why:
+            failed[r.name] = why
+    stages = {run_name(p): p for p in shared.values()}
+    tables = study_tables(names, runs, results, asked, seeds, more)
+
+    def f(n):
+        return out / 'plain' / n / 'times.json'
+
+    d = dict(
+        command=command,
+        by_hand=[
+            c
+            for r in runs
+            if (c := train_command(r.config, cache.path, out / 'runs' / r.name, starts.get(r.name)))
+        ],
+        plain={
+            n: dict(seed=p.seed, steps=p.steps, seconds=read_json(f(n)) if f(n).exists() else {})
+            for n, p in stages.items()
+        },
+        studies=names,
+        preset=preset,
+        seeds=seeds,
+        steps=runs[0].config.steps,
+        batch=runs[0].config.batch,
+        cache=str(cache.path),
+        cache_hash=cache_hash(cache),
+        labels=cache.scheme.name,
+        splits=split_sizes(cache),
+        split=split,
+        grid=on,
+        beside=beside,
+        init=init,
+        protocols=asked,
+        runs=info,
+        failed=failed,
+        tables=tables,
+        claims=study_claims(names, runs, results, asked, seeds),
+    )
+    write_study(
+        d, out, form_files(names, runs, results, tables, asked, seeds, paper_data(cache), more)
+    )
     return d
 
-def plan_study(study, cache, out, preset:str='tiny', seeds:int=1, init=None, **over)->str: # as `run_study`
+
+def plan_study(
+    study, cache, out, preset: str = 'tiny', seeds: int = 1, init=None, **over
+) -> str:  # as `run_study`
     "What `run_study` would do, as Markdown; raises `InputError`"
     runs = grid(study, preset, seeds, **over)
     return study_plan(runs, Cache(cache).path, out, starts=starts_of(init, runs))
@@ -591,33 +1437,70 @@ def plan_study(study, cache, out, preset:str='tiny', seeds:int=1, init=None, **o
 # %% ../nbs/17_study.ipynb #c055
 @command
 def atm_study(
-    name:str,              # table2 (with table 3), table4, table5, protocols or readings; several with commas share runs
-    cache:str,             # prepared slice cache
-    out:str,               # folder for runs/, tables/ and study.json, study.md, study.csv, study.png
-    preset:str='tiny',     # tiny or paper
-    seeds:int=1,           # runs for each row, with seeds 0, 1, ...
-    steps:int=None,        # of each run (default: the preset's)
-    batch:int=None,        # images per step (default: the preset's)
-    windows:str=None,      # sides of the random windows in px, with commas (default: the preset's)
-    encoder:str=None,      # text encoder of all rows with text (default: the preset's)
-    tokens:str=None,       # mixed or words, of all rows with HASF (default: the preset's)
-    swin:str=None,         # v1 or v2 of Swin UNETR, of all rows that stand on it (default: the preset's)
-    lr:float=None,         # learning rate at the start of a stage (default: the preset's)
-    plain:float=None,      # share of the steps before text is added, done once for each seed (default: the preset's)
-    protocols:str=None,    # sources of the words, one table each (default: self,generic,oracle; study protocols: all that need no text of yours)
-    split:str='test',      # part of the cache to score: train, val or test
-    grid:str='source',     # source: the pixels of the files; cache: the network's grid
-    init:str=None,         # weights that all rows start from, or the folder of another study: each row starts from its own run there
-    beside:str=None,       # scores.json of atm_nnunet on the same cache and part: a further row of table2
-    device:str='auto',     # cpu, cuda or auto
-    workers:int=0,         # loader processes
-    plan:bool=False,       # print runs, steps and commands, and train nothing
+    name: str,  # table2 (with table 3), table4, table5, protocols or readings; several with commas share runs
+    cache: str,  # prepared slice cache
+    out: str,  # folder for runs/, tables/ and study.json, study.md, study.csv, study.png
+    preset: str = 'tiny',  # tiny or paper
+    seeds: int = 1,  # runs for each row, with seeds 0, 1, ...
+    steps: int = None,  # of each run (default: the preset's)
+    batch: int = None,  # images per step (default: the preset's)
+    windows: str = None,  # sides of the random windows in px, with commas (default: the preset's)
+    encoder: str = None,  # text encoder of all rows with text (default: the preset's)
+    tokens: str = None,  # mixed or words, of all rows with HASF (default: the preset's)
+    swin: str = None,  # v1 or v2 of Swin UNETR, of all rows that stand on it (default: the preset's)
+    lr: float = None,  # learning rate at the start of a stage (default: the preset's)
+    plain: float = None,  # share of the steps before text is added, done once for each seed (default: the preset's)
+    protocols: str = None,  # sources of the words, one table each (default: self,generic,oracle; study protocols: all that need no text of yours)
+    split: str = 'test',  # part of the cache to score: train, val or test
+    grid: str = 'source',  # source: the pixels of the files; cache: the network's grid
+    init: str = None,  # weights that all rows start from, or the folder of another study: each row starts from its own run there
+    beside: str = None,  # scores.json of atm_nnunet on the same cache and part: a further row of table2
+    device: str = 'auto',  # cpu, cuda or auto
+    workers: int = 0,  # loader processes
+    plan: bool = False,  # print runs, steps and commands, and train nothing
 ):
     "Run the grid behind a table of the paper, resumable, and write the table with intervals"
-    import matplotlib; matplotlib.use('Agg')
-    given = {k:v for k,v in dict(steps=steps, batch=batch, windows=windows and window_sides(windows), encoder=encoder, tokens=tokens, swin=swin, lr=lr, plain=plain).items() if v is not None}
-    if plain is not None and not 0<=plain<1: raise InputError(f'--plain {plain:g}: a share of the steps, from 0 up to (not including) 1')
-    if plan: print(plan_study(name, cache, out, preset, seeds, init, **given), end=''); return
-    d = run_study(name, cache, out, preset, seeds, protocols, split, grid, device, workers, beside, init, **given)
-    print((Path(out)/'study.md').read_text(encoding='utf-8'), end=''); print(f'\ntables: {out}/study.md')
-    if d['failed']: n,why = next(iter(d['failed'].items())); raise InputError(f"{len(d['failed'])} of {len(d['runs'])} runs failed; the first: {n}: {why} ({out}/runs/{n}/failed.txt); the tables hold the others, the same command tries again")
+    import matplotlib
+
+    matplotlib.use('Agg')
+    given = {
+        k: v
+        for k, v in dict(
+            steps=steps,
+            batch=batch,
+            windows=windows and window_sides(windows),
+            encoder=encoder,
+            tokens=tokens,
+            swin=swin,
+            lr=lr,
+            plain=plain,
+        ).items()
+        if v is not None
+    }
+    if plain is not None and not 0 <= plain < 1:
+        raise InputError(f'--plain {plain:g}: a share of the steps, from 0 up to (not including) 1')
+    if plan:
+        print(plan_study(name, cache, out, preset, seeds, init, **given), end='')
+        return
+    d = run_study(
+        name,
+        cache,
+        out,
+        preset,
+        seeds,
+        protocols,
+        split,
+        grid,
+        device,
+        workers,
+        beside,
+        init,
+        **given,
+    )
+    print((Path(out) / 'study.md').read_text(encoding='utf-8'), end='')
+    print(f'\ntables: {out}/study.md')
+    if d['failed']:
+        n, why = next(iter(d['failed'].items()))
+        raise InputError(
+            f'{len(d["failed"])} of {len(d["runs"])} runs failed; the first: {n}: {why} ({out}/runs/{n}/failed.txt); the tables hold the others, the same command tries again'
+        )

@@ -9,529 +9,1187 @@ __all__ = ['ASSETS', 'ENCODERS', 'KINDS', 'Words', 'TextEncoder', 'column', 'loc
            'train_spine_bert']
 
 # %% ../nbs/06_text.ipynb #c004
-import contextlib, hashlib, json, os, re, threading, time
+import contextlib
+import hashlib
+import json
+import os
+import re
+import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-import numpy as np, torch
-from .anatomy import InputError, LUMBAR
-from .show import atomic_path, progress, write_json, write_text
+
+import numpy as np
+import torch
+
+from .anatomy import LUMBAR, InputError
 from .prompts import POSITIONS, class_prompt, holistic, join_words, parse_prompt, phrase
+from .show import atomic_path, progress, write_json, write_text
 
 # %% ../nbs/06_text.ipynb #c006
 _word = re.compile(r'\w+(?:[/\-]\w+)*|[^\w\s]')
 
-def _digest(*parts)->str:
+
+def _digest(*parts) -> str:
     "SHA-256 of strings or bytes"
     h = hashlib.sha256()
-    for p in parts: h.update(p if isinstance(p, bytes) else str(p).encode()); h.update(b'\0')
+    for p in parts:
+        h.update(p if isinstance(p, bytes) else str(p).encode())
+        h.update(b'\0')
     return h.hexdigest()
 
-def weights_hash(model)->str:
+
+def weights_hash(model) -> str:
     "The first 16 hex digits of a hash over all weights but the pooler's; the same for either file format"
     h = hashlib.sha256()
-    for k,v in sorted(model.state_dict().items()):
-        if not k.startswith('pooler.'): h.update(k.encode()); h.update(v.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if v.dim() else str(v.item()).encode())
+    for k, v in sorted(model.state_dict().items()):
+        if not k.startswith('pooler.'):
+            h.update(k.encode())
+            h.update(
+                v.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+                if v.dim()
+                else str(v.item()).encode()
+            )
     return h.hexdigest()[:16]
 
-def _tokenizer_hash(tok)->str:
+
+def _tokenizer_hash(tok) -> str:
     "A hash over the whole tokenizer"
     backend = getattr(tok, 'backend_tokenizer', None)
-    return _digest(backend.to_str() if backend is not None else json.dumps(tok.get_vocab(), sort_keys=True))[:16]
+    return _digest(
+        backend.to_str() if backend is not None else json.dumps(tok.get_vocab(), sort_keys=True)
+    )[:16]
+
 
 def _fits(n, limit, who, text):
     "Raise `InputError` if `n` tokens exceed `limit`"
-    if n>limit: raise InputError(f"prompt too long: {n} tokens, {n-limit} more than the {limit} that {who}: shorten it or list fewer structures ('{text[:40]}...')")
+    if n > limit:
+        raise InputError(
+            f"prompt too long: {n} tokens, {n - limit} more than the {limit} that {who}: shorten it or list fewer structures ('{text[:40]}...')"
+        )
 
 # %% ../nbs/06_text.ipynb #c007
 @dataclass(frozen=True)
 class Words:
     "How a tokenizer cuts a text"
-    tokens:tuple  # one string per token state, marks at both ends included
-    words:tuple   # (word as written, (indices of its tokens)), in text order; 'L4/L5' is one word
+
+    tokens: tuple  # one string per token state, marks at both ends included
+    words: tuple  # (word as written, (indices of its tokens)), in text order; 'L4/L5' is one word
+
 
 class TextEncoder:
     "A frozen text encoder with a cache (Sec. 3.1)"
-    def __init__(self,
-        tokenizer, model,          # of `transformers`
-        name:str,                  # for files and messages
-        cache=None,                # folder for features on disk, or None
-        max_bytes:int=256<<20,     # bound of the cache in memory
+
+    def __init__(
+        self,
+        tokenizer,
+        model,  # of `transformers`
+        name: str,  # for files and messages
+        cache=None,  # folder for features on disk, or None
+        max_bytes: int = 256 << 20,  # bound of the cache in memory
     ):
-        self.tokenizer,self.name,self.max_bytes = tokenizer,name,max_bytes
+        self.tokenizer, self.name, self.max_bytes = tokenizer, name, max_bytes
         self.model = model.float().eval().requires_grad_(False)
         self.dim = model.config.hidden_size
-        self.max_length = int(min(tokenizer.model_max_length, getattr(model.config, 'max_position_embeddings', 512)))
+        self.max_length = int(
+            min(tokenizer.model_max_length, getattr(model.config, 'max_position_embeddings', 512))
+        )
         self.revision = weights_hash(model)
         self._tok = _tokenizer_hash(tokenizer)
         self.cache = Path(cache) if cache else None
-        self._memory,self._bytes,self._placed = OrderedDict(),0,{}
+        self._memory, self._bytes, self._placed = OrderedDict(), 0, {}
 
-    def __repr__(self): return f'TextEncoder({self.name}, revision {self.revision}, dim {self.dim}, at most {self.max_length} tokens)'
+    def __repr__(self):
+        return f'TextEncoder({self.name}, revision {self.revision}, dim {self.dim}, at most {self.max_length} tokens)'
 
-    def ids(self, text:str)->list: # token ids with the marks at both ends
+    def ids(self, text: str) -> list:  # token ids with the marks at both ends
         "Tokenize; raises `InputError` for an unknown word or a text longer than the model takes"
         ids = self.tokenizer(text, add_special_tokens=True)['input_ids']
         unk = self.tokenizer.unk_token_id
-        if unk is not None and unk in self.tokenizer(text, add_special_tokens=False)['input_ids']: raise InputError(f"encoder '{self.name}' cannot read '{self._unknown(text, unk)}' in the prompt: use plain words, or an encoder whose vocabulary has it")
+        if unk is not None and unk in self.tokenizer(text, add_special_tokens=False)['input_ids']:
+            raise InputError(
+                f"encoder '{self.name}' cannot read '{self._unknown(text, unk)}' in the prompt: use plain words, or an encoder whose vocabulary has it"
+            )
         _fits(len(ids), self.max_length, f"encoder '{self.name}' takes", text)
         return ids
 
     def _unknown(self, text, unk):
         "The first word of `text` that becomes [UNK]"
-        return next((w for w in text.split() if unk in self.tokenizer(w, add_special_tokens=False)['input_ids']), text)
+        return next(
+            (
+                w
+                for w in text.split()
+                if unk in self.tokenizer(w, add_special_tokens=False)['input_ids']
+            ),
+            text,
+        )
 
 # %% ../nbs/06_text.ipynb #c009
 @torch.no_grad()
-def _encode(self:TextEncoder, text:str)->torch.Tensor: # (n, c) states of one text, no padding
+def _encode(self: TextEncoder, text: str) -> torch.Tensor:  # (n, c) states of one text, no padding
     ids = torch.tensor([self.ids(text)], device=self.model.device)
-    return self.model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0].float().cpu()
+    return (
+        self.model(input_ids=ids, attention_mask=torch.ones_like(ids))
+        .last_hidden_state[0]
+        .float()
+        .cpu()
+    )
 
-def _key(self:TextEncoder, text:str)->str:
+
+def _key(self: TextEncoder, text: str) -> str:
     "Name of the cache file of `text`"
     return _digest(self.name, self.revision, self._tok, text)
 
-def _disk(self:TextEncoder, text:str)->torch.Tensor: # (n, c)
+
+def _disk(self: TextEncoder, text: str) -> torch.Tensor:  # (n, c)
     "The states from disk, or computed and written there"
-    if self.cache is None: return self._encode(text)
+    if self.cache is None:
+        return self._encode(text)
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file
-    p = self.cache/f'{self.key(text)}.safetensors'
+
+    p = self.cache / f'{self.key(text)}.safetensors'
     if p.exists():
-        try: return load_file(p)['states']
-        except (SafetensorError, KeyError, OSError) as e: raise InputError(f'{p}: is no cache file of text features: delete it') from e
+        try:
+            return load_file(p)['states']
+        except (SafetensorError, KeyError, OSError) as e:
+            raise InputError(f'{p}: is no cache file of text features: delete it') from e
     x = self._encode(text)
-    with atomic_path(p) as t: save_file({'states':x.contiguous()}, t, metadata=dict(text=text, encoder=self.name, revision=self.revision))
+    with atomic_path(p) as t:
+        save_file(
+            {'states': x.contiguous()},
+            t,
+            metadata=dict(text=text, encoder=self.name, revision=self.revision),
+        )
     return x
 
-def _states(self:TextEncoder, text:str)->torch.Tensor: # (n, c)
+
+def _states(self: TextEncoder, text: str) -> torch.Tensor:  # (n, c)
     "Token states of one text, from the cache if it was asked before; a copy, so that nobody can spoil the cache"
-    if text in self._memory: self._memory.move_to_end(text); return self._memory[text].clone()
+    if text in self._memory:
+        self._memory.move_to_end(text)
+        return self._memory[text].clone()
     x = self._memory[text] = self._disk(text)
     self._bytes += x.nbytes
-    while self._bytes>self.max_bytes and len(self._memory)>1: self._bytes -= self._memory.popitem(last=False)[1].nbytes
+    while self._bytes > self.max_bytes and len(self._memory) > 1:
+        self._bytes -= self._memory.popitem(last=False)[1].nbytes
     return x.clone()
 
-TextEncoder._encode,TextEncoder.key,TextEncoder._disk,TextEncoder.states = _encode,_key,_disk,_states
+
+TextEncoder._encode, TextEncoder.key, TextEncoder._disk, TextEncoder.states = (
+    _encode,
+    _key,
+    _disk,
+    _states,
+)
 
 # %% ../nbs/06_text.ipynb #c010
-def _call(self:TextEncoder,
-    texts,            # sequence of b strings
-    length:int=None,  # tokens after padding; None is the longest of `texts`
-    anatomy=None,     # given: the mask says more, see `TextEncoder.places`
-)->tuple: # (b, l, c) float32 states, zero on padding; (b, l) bool mask, True on tokens, or uint8 places
+def _call(
+    self: TextEncoder,
+    texts,  # sequence of b strings
+    length: int = None,  # tokens after padding; None is the longest of `texts`
+    anatomy=None,  # given: the mask says more, see `TextEncoder.places`
+) -> (
+    tuple
+):  # (b, l, c) float32 states, zero on padding; (b, l) bool mask, True on tokens, or uint8 places
     "Encode a batch; raises `InputError` for a prompt longer than `length`"
     texts = [texts] if isinstance(texts, str) else list(texts)
     xs = [self.states(t) for t in texts]
     length = length or max(map(len, xs))
-    out,mask = torch.zeros(len(xs), length, self.dim),torch.zeros(len(xs), length, dtype=torch.uint8 if anatomy else torch.bool)
-    for i,(x,t) in enumerate(zip(xs, texts)):
+    out, mask = (
+        torch.zeros(len(xs), length, self.dim),
+        torch.zeros(len(xs), length, dtype=torch.uint8 if anatomy else torch.bool),
+    )
+    for i, (x, t) in enumerate(zip(xs, texts)):
         _fits(len(x), length, 'the model is set to (length)', t)
-        out[i,:len(x)],mask[i,:len(x)] = x,self.places(t, anatomy) if anatomy else True
-    return out,mask
+        out[i, : len(x)], mask[i, : len(x)] = x, self.places(t, anatomy) if anatomy else True
+    return out, mask
 
-def _words(self:TextEncoder, text:str)->Words:
+
+def _words(self: TextEncoder, text: str) -> Words:
     "Tokens aligned with the states, and their grouping to words for attention maps; needs a fast tokenizer"
     enc = self.tokenizer(text, add_special_tokens=True, return_offsets_mapping=True)
     at = [(m.start(), m.end(), m[0]) for m in _word.finditer(text)]
-    groups = [(w, tuple(i for i,(a,b) in enumerate(enc['offset_mapping']) if b>a and a<e and b>s)) for s,e,w in at]
-    return Words(tuple(self.tokenizer.convert_ids_to_tokens(enc['input_ids'])), tuple(g for g in groups if g[1]))
+    groups = [
+        (w, tuple(i for i, (a, b) in enumerate(enc['offset_mapping']) if b > a and a < e and b > s))
+        for s, e, w in at
+    ]
+    return Words(
+        tuple(self.tokenizer.convert_ids_to_tokens(enc['input_ids'])),
+        tuple(g for g in groups if g[1]),
+    )
 
-def _places(self:TextEncoder, text:str, anatomy=LUMBAR)->torch.Tensor: # (n,) uint8
+
+def _places(self: TextEncoder, text: str, anatomy=LUMBAR) -> torch.Tensor:  # (n,) uint8
     "1 for a token; 2 + k if its word names the k-th structure of the column, counted from the top, among those that `text` says are in view (ours)"
     if (key := (text, anatomy.name, anatomy.top_down)) not in self._placed:
-        if len(self._placed)>=4096: self._placed.clear()
-        rank = {n.upper():k for k,n in enumerate(column(parse_prompt(text, anatomy).structures, anatomy))}; w = self.words(text); out = torch.ones(len(w.tokens), dtype=torch.uint8)
-        for word,at in w.words: out[list(at)] = rank.get(word.upper(), -1)+2
+        if len(self._placed) >= 4096:
+            self._placed.clear()
+        rank = {
+            n.upper(): k
+            for k, n in enumerate(column(parse_prompt(text, anatomy).structures, anatomy))
+        }
+        w = self.words(text)
+        out = torch.ones(len(w.tokens), dtype=torch.uint8)
+        for word, at in w.words:
+            out[list(at)] = rank.get(word.upper(), -1) + 2
         self._placed[key] = out
     return self._placed[key].clone()
 
-def column(names, anatomy=LUMBAR)->tuple: # names top-down
-    "Those of `names` that stand one above the other: bodies and discs; in an anatomy without such, all"
-    stacked = [n for n in anatomy.names if anatomy[n].kind in ('vertebra','disc','sacrum')] or anatomy.names
-    return anatomy.order(set(names)&set(stacked))
 
-TextEncoder.__call__,TextEncoder.words,TextEncoder.places = _call,_words,_places
+def column(names, anatomy=LUMBAR) -> tuple:  # names top-down
+    "Those of `names` that stand one above the other: bodies and discs; in an anatomy without such, all"
+    stacked = [
+        n for n in anatomy.names if anatomy[n].kind in ('vertebra', 'disc', 'sacrum')
+    ] or anatomy.names
+    return anatomy.order(set(names) & set(stacked))
+
+
+TextEncoder.__call__, TextEncoder.words, TextEncoder.places = _call, _words, _places
 
 # %% ../nbs/06_text.ipynb #c012
-ASSETS = Path(__file__).parent/'assets' if '__file__' in globals() else Path(__import__('atm_net').__file__).parent/'assets'
-ENCODERS = dict(spine_bert_tiny=str(ASSETS/'spine_bert_tiny'), bio_clinical_bert='emilyalsentzer/Bio_ClinicalBERT') # names of our own -> folder or hub id
-_env = 'ATM_NET_BIO_CLINICAL_BERT' # folder with Bio-ClinicalBERT's files
+ASSETS = (
+    Path(__file__).parent / 'assets'
+    if '__file__' in globals()
+    else Path(__import__('atm_net').__file__).parent / 'assets'
+)
+ENCODERS = dict(
+    spine_bert_tiny=str(ASSETS / 'spine_bert_tiny'),
+    bio_clinical_bert='emilyalsentzer/Bio_ClinicalBERT',
+)  # names of our own -> folder or hub id
+_env = 'ATM_NET_BIO_CLINICAL_BERT'  # folder with Bio-ClinicalBERT's files
+
 
 def locate(
-    name:str, # name of ours, folder or hub id
-)->tuple: # (path or hub id, is it a folder?)
+    name: str,  # name of ours, folder or hub id
+) -> tuple:  # (path or hub id, is it a folder?)
     "Where an encoder is; raises `InputError` for a folder that does not exist or lacks a file"
-    name = str(name); where = ENCODERS.get(name, name)
-    if name=='bio_clinical_bert' and os.environ.get(_env): where = os.environ[_env]
+    name = str(name)
+    where = ENCODERS.get(name, name)
+    if name == 'bio_clinical_bert' and os.environ.get(_env):
+        where = os.environ[_env]
     p = Path(where).expanduser()
     if not p.is_dir():
-        if p.is_absolute() or where.startswith(('.','~')) or where.count('/')!=1: raise InputError(f"text encoder '{where}' is no folder; known names: {', '.join(ENCODERS)}; from the hub: owner/name")
-        return where,False
-    lacks = [what for what,any_of in _needed.items() if not any((p/f).is_file() for f in any_of)]
-    if lacks: raise InputError(f"{p}: {', '.join(lacks)} missing: a text encoder's folder holds config.json, weights (model.safetensors or pytorch_model.bin) and a tokenizer (tokenizer.json or vocab.txt)")
-    return str(p),True
+        if p.is_absolute() or where.startswith(('.', '~')) or where.count('/') != 1:
+            raise InputError(
+                f"text encoder '{where}' is no folder; known names: {', '.join(ENCODERS)}; from the hub: owner/name"
+            )
+        return where, False
+    lacks = [what for what, any_of in _needed.items() if not any((p / f).is_file() for f in any_of)]
+    if lacks:
+        raise InputError(
+            f"{p}: {', '.join(lacks)} missing: a text encoder's folder holds config.json, weights (model.safetensors or pytorch_model.bin) and a tokenizer (tokenizer.json or vocab.txt)"
+        )
+    return str(p), True
 
-_needed = {'config.json':('config.json',), 'weights':('model.safetensors','pytorch_model.bin','model.safetensors.index.json','pytorch_model.bin.index.json'),
-           'tokenizer':('tokenizer.json','vocab.txt','vocab.json','spiece.model','tokenizer.model','sentencepiece.bpe.model')}
+
+_needed = {
+    'config.json': ('config.json',),
+    'weights': (
+        'model.safetensors',
+        'pytorch_model.bin',
+        'model.safetensors.index.json',
+        'pytorch_model.bin.index.json',
+    ),
+    'tokenizer': (
+        'tokenizer.json',
+        'vocab.txt',
+        'vocab.json',
+        'spiece.model',
+        'tokenizer.model',
+        'sentencepiece.bpe.model',
+    ),
+}
 
 # %% ../nbs/06_text.ipynb #c013
-def _hub_answers(seconds=5)->bool:
+def _hub_answers(seconds=5) -> bool:
     "Does the hub answer within `seconds`?"
-    if os.environ.get('HF_HUB_OFFLINE','').upper() in ('1','ON','YES','TRUE'): return False
-    from urllib.request import Request, urlopen
+    if os.environ.get('HF_HUB_OFFLINE', '').upper() in ('1', 'ON', 'YES', 'TRUE'):
+        return False
     from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
     ok = []
+
     def knock():
-        try: urlopen(Request(os.environ.get('HF_ENDPOINT','https://huggingface.co'), method='HEAD'), timeout=seconds); ok.append(True)
-        except HTTPError: ok.append(True) # an answer, whatever it says
-        except OSError: ok.append(False)  # no connection: `load_encoder` says so
-    t = threading.Thread(target=knock, daemon=True); t.start(); t.join(seconds)
-    return ok==[True]                 # [] is a hub that did not answer in time
+        try:
+            urlopen(
+                Request(os.environ.get('HF_ENDPOINT', 'https://huggingface.co'), method='HEAD'),
+                timeout=seconds,
+            )
+            ok.append(True)
+        except HTTPError:
+            ok.append(True)  # an answer, whatever it says
+        except OSError:
+            ok.append(False)  # no connection: `load_encoder` says so
+
+    t = threading.Thread(target=knock, daemon=True)
+    t.start()
+    t.join(seconds)
+    return ok == [True]  # [] is a hub that did not answer in time
+
 
 @contextlib.contextmanager
 def _quiet():
     "No load report or progress bar on stderr"
     from transformers.utils import logging
-    level = logging.get_verbosity(); bar = logging.is_progress_bar_enabled()
-    logging.set_verbosity_error(); logging.disable_progress_bar()
-    try: yield
+
+    level = logging.get_verbosity()
+    bar = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
     finally:
         logging.set_verbosity(level)
-        if bar: logging.enable_progress_bar()
+        if bar:
+            logging.enable_progress_bar()
+
 
 def _pretrained(where, local, lower_case):
     "(tokenizer, model) by `transformers`; every weight from the file"
     from transformers import AutoModel, AutoTokenizer
+
     kw = {} if lower_case is None else dict(do_lower_case=lower_case)
     with _quiet():
         tok = AutoTokenizer.from_pretrained(where, local_files_only=local, **kw)
-        model,info = AutoModel.from_pretrained(where, local_files_only=local, dtype=torch.float32, output_loading_info=True)
-    gaps = [k for k in info['missing_keys'] if not k.startswith('pooler.')]+[str(k) for k in info.get('mismatched_keys') or ()]
-    if gaps: raise InputError(f"{where}: {len(gaps)} weights are not in the file ({gaps[0]}, ...): not a checkpoint of this model type")
-    return tok,model
+        model, info = AutoModel.from_pretrained(
+            where, local_files_only=local, dtype=torch.float32, output_loading_info=True
+        )
+    gaps = [k for k in info['missing_keys'] if not k.startswith('pooler.')] + [
+        str(k) for k in info.get('mismatched_keys') or ()
+    ]
+    if gaps:
+        raise InputError(
+            f'{where}: {len(gaps)} weights are not in the file ({gaps[0]}, ...): not a checkpoint of this model type'
+        )
+    return tok, model
 
 # %% ../nbs/06_text.ipynb #c014
 def load_encoder(
-    name:str,               # 'spine_bert_tiny', 'bio_clinical_bert', a folder, or a hub id
-    cache=None,             # folder for features on disk
-    lower_case:bool=None,   # overrules the tokenizer (`do_lower_case`)
-    device:str='cpu',
-)->TextEncoder:
+    name: str,  # 'spine_bert_tiny', 'bio_clinical_bert', a folder, or a hub id
+    cache=None,  # folder for features on disk
+    lower_case: bool = None,  # overrules the tokenizer (`do_lower_case`)
+    device: str = 'cpu',
+) -> TextEncoder:
     "Load a frozen text encoder; raises `InputError` that says what is missing and how to get it"
     from pickle import UnpicklingError
+
     from safetensors import SafetensorError
-    where,folder = locate(name)
+
+    where, folder = locate(name)
     try:
-        try: tok,model = _pretrained(where, True, lower_case)
+        try:
+            tok, model = _pretrained(where, True, lower_case)
         except OSError as e:
-            if folder: raise
-            if not _hub_answers(): raise InputError(f"text encoder '{name}' is not on this machine and the Hugging Face hub cannot be reached: {_remedy(name, where)}") from e
-            tok,model = _pretrained(where, False, lower_case)
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError, UnpicklingError) as e: # what a bad file causes; anything else is a bug of ours
-        raise InputError(f"text encoder '{where}' cannot be loaded: {type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else ''}") from e
-    return TextEncoder(tok, model.to(device), str(name) if name in ENCODERS else Path(where).name if folder else where, cache)
+            if folder:
+                raise
+            if not _hub_answers():
+                raise InputError(
+                    f"text encoder '{name}' is not on this machine and the Hugging Face hub cannot be reached: {_remedy(name, where)}"
+                ) from e
+            tok, model = _pretrained(where, False, lower_case)
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        KeyError,
+        ImportError,
+        SafetensorError,
+        UnpicklingError,
+    ) as e:  # what a bad file causes; anything else is a bug of ours
+        raise InputError(
+            f"text encoder '{where}' cannot be loaded: {type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else ''}"
+        ) from e
+    return TextEncoder(
+        tok,
+        model.to(device),
+        str(name) if name in ENCODERS else Path(where).name if folder else where,
+        cache,
+    )
+
 
 def _remedy(name, where):
     "How to get a model that is not here"
-    env = f' and set {_env} to it' if name=='bio_clinical_bert' else ' and give its path'
-    return f"download https://huggingface.co/{where} (config.json, vocab.txt, weights) on a connected machine, copy the folder here{env}; or use --encoder spine_bert_tiny, which ships with the package"
+    env = f' and set {_env} to it' if name == 'bio_clinical_bert' else ' and give its path'
+    return f'download https://huggingface.co/{where} (config.json, vocab.txt, weights) on a connected machine, copy the folder here{env}; or use --encoder spine_bert_tiny, which ships with the package'
 
 # %% ../nbs/06_text.ipynb #c030
 def _spellings(anatomy):
     "(pattern, canonical lower-case token) for every level, pairs before single levels"
-    chain = [n for n in anatomy.top_down if anatomy[n].kind in ('vertebra','sacrum')]
-    one = {n: n.lower() if len(n)>1 else f'{n.lower()}1' for n in chain} # 'S' -> 's1'
-    rx = {n: (rf'(?:t|d|th){n[1:]}' if n[0]=='T' else one[n]) for n in chain}
-    pairs = [(rf'(?<![\w/]){rx[a]}\s*[/-]\s*(?:{rx[b]}|s|{one[b][1:]})(?![\w/])' if b=='S' else rf'(?<![\w/]){rx[a]}\s*[/-]\s*(?:{rx[b]}|{one[b][1:]})(?![\w/])', f'{one[a]}/{one[b]}') for a,b in zip(chain, chain[1:])]
-    return pairs + [(rf'(?<![\w/]){rx[n]}(?![\w/])', one[n]) for n in chain if n[0]=='T']
+    chain = [n for n in anatomy.top_down if anatomy[n].kind in ('vertebra', 'sacrum')]
+    one = {n: n.lower() if len(n) > 1 else f'{n.lower()}1' for n in chain}  # 'S' -> 's1'
+    rx = {n: (rf'(?:t|d|th){n[1:]}' if n[0] == 'T' else one[n]) for n in chain}
+    pairs = [
+        (
+            rf'(?<![\w/]){rx[a]}\s*[/-]\s*(?:{rx[b]}|s|{one[b][1:]})(?![\w/])'
+            if b == 'S'
+            else rf'(?<![\w/]){rx[a]}\s*[/-]\s*(?:{rx[b]}|{one[b][1:]})(?![\w/])',
+            f'{one[a]}/{one[b]}',
+        )
+        for a, b in zip(chain, chain[1:])
+    ]
+    return pairs + [(rf'(?<![\w/]){rx[n]}(?![\w/])', one[n]) for n in chain if n[0] == 'T']
+
 
 def level_tokens(
     anatomy=LUMBAR,
-)->dict: # structure name -> token
+) -> dict:  # structure name -> token
     "The token of each vertebra, disc and the sacrum"
-    return {n: n.lower().replace('/s','/s1') if len(n)>1 else f'{n.lower()}1' for n in anatomy.top_down if anatomy[n].kind in ('vertebra','disc','sacrum')}
+    return {
+        n: n.lower().replace('/s', '/s1') if len(n) > 1 else f'{n.lower()}1'
+        for n in anatomy.top_down
+        if anatomy[n].kind in ('vertebra', 'disc', 'sacrum')
+    }
 
 # %% ../nbs/06_text.ipynb #c031
-_letters = [chr(c) for c in range(33,127) if not chr(c).isupper()] # printable ASCII, lower case
-_endings = 's es ed d ing al ly ic ion tion ation er ers or ive ous osis itis ment ness able ity ar oma pathy ectomy graphy plasty ular eal ine'.split()
+_letters = [chr(c) for c in range(33, 127) if not chr(c).isupper()]  # printable ASCII, lower case
+_endings = [
+    's',
+    'es',
+    'ed',
+    'd',
+    'ing',
+    'al',
+    'ly',
+    'ic',
+    'ion',
+    'tion',
+    'ation',
+    'er',
+    'ers',
+    'or',
+    'ive',
+    'ous',
+    'osis',
+    'itis',
+    'ment',
+    'ness',
+    'able',
+    'ity',
+    'ar',
+    'oma',
+    'pathy',
+    'ectomy',
+    'graphy',
+    'plasty',
+    'ular',
+    'eal',
+    'ine',
+]
+
 
 def spine_tokenizer(
-    corpus,         # iterable of sentences: their words are the vocabulary
-    anatomy=LUMBAR, max_length:int=256,
+    corpus,  # iterable of sentences: their words are the vocabulary
+    anatomy=LUMBAR,
+    max_length: int = 256,
 ):
     "A fast BERT tokenizer that keeps 'L4/L5' whole; no ASCII text becomes [UNK] (ours)"
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    from tokenizers import (
+        Regex,
+        Tokenizer,
+        decoders,
+        models,
+        normalizers,
+        pre_tokenizers,
+        processors,
+    )
     from transformers import PreTrainedTokenizerFast
+
     N = normalizers
-    norm = N.Sequence([N.NFKD(), N.StripAccents(), N.Replace(Regex('[\u2010-\u2015]'), '-'), N.Replace(Regex('[\u2018\u2019]'), "'"),
-                       N.Replace(Regex(r"(?<![\w/'])S(?![\w/])"), 's1'), N.Lowercase(), *(N.Replace(Regex(p), t) for p,t in _spellings(anatomy))])
+    norm = N.Sequence(
+        [
+            N.NFKD(),
+            N.StripAccents(),
+            N.Replace(Regex('[\u2010-\u2015]'), '-'),
+            N.Replace(Regex('[\u2018\u2019]'), "'"),
+            N.Replace(Regex(r"(?<![\w/'])S(?![\w/])"), 's1'),
+            N.Lowercase(),
+            *(N.Replace(Regex(p), t) for p, t in _spellings(anatomy)),
+        ]
+    )
     levels = sorted(level_tokens(anatomy).values(), key=lambda t: (-len(t), t))
-    pre = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(),
-        pre_tokenizers.Split(Regex(r'(?<![\w/])(?:'+'|'.join(levels)+r')(?![\w/])|\w+|[^\w\s]'), 'isolated')])
-    found = {w for s in corpus for w,_ in pre.pre_tokenize_str(norm.normalize_str(s)) if w.isascii()}
-    special = ['[PAD]','[UNK]','[CLS]','[SEP]','[MASK]']
-    vocab = special + levels[::-1] + sorted((found|set(_letters)) - set(levels)) + ['##'+x for x in sorted({*_letters, *_endings})]
-    tok = Tokenizer(models.WordPiece({w:i for i,w in enumerate(vocab)}, unk_token='[UNK]', max_input_chars_per_word=200))
-    tok.normalizer,tok.pre_tokenizer,tok.decoder = norm,pre,decoders.WordPiece()
-    tok.post_processor = processors.TemplateProcessing('[CLS] $A [SEP]', '[CLS] $A [SEP] $B [SEP]', [('[CLS]',2),('[SEP]',3)])
-    return PreTrainedTokenizerFast(tokenizer_object=tok, model_max_length=max_length, pad_token='[PAD]', unk_token='[UNK]', cls_token='[CLS]', sep_token='[SEP]', mask_token='[MASK]')
+    pre = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Split(
+                Regex(r'(?<![\w/])(?:' + '|'.join(levels) + r')(?![\w/])|\w+|[^\w\s]'), 'isolated'
+            ),
+        ]
+    )
+    found = {
+        w for s in corpus for w, _ in pre.pre_tokenize_str(norm.normalize_str(s)) if w.isascii()
+    }
+    special = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
+    vocab = (
+        special
+        + levels[::-1]
+        + sorted((found | set(_letters)) - set(levels))
+        + ['##' + x for x in sorted({*_letters, *_endings})]
+    )
+    tok = Tokenizer(
+        models.WordPiece(
+            {w: i for i, w in enumerate(vocab)}, unk_token='[UNK]', max_input_chars_per_word=200
+        )
+    )
+    tok.normalizer, tok.pre_tokenizer, tok.decoder = norm, pre, decoders.WordPiece()
+    tok.post_processor = processors.TemplateProcessing(
+        '[CLS] $A [SEP]', '[CLS] $A [SEP] $B [SEP]', [('[CLS]', 2), ('[SEP]', 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tok,
+        model_max_length=max_length,
+        pad_token='[PAD]',
+        unk_token='[UNK]',
+        cls_token='[CLS]',
+        sep_token='[SEP]',
+        mask_token='[MASK]',
+    )
 
 # %% ../nbs/06_text.ipynb #c034
-_direct = ['{a} lies directly above {b}.', '{b} lies directly below {a}.', '{a} is immediately superior to {b}.', '{b} is immediately inferior to {a}.', 'directly above {b} lies {a}.',
-           'directly below {a} lies {b}.', '{b} follows {a} from superior to inferior.', '{a} is the next level cranial to {b}.', '{b} is the next level caudal to {a}.',
-           '{a} sits right on top of {b}.', 'the neighbour above {b} is {a}.', 'the neighbour below {a} is {b}.'] # a just above b
-_indirect = ['{a} lies above {b}.', '{b} lies below {a}.', '{a} is superior to {b}.', '{b} is inferior to {a}.', '{a} is cranial to {b}.', '{b} is caudal to {a}.',
-             '{a} does not lie below {b}.', '{b} does not lie above {a}.', '{a} is not inferior to {b}.', '{b} is not superior to {a}.'] # a anywhere above b
-_between = ['{d} lies between {a} and {b}.', 'between {a} and {b} lies {d}.', '{d} joins {a} and {b}.', '{d} is the disc below {a}.', '{d} is the disc above {b}.', 'the disc directly below {a} is {d}.',
-            'the disc directly above {b} is {d}.', '{a} rests on {d}.', '{b} carries {d}.'] # d the disc between a and b
-_ordinal = 'first second third fourth fifth'.split()
+_direct = [
+    '{a} lies directly above {b}.',
+    '{b} lies directly below {a}.',
+    '{a} is immediately superior to {b}.',
+    '{b} is immediately inferior to {a}.',
+    'directly above {b} lies {a}.',
+    'directly below {a} lies {b}.',
+    '{b} follows {a} from superior to inferior.',
+    '{a} is the next level cranial to {b}.',
+    '{b} is the next level caudal to {a}.',
+    '{a} sits right on top of {b}.',
+    'the neighbour above {b} is {a}.',
+    'the neighbour below {a} is {b}.',
+]  # a just above b
+_indirect = [
+    '{a} lies above {b}.',
+    '{b} lies below {a}.',
+    '{a} is superior to {b}.',
+    '{b} is inferior to {a}.',
+    '{a} is cranial to {b}.',
+    '{b} is caudal to {a}.',
+    '{a} does not lie below {b}.',
+    '{b} does not lie above {a}.',
+    '{a} is not inferior to {b}.',
+    '{b} is not superior to {a}.',
+]  # a anywhere above b
+_between = [
+    '{d} lies between {a} and {b}.',
+    'between {a} and {b} lies {d}.',
+    '{d} joins {a} and {b}.',
+    '{d} is the disc below {a}.',
+    '{d} is the disc above {b}.',
+    'the disc directly below {a} is {d}.',
+    'the disc directly above {b} is {d}.',
+    '{a} rests on {d}.',
+    '{b} carries {d}.',
+]  # d the disc between a and b
+_ordinal = ['first', 'second', 'third', 'fourth', 'fifth']
+
 
 def facts(
     anatomy=LUMBAR,
-)->list: # of (kind, sentence)
+) -> list:  # of (kind, sentence)
     "Every order fact about the levels, once per template and naming (ours)"
-    chain = [n for n in anatomy.top_down if anatomy[n].kind in ('vertebra','sacrum')]; discs = [n for n in anatomy.top_down if anatomy[n].kind=='disc']
+    chain = [n for n in anatomy.top_down if anatomy[n].kind in ('vertebra', 'sacrum')]
+    discs = [n for n in anatomy.top_down if anatomy[n].kind == 'disc']
     out = []
     for seq in (chain, discs):
-        for i,a in enumerate(seq):
-            for j,b in enumerate(seq[i+1:]):
+        for i, a in enumerate(seq):
+            for j, b in enumerate(seq[i + 1 :]):
                 for name in (str, lambda n: phrase(n, anatomy)):
-                    if not j: out += [('direct', t.format(a=name(a), b=name(b))) for t in _direct]
-                    if name is str: out += [('indirect', t.format(a=a, b=b)) for t in _indirect]
-    for a,b in zip(chain, chain[1:]):
-        for name in (str, lambda n: phrase(n, anatomy)): out += [('between', t.format(a=name(a), b=name(b), d=name(f'{a}/{b}'))) for t in _between]
+                    if not j:
+                        out += [('direct', t.format(a=name(a), b=name(b))) for t in _direct]
+                    if name is str:
+                        out += [('indirect', t.format(a=a, b=b)) for t in _indirect]
+    for a, b in zip(chain, chain[1:]):
+        for name in (str, lambda n: phrase(n, anatomy)):
+            out += [
+                ('between', t.format(a=name(a), b=name(b), d=name(f'{a}/{b}'))) for t in _between
+            ]
     for n in chain:
-        if anatomy[n].region: out += [('region', s.format(n=n, r=anatomy[n].region, o='thoracic' if n[0]=='L' else 'lumbar')) for s in ('{n} is a {r} vertebra.', '{n} is not a {o} vertebra.', '{n} belongs to the {r} spine.')]
-    return out + [('region', f'L{i} is the {o} lumbar vertebra.') for i,o in enumerate(_ordinal, 1) if f'L{i}' in chain]
+        if anatomy[n].region:
+            out += [
+                (
+                    'region',
+                    s.format(n=n, r=anatomy[n].region, o='thoracic' if n[0] == 'L' else 'lumbar'),
+                )
+                for s in (
+                    '{n} is a {r} vertebra.',
+                    '{n} is not a {o} vertebra.',
+                    '{n} belongs to the {r} spine.',
+                )
+            ]
+    return out + [
+        ('region', f'L{i} is the {o} lumbar vertebra.')
+        for i, o in enumerate(_ordinal, 1)
+        if f'L{i}' in chain
+    ]
 
 # %% ../nbs/06_text.ipynb #c036
-_findings = {'disc':['disc herniation','disc bulge','disc bulging','disc protrusion','disc extrusion','disc narrowing','disc degeneration','disc desiccation','loss of disc height','canal stenosis','spinal stenosis','foraminal stenosis',
-                     'neural foraminal narrowing','spondylolisthesis','anterolisthesis','retrolisthesis','annular tear','annular fissure','facet arthropathy','facet hypertrophy','endplate changes','modic type 1 changes','modic type 2 changes','nerve root compression','ligamentum flavum thickening'],
-             'vertebra':['compression fracture','fracture','wedge fracture','haemangioma','hemangioma','osteophytes','schmorl node','bone marrow oedema','edema','metastasis','lesion']} # what the small reports talk about
-_how = ['','mild ','moderate ','severe ','small ','large ','broad based ','diffuse ','left ','right ','central ','slight ','marked ','acute ','chronic ','minimal ']
-_yes = ['there is {h}{f} at {l}.', 'at {l} there is {h}{f}.', '{l}: {h}{f}.', '{h}{f} is seen at {l}.', '{l} shows {h}{f}.', 'findings: {h}{f} at {l}.', 'impression: {h}{f} of {l} with {g}.']
-_no = ['there is no {f} at {l}.', 'no {f} at {l}.', '{l}: no {f}.', '{l} shows no evidence of {f}.', 'at {l} there is no {f} or {g}.', '{l} is normal, without {f}.', '{f} is not seen at {l}.', '{f} is absent at {l}.']
-_free = ['please segment {a} and {b}.', 'i can see {a}, {b} and the disc between them.', 'only {a} and {b} are visible in this image.', 'this slice shows the levels from {a} to {b}.', 'the sacrum s1 is cut off; {a} is the lowest visible level.',
-         'a sagittal t2 weighted image of the lumbar spine from {a} to {b}.', 'a mid sagittal t1 image, upper level {a}, lower level {b}.', 'the spinal canal sc is seen behind {a} and {b}.', '{a} is not visible, but {b} is.', 'the patient has back pain; look at {a}.',
-         'the conus ends at {a}. normal alignment and marrow signal down to {b}.', 'alignment, signal intensity and vertebral body heights are normal at {a} and {b}.', 'all vertebral bodies and intervertebral discs between {a} and {b} should be labelled.']
+_findings = {
+    'disc': [
+        'disc herniation',
+        'disc bulge',
+        'disc bulging',
+        'disc protrusion',
+        'disc extrusion',
+        'disc narrowing',
+        'disc degeneration',
+        'disc desiccation',
+        'loss of disc height',
+        'canal stenosis',
+        'spinal stenosis',
+        'foraminal stenosis',
+        'neural foraminal narrowing',
+        'spondylolisthesis',
+        'anterolisthesis',
+        'retrolisthesis',
+        'annular tear',
+        'annular fissure',
+        'facet arthropathy',
+        'facet hypertrophy',
+        'endplate changes',
+        'modic type 1 changes',
+        'modic type 2 changes',
+        'nerve root compression',
+        'ligamentum flavum thickening',
+    ],
+    'vertebra': [
+        'compression fracture',
+        'fracture',
+        'wedge fracture',
+        'haemangioma',
+        'hemangioma',
+        'osteophytes',
+        'schmorl node',
+        'bone marrow oedema',
+        'edema',
+        'metastasis',
+        'lesion',
+    ],
+}  # what the small reports talk about
+_how = [
+    '',
+    'mild ',
+    'moderate ',
+    'severe ',
+    'small ',
+    'large ',
+    'broad based ',
+    'diffuse ',
+    'left ',
+    'right ',
+    'central ',
+    'slight ',
+    'marked ',
+    'acute ',
+    'chronic ',
+    'minimal ',
+]
+_yes = [
+    'there is {h}{f} at {l}.',
+    'at {l} there is {h}{f}.',
+    '{l}: {h}{f}.',
+    '{h}{f} is seen at {l}.',
+    '{l} shows {h}{f}.',
+    'findings: {h}{f} at {l}.',
+    'impression: {h}{f} of {l} with {g}.',
+]
+_no = [
+    'there is no {f} at {l}.',
+    'no {f} at {l}.',
+    '{l}: no {f}.',
+    '{l} shows no evidence of {f}.',
+    'at {l} there is no {f} or {g}.',
+    '{l} is normal, without {f}.',
+    '{f} is not seen at {l}.',
+    '{f} is absent at {l}.',
+]
+_free = [
+    'please segment {a} and {b}.',
+    'i can see {a}, {b} and the disc between them.',
+    'only {a} and {b} are visible in this image.',
+    'this slice shows the levels from {a} to {b}.',
+    'the sacrum s1 is cut off; {a} is the lowest visible level.',
+    'a sagittal t2 weighted image of the lumbar spine from {a} to {b}.',
+    'a mid sagittal t1 image, upper level {a}, lower level {b}.',
+    'the spinal canal sc is seen behind {a} and {b}.',
+    '{a} is not visible, but {b} is.',
+    'the patient has back pain; look at {a}.',
+    'the conus ends at {a}. normal alignment and marrow signal down to {b}.',
+    'alignment, signal intensity and vertebral body heights are normal at {a} and {b}.',
+    'all vertebral bodies and intervertebral discs between {a} and {b} should be labelled.',
+]
+
 
 def _report(rng, anatomy):
     "One sentence of a small report grammar"
-    site = rng.choice(['disc','vertebra'], p=[.7,.3]); fs = _findings[site]
-    l = rng.choice([n for n in anatomy.top_down if anatomy[n].kind==site]); f,g = rng.choice(fs, 2, replace=False)
-    if rng.random()<.25:
-        chain = [n for n in anatomy.top_down if anatomy[n].kind in ('vertebra','sacrum')]; i,j = sorted(rng.choice(len(chain), 2, replace=False))
+    site = rng.choice(['disc', 'vertebra'], p=[0.7, 0.3])
+    fs = _findings[site]
+    l = rng.choice([n for n in anatomy.top_down if anatomy[n].kind == site])
+    f, g = rng.choice(fs, 2, replace=False)
+    if rng.random() < 0.25:
+        chain = [n for n in anatomy.top_down if anatomy[n].kind in ('vertebra', 'sacrum')]
+        i, j = sorted(rng.choice(len(chain), 2, replace=False))
         return str(rng.choice(_free)).format(a=chain[i], b=chain[j])
-    return str(rng.choice(_yes if rng.random()<.5 else _no)).format(h=rng.choice(_how), f=f, g=g, l=l)
+    return str(rng.choice(_yes if rng.random() < 0.5 else _no)).format(
+        h=rng.choice(_how), f=f, g=g, l=l
+    )
+
 
 def _presence(rng, anatomy):
     "What is there and what not, said twice: to fill the second, the first must be remembered with its sign"
-    k = min(int(rng.integers(1,3)), len(anatomy.names)//2); names = [phrase(n, anatomy) for n in rng.choice(anatomy.names, 2*k, replace=False)]
-    a,b = join_words(names[:k]),join_words(names[k:])
-    parts,ends = [f'It contains {a}.', f'It does not contain {b}.'],[f'Present: {a}.', f'Absent: {b}.']
-    if rng.random()<.5: parts.reverse()
-    if rng.random()<.5: ends.reverse()
-    return ' '.join(parts+ends)
+    k = min(int(rng.integers(1, 3)), len(anatomy.names) // 2)
+    names = [phrase(n, anatomy) for n in rng.choice(anatomy.names, 2 * k, replace=False)]
+    a, b = join_words(names[:k]), join_words(names[k:])
+    parts, ends = (
+        [f'It contains {a}.', f'It does not contain {b}.'],
+        [f'Present: {a}.', f'Absent: {b}.'],
+    )
+    if rng.random() < 0.5:
+        parts.reverse()
+    if rng.random() < 0.5:
+        ends.reverse()
+    return ' '.join(parts + ends)
+
 
 def _atpg(rng, anatomy):
     "The holistic prompt of a random run, sometimes with a level left out and 'at least'"
-    spine = [n for n in anatomy.top_down if anatomy[n].kind in ('vertebra','disc','sacrum')]; rest = [n for n in anatomy.top_down if n not in spine]
-    i = int(rng.integers(0, len(spine)-1)); j = int(rng.integers(i+1, min(len(spine), i+1+int(rng.integers(1,18)))))
-    names = spine[i:j+1]; complete = rng.random()<.7
-    if not complete: names = [n for n in names if rng.random()<.85] or names
-    return holistic([*names, *(n for n in rest if rng.random()<.6)], int(rng.choice([1,2,3], p=[.04,.24,.72])), rng.choice([*POSITIONS,None]), bool(complete), anatomy).text
+    spine = [n for n in anatomy.top_down if anatomy[n].kind in ('vertebra', 'disc', 'sacrum')]
+    rest = [n for n in anatomy.top_down if n not in spine]
+    i = int(rng.integers(0, len(spine) - 1))
+    j = int(rng.integers(i + 1, min(len(spine), i + 1 + int(rng.integers(1, 18)))))
+    names = spine[i : j + 1]
+    complete = rng.random() < 0.7
+    if not complete:
+        names = [n for n in names if rng.random() < 0.85] or names
+    return holistic(
+        [*names, *(n for n in rest if rng.random() < 0.6)],
+        int(rng.choice([1, 2, 3], p=[0.04, 0.24, 0.72])),
+        rng.choice([*POSITIONS, None]),
+        bool(complete),
+        anatomy,
+    ).text
 
 # %% ../nbs/06_text.ipynb #c037
 def held_out(
-    text:str,
-)->bool:
+    text: str,
+) -> bool:
     "One sentence in ten, chosen by a hash, is never trained on (ours)"
-    return int(_digest(text), 16)%10==0
+    return int(_digest(text), 16) % 10 == 0
 
-KINDS = dict(facts=.45, presence=.15, atpg=.2, classes=.05, reports=.15) # share of batches (ours)
+
+KINDS = dict(
+    facts=0.45, presence=0.15, atpg=0.2, classes=0.05, reports=0.15
+)  # share of batches (ours)
+
 
 def _need_levels(anatomy):
     "Raise `InputError` unless the anatomy has levels to talk about"
     kinds = [s.kind for s in anatomy.structures]
-    if 'vertebra' not in kinds or 'disc' not in kinds or sum(k in ('vertebra','sacrum') for k in kinds)<2:
-        raise InputError(f"anatomy '{anatomy.name}': sentences about levels need structures of kind 'vertebra' (two, or one and a 'sacrum') and 'disc', it has {', '.join(dict.fromkeys(kinds))}")
+    if (
+        'vertebra' not in kinds
+        or 'disc' not in kinds
+        or sum(k in ('vertebra', 'sacrum') for k in kinds) < 2
+    ):
+        raise InputError(
+            f"anatomy '{anatomy.name}': sentences about levels need structures of kind 'vertebra' (two, or one and a 'sacrum') and 'disc', it has {', '.join(dict.fromkeys(kinds))}"
+        )
+
 
 def sentences(
-    kind:str,  # a key of `KINDS`
-    n:int, rng, anatomy=LUMBAR,
-    test:bool=False, # only held-out ones (class prompts are all trained on)
-)->list: # n sentences
+    kind: str,  # a key of `KINDS`
+    n: int,
+    rng,
+    anatomy=LUMBAR,
+    test: bool = False,  # only held-out ones (class prompts are all trained on)
+) -> list:  # n sentences
     "Draw sentences of one kind; all but class prompts need an anatomy with levels (`InputError`)"
-    if kind!='classes': _need_levels(anatomy)
-    if kind=='facts':
-        pool = [f for f in facts(anatomy) if held_out(f[1])==test]; kinds = sorted({k for k,_ in pool})
-        by = {k:[s for q,s in pool if q==k] for k in kinds}; p = np.array([dict(direct=.4, between=.25, indirect=.25, region=.1)[k] for k in kinds])
-        return [str(rng.choice(by[k])) for k in rng.choice(kinds, n, p=p/p.sum())]
-    if kind=='classes': return [class_prompt(str(rng.choice(['background',*anatomy.names])), bool(rng.random()<.5), anatomy) for _ in range(n)]
-    make,out = dict(atpg=_atpg, reports=_report, presence=_presence)[kind],[]
-    while len(out)<n:
-        if held_out(s := make(rng, anatomy))==test: out.append(s)
+    if kind != 'classes':
+        _need_levels(anatomy)
+    if kind == 'facts':
+        pool = [f for f in facts(anatomy) if held_out(f[1]) == test]
+        kinds = sorted({k for k, _ in pool})
+        by = {k: [s for q, s in pool if q == k] for k in kinds}
+        p = np.array([dict(direct=0.4, between=0.25, indirect=0.25, region=0.1)[k] for k in kinds])
+        return [str(rng.choice(by[k])) for k in rng.choice(kinds, n, p=p / p.sum())]
+    if kind == 'classes':
+        return [
+            class_prompt(
+                str(rng.choice(['background', *anatomy.names])), bool(rng.random() < 0.5), anatomy
+            )
+            for _ in range(n)
+        ]
+    make, out = dict(atpg=_atpg, reports=_report, presence=_presence)[kind], []
+    while len(out) < n:
+        if held_out(s := make(rng, anatomy)) == test:
+            out.append(s)
     return out
 
-_named = ['annular tear','foraminal stenosis','canal stenosis','disc herniation','disc bulging','disc narrowing','disc degeneration','spondylolisthesis','Modic changes','endplate changes','fracture','haemangioma','osteophytes','facet arthropathy','scoliosis'] # words of their own in the vocabulary; other findings are read in pieces
 
-def vocabulary_corpus(anatomy=LUMBAR)->list:
+_named = [
+    'annular tear',
+    'foraminal stenosis',
+    'canal stenosis',
+    'disc herniation',
+    'disc bulging',
+    'disc narrowing',
+    'disc degeneration',
+    'spondylolisthesis',
+    'Modic changes',
+    'endplate changes',
+    'fracture',
+    'haemangioma',
+    'osteophytes',
+    'facet arthropathy',
+    'scoliosis',
+]  # words of their own in the vocabulary; other findings are read in pieces
+
+
+def vocabulary_corpus(anatomy=LUMBAR) -> list:
     "Sentences that hold every word of the grammar once or more"
-    t = lambda xs: [re.sub(r'\{\w\}', ' ', x) for x in xs]
-    return [s for _,s in facts(anatomy)] + t(_yes+_no+_free) + _findings['disc']+_findings['vertebra']+_how + [holistic(anatomy.names, o, p, c, anatomy).text for o in (1,2,3) for p in POSITIONS for c in (True,False)] \
-        + [holistic((), 3).text] + [class_prompt(n, p, anatomy) for n in ('background',*anatomy.names) for p in (True,False)] + _named + ['Present: Absent:']
+
+    def t(xs):
+        return [re.sub(r'\{\w\}', ' ', x) for x in xs]
+
+    return (
+        [s for _, s in facts(anatomy)]
+        + t(_yes + _no + _free)
+        + _findings['disc']
+        + _findings['vertebra']
+        + _how
+        + [
+            holistic(anatomy.names, o, p, c, anatomy).text
+            for o in (1, 2, 3)
+            for p in POSITIONS
+            for c in (True, False)
+        ]
+        + [holistic((), 3).text]
+        + [
+            class_prompt(n, p, anatomy)
+            for n in ('background', *anatomy.names)
+            for p in (True, False)
+        ]
+        + _named
+        + ['Present: Absent:']
+    )
 
 # %% ../nbs/06_text.ipynb #c040
 def mask_tokens(
-    ids:torch.Tensor,     # (b, l) token ids
-    levels:torch.Tensor,  # (k) ids of the level tokens
-    n_vocab:int, gen,     # torch Generator
-    p:float=.15, p_level:float=.4, # chance to hide a word, a level (ours)
-    one:bool=False,       # hide exactly one level of each sentence, and words with chance `p`
-    special:int=5,        # ids below this are marks
-    mask_id:int=4,
-)->tuple: # (b, l) what the model sees; (b, l) what it must say, -100 elsewhere
+    ids: torch.Tensor,  # (b, l) token ids
+    levels: torch.Tensor,  # (k) ids of the level tokens
+    n_vocab: int,
+    gen,  # torch Generator
+    p: float = 0.15,
+    p_level: float = 0.4,  # chance to hide a word, a level (ours)
+    one: bool = False,  # hide exactly one level of each sentence, and words with chance `p`
+    special: int = 5,  # ids below this are marks
+    mask_id: int = 4,
+) -> tuple:  # (b, l) what the model sees; (b, l) what it must say, -100 elsewhere
     "Hide tokens for masked language modelling"
-    u,v = torch.rand(ids.shape, generator=gen),torch.rand(ids.shape, generator=gen)
+    u, v = torch.rand(ids.shape, generator=gen), torch.rand(ids.shape, generator=gen)
     is_level = torch.isin(ids, levels)
-    if one: hide = torch.where(is_level, (u==(u*is_level).amax(1, keepdim=True)), u<p) & (ids>=special)
-    else: hide = (u < torch.where(is_level, p_level, p)) & (ids>=special)
-    seen = torch.where(hide&(v<.8), mask_id, ids)
-    seen = torch.where(hide&(v>=.8)&(v<.9), torch.randint(special, n_vocab, ids.shape, generator=gen), seen)
+    if one:
+        hide = torch.where(is_level, (u == (u * is_level).amax(1, keepdim=True)), u < p) & (
+            ids >= special
+        )
+    else:
+        hide = (u < torch.where(is_level, p_level, p)) & (ids >= special)
+    seen = torch.where(hide & (v < 0.8), mask_id, ids)
+    seen = torch.where(
+        hide & (v >= 0.8) & (v < 0.9),
+        torch.randint(special, n_vocab, ids.shape, generator=gen),
+        seen,
+    )
     return seen, torch.where(hide, ids, -100)
 
 # %% ../nbs/06_text.ipynb #c042
 def spine_bert(
-    n_vocab:int,  # size of the vocabulary
-    dim:int=128, layers:int=3, heads:int=4, max_length:int=256, # (ours)
+    n_vocab: int,  # size of the vocabulary
+    dim: int = 128,
+    layers: int = 3,
+    heads: int = 4,
+    max_length: int = 256,  # (ours)
 ):
     "An untrained `BertForMaskedLM` of a few layers"
     from transformers import BertConfig, BertForMaskedLM
-    return BertForMaskedLM(BertConfig(vocab_size=n_vocab, hidden_size=dim, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=2*dim, max_position_embeddings=max_length,
-                                      type_vocab_size=1, pad_token_id=0, initializer_range=.05, hidden_dropout_prob=0., attention_probs_dropout_prob=0.))
 
-_lengths = dict(facts=12, presence=35, atpg=60, classes=9, reports=12) # tokens of a typical sentence, sets the batch size
+    return BertForMaskedLM(
+        BertConfig(
+            vocab_size=n_vocab,
+            hidden_size=dim,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            intermediate_size=2 * dim,
+            max_position_embeddings=max_length,
+            type_vocab_size=1,
+            pad_token_id=0,
+            initializer_range=0.05,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
+    )
+
+
+_lengths = dict(
+    facts=12, presence=35, atpg=60, classes=9, reports=12
+)  # tokens of a typical sentence, sets the batch size
+
 
 def _batches(steps, tok, rng, gen, tokens, anatomy):
     "(seen, attention mask, wanted) of each step; one kind of sentence per batch, so that lengths agree"
     lv = torch.tensor([tok.convert_tokens_to_ids(t) for t in level_tokens(anatomy).values()])
-    pools = {k:sentences(k, 4000, rng, anatomy) for k in KINDS}
+    pools = {k: sentences(k, 4000, rng, anatomy) for k in KINDS}
     for _ in range(steps):
         k = str(rng.choice(list(KINDS), p=list(KINDS.values())))
-        enc = tok([pools[k][i] for i in rng.integers(0, len(pools[k]), max(8, tokens//_lengths[k]))], padding=True, return_tensors='pt')
-        yield enc['input_ids'],enc['attention_mask'],*mask_tokens(enc['input_ids'], lv, len(tok), gen, **(dict(p=.05, one=True) if k in ('facts','presence') else {}))
+        enc = tok(
+            [pools[k][i] for i in rng.integers(0, len(pools[k]), max(8, tokens // _lengths[k]))],
+            padding=True,
+            return_tensors='pt',
+        )
+        yield (
+            enc['input_ids'],
+            enc['attention_mask'],
+            *mask_tokens(
+                enc['input_ids'],
+                lv,
+                len(tok),
+                gen,
+                **(dict(p=0.05, one=True) if k in ('facts', 'presence') else {}),
+            ),
+        )
 
 # %% ../nbs/06_text.ipynb #c043
 def fit_spine_bert(
-    steps:int=2600, seed:int=0,
-    tokens:int=400,    # tokens per batch, roughly
-    lr:float=2e-3,   # peak of the one-cycle schedule
-    anatomy=LUMBAR, **sizes, # of `spine_bert`
-)->tuple: # (tokenizer, `BertForMaskedLM` in eval mode, rows of step, loss, accuracy)
+    steps: int = 2600,
+    seed: int = 0,
+    tokens: int = 400,  # tokens per batch, roughly
+    lr: float = 2e-3,  # peak of the one-cycle schedule
+    anatomy=LUMBAR,
+    **sizes,  # of `spine_bert`
+) -> tuple:  # (tokenizer, `BertForMaskedLM` in eval mode, rows of step, loss, accuracy)
     "Train by masked language modelling; one seed, one thread count, one machine: the same weights (ours)"
-    _need_levels(anatomy); tok = spine_tokenizer(vocabulary_corpus(anatomy), anatomy)
-    rng,gen = np.random.default_rng(seed),torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]): torch.manual_seed(seed); model = spine_bert(len(tok), **sizes).train()
-    opt = torch.optim.AdamW(model.parameters(), lr, weight_decay=.01, betas=(.9,.98))
-    sched = torch.optim.lr_scheduler.OneCycleLR(opt, lr, total_steps=steps, pct_start=.1); rows = []
-    for ids,att,seen,want in progress(_batches(steps, tok, rng, gen, tokens, anatomy), 'spine_bert_tiny', steps):
+    _need_levels(anatomy)
+    tok = spine_tokenizer(vocabulary_corpus(anatomy), anatomy)
+    rng, gen = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = spine_bert(len(tok), **sizes).train()
+    opt = torch.optim.AdamW(model.parameters(), lr, weight_decay=0.01, betas=(0.9, 0.98))
+    sched = torch.optim.lr_scheduler.OneCycleLR(opt, lr, total_steps=steps, pct_start=0.1)
+    rows = []
+    for ids, att, seen, want in progress(
+        _batches(steps, tok, rng, gen, tokens, anatomy), 'spine_bert_tiny', steps
+    ):
         o = model(input_ids=seen, attention_mask=att, labels=want)
-        opt.zero_grad(); o.loss.backward(); torch.nn.utils.clip_grad_norm_(model.parameters(), 1.); opt.step(); sched.step()
-        hid = want!=-100; rows.append(dict(step=len(rows)+1, loss=o.loss.item(), accuracy=(o.logits.argmax(-1)[hid]==want[hid]).float().mean().item()))
-    return tok,model.eval(),rows
+        opt.zero_grad()
+        o.loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        opt.step()
+        sched.step()
+        hid = want != -100
+        rows.append(
+            dict(
+                step=len(rows) + 1,
+                loss=o.loss.item(),
+                accuracy=(o.logits.argmax(-1)[hid] == want[hid]).float().mean().item(),
+            )
+        )
+    return tok, model.eval(), rows
 
 # %% ../nbs/06_text.ipynb #c045
 @torch.no_grad()
-def fill_gap(tok, model,
-    text:str,  # with one [MASK]
-    k:int=3,
-)->list: # of (token, probability), best first
+def fill_gap(
+    tok,
+    model,
+    text: str,  # with one [MASK]
+    k: int = 3,
+) -> list:  # of (token, probability), best first
     "What a masked language model puts into the gap"
-    enc = tok(text, return_tensors='pt'); at = (enc['input_ids'][0]==tok.mask_token_id).nonzero()
-    if len(at)!=1: raise InputError(f"text needs exactly one {tok.mask_token}: '{text}'")
-    p,i = model(**enc).logits[0,at[0,0]].softmax(-1).topk(k)
-    return [(tok.convert_ids_to_tokens(a),b) for a,b in zip(i.tolist(), p.tolist())]
+    enc = tok(text, return_tensors='pt')
+    at = (enc['input_ids'][0] == tok.mask_token_id).nonzero()
+    if len(at) != 1:
+        raise InputError(f"text needs exactly one {tok.mask_token}: '{text}'")
+    p, i = model(**enc).logits[0, at[0, 0]].softmax(-1).topk(k)
+    return [(tok.convert_ids_to_tokens(a), b) for a, b in zip(i.tolist(), p.tolist())]
+
 
 @torch.no_grad()
-def gap_accuracy(tok, model, n:int=200, seed:int=1, anatomy=LUMBAR)->dict: # kind -> share right
+def gap_accuracy(
+    tok, model, n: int = 200, seed: int = 1, anatomy=LUMBAR
+) -> dict:  # kind -> share right
     "Share of hidden levels filled in rightly, in held-out sentences with one right answer"
-    rng = np.random.default_rng(seed); lv = torch.tensor([tok.convert_tokens_to_ids(t) for t in level_tokens(anatomy).values()])
-    pools = {q:[s for k,s in facts(anatomy) if k==q and held_out(s)] for q in ('direct','between')}
-    pools['list'] = [s for s in sentences('atpg', 4*n, rng, anatomy, test=True) if 'superior to inferior' in s and 'at least' not in s and 'disc' in s]
+    rng = np.random.default_rng(seed)
+    lv = torch.tensor([tok.convert_tokens_to_ids(t) for t in level_tokens(anatomy).values()])
+    pools = {
+        q: [s for k, s in facts(anatomy) if k == q and held_out(s)] for q in ('direct', 'between')
+    }
+    pools['list'] = [
+        s
+        for s in sentences('atpg', 4 * n, rng, anatomy, test=True)
+        if 'superior to inferior' in s and 'at least' not in s and 'disc' in s
+    ]
     out = {}
-    for k,pool in pools.items():
-        enc = tok([pool[i] for i in rng.permutation(len(pool))[:n]], padding=True, return_tensors='pt'); ids = enc['input_ids']
-        is_level = torch.isin(ids, lv); score = torch.rand(ids.shape, generator=torch.Generator().manual_seed(seed))*is_level
-        at = (torch.arange(len(ids)),score.argmax(1)); want = ids[at]; seen = ids.clone(); seen[at] = tok.mask_token_id
-        out[k] = (model(input_ids=seen, attention_mask=enc['attention_mask']).logits[at].argmax(-1)==want).float().mean().item()
+    for k, pool in pools.items():
+        enc = tok(
+            [pool[i] for i in rng.permutation(len(pool))[:n]], padding=True, return_tensors='pt'
+        )
+        ids = enc['input_ids']
+        is_level = torch.isin(ids, lv)
+        score = torch.rand(ids.shape, generator=torch.Generator().manual_seed(seed)) * is_level
+        at = (torch.arange(len(ids)), score.argmax(1))
+        want = ids[at]
+        seen = ids.clone()
+        seen[at] = tok.mask_token_id
+        out[k] = (
+            (
+                model(input_ids=seen, attention_mask=enc['attention_mask']).logits[at].argmax(-1)
+                == want
+            )
+            .float()
+            .mean()
+            .item()
+        )
     return out
+
 
 def _signs(text, anatomy):
     "[(name, affirmed?)] of a statement of presence"
-    return [(n,'not' not in s) for s in text.split('. ') for n in re.findall(r'[\w/]+', s) if n in anatomy.names]
+    return [
+        (n, 'not' not in s)
+        for s in text.split('. ')
+        for n in re.findall(r'[\w/]+', s)
+        if n in anatomy.names
+    ]
 
-def negation(encode, model, n:int=300, seed:int=1, anatomy=LUMBAR)->dict: # shares; encode: a `TextEncoder`; model: the same with its head
+
+def negation(
+    encode, model, n: int = 300, seed: int = 1, anatomy=LUMBAR
+) -> dict:  # shares; encode: a `TextEncoder`; model: the same with its head
     "Does the encoder know what is not there? Gaps after 'Present:' in held-out statements, and a logistic regression on the states of the levels' own words (ours)"
     from sklearn.linear_model import LogisticRegression
-    tok,lt,right,denied,x,y = encode.tokenizer,level_tokens(anatomy),[],[],{False:[],True:[]},{False:[],True:[]}
-    for test in (False,True):
-        for s in sentences('presence', n, np.random.default_rng(seed+test), anatomy, test):
-            text = ' '.join(re.findall(r'It [^.]*\.', s)); state,words,signs = encode.states(text),dict(encode.words(text).words),_signs(text, anatomy)
-            for name,yes in signs: x[test].append(state[list(words[name])].mean(0).numpy()); y[test].append(yes)
-            here = re.search(r'Present: [^.]*', s).group(); gap = [m for m,yes in signs if yes and m in lt]
-            if not test or not gap: continue
-            got = fill_gap(tok, model, s.replace(here, re.sub(rf'{re.escape(gap[0])}(?![\w/])', '[MASK]', here, count=1)), 1)[0][0]; right.append(got==lt[gap[0]]); denied.append(got in [lt.get(m) for m,yes in signs if not yes])
-    return {'gap, presence':float(np.mean(right)), 'gap, presence: a denied one':float(np.mean(denied)), "negation, from the word's state":float(LogisticRegression(max_iter=2000).fit(x[False], y[False]).score(x[True], y[True]))}
+
+    tok, lt, right, denied, x, y = (
+        encode.tokenizer,
+        level_tokens(anatomy),
+        [],
+        [],
+        {False: [], True: []},
+        {False: [], True: []},
+    )
+    for test in (False, True):
+        for s in sentences('presence', n, np.random.default_rng(seed + test), anatomy, test):
+            text = ' '.join(re.findall(r'It [^.]*\.', s))
+            state, words, signs = (
+                encode.states(text),
+                dict(encode.words(text).words),
+                _signs(text, anatomy),
+            )
+            for name, yes in signs:
+                x[test].append(state[list(words[name])].mean(0).numpy())
+                y[test].append(yes)
+            here = re.search(r'Present: [^.]*', s).group()
+            gap = [m for m, yes in signs if yes and m in lt]
+            if not test or not gap:
+                continue
+            got = fill_gap(
+                tok,
+                model,
+                s.replace(here, re.sub(rf'{re.escape(gap[0])}(?![\w/])', '[MASK]', here, count=1)),
+                1,
+            )[0][0]
+            right.append(got == lt[gap[0]])
+            denied.append(got in [lt.get(m) for m, yes in signs if not yes])
+    return {
+        'gap, presence': float(np.mean(right)),
+        'gap, presence: a denied one': float(np.mean(denied)),
+        "negation, from the word's state": float(
+            LogisticRegression(max_iter=2000).fit(x[False], y[False]).score(x[True], y[True])
+        ),
+    }
 
 # %% ../nbs/06_text.ipynb #c046
 def class_states(
-    encode,          # a `TextEncoder`
-    names, present=True, anatomy=LUMBAR,
-)->tuple: # (k, c) mean state of the level's own word; (k, c) mean state of the whole sentence
+    encode,  # a `TextEncoder`
+    names,
+    present=True,
+    anatomy=LUMBAR,
+) -> tuple:  # (k, c) mean state of the level's own word; (k, c) mean state of the whole sentence
     "How an encoder pictures the class prompts of `names`"
-    own,whole = [],[]
+    own, whole = [], []
     for n in names:
-        text = class_prompt(n, present, anatomy); x = encode.states(text)
-        own.append(x[list(dict(encode.words(text).words)[n])].mean(0)); whole.append(x.mean(0))
-    return torch.stack(own),torch.stack(whole)
+        text = class_prompt(n, present, anatomy)
+        x = encode.states(text)
+        own.append(x[list(dict(encode.words(text).words)[n])].mean(0))
+        whole.append(x.mean(0))
+    return torch.stack(own), torch.stack(whole)
+
 
 def cosines(
-    a:torch.Tensor, # (k, c)
-    b:torch.Tensor, # (m, c)
-)->torch.Tensor:    # (k, m)
+    a: torch.Tensor,  # (k, c)
+    b: torch.Tensor,  # (m, c)
+) -> torch.Tensor:  # (k, m)
     "Cosine of every row of `a` with every row of `b`"
-    return torch.nn.functional.normalize(a, dim=-1)@torch.nn.functional.normalize(b, dim=-1).T
+    return torch.nn.functional.normalize(a, dim=-1) @ torch.nn.functional.normalize(b, dim=-1).T
 
-def separation(encode, anatomy=LUMBAR)->dict: # 0 is well apart, 1 is the same
+
+def separation(encode, anatomy=LUMBAR) -> dict:  # 0 is well apart, 1 is the same
     "Mean and largest cosine between different classes, and between the two signs of one class, for the word and the whole sentence"
     out = {}
-    for what,yes,no in zip(('word','sentence'), class_states(encode, anatomy.names, True, anatomy), class_states(encode, anatomy.names, False, anatomy)):
-        c = cosines(yes, yes); off = c[~torch.eye(len(c), dtype=bool)]
-        out |= {f'{what}: classes':off.mean().item(), f'{what}: nearest classes':off.max().item(), f'{what}: contains / does not':cosines(yes, no).diag().mean().item()}
+    for what, yes, no in zip(
+        ('word', 'sentence'),
+        class_states(encode, anatomy.names, True, anatomy),
+        class_states(encode, anatomy.names, False, anatomy),
+    ):
+        c = cosines(yes, yes)
+        off = c[~torch.eye(len(c), dtype=bool)]
+        out |= {
+            f'{what}: classes': off.mean().item(),
+            f'{what}: nearest classes': off.max().item(),
+            f'{what}: contains / does not': cosines(yes, no).diag().mean().item(),
+        }
     return out
 
 # %% ../nbs/06_text.ipynb #c048
 def train_spine_bert(
-    out,                # folder to write
-    steps:int=2600, seed:int=0, **kwargs, # of `fit_spine_bert`
-)->tuple: # (rows of the loss, scores)
+    out,  # folder to write
+    steps: int = 2600,
+    seed: int = 0,
+    **kwargs,  # of `fit_spine_bert`
+) -> tuple:  # (rows of the loss, scores)
     "Train `spine_bert_tiny` and save it with its tokenizer and a model card"
-    t = time.time(); tok,model,rows = fit_spine_bert(steps, seed, **kwargs); minutes = (time.time()-t)/60
-    out = Path(out); out.mkdir(parents=True, exist_ok=True)
-    with _quiet(): model.half().save_pretrained(out); tok.save_pretrained(out)
-    (out/'model.safetensors').chmod(0o644) # written for its owner alone otherwise
-    enc = load_encoder(out); scores = {f'gap, {k}':v for k,v in gap_accuracy(tok, model.float(), **_only(kwargs)).items()} | negation(enc, model, **_only(kwargs)) | separation(enc, **_only(kwargs))
-    write_text(out/'README.md', _card(enc, len(tok), steps, seed, minutes, rows, scores, kwargs))
-    return rows,scores
+    t = time.time()
+    tok, model, rows = fit_spine_bert(steps, seed, **kwargs)
+    minutes = (time.time() - t) / 60
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with _quiet():
+        model.half().save_pretrained(out)
+        tok.save_pretrained(out)
+    (out / 'model.safetensors').chmod(0o644)  # written for its owner alone otherwise
+    enc = load_encoder(out)
+    scores = (
+        {f'gap, {k}': v for k, v in gap_accuracy(tok, model.float(), **_only(kwargs)).items()}
+        | negation(enc, model, **_only(kwargs))
+        | separation(enc, **_only(kwargs))
+    )
+    write_text(out / 'README.md', _card(enc, len(tok), steps, seed, minutes, rows, scores, kwargs))
+    return rows, scores
 
-_only = lambda kw: {k:v for k,v in kw.items() if k=='anatomy'}
+
+def _only(kw):
+    return {k: v for k, v in kw.items() if k == 'anatomy'}
+
 
 def _card(enc, n_vocab, steps, seed, minutes, rows, scores, kwargs):
     "The model card"
-    n = sum(p.numel() for p in enc.model.parameters()); cfg = enc.model.config
-    extra = ''.join(f', {k}={v!r}' for k,v in kwargs.items() if k!='anatomy')
-    return f"""# spine_bert_tiny
+    n = sum(p.numel() for p in enc.model.parameters())
+    cfg = enc.model.config
+    extra = ''.join(f', {k}={v!r}' for k, v in kwargs.items() if k != 'anatomy')
+    return (
+        f"""# spine_bert_tiny
 
 A small BERT for sentences about the lumbar spine: {cfg.num_hidden_layers} layers, width {cfg.hidden_size}, {cfg.num_attention_heads} heads, {n:,} weights (float16 on disk), {n_vocab} tokens, texts of up to {enc.max_length} tokens. Every level (`L4`, `L4/L5`, `S`) is one token.
 
@@ -545,8 +1203,11 @@ A small BERT for sentences about the lumbar spine: {cfg.num_hidden_layers} layer
 
 | score | value |
 |---|---|
-"""+''.join(f'| {k} | {v:.3f} |\n' for k,v in scores.items())+"""
+"""
+        + ''.join(f'| {k} | {v:.3f} |\n' for k, v in scores.items())
+        + """
 **Limits.** English only, and only the grammar above: other words fall into single characters without meaning. It has read no medicine. Structures: the joint table of the lumbar spine (S to T9, their discs, the canal).
 
 Licence: Apache-2.0, as the package.
 """
+    )

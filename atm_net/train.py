@@ -13,784 +13,1538 @@ __all__ = ['PRESETS', 'AMP', 'WORDED', 'hp', 'Config', 'sources', 'configure', '
            'start_run', 'same_start', 'start_from', 'train', 'atm_train', 'pack']
 
 # %% ../nbs/14_train.ipynb #c004
-import csv, functools, hashlib, json, math, os, re, signal, sys, threading, time, zlib
+import csv
+import functools
+import hashlib
+import json
+import math
+import os
+import re
+import signal
+import sys
+import threading
+import time
+import zlib
 from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+
 import numpy as np
+
 import atm_net
-from .anatomy import IGNORE, InputError, LUMBAR
-from .show import atomic_path, command, contact_sheet, plot_curves, read_json, save_figure, write_json, write_text
+from .anatomy import IGNORE, LUMBAR, InputError
 from .data import Cache, SliceDataset
 from .prompts import atpg, class_prompt, drop_words
+from atm_net.show import (
+    atomic_path,
+    command,
+    contact_sheet,
+    plot_curves,
+    read_json,
+    save_figure,
+    write_json,
+    write_text,
+)
 
 # %% ../nbs/14_train.ipynb #c006
-def hp(default, source): return field(default=default, metadata=dict(source=source))
+def hp(default, source):
+    return field(default=default, metadata=dict(source=source))
+
 
 @dataclass(frozen=True)
 class Config:
     "Hyper-parameters of a run, each with its source"
-    preset:str = hp('paper', 'ours')
-    network:str = hp('atm_net', 'paper')
-    hasf:bool = hp(True, 'paper')
-    ccae:bool = hp(True, 'paper')
-    encoder:str = hp('bio_clinical_bert', 'paper')
-    option:int = hp(3, 'paper')            # prompt option of Fig. 6
-    feature_size:int = hp(48, 'assumed')
-    length:int = hp(256, 'assumed')        # l, token places
-    n_tokens:int = hp(32, 'assumed')       # m, tokens after mixing
-    heads:object = hp(4, 'assumed')        # a number, or one for each stage, deepest first
-    attention:str = hp('exact', 'paper')
-    pool:int = hp(8, 'ours')
-    tokens:str = hp('mixed', 'paper')
-    code:str = hp('2d', 'assumed')         # position code: 2d, 1d or order
-    decoder:str = hp('residual', 'ours')
-    text_decoder:bool = hp(False, 'ours')  # words have a decoder of their own; what they teach stays there and in HASF
-    swin:str = hp('v1', 'assumed')         # v2: a residual convolution before each Swin stage (Swin UNETR-V2)
-    alpha:float = hp(.1, 'ours')
-    gain:float = hp(1., 'ours')
-    contrast:str = hp('projected', 'ours')
-    tau:float = hp(.07, 'assumed')
-    focal:str = hp('softmax', 'paper')
-    lambda_1:float = hp(1., 'paper')
-    lambda_2:float = hp(.2, 'paper')
-    batch:int = hp(8, 'paper')             # global
-    steps:int = hp(50_000, 'assumed')
-    lr:float = hp(1e-4, 'paper')
-    lr_min:float = hp(1e-6, 'paper')
-    warmup:int = hp(0, 'ours')             # steps
-    weight_decay:float = hp(1e-2, 'assumed')
-    clip:float = hp(1., 'ours')            # gradient norm
-    amp:str = hp('none', 'assumed')        # mixed precision: none, bf16 or fp16
-    prior:bool = hp(False, 'ours')         # start with the last bias at the frequency of the classes
-    plain:float = hp(0., 'ours')           # share of the steps before text and contrast are added
-    windows:tuple = hp((384,), 'paper')    # sides of the random windows, px
-    paired:bool = hp(False, 'ours')        # each image is read twice in its step: with its own words, and without words
-    w_generic:float = hp(.5, 'ours')       # weight of the reading without words in the loss of both
-    p_generic:float = hp(.15, 'ours')      # prompt dropout
-    p_incomplete:float = hp(.25, 'ours')
-    p_wrong:float = hp(.05, 'ours')
-    val_cases:int = hp(8, 'ours')          # volumes for validation while training
-    seed:int = hp(0, 'ours')
+
+    preset: str = hp('paper', 'ours')
+    network: str = hp('atm_net', 'paper')
+    hasf: bool = hp(True, 'paper')
+    ccae: bool = hp(True, 'paper')
+    encoder: str = hp('bio_clinical_bert', 'paper')
+    option: int = hp(3, 'paper')  # prompt option of Fig. 6
+    feature_size: int = hp(48, 'assumed')
+    length: int = hp(256, 'assumed')  # l, token places
+    n_tokens: int = hp(32, 'assumed')  # m, tokens after mixing
+    heads: object = hp(4, 'assumed')  # a number, or one for each stage, deepest first
+    attention: str = hp('exact', 'paper')
+    pool: int = hp(8, 'ours')
+    tokens: str = hp('mixed', 'paper')
+    code: str = hp('2d', 'assumed')  # position code: 2d, 1d or order
+    decoder: str = hp('residual', 'ours')
+    text_decoder: bool = hp(
+        False, 'ours'
+    )  # words have a decoder of their own; what they teach stays there and in HASF
+    swin: str = hp(
+        'v1', 'assumed'
+    )  # v2: a residual convolution before each Swin stage (Swin UNETR-V2)
+    alpha: float = hp(0.1, 'ours')
+    gain: float = hp(1.0, 'ours')
+    contrast: str = hp('projected', 'ours')
+    tau: float = hp(0.07, 'assumed')
+    focal: str = hp('softmax', 'paper')
+    lambda_1: float = hp(1.0, 'paper')
+    lambda_2: float = hp(0.2, 'paper')
+    batch: int = hp(8, 'paper')  # global
+    steps: int = hp(50_000, 'assumed')
+    lr: float = hp(1e-4, 'paper')
+    lr_min: float = hp(1e-6, 'paper')
+    warmup: int = hp(0, 'ours')  # steps
+    weight_decay: float = hp(1e-2, 'assumed')
+    clip: float = hp(1.0, 'ours')  # gradient norm
+    amp: str = hp('none', 'assumed')  # mixed precision: none, bf16 or fp16
+    prior: bool = hp(False, 'ours')  # start with the last bias at the frequency of the classes
+    plain: float = hp(0.0, 'ours')  # share of the steps before text and contrast are added
+    windows: tuple = hp((384,), 'paper')  # sides of the random windows, px
+    paired: bool = hp(
+        False, 'ours'
+    )  # each image is read twice in its step: with its own words, and without words
+    w_generic: float = hp(0.5, 'ours')  # weight of the reading without words in the loss of both
+    p_generic: float = hp(0.15, 'ours')  # prompt dropout
+    p_incomplete: float = hp(0.25, 'ours')
+    p_wrong: float = hp(0.05, 'ours')
+    val_cases: int = hp(8, 'ours')  # volumes for validation while training
+    seed: int = hp(0, 'ours')
+
 
 PRESETS = dict(
     paper=Config(),
-    tiny=Config(preset='tiny', encoder='spine_bert_tiny', feature_size=12, length=128, heads=(4,4,4,2,1), attention='pooled', tokens='words', code='order', swin='v2', lambda_2=.02, alpha=0., gain=0., steps=400,
-                lr=1e-3, lr_min=1e-5, warmup=20, prior=True, windows=(64,96,128,128,160,160), text_decoder=True, paired=True, w_generic=.75, p_generic=0., p_wrong=.1))
+    tiny=Config(
+        preset='tiny',
+        encoder='spine_bert_tiny',
+        feature_size=12,
+        length=128,
+        heads=(4, 4, 4, 2, 1),
+        attention='pooled',
+        tokens='words',
+        code='order',
+        swin='v2',
+        lambda_2=0.02,
+        alpha=0.0,
+        gain=0.0,
+        steps=400,
+        lr=1e-3,
+        lr_min=1e-5,
+        warmup=20,
+        prior=True,
+        windows=(64, 96, 128, 128, 160, 160),
+        text_decoder=True,
+        paired=True,
+        w_generic=0.75,
+        p_generic=0.0,
+        p_wrong=0.1,
+    ),
+)
 
-def sources(cfg:Config)->dict: # field -> 'paper', 'assumed' or 'ours'
+
+def sources(cfg: Config) -> dict:  # field -> 'paper', 'assumed' or 'ours'
     "Where each value comes from; a value that departs from the paper's is ours"
-    return {f.name:'ours' if f.metadata['source']=='paper' and getattr(cfg,f.name)!=f.default else f.metadata['source'] for f in fields(Config)}
+    return {
+        f.name: 'ours'
+        if f.metadata['source'] == 'paper' and getattr(cfg, f.name) != f.default
+        else f.metadata['source']
+        for f in fields(Config)
+    }
 
-def configure(cfg:Config, **given)->Config:
+
+def configure(cfg: Config, **given) -> Config:
     "Change fields; mixed tokens have no words to put in order, so with them the position code is that of the image"
-    return replace(cfg, **(dict(code='2d') if given.get('tokens')=='mixed' and cfg.code=='order' else {})|given)
+    return replace(
+        cfg,
+        **(dict(code='2d') if given.get('tokens') == 'mixed' and cfg.code == 'order' else {})
+        | given,
+    )
 
-def stage_border(cfg:Config)->int: # first step with text and contrast
+
+def stage_border(cfg: Config) -> int:  # first step with text and contrast
     "Where the plain stage ends"
-    return round(cfg.plain*cfg.steps)
+    return round(cfg.plain * cfg.steps)
 
-def learning_rate(cfg:Config, step:int)->float:
+
+def learning_rate(cfg: Config, step: int) -> float:
     "Cosine from lr to lr_min (paper), once per stage, after a short linear warm-up (ours)"
-    border = stage_border(cfg); first,last = (0,border) if step<border else (border,cfg.steps)
-    k,n = step-first,max(last-first,1)
-    cosine = cfg.lr_min+(cfg.lr-cfg.lr_min)*(1+math.cos(math.pi*k/n))/2
-    return cosine*min(1,(k+1)/(cfg.warmup+1))
+    border = stage_border(cfg)
+    first, last = (0, border) if step < border else (border, cfg.steps)
+    k, n = step - first, max(last - first, 1)
+    cosine = cfg.lr_min + (cfg.lr - cfg.lr_min) * (1 + math.cos(math.pi * k / n)) / 2
+    return cosine * min(1, (k + 1) / (cfg.warmup + 1))
+
+
 AMP = dict(none=None, bf16='bfloat16', fp16='float16')
 
-def window_sides(text:str)->tuple: # px
+
+def window_sides(text: str) -> tuple:  # px
     "'96,128' -> (96, 128); raises `InputError`"
-    try: return tuple(int(w) for w in text.split(','))
-    except ValueError: raise InputError(f"--windows '{text}': sides in px with commas, as in 96,128") from None
+    try:
+        return tuple(int(w) for w in text.split(','))
+    except ValueError:
+        raise InputError(f"--windows '{text}': sides in px with commas, as in 96,128") from None
 
-def check_config(cfg:Config):
+
+def check_config(cfg: Config):
     "Refuse numbers that cannot work; raises `InputError`"
-    if not 0<=cfg.w_generic<=1: raise InputError(f'w_generic {cfg.w_generic} is not between 0 and 1')
-    if cfg.text_decoder and cfg.hasf and not cfg.paired: raise InputError('text_decoder needs paired: one decoder learns from each reading')
-    if cfg.lr<cfg.lr_min: raise InputError(f'--lr {cfg.lr:g} is below {cfg.lr_min:g}, where the cosine of preset {cfg.preset} ends')
-    if cfg.steps<1 or cfg.batch<1: raise InputError(f'--steps {cfg.steps} and --batch {cfg.batch} must be positive')
-    if cfg.focal not in ('softmax','sigmoid'): raise InputError(f"--focal '{cfg.focal}' is unknown: use softmax or sigmoid")
-    if cfg.swin not in ('v1','v2'): raise InputError(f"--swin '{cfg.swin}' is unknown: use v1 or v2")
-    if cfg.option not in (1,2,3): raise InputError(f'--option {cfg.option} is unknown: use 1, 2 or 3')
-    if cfg.amp not in AMP: raise InputError(f"--amp '{cfg.amp}' is unknown: use {', '.join(AMP)}")
-    odd = [w for w in cfg.windows if w<32 or w%32]
-    if odd or not cfg.windows: raise InputError(f"windows {tuple(cfg.windows)}: {odd[0] if odd else 'none'} is not a positive multiple of 32, by which the networks halve the image five times: use 96 or 128, say")
-
+    if not 0 <= cfg.w_generic <= 1:
+        raise InputError(f'w_generic {cfg.w_generic} is not between 0 and 1')
+    if cfg.text_decoder and cfg.hasf and not cfg.paired:
+        raise InputError('text_decoder needs paired: one decoder learns from each reading')
+    if cfg.lr < cfg.lr_min:
+        raise InputError(
+            f'--lr {cfg.lr:g} is below {cfg.lr_min:g}, where the cosine of preset {cfg.preset} ends'
+        )
+    if cfg.steps < 1 or cfg.batch < 1:
+        raise InputError(f'--steps {cfg.steps} and --batch {cfg.batch} must be positive')
+    if cfg.focal not in ('softmax', 'sigmoid'):
+        raise InputError(f"--focal '{cfg.focal}' is unknown: use softmax or sigmoid")
+    if cfg.swin not in ('v1', 'v2'):
+        raise InputError(f"--swin '{cfg.swin}' is unknown: use v1 or v2")
+    if cfg.option not in (1, 2, 3):
+        raise InputError(f'--option {cfg.option} is unknown: use 1, 2 or 3')
+    if cfg.amp not in AMP:
+        raise InputError(f"--amp '{cfg.amp}' is unknown: use {', '.join(AMP)}")
+    odd = [w for w in cfg.windows if w < 32 or w % 32]
+    if odd or not cfg.windows:
+        raise InputError(
+            f'windows {tuple(cfg.windows)}: {odd[0] if odd else "none"} is not a positive multiple of 32, by which the networks halve the image five times: use 96 or 128, say'
+        )
 
 # %% ../nbs/14_train.ipynb #c009
 @dataclass
 class World:
     "Rank and size of the group of processes, and this one's device"
-    rank:int=0; size:int=1; device:str='cpu'
+
+    rank: int = 0
+    size: int = 1
+    device: str = 'cpu'
+
     @property
-    def lead(self)->bool: return self.rank==0
+    def lead(self) -> bool:
+        return self.rank == 0
+
 
 def step_samples(
-    cfg:Config, n:int, step:int, # n slices in the training part
-    rank:int=0, world:int=1,
-)->tuple[list,int]: # [(slice index, epoch)], window side (px)
+    cfg: Config,
+    n: int,
+    step: int,  # n slices in the training part
+    rank: int = 0,
+    world: int = 1,
+) -> tuple[list, int]:  # [(slice index, epoch)], window side (px)
     "The share of `rank` in the batch of a step"
-    share = cfg.batch//world; first = step*cfg.batch+rank*share
-    return [(int(_order(cfg.seed, j//n, n)[j%n]), j//n) for j in range(first, first+share)], int(np.random.default_rng((cfg.seed,step,1)).choice(cfg.windows))
+    share = cfg.batch // world
+    first = step * cfg.batch + rank * share
+    return [
+        (int(_order(cfg.seed, j // n, n)[j % n]), j // n) for j in range(first, first + share)
+    ], int(np.random.default_rng((cfg.seed, step, 1)).choice(cfg.windows))
+
 
 @functools.lru_cache(2)
-def _order(seed, epoch, n): return np.random.default_rng((seed,epoch)).permutation(n)
+def _order(seed, epoch, n):
+    return np.random.default_rng((seed, epoch)).permutation(n)
+
 
 class Plan:
     "The batches of a rank from a step on, drawn when they are needed (a batch sampler)"
-    def __init__(self, cfg:Config, n:int, start:int, world): self.cfg,self.n,self.start,self.world = cfg,n,start,world
-    def __len__(self): return self.cfg.steps-self.start
+
+    def __init__(self, cfg: Config, n: int, start: int, world):
+        self.cfg, self.n, self.start, self.world = cfg, n, start, world
+
+    def __len__(self):
+        return self.cfg.steps - self.start
+
     def __iter__(self):
         for step in range(self.start, self.cfg.steps):
-            samples,window = step_samples(self.cfg, self.n, step, self.world.rank, self.world.size)
-            yield [(i,e,window) for i,e in samples]
+            samples, window = step_samples(self.cfg, self.n, step, self.world.rank, self.world.size)
+            yield [(i, e, window) for i, e in samples]
 
 # %% ../nbs/14_train.ipynb #c012
 class Words:
     "Prompts and their features for training batches"
-    def __init__(self, cfg:Config, scheme, anatomy, encoder):
+
+    def __init__(self, cfg: Config, scheme, anatomy, encoder):
         import torch
+
         from atm_net.contrast import pool_words
-        self.cfg,self.scheme,self.anatomy,self.encoder = cfg,scheme,anatomy,encoder
-        both = [pool_words(*encoder([class_prompt(n, here, anatomy) if n!='background' else class_prompt(n, True) for n in ('background',*scheme.names)])) for here in (False,True)]
-        self.classes = torch.stack(both, 1) # (k, 2, d)
 
-    def prompt(self, item:dict, label)->str:
+        self.cfg, self.scheme, self.anatomy, self.encoder = cfg, scheme, anatomy, encoder
+        both = [
+            pool_words(
+                *encoder(
+                    [
+                        class_prompt(n, here, anatomy)
+                        if n != 'background'
+                        else class_prompt(n, True)
+                        for n in ('background', *scheme.names)
+                    ]
+                )
+            )
+            for here in (False, True)
+        ]
+        self.classes = torch.stack(both, 1)  # (k, 2, d)
+
+    def prompt(self, item: dict, label) -> str:
         "The holistic prompt of one sample, with dropout keyed by (seed, epoch, sample)"
-        c = self.cfg; p = atpg(label, self.scheme, item['k'], item['n'], c.option, bool(item['annotated'].all()), anatomy=self.anatomy)
+        c = self.cfg
+        p = atpg(
+            label,
+            self.scheme,
+            item['k'],
+            item['n'],
+            c.option,
+            bool(item['annotated'].all()),
+            anatomy=self.anatomy,
+        )
         rng = np.random.default_rng((c.seed, item['epoch'], item['index'], 2))
-        return str(drop_words(p, rng, *((1,0,0) if item.get('generic') else (c.p_generic,c.p_incomplete,c.p_wrong)), self.anatomy))
+        return str(
+            drop_words(
+                p,
+                rng,
+                *((1, 0, 0) if item.get('generic') else (c.p_generic, c.p_incomplete, c.p_wrong)),
+                self.anatomy,
+            )
+        )
 
-    def holistic(self, batch)->tuple: # (b, l, d), (b, l)
+    def holistic(self, batch) -> tuple:  # (b, l, d), (b, l)
         "Features of the holistic prompts"
-        return self.encoder([self.prompt(i, i['label'].numpy()) for i in batch], self.cfg.length, self.anatomy)
+        return self.encoder(
+            [self.prompt(i, i['label'].numpy()) for i in batch], self.cfg.length, self.anatomy
+        )
 
-    def class_features(self, present): # (b, k) bool -> (b, k, d)
+    def class_features(self, present):  # (b, k) bool -> (b, k, d)
         "Features of 'It contains ...' or 'It does not contain ...' for each class"
         import torch
+
         return self.classes[torch.arange(present.shape[1]), present.long()]
 
+
 def present_classes(
-    label,    # (b, h, w) channels
-    k:int,    # channels
-): # (b, k) bool
+    label,  # (b, h, w) channels
+    k: int,  # channels
+):  # (b, k) bool
     "Which classes occur in each label map"
     import torch
-    return torch.stack([torch.bincount(l[l!=IGNORE].flatten().long(), minlength=k)[:k]>0 for l in label])
+
+    return torch.stack(
+        [torch.bincount(l[l != IGNORE].flatten().long(), minlength=k)[:k] > 0 for l in label]
+    )
 
 # %% ../nbs/14_train.ipynb #c015
 def logits_and_contrast(
-    net, x,       # (b, 1, h, w)
-    g,            # [features, mask] of the prompts of one or of r readings, or [] without text
-    classes=None, # (features, present, known) for CCAE, of the first pictures if not of all, or None
-)->tuple: # (r*b, k, h, w) logits; contrast () or None
+    net,
+    x,  # (b, 1, h, w)
+    g,  # [features, mask] of the prompts of one or of r readings, or [] without text
+    classes=None,  # (features, present, known) for CCAE, of the first pictures if not of all, or None
+) -> tuple:  # (r*b, k, h, w) logits; contrast () or None
     "All that carries gradient in one call, as DDP asks (parameters used behind its back would be counted as unused)"
-    logits = net.both(x, *g) if g and net.text_decoder is not None else net(x, *g) if g or getattr(net,'hasf',None) is None else net(x, text=False)
-    return logits, None if classes is None else net.ccae(logits[:len(classes[0])].softmax(1), *classes)
+    logits = (
+        net.both(x, *g)
+        if g and net.text_decoder is not None
+        else net(x, *g)
+        if g or getattr(net, 'hasf', None) is None
+        else net(x, text=False)
+    )
+    return logits, None if classes is None else net.ccae(
+        logits[: len(classes[0])].softmax(1), *classes
+    )
 
-def autocast(amp:str, device):
+
+def autocast(amp: str, device):
     "Where it is asked for, layers that can do with fewer bits get fewer"
     import torch
-    return nullcontext() if amp=='none' else torch.autocast(torch.device(device).type, getattr(torch, AMP[amp]))
+
+    return (
+        nullcontext()
+        if amp == 'none'
+        else torch.autocast(torch.device(device).type, getattr(torch, AMP[amp]))
+    )
+
 
 def step_loss(
-    model, cfg:Config, batch:list, words:Words, # model: `logits_and_contrast` as a module; batch: items of `SliceDataset`
-    text:bool, device='cpu',                    # text: second stage, HASF and CCAE act
-)->dict: # tensors: loss, seg, contrast; dice without gradient
+    model,
+    cfg: Config,
+    batch: list,
+    words: Words,  # model: `logits_and_contrast` as a module; batch: items of `SliceDataset`
+    text: bool,
+    device='cpu',  # text: second stage, HASF and CCAE act
+) -> dict:  # tensors: loss, seg, contrast; dice without gradient
     "Eq. 8 for a batch"
     import torch
-    from atm_net.losses import dice_focal, total_loss
-    x = torch.stack([i['image'] for i in batch]).to(device); reads = text and cfg.hasf and words is not None
-    weigh = (1.,)
-    if cfg.paired and reads: batch,weigh = [*batch, *(i|dict(generic=True) for i in batch)],(1.,1.) if cfg.text_decoder else (1-cfg.w_generic,cfg.w_generic)    # two readings of the same images
-    y = torch.stack([i['label'] for i in batch]).to(device)
-    known = torch.stack([i['annotated'] for i in batch]).to(device); every = bool(known.all())
-    own = len(x) if cfg.text_decoder else len(batch)                                   # with two decoders the first half alone has words and meets the contrast
-    g = [t.to(device) for t in words.holistic(batch[:own])] if reads else []; classes = None
-    if text and cfg.ccae and words is not None:
-        present = present_classes(y[:own].cpu(), known.shape[1]); classes = (words.class_features(present).to(device), present.to(device)&known[:own], known[:own])
-    with autocast(cfg.amp, device): logits,con = model(x, g, classes)
-    if cfg.amp!='none': logits = logits.float()
-    seg = sum(w*dice_focal(z, t, cfg.focal, None if every else k) for w,z,t,k in zip(weigh, *(a.chunk(len(weigh)) for a in (logits,y,known))))
-    return dict(loss=total_loss(seg, con, cfg.lambda_1, cfg.lambda_2), seg=seg.detach(), contrast=con.detach() if con is not None else None, dice=hard_dice(logits, y))
 
-def hard_dice(logits, y)->float:
+    from atm_net.losses import dice_focal, total_loss
+
+    x = torch.stack([i['image'] for i in batch]).to(device)
+    reads = text and cfg.hasf and words is not None
+    weigh = (1.0,)
+    if cfg.paired and reads:
+        batch, weigh = (
+            [*batch, *(i | dict(generic=True) for i in batch)],
+            (1.0, 1.0) if cfg.text_decoder else (1 - cfg.w_generic, cfg.w_generic),
+        )  # two readings of the same images
+    y = torch.stack([i['label'] for i in batch]).to(device)
+    known = torch.stack([i['annotated'] for i in batch]).to(device)
+    every = bool(known.all())
+    own = (
+        len(x) if cfg.text_decoder else len(batch)
+    )  # with two decoders the first half alone has words and meets the contrast
+    g = [t.to(device) for t in words.holistic(batch[:own])] if reads else []
+    classes = None
+    if text and cfg.ccae and words is not None:
+        present = present_classes(y[:own].cpu(), known.shape[1])
+        classes = (
+            words.class_features(present).to(device),
+            present.to(device) & known[:own],
+            known[:own],
+        )
+    with autocast(cfg.amp, device):
+        logits, con = model(x, g, classes)
+    if cfg.amp != 'none':
+        logits = logits.float()
+    seg = sum(
+        w * dice_focal(z, t, cfg.focal, None if every else k)
+        for w, z, t, k in zip(weigh, *(a.chunk(len(weigh)) for a in (logits, y, known)))
+    )
+    return dict(
+        loss=total_loss(seg, con, cfg.lambda_1, cfg.lambda_2),
+        seg=seg.detach(),
+        contrast=con.detach() if con is not None else None,
+        dice=hard_dice(logits, y),
+    )
+
+
+def hard_dice(logits, y) -> float:
     "Mean Dice of the foreground classes that the batch shows; NaN if it shows none"
     import torch
-    p = logits.argmax(1); ok = y!=IGNORE; k = logits.shape[1]
-    count = lambda t: torch.bincount(t[ok].flatten(), minlength=k)[:k].float()
-    inter,t = count(torch.where(p==y, y, 0)),count(y); dice = 2*inter/(t+count(p))
-    return dice[1:][t[1:]>0].mean().item()
+
+    p = logits.argmax(1)
+    ok = y != IGNORE
+    k = logits.shape[1]
+
+    def count(t):
+        return torch.bincount(t[ok].flatten(), minlength=k)[:k].float()
+
+    inter, t = count(torch.where(p == y, y, 0)), count(y)
+    dice = 2 * inter / (t + count(p))
+    return dice[1:][t[1:] > 0].mean().item()
 
 # %% ../nbs/14_train.ipynb #c018
 @contextmanager
 def full_disk_named(path):
     "safetensors tells a full disk by an error of its own; raises `InputError`"
     from safetensors import SafetensorError
-    try: yield
-    except SafetensorError as e: raise InputError(f'{path}: cannot be written ({e}): make room, then go on with --resume') from e
 
-def checksum(tensors:dict)->int:
+    try:
+        yield
+    except SafetensorError as e:
+        raise InputError(
+            f'{path}: cannot be written ({e}): make room, then go on with --resume'
+        ) from e
+
+
+def checksum(tensors: dict) -> int:
     "CRC-32 over names and bytes"
     import torch
+
     c = 0
-    for k in sorted(tensors): c = zlib.crc32(tensors[k].reshape(-1).view(torch.uint8).numpy(), zlib.crc32(k.encode(), c))
+    for k in sorted(tensors):
+        c = zlib.crc32(tensors[k].reshape(-1).view(torch.uint8).numpy(), zlib.crc32(k.encode(), c))
     return c
 
-def save_checkpoint(run:Path, step:int, model, opt, state:dict, keep:int=2):
+
+def save_checkpoint(run: Path, step: int, model, opt, state: dict, keep: int = 2):
     "Write checkpoints/step-N.safetensors; keep the last ones"
     import torch
     from safetensors.torch import save_file
-    t = {f'model.{k}':v.detach().cpu().contiguous() for k,v in model.state_dict().items()}
-    names = {p:n for n,p in model.named_parameters()}
-    for p,s in opt.state.items():
-        for k,v in s.items(): t[f'opt.{names[p]}.{k}'] = torch.as_tensor(v).detach().cpu().contiguous().clone()
-    path = run/'checkpoints'/f'step-{step:07d}.safetensors'
-    with full_disk_named(path), atomic_path(path) as f: save_file(t, f, metadata=dict(state=json.dumps(state|dict(step=step)), crc=str(checksum(t))))
-    for old in sorted(path.parent.glob('step-*.safetensors'))[:-keep]: old.unlink()
 
-def read_checkpoint(path)->tuple[dict,dict]: # state, tensors
+    t = {f'model.{k}': v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    names = {p: n for n, p in model.named_parameters()}
+    for p, s in opt.state.items():
+        for k, v in s.items():
+            t[f'opt.{names[p]}.{k}'] = torch.as_tensor(v).detach().cpu().contiguous().clone()
+    path = run / 'checkpoints' / f'step-{step:07d}.safetensors'
+    with full_disk_named(path), atomic_path(path) as f:
+        save_file(
+            t, f, metadata=dict(state=json.dumps(state | dict(step=step)), crc=str(checksum(t)))
+        )
+    for old in sorted(path.parent.glob('step-*.safetensors'))[:-keep]:
+        old.unlink()
+
+
+def read_checkpoint(path) -> tuple[dict, dict]:  # state, tensors
     "A whole checkpoint; raises `ValueError` or an error of safetensors"
     from safetensors import safe_open
-    with safe_open(path,'pt') as s: meta,t = s.metadata(),{k:s.get_tensor(k) for k in s.keys()}
-    if int(meta.get('crc', checksum(t)))!=checksum(t): raise ValueError('the checksum differs')      # written before there was one: none to compare
-    return json.loads(meta['state']),t
 
-def restore_optimizer(opt, model, tensors:dict): # tensors: of `read_checkpoint`
+    with safe_open(path, 'pt') as s:
+        meta, t = s.metadata(), {k: s.get_tensor(k) for k in s}
+    if int(meta.get('crc', checksum(t))) != checksum(t):
+        raise ValueError('the checksum differs')  # written before there was one: none to compare
+    return json.loads(meta['state']), t
+
+
+def restore_optimizer(opt, model, tensors: dict):  # tensors: of `read_checkpoint`
     "The optimizer's state of each parameter that a checkpoint knows"
     import torch
-    params = dict(model.named_parameters())
-    for k,v in tensors.items():
-        if k.startswith('opt.'): name,what = k[4:].rsplit('.',1); p = params[name]; opt.state[p][what] = v if what=='step' else torch.empty_like(p, dtype=v.dtype).copy_(v)
 
-def load_checkpoint(run:Path, model, opt, lead=True)->dict|None: # state, or None without a checkpoint
+    params = dict(model.named_parameters())
+    for k, v in tensors.items():
+        if k.startswith('opt.'):
+            name, what = k[4:].rsplit('.', 1)
+            p = params[name]
+            opt.state[p][what] = (
+                v if what == 'step' else torch.empty_like(p, dtype=v.dtype).copy_(v)
+            )
+
+
+def load_checkpoint(
+    run: Path, model, opt, lead=True
+) -> dict | None:  # state, or None without a checkpoint
     "Restore the newest whole checkpoint; a broken one is named (by the lead process) and the one before is used; raises `InputError` if all are broken"
     from safetensors import SafetensorError
-    found = sorted((run/'checkpoints').glob('step-*.safetensors'))
+
+    found = sorted((run / 'checkpoints').glob('step-*.safetensors'))
     for f in found[::-1]:
-        try: state,t = read_checkpoint(f)
-        except (SafetensorError,OSError,KeyError,TypeError,AttributeError,ValueError) as e: lead and print(f'{f}: broken checkpoint ({e})', file=sys.stderr); continue
-        model.load_state_dict({k[6:]:v for k,v in t.items() if k.startswith('model.')}); restore_optimizer(opt, model, t)
+        try:
+            state, t = read_checkpoint(f)
+        except (SafetensorError, OSError, KeyError, TypeError, AttributeError, ValueError) as e:
+            lead and print(f'{f}: broken checkpoint ({e})', file=sys.stderr)
+            continue
+        model.load_state_dict({k[6:]: v for k, v in t.items() if k.startswith('model.')})
+        restore_optimizer(opt, model, t)
         return state
-    if found: raise InputError(f"{run/'checkpoints'}: no whole checkpoint is left: start anew in another folder, or take {run/'last.safetensors'} with --init")
+    if found:
+        raise InputError(
+            f'{run / "checkpoints"}: no whole checkpoint is left: start anew in another folder, or take {run / "last.safetensors"} with --init'
+        )
 
-def sweep(run:Path):
+
+def sweep(run: Path):
     "Remove what a killed process left half-written: files of `atomic_path`, and those that safetensors fills before they get their name"
-    for f in [*run.glob('.*'), *(run/'checkpoints').glob('.*')]:
-        if re.fullmatch(r'\..+\.\d+\.[0-9a-f]{6}(\.\w+)?|\.tmp\w{6}', f.name): f.unlink(missing_ok=True)
-
+    for f in [*run.glob('.*'), *(run / 'checkpoints').glob('.*')]:
+        if re.fullmatch(r'\..+\.\d+\.[0-9a-f]{6}(\.\w+)?|\.tmp\w{6}', f.name):
+            f.unlink(missing_ok=True)
 
 # %% ../nbs/14_train.ipynb #c021
-def join_world(device:str)->World:
+def join_world(device: str) -> World:
     "Read torchrun's environment and join the group: NCCL on GPUs, gloo on CPUs"
-    import torch, torch.distributed as dist
     from datetime import timedelta
+
+    import torch
+    import torch.distributed as dist
+
     from atm_net.predict import pick_device
+
     device = pick_device(device)
-    size = int(os.environ.get('WORLD_SIZE',1))
-    if 'TORCHELASTIC_RUN_ID' in os.environ: _follow(os.getppid())
-    if size==1: return World(device=device)
-    if device=='cuda': device = f"cuda:{os.environ['LOCAL_RANK']}"; torch.cuda.set_device(device)
-    dist.init_process_group('nccl' if device!='cpu' else 'gloo', timeout=timedelta(minutes=20))
+    size = int(os.environ.get('WORLD_SIZE', 1))
+    if 'TORCHELASTIC_RUN_ID' in os.environ:
+        _follow(os.getppid())
+    if size == 1:
+        return World(device=device)
+    if device == 'cuda':
+        device = f'cuda:{os.environ["LOCAL_RANK"]}'
+        torch.cuda.set_device(device)
+    dist.init_process_group('nccl' if device != 'cpu' else 'gloo', timeout=timedelta(minutes=20))
     return World(dist.get_rank(), size, device)
 
+
 @functools.cache
-def _follow(parent:int):
+def _follow(parent: int):
     "End when torchrun has ended, even by kill -9"
+
     def watch():
-        while os.getppid()==parent: time.sleep(.5)
+        while os.getppid() == parent:
+            time.sleep(0.5)
         os._exit(1)
+
     threading.Thread(target=watch, daemon=True).start()
 
-def restarted()->bool:
-    "Did torchrun start this worker again after a crash?"
-    return int(os.environ.get('TORCHELASTIC_RESTART_COUNT',0))>0
 
-def gather(world:World, item)->list: # of each process, by rank
+def restarted() -> bool:
+    "Did torchrun start this worker again after a crash?"
+    return int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) > 0
+
+
+def gather(world: World, item) -> list:  # of each process, by rank
     "What each process has, for all of them"
     import torch.distributed as dist
-    if world.size==1: return [item]
-    out = [None]*world.size; dist.all_gather_object(out, item)
+
+    if world.size == 1:
+        return [item]
+    out = [None] * world.size
+    dist.all_gather_object(out, item)
     return out
 
-def leave_world(world:World, wait=True): # wait: not after an error, when the others may be elsewhere
+
+def leave_world(
+    world: World, wait=True
+):  # wait: not after an error, when the others may be elsewhere
     "Wait for the others, then leave"
     import torch.distributed as dist
-    if world.size==1: return
-    if wait: dist.barrier()
+
+    if world.size == 1:
+        return
+    if wait:
+        dist.barrier()
     dist.destroy_process_group()
 
-def lead_first(world:World, f):
+
+def lead_first(world: World, f):
     "Run `f` in the lead process while the others wait; if it refuses, all refuse"
     import torch.distributed as dist
+
     said = [None]
     if world.lead:
-        try: f()
-        except InputError as e: said = [str(e)]
-    if world.size>1: dist.broadcast_object_list(said)
-    if said[0]: raise InputError(said[0])
+        try:
+            f()
+        except InputError as e:
+            said = [str(e)]
+    if world.size > 1:
+        dist.broadcast_object_list(said)
+    if said[0]:
+        raise InputError(said[0])
 
-def _wrap(net, world, compile=False, unused=False): # unused: may parameters be left without gradient?
+
+def _wrap(
+    net, world, compile=False, unused=False
+):  # unused: may parameters be left without gradient?
     "Logits and contrast as one module; in a group, with the gradient averaged over the processes"
     import torch
     from torch.nn.parallel import DistributedDataParallel
-    class Both(torch.nn.Module):
-        def __init__(self): super().__init__(); self.net = net
-        def forward(self, *args, **kwargs): return logits_and_contrast(self.net, *args, **kwargs)
-    both = Both()
-    if compile: both.compile()
-    if world.size==1: return both
-    return DistributedDataParallel(both, device_ids=[world.device] if world.device!='cpu' else None, find_unused_parameters=unused, gradient_as_bucket_view=True)
 
+    class Both(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, *args, **kwargs):
+            return logits_and_contrast(self.net, *args, **kwargs)
+
+    both = Both()
+    if compile:
+        both.compile()
+    if world.size == 1:
+        return both
+    return DistributedDataParallel(
+        both,
+        device_ids=[world.device] if world.device != 'cpu' else None,
+        find_unused_parameters=unused,
+        gradient_as_bucket_view=True,
+    )
 
 # %% ../nbs/14_train.ipynb #c024
-def cache_dice(pred:np.ndarray, truth:np.ndarray, known)->float:
+def cache_dice(pred: np.ndarray, truth: np.ndarray, known) -> float:
     "Mean Dice over the annotated structures of a volume, on the grid; a missed or invented one counts 0"
-    keep = truth!=IGNORE; ds = []
+    keep = truth != IGNORE
+    ds = []
     for c in np.flatnonzero(known)[1:] if known[0] else np.flatnonzero(known):
-        p,t = (pred==c)&keep,(truth==c)&keep
-        if t.any() or p.any(): ds.append(2*(p&t).sum()/(p.sum()+t.sum()))
+        p, t = (pred == c) & keep, (truth == c) & keep
+        if t.any() or p.any():
+            ds.append(2 * (p & t).sum() / (p.sum() + t.sum()))
     return float(np.mean(ds)) if ds else float('nan')
 
+
 def validate(
-    predictor, cache:Cache, cases,
-    world:World=World(), # the processes share the cases
-    see=None,            # is called with (case, image, truth, prediction) of each volume of this process
-)->dict: # protocol -> mean over volumes
+    predictor,
+    cache: Cache,
+    cases,
+    world: World = World(),  # the processes share the cases
+    see=None,  # is called with (case, image, truth, prediction) of each volume of this process
+) -> dict:  # protocol -> mean over volumes
     "Dice by `generic` and `self` (or `none`) over volumes of the cache"
     from atm_net.predict import self_prompts
+
     mine = []
-    for c in cases[world.rank::world.size]:
-        x,y,known = np.asarray(cache.image(c), np.float32),np.asarray(cache.labels(c)),np.asarray(cache.annotated(c))
-        if predictor.has_text: seen = self_prompts(predictor, x)[2]; labels = dict(generic=seen[0], self=seen[-1])
-        else: labels = dict(none=predictor.grid_labels(x))
-        mine.append({k:cache_dice(l, y, known) for k,l in labels.items()})
-        if see: see(c, x, y, list(labels.values())[-1])
-    shares = gather(world, mine); rows = [shares[i%world.size][i//world.size] for i in range(len(cases))]
-    return {k:float(np.nanmean([r[k] for r in rows])) for k in (rows[0] if rows else ())}
+    for c in cases[world.rank :: world.size]:
+        x, y, known = (
+            np.asarray(cache.image(c), np.float32),
+            np.asarray(cache.labels(c)),
+            np.asarray(cache.annotated(c)),
+        )
+        if predictor.has_text:
+            seen = self_prompts(predictor, x)[2]
+            labels = dict(generic=seen[0], self=seen[-1])
+        else:
+            labels = dict(none=predictor.grid_labels(x))
+        mine.append({k: cache_dice(l, y, known) for k, l in labels.items()})
+        if see:
+            see(c, x, y, list(labels.values())[-1])
+    shares = gather(world, mine)
+    rows = [shares[i % world.size][i // world.size] for i in range(len(cases))]
+    return {k: float(np.nanmean([r[k] for r in rows])) for k in (rows[0] if rows else ())}
+
 
 def prediction_strip(
-    pictures:list,  # (case, slice number, image, truth, prediction), each (h, w)
-    scheme, anatomy=LUMBAR,
-): # -> Figure
+    pictures: list,  # (case, slice number, image, truth, prediction), each (h, w)
+    scheme,
+    anatomy=LUMBAR,
+):  # -> Figure
     "Image, truth and prediction below each other"
-    n = len(pictures); cases,ks,x,y,p = zip(*pictures)
-    titles = [f'{c}, slice {k}' for c,k in zip(cases,ks)]+['truth']*n+['prediction']*n
-    return contact_sheet([*x]*3, [np.zeros_like(l) for l in y]+[*y,*p], scheme, titles, ncols=n, anatomy=anatomy)
+    n = len(pictures)
+    cases, ks, x, y, p = zip(*pictures)
+    titles = [f'{c}, slice {k}' for c, k in zip(cases, ks)] + ['truth'] * n + ['prediction'] * n
+    return contact_sheet(
+        [*x] * 3, [np.zeros_like(l) for l in y] + [*y, *p], scheme, titles, ncols=n, anatomy=anatomy
+    )
 
 # %% ../nbs/14_train.ipynb #c027
-def network_kwargs(cfg:Config, text_dim:int, scheme, anatomy)->dict:
+def network_kwargs(cfg: Config, text_dim: int, scheme, anatomy) -> dict:
     "Arguments of the network that a configuration describes"
-    if cfg.network=='spineparsenet': from atm_net.model import column_edges; return dict(edges=column_edges(scheme, anatomy))
-    if cfg.network=='swin_unetr': return dict(use_v2=cfg.swin=='v2')
-    if cfg.network!='atm_net': return {}
-    keys = ('hasf','ccae','text_decoder','length','n_tokens','heads','attention','pool','tokens','alpha','gain','code','decoder','contrast','tau')
-    return {k:getattr(cfg,k) for k in keys}|dict(text_dim=text_dim, use_v2=cfg.swin=='v2')
+    if cfg.network == 'spineparsenet':
+        from atm_net.model import column_edges
 
-def read_anatomy(cache:Cache)->dict:
+        return dict(edges=column_edges(scheme, anatomy))
+    if cfg.network == 'swin_unetr':
+        return dict(use_v2=cfg.swin == 'v2')
+    if cfg.network != 'atm_net':
+        return {}
+    keys = (
+        'hasf',
+        'ccae',
+        'text_decoder',
+        'length',
+        'n_tokens',
+        'heads',
+        'attention',
+        'pool',
+        'tokens',
+        'alpha',
+        'gain',
+        'code',
+        'decoder',
+        'contrast',
+        'tau',
+    )
+    return {k: getattr(cfg, k) for k in keys} | dict(text_dim=text_dim, use_v2=cfg.swin == 'v2')
+
+
+def read_anatomy(cache: Cache) -> dict:
     "The anatomy of a cache as data, for the weights' header"
     import yaml
-    return yaml.safe_load((cache.path/cache.manifest['anatomy']).read_text(encoding='utf-8'))
 
-def provenance(cfg:Config)->dict: return {k:dict(value=v, source=sources(cfg)[k]) for k,v in asdict(cfg).items()}
+    return yaml.safe_load((cache.path / cache.manifest['anatomy']).read_text(encoding='utf-8'))
 
-def _hash(x)->str: return hashlib.sha256(json.dumps(x).encode()).hexdigest()[:12]
 
-def cache_hash(cache:Cache)->str:
+def provenance(cfg: Config) -> dict:
+    return {k: dict(value=v, source=sources(cfg)[k]) for k, v in asdict(cfg).items()}
+
+
+def _hash(x) -> str:
+    return hashlib.sha256(json.dumps(x).encode()).hexdigest()[:12]
+
+
+def cache_hash(cache: Cache) -> str:
     "A short hash of cases, split and grid: equal for equal caches, wherever they and their dataset lie"
-    return _hash({k:v for k,v in cache.manifest.items() if k!='root'})
+    return _hash({k: v for k, v in cache.manifest.items() if k != 'root'})
 
-def split_hash(cache:Cache)->str:
+
+def split_hash(cache: Cache) -> str:
     "A short hash of which case is in which part"
-    return _hash({p:sorted(cache.cases(p)) for p in ('train','val','test')})
+    return _hash({p: sorted(cache.cases(p)) for p in ('train', 'val', 'test')})
 
-def run_meta(cfg:Config, cache:Cache, encoder)->dict:
+
+def run_meta(cfg: Config, cache: Cache, encoder) -> dict:
     "What a weights file must say about itself"
     names = (cache.scheme.channels, cfg.feature_size)
-    return dict(network=cfg.network, out_channels=names[0], feature_size=names[1], kwargs=network_kwargs(cfg, encoder.dim if encoder else 128, cache.scheme, cache.anatomy), scheme=cache.scheme.name,
-                values=dict(cache.scheme.values), anatomy=cache.manifest['anatomy'] and read_anatomy(cache), grid=asdict(cache.grid), crop=cache.crop, encoder=encoder and cfg.encoder, encoder_revision=encoder and encoder.revision,
-                option=cfg.option, length=cfg.length, seed=cfg.seed, preset=cfg.preset, version=atm_net.__version__, config=provenance(cfg), data=dict(cache=cache_hash(cache), split=split_hash(cache)), versions=_versions())
+    return dict(
+        network=cfg.network,
+        out_channels=names[0],
+        feature_size=names[1],
+        kwargs=network_kwargs(cfg, encoder.dim if encoder else 128, cache.scheme, cache.anatomy),
+        scheme=cache.scheme.name,
+        values=dict(cache.scheme.values),
+        anatomy=cache.manifest['anatomy'] and read_anatomy(cache),
+        grid=asdict(cache.grid),
+        crop=cache.crop,
+        encoder=encoder and cfg.encoder,
+        encoder_revision=encoder and encoder.revision,
+        option=cfg.option,
+        length=cfg.length,
+        seed=cfg.seed,
+        preset=cfg.preset,
+        version=atm_net.__version__,
+        config=provenance(cfg),
+        data=dict(cache=cache_hash(cache), split=split_hash(cache)),
+        versions=_versions(),
+    )
+
 
 def _versions():
     from importlib.metadata import version
-    return {p:version(p) for p in ('torch','monai','transformers','numpy','safetensors')}|dict(atm_net=atm_net.__version__, python=sys.version.split()[0])
+
+    return {
+        p: version(p) for p in ('torch', 'monai', 'transformers', 'numpy', 'safetensors')
+    } | dict(atm_net=atm_net.__version__, python=sys.version.split()[0])
+
 
 class Log:
     "log.csv: one row per entry, columns fixed; a copy goes to TensorBoard if there is a writer"
-    keys = ('step','loss','seg','contrast','dice','lr','seconds','val_generic','val_self','val_none')
-    def __init__(self, path:Path, keep:int, board=None): # keep rows up to this step, as after a resume
-        self.path,self.board,rows = path,board,[]
+
+    keys = (
+        'step',
+        'loss',
+        'seg',
+        'contrast',
+        'dice',
+        'lr',
+        'seconds',
+        'val_generic',
+        'val_self',
+        'val_none',
+    )
+
+    def __init__(
+        self, path: Path, keep: int, board=None
+    ):  # keep rows up to this step, as after a resume
+        self.path, self.board, rows = path, board, []
         if path.exists() and keep:
-            whole = path.read_text(encoding='utf-8').rpartition('\n')[0]                    # a kill may have cut the last row
-            rows = [r for r in csv.DictReader(whole.splitlines()) if int(r['step'])<=keep]
-        with atomic_path(path) as t, open(t,'w',newline='', encoding='utf-8') as f: w = csv.DictWriter(f,self.keys); w.writeheader(); w.writerows(rows)
+            whole = path.read_text(encoding='utf-8').rpartition('\n')[
+                0
+            ]  # a kill may have cut the last row
+            rows = [r for r in csv.DictReader(whole.splitlines()) if int(r['step']) <= keep]
+        with atomic_path(path) as t, open(t, 'w', newline='', encoding='utf-8') as f:
+            w = csv.DictWriter(f, self.keys)
+            w.writeheader()
+            w.writerows(rows)
+
     def add(self, **row):
         try:
-            with open(self.path,'a',newline='', encoding='utf-8') as f: csv.DictWriter(f,self.keys).writerow({k:f'{v:.6g}' if isinstance(v,float) else v for k,v in row.items()})
-        except OSError as e: raise InputError(f'{self.path}: cannot be written ({e.strerror}): make room, then go on with --resume') from e
+            with open(self.path, 'a', newline='', encoding='utf-8') as f:
+                csv.DictWriter(f, self.keys).writerow(
+                    {k: f'{v:.6g}' if isinstance(v, float) else v for k, v in row.items()}
+                )
+        except OSError as e:
+            raise InputError(
+                f'{self.path}: cannot be written ({e.strerror}): make room, then go on with --resume'
+            ) from e
         if self.board:
-            for k,v in row.items(): k!='step' and self.board.add_scalar(k, v, row['step'])
+            for k, v in row.items():
+                k != 'step' and self.board.add_scalar(k, v, row['step'])
+
 
 def board_class():
     "TensorBoard's writer; raises `InputError` where the package is missing"
-    try: from torch.utils.tensorboard import SummaryWriter
-    except ImportError as e: raise InputError("--tensorboard: the package tensorboard is not installed: pip install tensorboard (or this package with its extra of that name), or leave the option out") from e
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as e:
+        raise InputError(
+            '--tensorboard: the package tensorboard is not installed: pip install tensorboard (or this package with its extra of that name), or leave the option out'
+        ) from e
     return SummaryWriter
-
 
 # %% ../nbs/14_train.ipynb #p002
 def class_prior(
-    cache:Cache, every:int=20, # look at every so manieth training slice
-)->np.ndarray: # (channels,) log of the share of annotated pixels; a class that never occurs counts as one pixel
+    cache: Cache,
+    every: int = 20,  # look at every so manieth training slice
+) -> np.ndarray:  # (channels,) log of the share of annotated pixels; a class that never occurs counts as one pixel
     "How frequent each class is (ours)"
     n = np.ones(cache.scheme.channels)
-    for c,k in cache.slices('train')[::every]: n += np.bincount(np.asarray(cache.labels(c)[k]).ravel(), minlength=IGNORE+1)[:len(n)]
-    return np.log(n/n.sum())
+    for c, k in cache.slices('train')[::every]:
+        n += np.bincount(np.asarray(cache.labels(c)[k]).ravel(), minlength=IGNORE + 1)[: len(n)]
+    return np.log(n / n.sum())
 
-def start_at_prior(net, network:str, feature_size:int, kwargs:dict, prior:np.ndarray):
+
+def start_at_prior(net, network: str, feature_size: int, kwargs: dict, prior: np.ndarray):
     "Set the last bias that has a place for each class"
     import torch
+
     from atm_net.model import class_axes
-    state = net.state_dict(); name = [k for k in class_axes(network, feature_size, kwargs) if state[k].ndim==1][-1]
-    with torch.no_grad(): state[name].copy_(torch.as_tensor(prior))
+
+    state = net.state_dict()
+    name = [k for k in class_axes(network, feature_size, kwargs) if state[k].ndim == 1][-1]
+    with torch.no_grad():
+        state[name].copy_(torch.as_tensor(prior))
 
 # %% ../nbs/14_train.ipynb #c030
-WORDED = ('hasf','ccae','text_decoder') # what the words train
+WORDED = ('hasf', 'ccae', 'text_decoder')  # what the words train
 
-def clip_groups(net)->list: # of lists of parameters
+
+def clip_groups(net) -> list:  # of lists of parameters
     "Parameters whose gradients are clipped together: all; with a text decoder the plain network by itself, so that it learns as if there were no words"
-    if getattr(net,'text_decoder',None) is None: return [list(net.parameters())]
-    return [[p for n,p in net.named_parameters() if (n.split('.')[0] in WORDED)==words] for words in (False,True)]
+    if getattr(net, 'text_decoder', None) is None:
+        return [list(net.parameters())]
+    return [
+        [p for n, p in net.named_parameters() if (n.split('.')[0] in WORDED) == words]
+        for words in (False, True)
+    ]
+
 
 class Trainer:
     "State of a run: network, optimizer, data, words"
-    def __init__(self, cache:Cache, run:Path, cfg:Config, world:World,
-        workers:int=0,       # loader processes
-        accumulate:int=1,    # parts in which a batch goes through
-        channels_last=False, # memory format of the weights
-        compile=False):      # torch.compile the training pass?
+
+    def __init__(
+        self,
+        cache: Cache,
+        run: Path,
+        cfg: Config,
+        world: World,
+        workers: int = 0,  # loader processes
+        accumulate: int = 1,  # parts in which a batch goes through
+        channels_last=False,  # memory format of the weights
+        compile=False,
+    ):  # torch.compile the training pass?
         import torch
+
         from atm_net.model import build_network
         from atm_net.text import load_encoder
-        self.cache,self.run,self.cfg,self.world,self.workers,self.accumulate = cache,Path(run),cfg,world,workers,accumulate
+
+        self.cache, self.run, self.cfg, self.world, self.workers, self.accumulate = (
+            cache,
+            Path(run),
+            cfg,
+            world,
+            workers,
+            accumulate,
+        )
         check_share(cfg, world, accumulate)
         self.data = SliceDataset(cache, 'train', augment=True, seed=cfg.seed)
-        uses_text = cfg.network=='atm_net' and (cfg.hasf or cfg.ccae)
+        uses_text = cfg.network == 'atm_net' and (cfg.hasf or cfg.ccae)
         self.encoder = load_encoder(cfg.encoder) if uses_text else None
         self.words = Words(cfg, cache.scheme, cache.anatomy, self.encoder) if uses_text else None
         self.meta = run_meta(cfg, cache, self.encoder)
         torch.manual_seed(cfg.seed)
-        self.net = build_network(cfg.network, cache.scheme.channels, cfg.feature_size, **self.meta['kwargs']).to(world.device)
-        if cfg.prior: start_at_prior(self.net, cfg.network, cfg.feature_size, self.meta['kwargs'], class_prior(cache))
-        if channels_last: self.net.to(memory_format=torch.channels_last)
+        self.net = build_network(
+            cfg.network, cache.scheme.channels, cfg.feature_size, **self.meta['kwargs']
+        ).to(world.device)
+        if cfg.prior:
+            start_at_prior(
+                self.net, cfg.network, cfg.feature_size, self.meta['kwargs'], class_prior(cache)
+            )
+        if channels_last:
+            self.net.to(memory_format=torch.channels_last)
         self.opt = torch.optim.AdamW(self.net.parameters(), cfg.lr, weight_decay=cfg.weight_decay)
-        self.scaler = torch.amp.GradScaler(torch.device(world.device).type, enabled=cfg.amp=='fp16')
-        self.compile,self.model,self.step,self.best,self.stop,self.pictures = compile,None,0,-1.,False,[]
+        self.scaler = torch.amp.GradScaler(
+            torch.device(world.device).type, enabled=cfg.amp == 'fp16'
+        )
+        self.compile, self.model, self.step, self.best, self.stop, self.pictures = (
+            compile,
+            None,
+            0,
+            -1.0,
+            False,
+            [],
+        )
 
     def predictor(self):
         "The network as it is now, ready to segment volumes"
         from atm_net.predict import Predictor
+
         return Predictor(self.net, self.meta, self.world.device, encoder=self.encoder)
 
     def batches(self):
         "This rank's batches from the current step on"
         import torch
         from torch.utils.data import DataLoader
-        own = torch.Generator()                                    # or the loader would draw from the global one
-        return DataLoader(self.data, batch_sampler=Plan(self.cfg, len(self.data), self.step, self.world), collate_fn=list, num_workers=self.workers, generator=own)
+
+        own = torch.Generator()  # or the loader would draw from the global one
+        return DataLoader(
+            self.data,
+            batch_sampler=Plan(self.cfg, len(self.data), self.step, self.world),
+            collate_fn=list,
+            num_workers=self.workers,
+            generator=own,
+        )
 
     def enter_stage(self):
         "The network as the current stage trains it: in the plain one HASF and CCAE rest, and are no part of what the processes exchange"
-        text = self.step>=stage_border(self.cfg)
-        for m in (getattr(self.net,n,None) for n in WORDED): m is not None and m.requires_grad_(text)
-        if self.step==stage_border(self.cfg)>0 and getattr(self.net,'text_decoder',None) is not None and not self.meta.get('init'): self.net.start_text_decoder() # weights that were given may hold one that has learnt
-        self.model = _wrap(self.net, self.world, self.compile, unused=self.cfg.network=='unetr') # MONAI's blocks of UNETR hold a norm for a cross-attention that it does not use
+        text = self.step >= stage_border(self.cfg)
+        for m in (getattr(self.net, n, None) for n in WORDED):
+            m is not None and m.requires_grad_(text)
+        if (
+            self.step == stage_border(self.cfg) > 0
+            and getattr(self.net, 'text_decoder', None) is not None
+            and not self.meta.get('init')
+        ):
+            self.net.start_text_decoder()  # weights that were given may hold one that has learnt
+        self.model = _wrap(
+            self.net, self.world, self.compile, unused=self.cfg.network == 'unetr'
+        )  # MONAI's blocks of UNETR hold a norm for a cross-attention that it does not use
 
-    def update(self, batch)->dict: # means over the batch
+    def update(self, batch) -> dict:  # means over the batch
         "One optimizer step"
         import torch
-        if self.model is None or self.step==stage_border(self.cfg): self.enter_stage()
-        self.net.train(); n = len(batch)//self.accumulate
-        for g in self.opt.param_groups: g['lr'] = learning_rate(self.cfg, self.step)
-        self.opt.zero_grad(); parts = [self._gradient(batch[i:i+n], i+n==len(batch)) for i in range(0,len(batch),n)]
-        self.scaler.unscale_(self.opt); [torch.nn.utils.clip_grad_norm_(p, self.cfg.clip) for p in clip_groups(self.net)]
-        self.scaler.step(self.opt); self.scaler.update(); self.step += 1
-        return {k:mean([p[k] for p in parts]) for k in parts[0]}
 
-    def _gradient(self, part, last)->dict:
+        if self.model is None or self.step == stage_border(self.cfg):
+            self.enter_stage()
+        self.net.train()
+        n = len(batch) // self.accumulate
+        for g in self.opt.param_groups:
+            g['lr'] = learning_rate(self.cfg, self.step)
+        self.opt.zero_grad()
+        parts = [
+            self._gradient(batch[i : i + n], i + n == len(batch)) for i in range(0, len(batch), n)
+        ]
+        self.scaler.unscale_(self.opt)
+        [torch.nn.utils.clip_grad_norm_(p, self.cfg.clip) for p in clip_groups(self.net)]
+        self.scaler.step(self.opt)
+        self.scaler.update()
+        self.step += 1
+        return {k: mean([p[k] for p in parts]) for k in parts[0]}
+
+    def _gradient(self, part, last) -> dict:
         "Add the gradient of a part of the batch; the processes exchange theirs after the last"
         import torch
-        text = self.step>=stage_border(self.cfg)
-        with nullcontext() if last or self.world.size==1 else self.model.no_sync():
-            out = step_loss(self.model, self.cfg, part, self.words, text, self.world.device)
-            if not torch.isfinite(out['loss']): raise InputError(f'step {self.step}: the loss is not finite: try a lower --lr')
-            self.scaler.scale(out['loss']/self.accumulate).backward(); out['loss'] = out['loss'].detach()
-        return {k:v if v is None else float(v) for k,v in out.items()}
 
-    def write_weights(self, name:str, extra=None):
+        text = self.step >= stage_border(self.cfg)
+        with nullcontext() if last or self.world.size == 1 else self.model.no_sync():
+            out = step_loss(self.model, self.cfg, part, self.words, text, self.world.device)
+            if not torch.isfinite(out['loss']):
+                raise InputError(f'step {self.step}: the loss is not finite: try a lower --lr')
+            self.scaler.scale(out['loss'] / self.accumulate).backward()
+            out['loss'] = out['loss'].detach()
+        return {k: v if v is None else float(v) for k, v in out.items()}
+
+    def write_weights(self, name: str, extra=None):
         "Weights with all that is needed to use them"
         from atm_net.model import save_weights
-        with full_disk_named(self.run/name): save_weights(self.run/name, self.net, self.meta|dict(steps=self.step)|(extra or {}))
+
+        with full_disk_named(self.run / name):
+            save_weights(
+                self.run / name, self.net, self.meta | dict(steps=self.step) | (extra or {})
+            )
 
     def checkpoint(self, keep=2):
         "Lead process only: last weights and checkpoint, in this order: whoever finds the last checkpoint finds the weights"
-        if not self.world.lead: return
-        self.write_weights('last.safetensors'); save_checkpoint(self.run, self.step, self.net, self.opt, dict(best=self.best, scaler=self.scaler.state_dict()), keep)
+        if not self.world.lead:
+            return
+        self.write_weights('last.safetensors')
+        save_checkpoint(
+            self.run,
+            self.step,
+            self.net,
+            self.opt,
+            dict(best=self.best, scaler=self.scaler.state_dict()),
+            keep,
+        )
 
-    def resume(self)->bool: # was there a checkpoint?
+    def resume(self) -> bool:  # was there a checkpoint?
         "Take up the last whole checkpoint; raises `InputError` if the processes find different ones"
         state = load_checkpoint(self.run, self.net, self.opt, self.world.lead)
-        if state: self.step,self.best = state['step'],state['best']; self.scaler.load_state_dict(state.get('scaler') or {})
+        if state:
+            self.step, self.best = state['step'], state['best']
+            self.scaler.load_state_dict(state.get('scaler') or {})
         steps = gather(self.world, self.step)
-        if len(set(steps))>1: raise InputError(f'{self.run}: the processes found different checkpoints (steps {steps}): put the run on a file system that all machines share')
+        if len(set(steps)) > 1:
+            raise InputError(
+                f'{self.run}: the processes found different checkpoints (steps {steps}): put the run on a file system that all machines share'
+            )
         return bool(state)
 
-    def validate(self, log)->dict:
+    def validate(self, log) -> dict:
         "All processes score, the lead process logs and keeps the best and some pictures"
         self.pictures = []
-        def see(case, x, y, p): self.pictures += [(case,k,x[k],y[k],p[k]) for k in sorted({len(x)*f//4 for f in (1,2,3)})]
-        cases = self.cache.cases('val')[:self.cfg.val_cases]; scores = validate(self.predictor(), self.cache, cases, self.world, see)
-        if self.world.lead: log.add(step=self.step, **{f'val_{k}':v for k,v in scores.items()}); self.keep_best(scores)
+
+        def see(case, x, y, p):
+            self.pictures += [
+                (case, k, x[k], y[k], p[k]) for k in sorted({len(x) * f // 4 for f in (1, 2, 3)})
+            ]
+
+        cases = self.cache.cases('val')[: self.cfg.val_cases]
+        scores = validate(self.predictor(), self.cache, cases, self.world, see)
+        if self.world.lead:
+            log.add(step=self.step, **{f'val_{k}': v for k, v in scores.items()})
+            self.keep_best(scores)
         return scores
 
-    def keep_best(self, scores:dict):
+    def keep_best(self, scores: dict):
         "The rule: a higher mean Dice by `self` (or `none`) than any before"
         rule = scores.get('self', scores.get('none'))
-        if rule>self.best: self.best = rule; self.write_weights('best.safetensors', dict(validation=scores))
+        if rule > self.best:
+            self.best = rule
+            self.write_weights('best.safetensors', dict(validation=scores))
 
-def mean(values)->float|None:
+
+def mean(values) -> float | None:
     "Mean of the numbers that are there; None without any"
-    there = [v for v in values if v is not None and v==v]
-    return sum(there)/len(there) if there else None
+    there = [v for v in values if v is not None and v == v]
+    return sum(there) / len(there) if there else None
 
-def check_share(cfg:Config, world:World, accumulate:int):
+
+def check_share(cfg: Config, world: World, accumulate: int):
     "Can a batch be dealt out, and does the GPU have the numbers? raises `InputError`"
-    if accumulate<1: raise InputError(f'--accumulate {accumulate} must be positive')
-    if cfg.batch%world.size: raise InputError(f'--batch {cfg.batch} is not divisible by {world.size} processes')
-    if cfg.batch//world.size%accumulate: raise InputError(f'--batch {cfg.batch}: the share of a process, {cfg.batch//world.size}, is not divisible by --accumulate {accumulate}')
-    if cfg.amp=='bf16' and world.device!='cpu':
+    if accumulate < 1:
+        raise InputError(f'--accumulate {accumulate} must be positive')
+    if cfg.batch % world.size:
+        raise InputError(f'--batch {cfg.batch} is not divisible by {world.size} processes')
+    if cfg.batch // world.size % accumulate:
+        raise InputError(
+            f'--batch {cfg.batch}: the share of a process, {cfg.batch // world.size}, is not divisible by --accumulate {accumulate}'
+        )
+    if cfg.amp == 'bf16' and world.device != 'cpu':
         import torch
-        if not torch.cuda.is_bf16_supported(): raise InputError('--amp bf16: this GPU has no bfloat16: use --amp fp16')
+
+        if not torch.cuda.is_bf16_supported():
+            raise InputError('--amp bf16: this GPU has no bfloat16: use --amp fp16')
 
 # %% ../nbs/14_train.ipynb #c031
-class Stopped(InputError): "A person or the system asked the run to stop; what was done is saved"
+class Stopped(InputError):
+    "A person or the system asked the run to stop; what was done is saved"
+
 
 def fit(
-    t:Trainer,
-    every:int=10,      # steps between log rows
-    val_every:int=None, # steps between validations; None: a quarter of the text stage, at most 500
-    save_every:int=200, # steps between checkpoints
-    keep:int=2,         # checkpoints
+    t: Trainer,
+    every: int = 10,  # steps between log rows
+    val_every: int = None,  # steps between validations; None: a quarter of the text stage, at most 500
+    save_every: int = 200,  # steps between checkpoints
+    keep: int = 2,  # checkpoints
     tensorboard=False,  # log there too?
-    again='go on with --resume', # what a person who stopped it is told
+    again='go on with --resume',  # what a person who stopped it is told
 ):
     "Run from the current step to the end; SIGTERM and Ctrl-C save a checkpoint and leave"
-    cfg,lead = t.cfg,t.world.lead; val_every = val_every or max(1,min(500,(cfg.steps-stage_border(cfg)+3)//4))
-    board = board_class()(t.run/'tensorboard', purge_step=t.step+1 if t.step else None) if tensorboard and lead else None
-    log = Log(t.run/'log.csv', t.step, board) if lead else None
-    told,before = Progress(cfg.steps, t.step, lead),_on_signal(t)
+    cfg, lead = t.cfg, t.world.lead
+    val_every = val_every or max(1, min(500, (cfg.steps - stage_border(cfg) + 3) // 4))
+    board = (
+        board_class()(t.run / 'tensorboard', purge_step=t.step + 1 if t.step else None)
+        if tensorboard and lead
+        else None
+    )
+    log = Log(t.run / 'log.csv', t.step, board) if lead else None
+    told, before = Progress(cfg.steps, t.step, lead), _on_signal(t)
     try:
-        if t.step==0 and 'init' in t.meta: _report(t, log, told) # a start from other weights has a score of its own
+        if t.step == 0 and 'init' in t.meta:
+            _report(t, log, told)  # a start from other weights has a score of its own
         _loop(t, log, told, every, val_every, save_every, keep)
         t.checkpoint(keep)
     finally:
-        told.close(); board and board.close()
-        for sig,handler in before.items(): signal.signal(sig, handler)
-    if t.stop: raise Stopped(f'stopped at step {t.step}; a checkpoint is saved: {again}')
+        told.close()
+        board and board.close()
+        for sig, handler in before.items():
+            signal.signal(sig, handler)
+    if t.stop:
+        raise Stopped(f'stopped at step {t.step}; a checkpoint is saved: {again}')
+
 
 def _loop(t, log, told, every, val_every, save_every, keep):
     "The steps of `fit`"
-    cfg,lead = t.cfg,t.world.lead; began,recent = time.time(),[]
+    cfg, lead = t.cfg, t.world.lead
+    began, recent = time.time(), []
     for batch in t.batches():
-        recent.append(t.update(batch)); told.step(recent[-1])
-        done = t.step==cfg.steps
-        if t.step%every==0 or done:
+        recent.append(t.update(batch))
+        told.step(recent[-1])
+        done = t.step == cfg.steps
+        if t.step % every == 0 or done:
             row = _means(recent, t.world)
-            if lead: log.add(step=t.step, lr=learning_rate(cfg,t.step-1), seconds=round((time.time()-began)/len(recent),3), **row); told.row(t.step, row)
-            began,recent = time.time(),[]
-        if t.step%val_every==0 or done: pause = time.time(); _report(t, log, told); began += time.time()-pause
-        if _agree(t): break
-        if t.step%save_every==0 and not done: t.checkpoint(keep)
+            if lead:
+                log.add(
+                    step=t.step,
+                    lr=learning_rate(cfg, t.step - 1),
+                    seconds=round((time.time() - began) / len(recent), 3),
+                    **row,
+                )
+                told.row(t.step, row)
+            began, recent = time.time(), []
+        if t.step % val_every == 0 or done:
+            pause = time.time()
+            _report(t, log, told)
+            began += time.time() - pause
+        if _agree(t):
+            break
+        if t.step % save_every == 0 and not done:
+            t.checkpoint(keep)
+
 
 def _report(t, log, told):
     "Validate, say so, draw curves and predictions"
     s = t.validate(log)
-    if not t.world.lead: return
-    told.say(f"step {t.step}: validation Dice "+', '.join(f'{k} {v:.3f}' for k,v in s.items()))
-    save_figure(training_curves(t.run/'log.csv'), t.run/'curves.png')
-    if t.pictures: save_figure(prediction_strip(t.pictures[:6], t.cache.scheme, t.cache.anatomy), t.run/'predictions.png')
+    if not t.world.lead:
+        return
+    told.say(f'step {t.step}: validation Dice ' + ', '.join(f'{k} {v:.3f}' for k, v in s.items()))
+    save_figure(training_curves(t.run / 'log.csv'), t.run / 'curves.png')
+    if t.pictures:
+        save_figure(
+            prediction_strip(t.pictures[:6], t.cache.scheme, t.cache.anatomy),
+            t.run / 'predictions.png',
+        )
+
 
 class Progress:
     "Loss, Dice, speed and time left: a bar on a terminal, a line now and then where stderr is a file"
-    def __init__(self, total, start, lead, pause=30.): # pause: s between lines
+
+    def __init__(self, total, start, lead, pause=30.0):  # pause: s between lines
         from tqdm.auto import tqdm
-        self.total,self.start,self.pause,self.began,self.said = total,start,pause,time.time(),-math.inf
-        self.bar = tqdm(total=total, initial=start, desc='train', disable=None if lead else True, file=sys.stderr)
+
+        self.total, self.start, self.pause, self.began, self.said = (
+            total,
+            start,
+            pause,
+            time.time(),
+            -math.inf,
+        )
+        self.bar = tqdm(
+            total=total,
+            initial=start,
+            desc='train',
+            disable=None if lead else True,
+            file=sys.stderr,
+        )
+
     def step(self, out):
-        self.bar.set_postfix_str(f"loss {out['loss']:.3f} dice {math.nan if out['dice'] is None else out['dice']:.2f}", refresh=False); self.bar.update()
+        self.bar.set_postfix_str(
+            f'loss {out["loss"]:.3f} dice {math.nan if out["dice"] is None else out["dice"]:.2f}',
+            refresh=False,
+        )
+        self.bar.update()
+
     def row(self, step, row):
-        if not self.bar.disable or time.time()-self.said<self.pause: return
-        self.said = time.time(); pace = (self.said-self.began)/(step-self.start)
-        self.say(f"step {step}/{self.total}: loss {row['loss']:.3f}, Dice {row.get('dice',math.nan):.2f}, {pace:.2f} s a step, {duration(pace*(self.total-step))} left")
-    def say(self, text): self.bar.write(text, file=sys.stderr)
-    def close(self): self.bar.close()
+        if not self.bar.disable or time.time() - self.said < self.pause:
+            return
+        self.said = time.time()
+        pace = (self.said - self.began) / (step - self.start)
+        self.say(
+            f'step {step}/{self.total}: loss {row["loss"]:.3f}, Dice {row.get("dice", math.nan):.2f}, {pace:.2f} s a step, {duration(pace * (self.total - step))} left'
+        )
 
-def duration(seconds:float)->str:
+    def say(self, text):
+        self.bar.write(text, file=sys.stderr)
+
+    def close(self):
+        self.bar.close()
+
+
+def duration(seconds: float) -> str:
     "As people say it"
-    m = round(seconds/60)
-    return f'{seconds:.0f} s' if seconds<90 else f'{m} min' if m<90 else f'{m//60} h {m%60} min'
+    m = round(seconds / 60)
+    return (
+        f'{seconds:.0f} s'
+        if seconds < 90
+        else f'{m} min'
+        if m < 90
+        else f'{m // 60} h {m % 60} min'
+    )
 
-def _means(rows, world)->dict:
+
+def _means(rows, world) -> dict:
     "Mean of each key over the steps and processes that have it"
-    import torch, torch.distributed as dist
-    keys = sorted(rows[0]); keep = {k:[r[k] for r in rows if r[k] is not None and r[k]==r[k]] for k in keys}
-    total = torch.tensor([[sum(keep[k]),len(keep[k])] for k in keys], dtype=torch.float64, device=world.device)
-    if world.size>1: dist.all_reduce(total)
-    return {k:a/n for k,(a,n) in zip(keys, total.tolist()) if n}
+    import torch
+    import torch.distributed as dist
 
-def _on_signal(t)->dict: # signal -> handler before
+    keys = sorted(rows[0])
+    keep = {k: [r[k] for r in rows if r[k] is not None and r[k] == r[k]] for k in keys}
+    total = torch.tensor(
+        [[sum(keep[k]), len(keep[k])] for k in keys], dtype=torch.float64, device=world.device
+    )
+    if world.size > 1:
+        dist.all_reduce(total)
+    return {k: a / n for k, (a, n) in zip(keys, total.tolist()) if n}
+
+
+def _on_signal(t) -> dict:  # signal -> handler before
     "SIGTERM and Ctrl-C ask the loop to stop after this step"
-    if threading.current_thread() is not threading.main_thread(): return {}
-    def ask(*_): t.stop = True
-    return {s:signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
+    if threading.current_thread() is not threading.main_thread():
+        return {}
 
-def _agree(t)->bool:
+    def ask(*_):
+        t.stop = True
+
+    return {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
+
+
+def _agree(t) -> bool:
     "Stop if any process was asked to"
-    if t.world.size==1: return t.stop
-    import torch, torch.distributed as dist
-    flag = torch.tensor(float(t.stop), device=t.world.device); dist.all_reduce(flag); t.stop = flag.item()>0
+    if t.world.size == 1:
+        return t.stop
+    import torch
+    import torch.distributed as dist
+
+    flag = torch.tensor(float(t.stop), device=t.world.device)
+    dist.all_reduce(flag)
+    t.stop = flag.item() > 0
     return t.stop
 
+
 def training_curves(
-    log,          # path of a log.csv, or its rows
-    title:str='',
-): # -> Figure
+    log,  # path of a log.csv, or its rows
+    title: str = '',
+):  # -> Figure
     "Losses, training Dice and validation Dice against steps; raises `InputError` if nothing was logged"
-    return plot_curves(log, {'loss':('loss','seg','contrast'), 'Dice, training batches':('dice',), 'Dice, validation volumes':('val_self','val_generic','val_none')}, title)
+    return plot_curves(
+        log,
+        {
+            'loss': ('loss', 'seg', 'contrast'),
+            'Dice, training batches': ('dice',),
+            'Dice, validation volumes': ('val_self', 'val_generic', 'val_none'),
+        },
+        title,
+    )
 
 # %% ../nbs/14_train.ipynb #c033
-def open_run(run:Path, cfg:Config, cache:Cache, world:World, resume:bool):
+def open_run(run: Path, cfg: Config, cache: Cache, world: World, resume: bool):
     "May this run start here? A resumed one must have been started with the same configuration; raises `InputError`"
-    f = run/'config.json'
-    if f.exists() and not resume: raise InputError(f'{run}: holds a run already: go on with --resume, or choose another folder')
+    f = run / 'config.json'
+    if f.exists() and not resume:
+        raise InputError(
+            f'{run}: holds a run already: go on with --resume, or choose another folder'
+        )
     if f.exists():
-        old = json.loads(json.dumps(asdict(Config())))|{k:v['value'] for k,v in read_json(f)['config'].items()}; new = json.loads(json.dumps(asdict(cfg)))
-        diff = [k for k in new if old[k]!=new[k]]
-        if diff: raise InputError(f"{f}: was started with {diff[0]} {old.get(diff[0])}, not {new[diff[0]]}: repeat the options of the start, or choose another folder")
-        if read_json(f)['cache'].get('hash')!=cache_hash(cache): raise InputError(f'{run}: was started on another cache ({read_json(f)["cache"]["path"]})')
+        old = json.loads(json.dumps(asdict(Config()))) | {
+            k: v['value'] for k, v in read_json(f)['config'].items()
+        }
+        new = json.loads(json.dumps(asdict(cfg)))
+        diff = [k for k in new if old[k] != new[k]]
+        if diff:
+            raise InputError(
+                f'{f}: was started with {diff[0]} {old.get(diff[0])}, not {new[diff[0]]}: repeat the options of the start, or choose another folder'
+            )
+        if read_json(f)['cache'].get('hash') != cache_hash(cache):
+            raise InputError(
+                f'{run}: was started on another cache ({read_json(f)["cache"]["path"]})'
+            )
 
-def start_run(run:Path, cache:Cache, world:World, meta:dict, **how): # meta: of `run_meta`; how: switches that do not change the result
+
+def start_run(
+    run: Path, cache: Cache, world: World, meta: dict, **how
+):  # meta: of `run_meta`; how: switches that do not change the result
     "Make the run folder with config.json, unless it is there"
-    f = run/'config.json'
-    if not f.exists(): write_json(f, dict(config=meta['config'], versions=meta['versions'], cache=dict(path=str(cache.path), hash=meta['data']['cache'], split={p:len(cache.cases(p)) for p in ('train','val','test')}, split_hash=meta['data']['split']), processes=world.size, init=meta.get('init'), encoder_revision=meta['encoder_revision'], how=how))
+    f = run / 'config.json'
+    if not f.exists():
+        write_json(
+            f,
+            dict(
+                config=meta['config'],
+                versions=meta['versions'],
+                cache=dict(
+                    path=str(cache.path),
+                    hash=meta['data']['cache'],
+                    split={p: len(cache.cases(p)) for p in ('train', 'val', 'test')},
+                    split_hash=meta['data']['split'],
+                ),
+                processes=world.size,
+                init=meta.get('init'),
+                encoder_revision=meta['encoder_revision'],
+                how=how,
+            ),
+        )
 
-def same_start(run:Path, meta:dict):
+
+def same_start(run: Path, meta: dict):
     "A resumed run keeps its encoder, and the weights that it started from (their name goes into `meta`); raises `InputError` if they are others now"
-    f = run/'config.json'; old = read_json(f); init,now,was = meta.get('init'),meta['encoder_revision'],old.get('encoder_revision', meta['encoder_revision'])
-    if was!=now: raise InputError(f"{f}: was started with another encoder '{meta['encoder']}' (revision {was}, now {now}): bring that one back, or choose another folder")
-    if init and init!=old.get('init'): raise InputError(f"{f}: was started from {(old.get('init') or dict(file='nothing'))['file']}, not from these weights ({init['file']}): leave --init out, or choose another folder")
-    if old.get('init'): meta['init'] = old['init']
+    f = run / 'config.json'
+    old = read_json(f)
+    init, now, was = (
+        meta.get('init'),
+        meta['encoder_revision'],
+        old.get('encoder_revision', meta['encoder_revision']),
+    )
+    if was != now:
+        raise InputError(
+            f"{f}: was started with another encoder '{meta['encoder']}' (revision {was}, now {now}): bring that one back, or choose another folder"
+        )
+    if init and init != old.get('init'):
+        raise InputError(
+            f'{f}: was started from {(old.get("init") or dict(file="nothing"))["file"]}, not from these weights ({init["file"]}): leave --init out, or choose another folder'
+        )
+    if old.get('init'):
+        meta['init'] = old['init']
 
-def start_from(t:Trainer, weights)->str:
+
+def start_from(t: Trainer, weights) -> str:
     "Take over what fits from other weights and say what starts fresh"
     from atm_net.model import class_axes, init_from, read_weights
     from atm_net.predict import weights_file, weights_id
-    path = weights_file(weights); state,meta = read_weights(path)
-    info = init_from(t.net, state, list(t.cache.scheme.names), list(meta['values']), class_axes(t.cfg.network, t.cfg.feature_size, t.meta['kwargs']))
-    if not info['taken']: raise InputError(f"{path}: nothing of this {meta['network']} fits a {t.cfg.network} of feature size {t.cfg.feature_size}")
+
+    path = weights_file(weights)
+    state, meta = read_weights(path)
+    info = init_from(
+        t.net,
+        state,
+        list(t.cache.scheme.names),
+        list(meta['values']),
+        class_axes(t.cfg.network, t.cfg.feature_size, t.meta['kwargs']),
+    )
+    if not info['taken']:
+        raise InputError(
+            f'{path}: nothing of this {meta["network"]} fits a {t.cfg.network} of feature size {t.cfg.feature_size}'
+        )
     t.meta['init'] = weights_id(path)
-    fresh = Counter(k.split('.')[0] for k in info['fresh']); theirs,ours = (m.get('encoder_revision') for m in (meta,t.meta))
-    said = [f"{info['taken']} tensors taken over", f"fresh: {', '.join(f'{k} ({n} tensors)' for k,n in sorted(fresh.items())) or 'nothing'}"]
-    if info['new_structures']: said.append(f"new structures: {', '.join(info['new_structures'])}")
-    if theirs and ours and theirs!=ours: said.append(f"they read words through encoder '{meta['encoder']}' (revision {theirs}), this run through '{t.meta['encoder']}' ({ours})")
-    return f"{path}: {'; '.join(said)}"
+    fresh = Counter(k.split('.')[0] for k in info['fresh'])
+    theirs, ours = (m.get('encoder_revision') for m in (meta, t.meta))
+    said = [
+        f'{info["taken"]} tensors taken over',
+        f'fresh: {", ".join(f"{k} ({n} tensors)" for k, n in sorted(fresh.items())) or "nothing"}',
+    ]
+    if info['new_structures']:
+        said.append(f'new structures: {", ".join(info["new_structures"])}')
+    if theirs and ours and theirs != ours:
+        said.append(
+            f"they read words through encoder '{meta['encoder']}' (revision {theirs}), this run through '{t.meta['encoder']}' ({ours})"
+        )
+    return f'{path}: {"; ".join(said)}'
+
 
 def train(
-    cache, run, cfg:Config, resume=False, init=None, device='auto',
-    workers:int=0, accumulate:int=1, channels_last=False, compile=False, # of `Trainer`
-    **kwargs, # of `fit`
-)->Path: # the run folder
+    cache,
+    run,
+    cfg: Config,
+    resume=False,
+    init=None,
+    device='auto',
+    workers: int = 0,
+    accumulate: int = 1,
+    channels_last=False,
+    compile=False,  # of `Trainer`
+    **kwargs,  # of `fit`
+) -> Path:  # the run folder
     "Train a configuration on a cache into a run folder"
-    check_config(cfg); kwargs.get('tensorboard') and board_class()
-    cache = cache if isinstance(cache, Cache) else Cache(cache); run = Path(run); resume = resume or restarted(); world = join_world(device)
+    check_config(cfg)
+    kwargs.get('tensorboard') and board_class()
+    cache = cache if isinstance(cache, Cache) else Cache(cache)
+    run = Path(run)
+    resume = resume or restarted()
+    world = join_world(device)
     try:
-        lead_first(world, lambda: open_run(run, cfg, cache, world, resume)); how = dict(accumulate=accumulate, channels_last=channels_last, compile=compile)
+        lead_first(world, lambda: open_run(run, cfg, cache, world, resume))
+        how = dict(accumulate=accumulate, channels_last=channels_last, compile=compile)
         t = Trainer(cache, run, cfg, world, workers, **how)
-        if init: note = start_from(t, init); world.lead and print(note, file=sys.stderr)
-        lead_first(world, lambda: (start_run(run, cache, world, t.meta, device=world.device, workers=workers, **how), sweep(run))); same_start(run, t.meta)
+        if init:
+            note = start_from(t, init)
+            world.lead and print(note, file=sys.stderr)
+        lead_first(
+            world,
+            lambda: (
+                start_run(run, cache, world, t.meta, device=world.device, workers=workers, **how),
+                sweep(run),
+            ),
+        )
+        same_start(run, t.meta)
         found = resume and t.resume()
-        if resume and world.lead: print(f'{run}: going on from step {t.step}' if found else f'{run}: no checkpoint yet, starting at step 0', file=sys.stderr)
-        if t.step>=cfg.steps: world.lead and print(f'{run}: finished already ({t.step} steps)', file=sys.stderr)
-        else: fit(t, **kwargs)
-    except BaseException as e: leave_world(world, wait=isinstance(e, Stopped)); raise # all stop together, and wait for the checkpoint
+        if resume and world.lead:
+            print(
+                f'{run}: going on from step {t.step}'
+                if found
+                else f'{run}: no checkpoint yet, starting at step 0',
+                file=sys.stderr,
+            )
+        if t.step >= cfg.steps:
+            world.lead and print(f'{run}: finished already ({t.step} steps)', file=sys.stderr)
+        else:
+            fit(t, **kwargs)
+    except BaseException as e:
+        leave_world(world, wait=isinstance(e, Stopped))
+        raise  # all stop together, and wait for the checkpoint
     leave_world(world)
     return run
-
 
 # %% ../nbs/14_train.ipynb #c034
 @command
 def atm_train(
-    cache:str, # slice cache from atm_prepare
-    run:str, # run folder to write
-    preset:str='tiny', # tiny or paper
-    hasf:bool=True, # off: no text fusion (Table 4)
-    ccae:bool=True, # off: no contrastive loss (Table 4)
-    option:int=None, # prompt option 1, 2 or 3 (Table 5)
-    model:str='atm_net', # atm_net, swin_unetr, unet, attention_unet, unetr, segresnet, modified_bisenet, u_bisenet or spineparsenet
-    encoder:str=None, # spine_bert_tiny, bio_clinical_bert, or any Hugging Face name or folder
-    decoder:str=None, # residual or plain
-    swin:str=None, # v1, or v2 with a residual convolution before each Swin stage (atm_net and swin_unetr)
-    contrast:str=None, # projected or grid
-    focal:str=None, # softmax or sigmoid
-    tokens:str=None, # keys and values: mixed (the paper) or words
-    code:str=None,   # position code: 2d or 1d of the image tokens, or order (of the words, with --tokens words)
-    attention:str=None, # exact or pooled
-    init:str=None, # weights to start from: a run or a .safetensors
-    steps:int=None, # all stages together
-    batch:int=None, # images per step over all processes
-    windows:str=None, # sides of the random windows in px, with commas; each step takes one of them
-    lr:float=None, # learning rate at the start of a stage
-    accumulate:int=1, # parts in which a batch goes through, where memory is short
-    amp:str=None, # mixed precision: none, bf16 or fp16
-    seed:int=0, # of weights, order, augmentation and prompt dropout
-    device:str='auto', # cpu, cuda or auto
-    workers:int=1, # loader processes; 0: the training process loads its own slices
-    channels_last:bool=False, # the GPU-friendly memory format (same result up to rounding)
-    compile:bool=False, # torch.compile the network (same result up to rounding)
-    save:int=200, # steps between checkpoints
-    keep:int=2, # checkpoints kept
-    tensorboard:bool=False, # log to RUN/tensorboard too
-    resume:bool=False, # go on from the last checkpoint
+    cache: str,  # slice cache from atm_prepare
+    run: str,  # run folder to write
+    preset: str = 'tiny',  # tiny or paper
+    hasf: bool = True,  # off: no text fusion (Table 4)
+    ccae: bool = True,  # off: no contrastive loss (Table 4)
+    option: int = None,  # prompt option 1, 2 or 3 (Table 5)
+    model: str = 'atm_net',  # atm_net, swin_unetr, unet, attention_unet, unetr, segresnet, modified_bisenet, u_bisenet or spineparsenet
+    encoder: str = None,  # spine_bert_tiny, bio_clinical_bert, or any Hugging Face name or folder
+    decoder: str = None,  # residual or plain
+    swin: str = None,  # v1, or v2 with a residual convolution before each Swin stage (atm_net and swin_unetr)
+    contrast: str = None,  # projected or grid
+    focal: str = None,  # softmax or sigmoid
+    tokens: str = None,  # keys and values: mixed (the paper) or words
+    code: str = None,  # position code: 2d or 1d of the image tokens, or order (of the words, with --tokens words)
+    attention: str = None,  # exact or pooled
+    init: str = None,  # weights to start from: a run or a .safetensors
+    steps: int = None,  # all stages together
+    batch: int = None,  # images per step over all processes
+    windows: str = None,  # sides of the random windows in px, with commas; each step takes one of them
+    lr: float = None,  # learning rate at the start of a stage
+    accumulate: int = 1,  # parts in which a batch goes through, where memory is short
+    amp: str = None,  # mixed precision: none, bf16 or fp16
+    seed: int = 0,  # of weights, order, augmentation and prompt dropout
+    device: str = 'auto',  # cpu, cuda or auto
+    workers: int = 1,  # loader processes; 0: the training process loads its own slices
+    channels_last: bool = False,  # the GPU-friendly memory format (same result up to rounding)
+    compile: bool = False,  # torch.compile the network (same result up to rounding)
+    save: int = 200,  # steps between checkpoints
+    keep: int = 2,  # checkpoints kept
+    tensorboard: bool = False,  # log to RUN/tensorboard too
+    resume: bool = False,  # go on from the last checkpoint
 ):
     "Train a network on a slice cache; run it under torchrun for several processes"
-    if preset not in PRESETS: raise InputError(f"--preset '{preset}' is unknown: use {' or '.join(PRESETS)}")
-    given = dict(hasf=hasf, ccae=ccae, option=option, network=model, encoder=encoder, decoder=decoder, swin=swin, contrast=contrast, focal=focal, tokens=tokens, code=code, attention=attention, steps=steps, batch=batch, windows=windows and window_sides(windows), lr=lr, amp=amp, seed=seed)
-    cfg = configure(PRESETS[preset], **{k:v for k,v in given.items() if v is not None})
-    if cfg.network!='atm_net':
-        idle = [f'--{k}' for k,v in dict(option=option, encoder=encoder, decoder=decoder, contrast=contrast, tokens=tokens, code=code, attention=attention, **(dict(swin=swin) if model!='swin_unetr' else {})).items() if v is not None]
-        if idle: raise InputError(f"--model {cfg.network} has no use for {', '.join(idle)}: leave it out")
+    if preset not in PRESETS:
+        raise InputError(f"--preset '{preset}' is unknown: use {' or '.join(PRESETS)}")
+    given = dict(
+        hasf=hasf,
+        ccae=ccae,
+        option=option,
+        network=model,
+        encoder=encoder,
+        decoder=decoder,
+        swin=swin,
+        contrast=contrast,
+        focal=focal,
+        tokens=tokens,
+        code=code,
+        attention=attention,
+        steps=steps,
+        batch=batch,
+        windows=windows and window_sides(windows),
+        lr=lr,
+        amp=amp,
+        seed=seed,
+    )
+    cfg = configure(PRESETS[preset], **{k: v for k, v in given.items() if v is not None})
+    if cfg.network != 'atm_net':
+        idle = [
+            f'--{k}'
+            for k, v in dict(
+                option=option,
+                encoder=encoder,
+                decoder=decoder,
+                contrast=contrast,
+                tokens=tokens,
+                code=code,
+                attention=attention,
+                **(dict(swin=swin) if model != 'swin_unetr' else {}),
+            ).items()
+            if v is not None
+        ]
+        if idle:
+            raise InputError(
+                f'--model {cfg.network} has no use for {", ".join(idle)}: leave it out'
+            )
         cfg = replace(cfg, hasf=False, ccae=False)
-    if save<1 or keep<1: raise InputError(f'--save {save} and --keep {keep} must be positive')
-    if cfg.preset=='tiny': cfg = replace(cfg, warmup=min(cfg.warmup, cfg.steps//10))
-    train(cache, run, cfg, resume, init, device, workers, accumulate, channels_last, compile, save_every=save, keep=keep, tensorboard=tensorboard); print(f'{run}: done')
+    if save < 1 or keep < 1:
+        raise InputError(f'--save {save} and --keep {keep} must be positive')
+    if cfg.preset == 'tiny':
+        cfg = replace(cfg, warmup=min(cfg.warmup, cfg.steps // 10))
+    train(
+        cache,
+        run,
+        cfg,
+        resume,
+        init,
+        device,
+        workers,
+        accumulate,
+        channels_last,
+        compile,
+        save_every=save,
+        keep=keep,
+        tensorboard=tensorboard,
+    )
+    print(f'{run}: done')
 
 # %% ../nbs/14_train.ipynb #c043
 def pack(
-    run, out,                  # run folder or weights; file to write
-    write_scheme='mrspineseg', # scheme in which `atm_predict` writes masks unless asked otherwise
-    last=False,                # of a run folder: the weights of its last step, not its best ones
-    **more,                    # what else the header shall say
+    run,
+    out,  # run folder or weights; file to write
+    write_scheme='mrspineseg',  # scheme in which `atm_predict` writes masks unless asked otherwise
+    last=False,  # of a run folder: the weights of its last step, not its best ones
+    **more,  # what else the header shall say
 ):
     "Weights of a run as the package ships them: float16, with the phantoms that they were trained on"
     from atm_net.model import load_network, save_weights
     from atm_net.predict import weights_file
-    model,meta = load_network(Path(run)/'last.safetensors' if last else weights_file(run)); config = Path(run)/'config.json'
+
+    model, meta = load_network(Path(run) / 'last.safetensors' if last else weights_file(run))
+    config = Path(run) / 'config.json'
     if config.is_file():
-        made = Path(Cache(read_json(config)['cache']['path']).manifest['root'])/'phantom.json'
-        if made.is_file(): meta |= dict(phantoms={k:v for k,v in read_json(made).items() if k in ('patients','seed','labels','vertebra')})
-    save_weights(out, model, meta|dict(write_scheme=write_scheme)|more, half=True)
+        made = Path(Cache(read_json(config)['cache']['path']).manifest['root']) / 'phantom.json'
+        if made.is_file():
+            meta |= dict(
+                phantoms={
+                    k: v
+                    for k, v in read_json(made).items()
+                    if k in ('patients', 'seed', 'labels', 'vertebra')
+                }
+            )
+    save_weights(out, model, meta | dict(write_scheme=write_scheme) | more, half=True)
 
 # %% ../nbs/14_train.ipynb #c046
 #| eval: false
-if __name__=='__main__': atm_train()
+if __name__ == '__main__':
+    atm_train()

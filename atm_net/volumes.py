@@ -9,302 +9,500 @@ __all__ = ['Geometry', 'to_canonical', 'to_source', 'new_geometry', 'Volume', 'n
 
 # %% ../nbs/02_volumes.ipynb #c004
 import os
-os.environ.setdefault('ITK_NIFTI_SFORM_PERMISSIVE', '1') # a header rounded to float32 is not an error; real shear is caught below
-import gzip, re, tempfile, threading, zlib
+
+os.environ.setdefault(
+    'ITK_NIFTI_SFORM_PERMISSIVE', '1'
+)  # a header rounded to float32 is not an error; real shear is caught below
+import gzip
+import re
+import tempfile
+import threading
+import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import permutations
 from pathlib import Path
-import nibabel, numpy as np, SimpleITK as sitk
+
+import nibabel
+import numpy as np
+import SimpleITK as sitk
+
 from .anatomy import InputError
 from .show import atomic_path
 
 # %% ../nbs/02_volumes.ipynb #c005
-_ends = ('.nii.gz','.nii','.mha')            # what we write, longest first
-_codes = ('LR','IS','PA')                    # canonical axes: letter towards which the index grows, and its opposite
-_target = np.array([[1,0,0],[0,0,-1],[0,1,0]]) # (3, 3) rows: L, I, P as directions in LPS
+_ends = ('.nii.gz', '.nii', '.mha')  # what we write, longest first
+_codes = (
+    'LR',
+    'IS',
+    'PA',
+)  # canonical axes: letter towards which the index grows, and its opposite
+_target = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])  # (3, 3) rows: L, I, P as directions in LPS
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
 # %% ../nbs/02_volumes.ipynb #c007
 @dataclass(frozen=True)
 class Geometry:
     "How a file's voxels lie in the patient, in the file's own index axes (i, j, k)"
-    size:tuple      # (3,) voxels along i, j, k
-    spacing:tuple   # (3,) mm
-    origin:tuple    # (3,) mm, LPS position of the centre of voxel (0, 0, 0)
-    direction:tuple # (9,) row-major cosines; column c is the LPS direction of index axis c
+
+    size: tuple  # (3,) voxels along i, j, k
+    spacing: tuple  # (3,) mm
+    origin: tuple  # (3,) mm, LPS position of the centre of voxel (0, 0, 0)
+    direction: tuple  # (9,) row-major cosines; column c is the LPS direction of index axis c
 
     @property
-    def cosines(self)->np.ndarray: # (3, 3)
-        return np.reshape(self.direction, (3,3))
+    def cosines(self) -> np.ndarray:  # (3, 3)
+        return np.reshape(self.direction, (3, 3))
+
     @cached_property
-    def axes(self)->tuple: # (3,) the file's index axis for each of s, h, w
+    def axes(self) -> tuple:  # (3,) the file's index axis for each of s, h, w
         "Which index axis lies nearest to each canonical axis"
-        c = np.abs(_target@self.cosines)
-        return max(permutations(range(3)), key=lambda p: sum(c[a,i] for a,i in enumerate(p)))
+        c = np.abs(_target @ self.cosines)
+        return max(permutations(range(3)), key=lambda p: sum(c[a, i] for a, i in enumerate(p)))
+
     @cached_property
-    def flips(self)->tuple: # (3,) bool for s, h, w
+    def flips(self) -> tuple:  # (3,) bool for s, h, w
         "Canonical axes whose index runs the other way in the file"
-        c = _target@self.cosines
-        return tuple(bool(c[a,i]<0) for a,i in enumerate(self.axes))
+        c = _target @ self.cosines
+        return tuple(bool(c[a, i] < 0) for a, i in enumerate(self.axes))
 
 # %% ../nbs/02_volumes.ipynb #c010
-def _codes_of(self:Geometry)->str: # three letters for i, j, k
+def _codes_of(self: Geometry) -> str:  # three letters for i, j, k
     "Nibabel's axis codes of the file, such as 'LPS'"
-    code = ['']*3
-    for a,(i,f) in enumerate(zip(self.axes, self.flips)): code[i] = _codes[a][int(f)]
+    code = [''] * 3
+    for a, (i, f) in enumerate(zip(self.axes, self.flips)):
+        code[i] = _codes[a][int(f)]
     return ''.join(code)
 
-def to_canonical(self:Geometry,
-    a:np.ndarray, # (i, j, k)
-)->np.ndarray: # (s, h, w), contiguous
-    "The file's array in the canonical frame"
-    return np.ascontiguousarray(np.flip(a.transpose(self.axes), [d for d,f in enumerate(self.flips) if f]))
 
-def to_source(self:Geometry,
-    a:np.ndarray, # (s, h, w)
-)->np.ndarray: # (i, j, k), contiguous
+def to_canonical(
+    self: Geometry,
+    a: np.ndarray,  # (i, j, k)
+) -> np.ndarray:  # (s, h, w), contiguous
+    "The file's array in the canonical frame"
+    return np.ascontiguousarray(
+        np.flip(a.transpose(self.axes), [d for d, f in enumerate(self.flips) if f])
+    )
+
+
+def to_source(
+    self: Geometry,
+    a: np.ndarray,  # (s, h, w)
+) -> np.ndarray:  # (i, j, k), contiguous
     "The canonical array back in the file's axes"
-    return np.ascontiguousarray(np.flip(a, [d for d,f in enumerate(self.flips) if f]).transpose(np.argsort(self.axes)))
+    return np.ascontiguousarray(
+        np.flip(a, [d for d, f in enumerate(self.flips) if f]).transpose(np.argsort(self.axes))
+    )
+
 
 Geometry.codes = property(_codes_of)
-Geometry.shape = property(lambda self: tuple(self.size[i] for i in self.axes), doc="(s, h, w) sizes in memory")
-Geometry.canonical_spacing = property(lambda self: tuple(self.spacing[i] for i in self.axes), doc="(s, h, w) mm")
-Geometry.to_canonical,Geometry.to_source = to_canonical,to_source
+Geometry.shape = property(
+    lambda self: tuple(self.size[i] for i in self.axes), doc='(s, h, w) sizes in memory'
+)
+Geometry.canonical_spacing = property(
+    lambda self: tuple(self.spacing[i] for i in self.axes), doc='(s, h, w) mm'
+)
+Geometry.to_canonical, Geometry.to_source = to_canonical, to_source
 
 # %% ../nbs/02_volumes.ipynb #c011
-def _affine(self:Geometry)->np.ndarray: # (4, 4)
+def _affine(self: Geometry) -> np.ndarray:  # (4, 4)
     "Canonical index (s, h, w) -> RAS mm, as nibabel has it"
-    cols = (self.cosines*np.array(self.spacing))[:,self.axes]        # (3, 3) LPS step of one voxel along s, h, w
-    first = np.array([n-1 if f else 0 for n,f in zip(self.shape, self.flips)])
+    cols = (self.cosines * np.array(self.spacing))[
+        :, self.axes
+    ]  # (3, 3) LPS step of one voxel along s, h, w
+    first = np.array([n - 1 if f else 0 for n, f in zip(self.shape, self.flips)])
     sign = np.where(self.flips, -1, 1)
-    m = np.eye(4); m[:3,:3] = cols*sign; m[:3,3] = np.array(self.origin)+cols@first
-    return np.diag([-1,-1,1,1])@m
+    m = np.eye(4)
+    m[:3, :3] = cols * sign
+    m[:3, 3] = np.array(self.origin) + cols @ first
+    return np.diag([-1, -1, 1, 1]) @ m
 
-def _to_dict(self:Geometry)->dict:
+
+def _to_dict(self: Geometry) -> dict:
     "For JSON"
-    return {k:list(map(float if k!='size' else int, getattr(self, k))) for k in ('size','spacing','origin','direction')}
+    return {
+        k: list(map(float if k != 'size' else int, getattr(self, k)))
+        for k in ('size', 'spacing', 'origin', 'direction')
+    }
 
-def _from_dict(cls, d:dict)->Geometry:
+
+def _from_dict(cls, d: dict) -> Geometry:
     "Back from JSON"
-    return cls(**{k:tuple(d[k]) for k in ('size','spacing','origin','direction')})
+    return cls(**{k: tuple(d[k]) for k in ('size', 'spacing', 'origin', 'direction')})
 
-Geometry.affine,Geometry.to_dict,Geometry.from_dict = property(_affine),_to_dict,classmethod(_from_dict)
+
+Geometry.affine, Geometry.to_dict, Geometry.from_dict = (
+    property(_affine),
+    _to_dict,
+    classmethod(_from_dict),
+)
 
 # %% ../nbs/02_volumes.ipynb #c014
 def new_geometry(
-    shape,          # (s, h, w) voxels
-    spacing,        # (s, h, w) mm
-    codes='LIP',    # letters of the file's index axes i, j, k
+    shape,  # (s, h, w) voxels
+    spacing,  # (s, h, w) mm
+    codes='LIP',  # letters of the file's index axes i, j, k
     rotation=None,  # (3, 3) LPS rotation of the whole volume; None is upright
-)->Geometry:
+) -> Geometry:
     "Geometry of a synthetic volume whose centre lies at the origin"
-    at = [next((a for a,pair in enumerate(_codes) if c in pair), None) for c in codes]
-    if sorted(at, key=str)!=[0,1,2]: raise InputError(f"axis codes '{codes}': use one letter each of L/R, I/S, P/A, such as 'LPS'")
-    sign = [1 if c==_codes[a][0] else -1 for c,a in zip(codes, at)]
-    D = (np.eye(3) if rotation is None else np.asarray(rotation))@(_target[at]*np.array(sign)[:,None]).T
-    size,mm = [int(shape[a]) for a in at],[float(spacing[a]) for a in at]
-    origin = -D@((np.array(size)-1)*mm/2)
-    return Geometry(tuple(size), tuple(mm), tuple(map(float,origin)), tuple(map(float,D.ravel())))
+    at = [next((a for a, pair in enumerate(_codes) if c in pair), None) for c in codes]
+    if sorted(at, key=str) != [0, 1, 2]:
+        raise InputError(
+            f"axis codes '{codes}': use one letter each of L/R, I/S, P/A, such as 'LPS'"
+        )
+    sign = [1 if c == _codes[a][0] else -1 for c, a in zip(codes, at)]
+    D = (np.eye(3) if rotation is None else np.asarray(rotation)) @ (
+        _target[at] * np.array(sign)[:, None]
+    ).T
+    size, mm = [int(shape[a]) for a in at], [float(spacing[a]) for a in at]
+    origin = -D @ ((np.array(size) - 1) * mm / 2)
+    return Geometry(tuple(size), tuple(mm), tuple(map(float, origin)), tuple(map(float, D.ravel())))
 
 # %% ../nbs/02_volumes.ipynb #c017
 @dataclass
 class Volume:
     "An image or a mask in the canonical frame, with the geometry of its file"
-    data:np.ndarray    # (s, h, w)
-    spacing:tuple      # (s, h, w) mm
-    geometry:Geometry  # of the file
-    path:str = ''      # where it came from, for messages
+
+    data: np.ndarray  # (s, h, w)
+    spacing: tuple  # (s, h, w) mm
+    geometry: Geometry  # of the file
+    path: str = ''  # where it came from, for messages
 
     @property
-    def shape(self)->tuple: return self.data.shape
+    def shape(self) -> tuple:
+        return self.data.shape
+
 
 def new_volume(
-    data:np.ndarray,   # (s, h, w)
-    geometry:Geometry, # whose canonical shape is that of `data`
-    path:str = '',
-)->Volume:
+    data: np.ndarray,  # (s, h, w)
+    geometry: Geometry,  # whose canonical shape is that of `data`
+    path: str = '',
+) -> Volume:
     "A volume of `data` placed by `geometry`"
-    if tuple(data.shape)!=geometry.shape: raise InputError(f"{path or 'volume'}: data of shape {tuple(data.shape)} do not fit a geometry of {geometry.shape}")
+    if tuple(data.shape) != geometry.shape:
+        raise InputError(
+            f'{path or "volume"}: data of shape {tuple(data.shape)} do not fit a geometry of {geometry.shape}'
+        )
     return Volume(data, geometry.canonical_spacing, geometry, str(path))
 
 # %% ../nbs/02_volumes.ipynb #c020
-def volume_stem(path)->str:
+def volume_stem(path) -> str:
     "File name without folder and without `.mha`, `.nii` or `.nii.gz`"
     name = Path(path).name
-    return next((name[:-len(e)] for e in _ends if name.lower().endswith(e)), name)
+    return next((name[: -len(e)] for e in _ends if name.lower().endswith(e)), name)
 
-def is_dicom_folder(path)->bool:
+
+def is_dicom_folder(path) -> bool:
     "Does the folder hold .dcm files?"
     p = Path(path)
-    return p.is_dir() and any(f.suffix.lower()=='.dcm' for f in p.iterdir())
+    return p.is_dir() and any(f.suffix.lower() == '.dcm' for f in p.iterdir())
 
-def is_volume(path)->bool:
+
+def is_volume(path) -> bool:
     "A file that we can read by its name, or a folder of .dcm files"
     p = Path(path)
-    return is_dicom_folder(p) or (not p.name.startswith('.') and p.name.lower().endswith(_ends) and not p.is_dir())
+    return is_dicom_folder(p) or (
+        not p.name.startswith('.') and p.name.lower().endswith(_ends) and not p.is_dir()
+    )
 
-def natural(path): # key for `sorted`
+
+def natural(path):  # key for `sorted`
     "Case2 before Case10"
-    return [(0,int(t),'') if t.isdigit() else (1,0,t) for t in re.split(r'(\d+)', Path(path).name.lower())]
+    return [
+        (0, int(t), '') if t.isdigit() else (1, 0, t)
+        for t in re.split(r'(\d+)', Path(path).name.lower())
+    ]
 
-def list_volumes(folder)->list: # of Path
+
+def list_volumes(folder) -> list:  # of Path
     "The volumes in a folder (a folder of .dcm files in it counts as one), in natural order"
-    try: return sorted((p for p in Path(folder).iterdir() if is_volume(p)), key=natural)
-    except OSError as e: raise InputError(f"{folder}: cannot read the folder ({e.strerror}): check the path and its permissions") from e
+    try:
+        return sorted((p for p in Path(folder).iterdir() if is_volume(p)), key=natural)
+    except OSError as e:
+        raise InputError(
+            f'{folder}: cannot read the folder ({e.strerror}): check the path and its permissions'
+        ) from e
 
 # %% ../nbs/02_volumes.ipynb #c023
-_lock = threading.RLock() # the file descriptor belongs to the whole process: two threads must not swap it at once
+_lock = (
+    threading.RLock()
+)  # the file descriptor belongs to the whole process: two threads must not swap it at once
+
 
 @contextmanager
 def _quiet():
     "Hide what C libraries print to stderr"
-    with _lock,tempfile.TemporaryFile() as f:
+    with _lock, tempfile.TemporaryFile() as f:
         old = os.dup(2)
-        try: os.dup2(f.fileno(), 2); yield
-        finally: os.dup2(old, 2); os.close(old)
+        try:
+            os.dup2(f.fileno(), 2)
+            yield
+        finally:
+            os.dup2(old, 2)
+            os.close(old)
 
-def _length(path)->int: # bytes
+
+def _length(path) -> int:  # bytes
     "Length of a file after unpacking"
-    with open(path, 'rb') as f: packed = f.read(2)==b'\x1f\x8b'
-    if not packed: return os.path.getsize(path)
-    with gzip.open(path) as f: return sum(len(b) for b in iter(lambda: f.read(1<<22), b''))
+    with open(path, 'rb') as f:
+        packed = f.read(2) == b'\x1f\x8b'
+    if not packed:
+        return os.path.getsize(path)
+    with gzip.open(path) as f:
+        return sum(len(b) for b in iter(lambda: f.read(1 << 22), b''))
+
 
 def _check_nifti(path):
     "Refuse a NIfTI file that is cut short, or whose axes are not at right angles"
-    try: im,n = nibabel.load(path),_length(path)
-    except (OSError, EOFError, zlib.error, nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError, ValueError) as e:
-        raise InputError(f"{path}: cannot be read as a NIfTI image (truncated or damaged?): copy or export it again") from e
-    need = im.dataobj.offset+int(np.prod(im.shape, dtype=np.int64))*im.get_data_dtype().itemsize
-    if n<need: raise InputError(f"{path}: truncated: {n} of {need} bytes: copy or export it again")
-    a = im.affine[:3,:3]; a = a/np.maximum(np.linalg.norm(a, axis=0), 1e-12)
-    if np.abs(a.T@a-np.eye(3)).max()>1e-3: raise InputError(f"{path}: field affine: axes are not at right angles (gantry tilt or shear): resample the volume first")
+    try:
+        im, n = nibabel.load(path), _length(path)
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        nibabel.filebasedimages.ImageFileError,
+        nibabel.spatialimages.HeaderDataError,
+        ValueError,
+    ) as e:
+        raise InputError(
+            f'{path}: cannot be read as a NIfTI image (truncated or damaged?): copy or export it again'
+        ) from e
+    need = im.dataobj.offset + int(np.prod(im.shape, dtype=np.int64)) * im.get_data_dtype().itemsize
+    if n < need:
+        raise InputError(f'{path}: truncated: {n} of {need} bytes: copy or export it again')
+    a = im.affine[:3, :3]
+    a = a / np.maximum(np.linalg.norm(a, axis=0), 1e-12)
+    if np.abs(a.T @ a - np.eye(3)).max() > 1e-3:
+        raise InputError(
+            f'{path}: field affine: axes are not at right angles (gantry tilt or shear): resample the volume first'
+        )
+
+
 def _check_finite(path):
     "Refuse a NIfTI file with NaN or infinity, which ITK would turn into 0 without a word"
     d = nibabel.load(path).dataobj
-    if np.dtype(d.dtype).kind=='f' and (n := int((~np.isfinite(d.get_unscaled())).sum())): raise InputError(f"{path}: {n} voxels are NaN or infinite: export the image again or replace them")
+    if np.dtype(d.dtype).kind == 'f' and (n := int((~np.isfinite(d.get_unscaled())).sum())):
+        raise InputError(
+            f'{path}: {n} voxels are NaN or infinite: export the image again or replace them'
+        )
 
 # %% ../nbs/02_volumes.ipynb #c024
-def _read_dicom(folder)->sitk.Image:
+def _read_dicom(folder) -> sitk.Image:
     "One series of .dcm files as an image"
     ids = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-    if len(ids)!=1: raise InputError(f"{folder}: holds {len(ids) or 'no readable'} DICOM series, one is needed: put each series into a folder of its own")
-    r = sitk.ImageSeriesReader(); r.SetFileNames(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), ids[0])); r.MetaDataDictionaryArrayUpdateOn()
+    if len(ids) != 1:
+        raise InputError(
+            f'{folder}: holds {len(ids) or "no readable"} DICOM series, one is needed: put each series into a folder of its own'
+        )
+    r = sitk.ImageSeriesReader()
+    r.SetFileNames(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), ids[0]))
+    r.MetaDataDictionaryArrayUpdateOn()
     im = r.Execute()
-    pos = np.array([[float(x) for x in r.GetMetaData(i,'0020|0032').split('\\')] for i in range(im.GetDepth()) if r.HasMetaDataKey(i,'0020|0032')])
-    gaps = np.linalg.norm(np.diff(pos, axis=0), axis=1) if len(pos)>1 else np.ones(1)
-    if gaps.min()<=0 or gaps.max()>1.1*gaps.min(): raise InputError(f"{folder}: field ImagePositionPatient: slices {gaps.min():.2f} to {gaps.max():.2f} mm apart: one is missing or doubled, or these are several pictures of one place: export one complete series")
+    pos = np.array(
+        [
+            [float(x) for x in r.GetMetaData(i, '0020|0032').split('\\')]
+            for i in range(im.GetDepth())
+            if r.HasMetaDataKey(i, '0020|0032')
+        ]
+    )
+    gaps = np.linalg.norm(np.diff(pos, axis=0), axis=1) if len(pos) > 1 else np.ones(1)
+    if gaps.min() <= 0 or gaps.max() > 1.1 * gaps.min():
+        raise InputError(
+            f'{folder}: field ImagePositionPatient: slices {gaps.min():.2f} to {gaps.max():.2f} mm apart: one is missing or doubled, or these are several pictures of one place: export one complete series'
+        )
     return im
 
-def _read_image(path)->sitk.Image:
+
+def _read_image(path) -> sitk.Image:
     "The image at `path`, or one clear line"
     p = Path(path)
-    if not p.exists(): raise InputError(f"{path}: no such file: check the path")
-    if p.is_dir() and not is_dicom_folder(p): raise InputError(f"{path}: a folder without .dcm files: give an image file or the folder of one DICOM series")
-    if p.name.lower().endswith(('.nii','.nii.gz')): _check_nifti(path); _check_finite(path)
+    if not p.exists():
+        raise InputError(f'{path}: no such file: check the path')
+    if p.is_dir() and not is_dicom_folder(p):
+        raise InputError(
+            f'{path}: a folder without .dcm files: give an image file or the folder of one DICOM series'
+        )
+    if p.name.lower().endswith(('.nii', '.nii.gz')):
+        _check_nifti(path)
+        _check_finite(path)
     try:
-        with _quiet(): return _read_dicom(p) if p.is_dir() else sitk.ReadImage(str(p))
+        with _quiet():
+            return _read_dicom(p) if p.is_dir() else sitk.ReadImage(str(p))
     except RuntimeError as e:
-        raise InputError(f"{path}: cannot be read as an image (truncated, or not {', '.join(_ends)} or DICOM): copy or export it again") from e
+        raise InputError(
+            f'{path}: cannot be read as an image (truncated, or not {", ".join(_ends)} or DICOM): copy or export it again'
+        ) from e
 
 # %% ../nbs/02_volumes.ipynb #c026
-def _volume(path, dtype=None)->Volume:
+def _volume(path, dtype=None) -> Volume:
     "Read, check the kind, and bring into the canonical frame"
     im = _read_image(path)
-    if im.GetNumberOfComponentsPerPixel()>1: raise InputError(f"{path}: has {im.GetNumberOfComponentsPerPixel()} values per voxel (a colour or vector image): export it as a grey-scale volume")
-    if im.GetDimension()==4 and im.GetSize()[3]==1: im = im[...,0]
-    if im.GetDimension()!=3: raise InputError(f"{path}: is {im.GetDimension()}-D of size {im.GetSize()}, a 3-D volume is needed: extract one volume")
+    if im.GetNumberOfComponentsPerPixel() > 1:
+        raise InputError(
+            f'{path}: has {im.GetNumberOfComponentsPerPixel()} values per voxel (a colour or vector image): export it as a grey-scale volume'
+        )
+    if im.GetDimension() == 4 and im.GetSize()[3] == 1:
+        im = im[..., 0]
+    if im.GetDimension() != 3:
+        raise InputError(
+            f'{path}: is {im.GetDimension()}-D of size {im.GetSize()}, a 3-D volume is needed: extract one volume'
+        )
     g = Geometry(im.GetSize(), im.GetSpacing(), im.GetOrigin(), im.GetDirection())
-    a = sitk.GetArrayFromImage(im).T                         # (k, j, i) -> (i, j, k); a copy, since `im` is freed on return
+    a = sitk.GetArrayFromImage(
+        im
+    ).T  # (k, j, i) -> (i, j, k); a copy, since `im` is freed on return
     return new_volume(g.to_canonical(a if dtype is None else a.astype(dtype)), g, str(path))
 
+
 def read_volume(
-    path, # .mha, .nii, .nii.gz, or a folder of .dcm files
-)->Volume: # float32
+    path,  # .mha, .nii, .nii.gz, or a folder of .dcm files
+) -> Volume:  # float32
     "Read an image; raises `InputError`"
     return _volume(path, np.float32)
 
+
 def read_labels(
-    path, # .mha, .nii or .nii.gz
-)->Volume: # uint8, int16 or int64, the first that holds the file's values
+    path,  # .mha, .nii or .nii.gz
+) -> Volume:  # uint8, int16 or int64, the first that holds the file's values
     "Read a mask as file values; raises `InputError` when they are not whole numbers"
     v = _volume(path)
-    if v.data.size and not np.isfinite(v.data).all() or (v.data!=np.round(v.data)).any():
-        raise InputError(f"{path}: a mask must hold whole numbers: is this the image, or a mask resampled with linear interpolation?")
-    lo,hi = (int(v.data.min()),int(v.data.max())) if v.data.size else (0,0)
-    v.data = v.data.astype(np.uint8 if 0<=lo and hi<256 else np.int16 if -2**15<=lo and hi<2**15 else np.int64)
+    if v.data.size and not np.isfinite(v.data).all() or (v.data != np.round(v.data)).any():
+        raise InputError(
+            f'{path}: a mask must hold whole numbers: is this the image, or a mask resampled with linear interpolation?'
+        )
+    lo, hi = (int(v.data.min()), int(v.data.max())) if v.data.size else (0, 0)
+    v.data = v.data.astype(
+        np.uint8
+        if lo >= 0 and hi < 256
+        else np.int16
+        if lo >= -(2**15) and hi < 2**15
+        else np.int64
+    )
     return v
 
 # %% ../nbs/02_volumes.ipynb #c028
 def _write_image(im, tmp, path):
     "Write to `tmp`, and make sure that all of it is there"
     try:
-        with _quiet(): sitk.WriteImage(im, str(tmp), True)
-        if not tmp.name.lower().endswith('.mha'): _check_nifti(tmp)
+        with _quiet():
+            sitk.WriteImage(im, str(tmp), True)
+        if not tmp.name.lower().endswith('.mha'):
+            _check_nifti(tmp)
     except (RuntimeError, InputError) as e:
-        raise InputError(f"{path}: cannot be written in full (disk full or not permitted): free space or choose another folder") from e
+        raise InputError(
+            f'{path}: cannot be written in full (disk full or not permitted): free space or choose another folder'
+        ) from e
+
 
 def write_volume(
-    data:np.ndarray, # (s, h, w)
-    like,            # `Volume` or `Geometry` whose voxels these are
-    path,            # .mha, .nii or .nii.gz; appears by atomic rename
+    data: np.ndarray,  # (s, h, w)
+    like,  # `Volume` or `Geometry` whose voxels these are
+    path,  # .mha, .nii or .nii.gz; appears by atomic rename
 ):
     "Write `data` in the shape, axes, spacing, origin and direction of `like`'s file; raises `InputError`"
-    g = getattr(like, 'geometry', like); data = data.astype({'?':np.uint8, 'e':np.float32}.get(data.dtype.char, data.dtype), copy=False)
-    if tuple(data.shape)!=g.shape: raise InputError(f"{path}: data of shape {tuple(data.shape)} do not fit the source's {g.shape}")
-    if not Path(path).name.lower().endswith(_ends): raise InputError(f"{path}: cannot write this format: use .mha, .nii or .nii.gz")
+    g = getattr(like, 'geometry', like)
+    data = data.astype(
+        {'?': np.uint8, 'e': np.float32}.get(data.dtype.char, data.dtype), copy=False
+    )
+    if tuple(data.shape) != g.shape:
+        raise InputError(
+            f"{path}: data of shape {tuple(data.shape)} do not fit the source's {g.shape}"
+        )
+    if not Path(path).name.lower().endswith(_ends):
+        raise InputError(f'{path}: cannot write this format: use .mha, .nii or .nii.gz')
     im = sitk.GetImageFromArray(g.to_source(data).T)
-    im.SetSpacing(g.spacing); im.SetOrigin(g.origin); im.SetDirection(g.direction)
-    with atomic_path(path) as tmp: _write_image(im, tmp, path)
+    im.SetSpacing(g.spacing)
+    im.SetOrigin(g.origin)
+    im.SetDirection(g.direction)
+    with atomic_path(path) as tmp:
+        _write_image(im, tmp, path)
 
-def _largest(labels, path)->int:
+
+def _largest(labels, path) -> int:
     "The largest value of a mask; raises `InputError` on a value that a mask file cannot hold"
-    if labels.dtype.kind not in 'biu' and not (np.isfinite(labels)&(labels==np.round(labels))).all():
-        raise InputError(f"{path}: label values must be whole numbers: are these scores, or a mask resampled with linear interpolation?")
-    lo,hi = (int(labels.min()),int(labels.max())) if labels.size else (0,0)
-    if lo<0: raise InputError(f"{path}: negative label value {lo}: masks hold 0 and the scheme's values")
-    if hi>=2**16: raise InputError(f"{path}: label value {hi} is above 65535, the largest that a mask file holds: number the structures anew")
+    if (
+        labels.dtype.kind not in 'biu'
+        and not (np.isfinite(labels) & (labels == np.round(labels))).all()
+    ):
+        raise InputError(
+            f'{path}: label values must be whole numbers: are these scores, or a mask resampled with linear interpolation?'
+        )
+    lo, hi = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
+    if lo < 0:
+        raise InputError(f"{path}: negative label value {lo}: masks hold 0 and the scheme's values")
+    if hi >= 2**16:
+        raise InputError(
+            f'{path}: label value {hi} is above 65535, the largest that a mask file holds: number the structures anew'
+        )
     return hi
 
+
 def write_labels(
-    labels:np.ndarray, # (s, h, w) file values, whole numbers from 0 to 65535
-    like,              # `Volume` or `Geometry` of the image
+    labels: np.ndarray,  # (s, h, w) file values, whole numbers from 0 to 65535
+    like,  # `Volume` or `Geometry` of the image
     path,
 ):
     "Write a mask, in the smallest integer type; raises `InputError`"
     labels = np.asarray(labels)
-    write_volume(labels.astype(np.uint8 if _largest(labels, path)<256 else np.uint16), like, path)
+    write_volume(labels.astype(np.uint8 if _largest(labels, path) < 256 else np.uint16), like, path)
 
 # %% ../nbs/02_volumes.ipynb #c039
-_planes = ('sagittal','axial','coronal') # slices along s, h, w
+_planes = ('sagittal', 'axial', 'coronal')  # slices along s, h, w
+
 
 def check_image(
-    vol:Volume,
-    ratio=1.25, # thickest axis over the next, above which it is the slice axis (ours)
-)->Volume:
+    vol: Volume,
+    ratio=1.25,  # thickest axis over the next, above which it is the slice axis (ours)
+) -> Volume:
     "Refuse an image that cannot be segmented; raises `InputError`"
     p = vol.path or 'volume'
-    if vol.data.ndim!=3: raise InputError(f"{p}: is {vol.data.ndim}-D, a 3-D volume is needed: extract one volume")
-    if vol.shape[0]<1 or min(vol.shape[1:])<2: raise InputError(f"{p}: has {vol.shape[0]} sagittal slices of {vol.shape[1]} x {vol.shape[2]} px: at least 1 slice of 2 x 2 px is needed, export the whole volume")
+    if vol.data.ndim != 3:
+        raise InputError(f'{p}: is {vol.data.ndim}-D, a 3-D volume is needed: extract one volume')
+    if vol.shape[0] < 1 or min(vol.shape[1:]) < 2:
+        raise InputError(
+            f'{p}: has {vol.shape[0]} sagittal slices of {vol.shape[1]} x {vol.shape[2]} px: at least 1 slice of 2 x 2 px is needed, export the whole volume'
+        )
     mm = np.array(vol.spacing, float)
-    if not (np.isfinite(mm).all() and (mm>0).all()): raise InputError(f"{p}: field spacing {vol.spacing}: must be positive mm, mend the header")
+    if not (np.isfinite(mm).all() and (mm > 0).all()):
+        raise InputError(f'{p}: field spacing {vol.spacing}: must be positive mm, mend the header')
     thick = int(mm.argmax())
-    if thick and mm[thick]>=ratio*np.delete(mm, thick).max():
-        raise InputError(f"{p}: {_planes[thick]} acquisition (slices {mm[thick]:.2g} mm apart from {'head to feet' if thick==1 else 'front to back'}): give the sagittal series")
-    if not np.isfinite(vol.data).all(): raise InputError(f"{p}: {int((~np.isfinite(vol.data)).sum())} voxels are NaN or infinite: export the image again or replace them")
-    if vol.data.min()==vol.data.max(): raise InputError(f"{p}: constant image (every voxel is {vol.data.flat[0]:g}): nothing to segment, export it again")
+    if thick and mm[thick] >= ratio * np.delete(mm, thick).max():
+        raise InputError(
+            f'{p}: {_planes[thick]} acquisition (slices {mm[thick]:.2g} mm apart from {"head to feet" if thick == 1 else "front to back"}): give the sagittal series'
+        )
+    if not np.isfinite(vol.data).all():
+        raise InputError(
+            f'{p}: {int((~np.isfinite(vol.data)).sum())} voxels are NaN or infinite: export the image again or replace them'
+        )
+    if vol.data.min() == vol.data.max():
+        raise InputError(
+            f'{p}: constant image (every voxel is {vol.data.flat[0]:g}): nothing to segment, export it again'
+        )
     return vol
 
 # %% ../nbs/02_volumes.ipynb #c041
 def check_pair(
-    image:Volume,
-    labels:Volume,
-    tol=.25, # how far apart two corners may lie, in pixels of the finest axis (ours)
+    image: Volume,
+    labels: Volume,
+    tol=0.25,  # how far apart two corners may lie, in pixels of the finest axis (ours)
 ):
     "Refuse a mask that does not lie on its image's voxels; raises `InputError`"
-    a,b = image.path or 'image',labels.path or 'mask'
-    if image.shape!=labels.shape: raise InputError(f"{b}: shape {labels.shape} (s, h, w) differs from {image.shape} of {a}: is it the mask of another image?")
-    corners = np.array([[i,j,k,1] for i in (0,image.shape[0]-1) for j in (0,image.shape[1]-1) for k in (0,image.shape[2]-1)])
-    gap = np.abs((corners@(image.geometry.affine-labels.geometry.affine).T)).max()
-    if gap>tol*min(image.spacing): raise InputError(f"{b}: geometry differs from {a} (corners up to {gap:.3g} mm apart): save the mask again with the image's spacing, origin and direction")
+    a, b = image.path or 'image', labels.path or 'mask'
+    if image.shape != labels.shape:
+        raise InputError(
+            f'{b}: shape {labels.shape} (s, h, w) differs from {image.shape} of {a}: is it the mask of another image?'
+        )
+    corners = np.array(
+        [
+            [i, j, k, 1]
+            for i in (0, image.shape[0] - 1)
+            for j in (0, image.shape[1] - 1)
+            for k in (0, image.shape[2] - 1)
+        ]
+    )
+    gap = np.abs(corners @ (image.geometry.affine - labels.geometry.affine).T).max()
+    if gap > tol * min(image.spacing):
+        raise InputError(
+            f"{b}: geometry differs from {a} (corners up to {gap:.3g} mm apart): save the mask again with the image's spacing, origin and direction"
+        )

@@ -8,339 +8,570 @@ __all__ = ['KINDS', 'EDITIONS', 'Outcome', 'unsolved', 'check', 'seal', 'quiz', 
            'slide_types', 'formula', 'draw_maths', 'slides', 'lesson_files', 'atm_workshop']
 
 # %% ../nbs/22_workshop.ipynb #c004
-import ast, copy, hashlib, html, os, re
+import ast
+import copy
+import hashlib
+import html
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
 from .anatomy import InputError
 from .show import command, write_text
 
 # %% ../nbs/22_workshop.ipynb #c006
-_look = dict(unsolved=('#E69F00','…','not solved yet'), wrong=('#D55E00','✘','not yet right'), right=('#009E73','✔','right'))
+_look = dict(
+    unsolved=('#E69F00', '…', 'not solved yet'),
+    wrong=('#D55E00', '✘', 'not yet right'),
+    right=('#009E73', '✔', 'right'),
+)
+
 
 @dataclass(frozen=True)
 class Outcome:
     "What a check found, and what it says"
-    name:str
-    status:str  # 'unsolved', 'wrong' or 'right'
-    text:str
 
-    def __repr__(self): return f'{_look[self.status][1]} {self.name}: {_look[self.status][2]}. {self.text}'.strip()
+    name: str
+    status: str  # 'unsolved', 'wrong' or 'right'
+    text: str
+
+    def __repr__(self):
+        return f'{_look[self.status][1]} {self.name}: {_look[self.status][2]}. {self.text}'.strip()
+
     def _repr_html_(self):
-        color,sign,words = _look[self.status]
+        color, sign, words = _look[self.status]
         return f'<div style="border-left:4px solid {color};padding:.3em .8em"><b>{sign} {html.escape(self.name)}: {words}.</b> {html.escape(self.text)}</div>'
 
 # %% ../nbs/22_workshop.ipynb #c007
-def unsolved(a)->bool:
+def unsolved(a) -> bool:
     "Is there still a `...` in an answer?"
-    if isinstance(a, dict): a = tuple(a.values())
-    return a is ... or isinstance(a, (list,tuple,set)) and any(map(unsolved, a))
+    if isinstance(a, dict):
+        a = tuple(a.values())
+    return a is ... or isinstance(a, (list, tuple, set)) and any(map(unsolved, a))
 
-def _raised(e)->str: return f'{type(e).__name__}: {e}'.rstrip(': ').split('\n')[0][:200]
+
+def _raised(e) -> str:
+    return f'{type(e).__name__}: {e}'.rstrip(': ').split('\n')[0][:200]
 
 # %% ../nbs/22_workshop.ipynb #c009
 def check(
-    name:str,     # of the exercise
-    answer,       # function without arguments that returns the answer
-    *rules,       # (test of the answer, hint when it fails)
-    task:str='Replace the ... in the cell above, run it, then run this one again.', # said while there is still a `...`
-    right='',     # said when every rule holds: a text, or a function of the answer
-)->Outcome:
+    name: str,  # of the exercise
+    answer,  # function without arguments that returns the answer
+    *rules,  # (test of the answer, hint when it fails)
+    task: str = 'Replace the ... in the cell above, run it, then run this one again.',  # said while there is still a `...`
+    right='',  # said when every rule holds: a text, or a function of the answer
+) -> Outcome:
     "Compare a learner's answer; a hint for whatever is wrong with it, an exception included"
-    try: a = answer()
-    except NameError as e: return Outcome(name, 'unsolved', f'{_raised(e)}. Run the cells above, from the top, and then this one.')
+    try:
+        a = answer()
+    except NameError as e:
+        return Outcome(
+            name, 'unsolved', f'{_raised(e)}. Run the cells above, from the top, and then this one.'
+        )
     except Exception as e:
-        if 'ellipsis' in str(e).lower(): return Outcome(name, 'unsolved', task) # it met a `...` on its way
-        return Outcome(name, 'wrong', f'Your code stopped with {_raised(e)}. Look at the shapes and the names in the line that did it.')
-    if unsolved(a): return Outcome(name, 'unsolved', task)
-    if a is None: return Outcome(name, 'wrong', 'The answer is None: does your function return something?')
-    for test,hint in rules:
-        try: ok,why = bool(test(a)),''
-        except Exception as e: ok,why = False,f' (Comparing it stopped with {_raised(e)}: is it the kind of thing that was asked for?)'
-        if not ok: return Outcome(name, 'wrong', hint+why)
+        if 'ellipsis' in str(e).lower():
+            return Outcome(name, 'unsolved', task)  # it met a `...` on its way
+        return Outcome(
+            name,
+            'wrong',
+            f'Your code stopped with {_raised(e)}. Look at the shapes and the names in the line that did it.',
+        )
+    if unsolved(a):
+        return Outcome(name, 'unsolved', task)
+    if a is None:
+        return Outcome(name, 'wrong', 'The answer is None: does your function return something?')
+    for test, hint in rules:
+        try:
+            ok, why = bool(test(a)), ''
+        except Exception as e:
+            ok, why = (
+                False,
+                f' (Comparing it stopped with {_raised(e)}: is it the kind of thing that was asked for?)',
+            )
+        if not ok:
+            return Outcome(name, 'wrong', hint + why)
     return Outcome(name, 'right', right(a) if callable(right) else right)
 
 # %% ../nbs/22_workshop.ipynb #c013
 def seal(
-    answer, # a letter or a word; case and blanks around it do not count
-    at=0,   # which question: equal answers look different
-)->str: # six hex digits
+    answer,  # a letter or a word; case and blanks around it do not count
+    at=0,  # which question: equal answers look different
+) -> str:  # six hex digits
     "What a check may know of an answer without telling it"
     return hashlib.sha256(f'{at}:{str(answer).strip().lower()}'.encode()).hexdigest()[:6]
 
+
 def quiz(
-    name:str,
-    answers,      # function that returns the letters, one for each question
-    *questions,   # (seal of the letter, hint when it is another)
-    right:str='All of them.',
-)->Outcome:
+    name: str,
+    answers,  # function that returns the letters, one for each question
+    *questions,  # (seal of the letter, hint when it is another)
+    right: str = 'All of them.',
+) -> Outcome:
     "Compare letters with sealed ones, and name the questions to think about again"
-    def wrong(a): return [f'Question {i}: {hint}' for i,((key,hint),x) in enumerate(zip(questions, a), 1) if seal(x, i)!=key]
-    def several(a): return isinstance(a, (list,tuple)) and len(a)==len(questions)
-    out = check(name, answers, (several, f'Give {len(questions)} letters.'), (lambda a: not wrong(a), ''), task='Put a letter in quotes in place of each ... above, run that cell, then this one.', right=right)
-    if out.status!='wrong' or out.text: return out
+
+    def wrong(a):
+        return [
+            f'Question {i}: {hint}'
+            for i, ((key, hint), x) in enumerate(zip(questions, a), 1)
+            if seal(x, i) != key
+        ]
+
+    def several(a):
+        return isinstance(a, (list, tuple)) and len(a) == len(questions)
+
+    out = check(
+        name,
+        answers,
+        (several, f'Give {len(questions)} letters.'),
+        (lambda a: not wrong(a), ''),
+        task='Put a letter in quotes in place of each ... above, run that cell, then this one.',
+        right=right,
+    )
+    if out.status != 'wrong' or out.text:
+        return out
     return Outcome(name, 'wrong', ' '.join(wrong(answers())))
 
 # %% ../nbs/22_workshop.ipynb #c016
 def length(
-    full, short, # a number of steps, patients, ...
+    full,
+    short,  # a number of steps, patients, ...
 ):
     "`full`, or `short` where ATM_NET_WORKSHOP=short"
-    return short if os.environ.get('ATM_NET_WORKSHOP')=='short' else full
+    return short if os.environ.get('ATM_NET_WORKSHOP') == 'short' else full
 
 # %% ../nbs/22_workshop.ipynb #c019
-KINDS = ('predict','complete','mend','explore','quiz')
-_code = re.compile(r'#\|\s*(exercise|wrong|solution|check|setup)\b[ \t]*(\w*)[ \t]*(\w*)[ \t]*(?:\n|$)')
+KINDS = ('predict', 'complete', 'mend', 'explore', 'quiz')
+_code = re.compile(
+    r'#\|\s*(exercise|wrong|solution|check|setup)\b[ \t]*(\w*)[ \t]*(\w*)[ \t]*(?:\n|$)'
+)
 _text = re.compile(r'<!--\s*(notes|answer|minutes)(?::\s*(\d+))?\s*-->\n?')
+
 
 @dataclass(frozen=True)
 class Role:
     "What a cell is for"
-    role:str = ''     # 'exercise', 'wrong', 'solution', 'check', 'setup', 'notes', 'answer', 'minutes', or '' for everything else
-    name:str = ''     # of the exercise
-    kind:str = ''     # of `KINDS`
-    minutes:int = 0
-    source:str = ''   # the cell without its mark
+
+    role: str = ''  # 'exercise', 'wrong', 'solution', 'check', 'setup', 'notes', 'answer', 'minutes', or '' for everything else
+    name: str = ''  # of the exercise
+    kind: str = ''  # of `KINDS`
+    minutes: int = 0
+    source: str = ''  # the cell without its mark
+
 
 def role(
-    cell, # of nbformat
-)->Role:
+    cell,  # of nbformat
+) -> Role:
     "Read the mark of a cell"
-    s = cell['source']; m = (_code if cell['cell_type']=='code' else _text).match(s)
-    if not m: return Role(source=s)
-    if cell['cell_type']=='code': return Role(m[1], m[2], m[3], source=s[m.end():])
-    return Role(m[1], minutes=int(m[2] or 0), source=s[m.end():])
+    s = cell['source']
+    m = (_code if cell['cell_type'] == 'code' else _text).match(s)
+    if not m:
+        return Role(source=s)
+    if cell['cell_type'] == 'code':
+        return Role(m[1], m[2], m[3], source=s[m.end() :])
+    return Role(m[1], minutes=int(m[2] or 0), source=s[m.end() :])
 
 # %% ../nbs/22_workshop.ipynb #c022
 def read_lesson(
-    path, # notebook
-): # nbformat's notebook
+    path,  # notebook
+):  # nbformat's notebook
     "A lesson from its file; raises `InputError`"
     import nbformat
-    try: nb = nbformat.read(path, as_version=4)
-    except OSError as e: raise InputError(f'{path}: cannot be read ({e.strerror})') from e
-    except Exception as e: raise InputError(f'{path}: is not a notebook ({_raised(e)})') from e # nbformat knows many ways to say so
-    check_lesson(nb, path); return nb
 
-def exercises(nb)->dict: # name -> kind, in order
+    try:
+        nb = nbformat.read(path, as_version=4)
+    except OSError as e:
+        raise InputError(f'{path}: cannot be read ({e.strerror})') from e
+    except Exception as e:
+        raise InputError(
+            f'{path}: is not a notebook ({_raised(e)})'
+        ) from e  # nbformat knows many ways to say so
+    check_lesson(nb, path)
+    return nb
+
+
+def exercises(nb) -> dict:  # name -> kind, in order
     "The exercises of a lesson"
-    return {r.name:r.kind for c in nb['cells'] if (r := role(c)).role=='exercise'}
+    return {r.name: r.kind for c in nb['cells'] if (r := role(c)).role == 'exercise'}
 
-def minutes(nb)->list: # of (heading, minutes)
+
+def minutes(nb) -> list:  # of (heading, minutes)
     "The parts of a lesson and how long they take a person"
-    return [(r.source.split('\n')[0].lstrip('# '), r.minutes) for c in nb['cells'] if (r := role(c)).role=='minutes']
+    return [
+        (r.source.split('\n')[0].lstrip('# '), r.minutes)
+        for c in nb['cells']
+        if (r := role(c)).role == 'minutes'
+    ]
 
-def promised(nb)->int: # minutes
+
+def promised(nb) -> int:  # minutes
     "The time that the opening of a lesson states"
-    m = re.search(r'\|\s*time\s*\|\s*(\d+) minutes', nb['cells'][0]['source']); return int(m[1]) if m else 0
+    m = re.search(r'\|\s*time\s*\|\s*(\d+) minutes', nb['cells'][0]['source'])
+    return int(m[1]) if m else 0
 
 # %% ../nbs/22_workshop.ipynb #c023
-_pieces = ['exercise','wrong','solution','check']
+_pieces = ['exercise', 'wrong', 'solution', 'check']
+
 
 def check_lesson(nb, path):
     "Refuse a lesson in which an exercise lacks a piece, a kind is unknown, or the minutes do not add up; raises `InputError`"
     have = {}
     for r in map(role, nb['cells']):
-        if r.role in _pieces: have.setdefault(r.name, []).append(r.role)
-    if bad := next((n for n,p in have.items() if p!=_pieces), None): raise InputError(f"{path}: exercise '{bad}' has the cells {', '.join(have[bad])}: it needs {', '.join(_pieces)}, once each, in this order")
-    if bad := next((n for n,k in exercises(nb).items() if k not in KINDS), None): raise InputError(f"{path}: exercise '{bad}' is of no known kind: use {', '.join(KINDS)}")
-    if (total := sum(m for _,m in minutes(nb)))!=promised(nb): raise InputError(f'{path}: its parts take {total} minutes, its first cell promises {promised(nb)}: write `| time | {total} minutes |` there')
+        if r.role in _pieces:
+            have.setdefault(r.name, []).append(r.role)
+    if bad := next((n for n, p in have.items() if p != _pieces), None):
+        raise InputError(
+            f"{path}: exercise '{bad}' has the cells {', '.join(have[bad])}: it needs {', '.join(_pieces)}, once each, in this order"
+        )
+    if bad := next((n for n, k in exercises(nb).items() if k not in KINDS), None):
+        raise InputError(f"{path}: exercise '{bad}' is of no known kind: use {', '.join(KINDS)}")
+    if (total := sum(m for _, m in minutes(nb))) != promised(nb):
+        raise InputError(
+            f'{path}: its parts take {total} minutes, its first cell promises {promised(nb)}: write `| time | {total} minutes |` there'
+        )
 
 # %% ../nbs/22_workshop.ipynb #c027
 def _run(source, space, name):
     "Run a cell -> what its last expression gives"
-    body = ast.parse(source, name).body; last = body.pop() if body and isinstance(body[-1], ast.Expr) else None
+    body = ast.parse(source, name).body
+    last = body.pop() if body and isinstance(body[-1], ast.Expr) else None
     exec(compile(ast.Module(body, []), name, 'exec'), space)
-    if last is not None: return eval(compile(ast.Expression(last.value), name, 'eval'), space)
+    if last is not None:
+        return eval(compile(ast.Expression(last.value), name, 'eval'), space)
+
 
 def rehearse(
-    nb, # a lesson
-)->dict: # exercise -> {'exercise', 'wrong', 'solution': `Outcome`}
+    nb,  # a lesson
+) -> dict:  # exercise -> {'exercise', 'wrong', 'solution': `Outcome`}
     "Run a lesson once, and each check after the stub, the wrong answer and the solution"
-    parts = [role(c) for c in nb['cells'] if c['cell_type']=='code']; checks = {r.name:r.source for r in parts if r.role=='check'}
-    space,found = {'__name__':'__main__'},{}
-    for i,r in enumerate(parts):
-        if r.role!='check': _run(r.source, space, f'<cell {i}>')
-        if r.role in ('exercise','wrong','solution'):
+    parts = [role(c) for c in nb['cells'] if c['cell_type'] == 'code']
+    checks = {r.name: r.source for r in parts if r.role == 'check'}
+    space, found = {'__name__': '__main__'}, {}
+    for i, r in enumerate(parts):
+        if r.role != 'check':
+            _run(r.source, space, f'<cell {i}>')
+        if r.role in ('exercise', 'wrong', 'solution'):
             o = _run(checks[r.name], space, f'<check {r.name}>')
-            if type(o).__name__!='Outcome': raise InputError(f"check '{r.name}': end its cell with a call of check or quiz")
+            if type(o).__name__ != 'Outcome':
+                raise InputError(f"check '{r.name}': end its cell with a call of check or quiz")
             found.setdefault(r.name, {})[r.role] = o
     return found
 
 # %% ../nbs/22_workshop.ipynb #c030
 def _keep(cell, source, r=None):
     "The cell with another text, its role in its metadata"
-    c = copy.deepcopy(cell); c['source'] = source
-    if r and r.role: c['metadata']['atm_net'] = {k:v for k,v in dict(role=r.role, name=r.name, kind=r.kind).items() if v}
+    c = copy.deepcopy(cell)
+    c['source'] = source
+    if r and r.role:
+        c['metadata']['atm_net'] = {
+            k: v for k, v in dict(role=r.role, name=r.name, kind=r.kind).items() if v
+        }
     return c
+
 
 def _note(cell, title, text):
     "A markdown cell in a frame"
     from nbformat.v4 import new_markdown_cell
-    return new_markdown_cell('\n'.join(f'> {l}'.rstrip() for l in f'**{title}**\n\n{text}'.split('\n')), id=cell['id'])
+
+    return new_markdown_cell(
+        '\n'.join(f'> {l}'.rstrip() for l in f'**{title}**\n\n{text}'.split('\n')), id=cell['id']
+    )
+
 
 def _with(nb, cells):
-    out = copy.deepcopy(nb); out['cells'] = cells; return out
+    out = copy.deepcopy(nb)
+    out['cells'] = cells
+    return out
+
 
 def student(nb):
     "Without solutions, answers, notes and outputs"
-    cells = [_keep(c, r.source, r) for c in nb['cells'] if (r := role(c)).role not in ('wrong','solution','notes','answer')]
+    cells = [
+        _keep(c, r.source, r)
+        for c in nb['cells']
+        if (r := role(c)).role not in ('wrong', 'solution', 'notes', 'answer')
+    ]
     for c in cells:
-        if c['cell_type']=='code': c['outputs'],c['execution_count'] = [],None
+        if c['cell_type'] == 'code':
+            c['outputs'], c['execution_count'] = [], None
     return _with(nb, cells)
 
 # %% ../nbs/22_workshop.ipynb #c033
-def _times(nb)->str:
-    rows = minutes(nb); at = [sum(m for _,m in rows[:i]) for i in range(len(rows))]
-    return '\n'.join(['| from minute | part | minutes |','|---|---|---|',*(f'| {a} | {h} | {m} |' for a,(h,m) in zip(at, rows))])
+def _times(nb) -> str:
+    rows = minutes(nb)
+    at = [sum(m for _, m in rows[:i]) for i in range(len(rows))]
+    return '\n'.join(
+        [
+            '| from minute | part | minutes |',
+            '|---|---|---|',
+            *(f'| {a} | {h} | {m} |' for a, (h, m) in zip(at, rows)),
+        ]
+    )
+
 
 def _instruct(cell):
     "One cell as the instructor sees it"
-    r = role(cell); code = f'```python\n{r.source}\n```'
-    if r.role=='minutes': first,_,rest = r.source.partition('\n'); return _keep(cell, f'{first} ({r.minutes} min)\n{rest}'.rstrip())
-    if r.role=='notes': return _note(cell, 'For the instructor', r.source)
-    if r.role=='answer': return _note(cell, 'Answers', r.source)
-    if r.role=='wrong': return _note(cell, f'An answer to expect for {r.name}, which the check refuses', code)
-    return _keep(cell, f'# Solution of {r.name}\n{r.source}' if r.role=='solution' else r.source, r)
+    r = role(cell)
+    code = f'```python\n{r.source}\n```'
+    if r.role == 'minutes':
+        first, _, rest = r.source.partition('\n')
+        return _keep(cell, f'{first} ({r.minutes} min)\n{rest}'.rstrip())
+    if r.role == 'notes':
+        return _note(cell, 'For the instructor', r.source)
+    if r.role == 'answer':
+        return _note(cell, 'Answers', r.source)
+    if r.role == 'wrong':
+        return _note(cell, f'An answer to expect for {r.name}, which the check refuses', code)
+    return _keep(
+        cell, f'# Solution of {r.name}\n{r.source}' if r.role == 'solution' else r.source, r
+    )
+
 
 def instructor(nb):
     "With times, notes, answers, likely mistakes and solutions"
     from nbformat.v4 import new_markdown_cell
-    first,*rest = nb['cells']
-    return _with(nb, [_keep(first, first['source'])]+[new_markdown_cell(f'**Times**\n\n{_times(nb)}', id='times')]+[_instruct(c) for c in rest])
+
+    first, *rest = nb['cells']
+    return _with(
+        nb,
+        [_keep(first, first['source'])]
+        + [new_markdown_cell(f'**Times**\n\n{_times(nb)}', id='times')]
+        + [_instruct(c) for c in rest],
+    )
 
 # %% ../nbs/22_workshop.ipynb #c036
-def _figure(cell)->bool: return any('image/png' in o.get('data',{}) for o in cell.get('outputs',()))
+def _figure(cell) -> bool:
+    return any('image/png' in o.get('data', {}) for o in cell.get('outputs', ()))
+
 
 def weight(
     cell,
-)->float: # lines of a slide
+) -> float:  # lines of a slide
     "How much of a slide a cell fills, roughly"
-    text = cell['source'].split('\n'); out = ''.join(''.join(o.get('text','')) or ''.join(o.get('data',{}).get('text/plain','')) for o in cell.get('outputs',()))
-    if cell['cell_type']=='markdown': return sum(1+len(l)//85 for l in text if l.strip())
-    return 15 if _figure(cell) else len(text)+min(out.count('\n')+bool(out), 12)
+    text = cell['source'].split('\n')
+    out = ''.join(
+        ''.join(o.get('text', '')) or ''.join(o.get('data', {}).get('text/plain', ''))
+        for o in cell.get('outputs', ())
+    )
+    if cell['cell_type'] == 'markdown':
+        return sum(1 + len(l) // 85 for l in text if l.strip())
+    return 15 if _figure(cell) else len(text) + min(out.count('\n') + bool(out), 12)
+
 
 def slide_types(
-    cells,          # of a lesson
-    full:float=20., # lines of a slide (ours)
-)->list: # of 'slide', 'subslide', '-', 'notes' or 'skip'
+    cells,  # of a lesson
+    full: float = 20.0,  # lines of a slide (ours)
+) -> list:  # of 'slide', 'subslide', '-', 'notes' or 'skip'
     "Where a new slide begins"
-    out,filled = [],0
-    for i,c in enumerate(cells):
-        r = role(c); w = weight(c); under = i and _figure(cells[i-1]) and c['cell_type']=='markdown' and '**What to look for' in c['source']
-        if r.role in ('wrong','solution','check','setup','answer'): out.append('skip'); continue
-        if r.role=='notes': out.append('notes'); continue
-        depth = len(re.match('#*', r.source)[0])*(c['cell_type']=='markdown'); stay = under or r.role=='exercise'
-        new = 'slide' if depth in (1,2) else 'subslide' if depth==3 and filled>4 or filled+w>full and not stay else '-'
-        filled = w if new!='-' else filled+w; out.append(new)
+    out, filled = [], 0
+    for i, c in enumerate(cells):
+        r = role(c)
+        w = weight(c)
+        under = (
+            i
+            and _figure(cells[i - 1])
+            and c['cell_type'] == 'markdown'
+            and '**What to look for' in c['source']
+        )
+        if r.role in ('wrong', 'solution', 'check', 'setup', 'answer'):
+            out.append('skip')
+            continue
+        if r.role == 'notes':
+            out.append('notes')
+            continue
+        depth = len(re.match('#*', r.source)[0]) * (c['cell_type'] == 'markdown')
+        stay = under or r.role == 'exercise'
+        new = (
+            'slide'
+            if depth in (1, 2)
+            else 'subslide'
+            if depth == 3 and filled > 4 or filled + w > full and not stay
+            else '-'
+        )
+        filled = w if new != '-' else filled + w
+        out.append(new)
     return out
 
 # %% ../nbs/22_workshop.ipynb #c039
-_style = '''<style>html,body{height:100%;margin:0;overflow:hidden;background:#fff}section section{display:none}section section.now{display:block}
+_style = """<style>html,body{height:100%;margin:0;overflow:hidden;background:#fff}section section{display:none}section section.now{display:block}
 .reveal{height:100%}.now{box-sizing:border-box;width:1100px;padding:24px 48px;position:absolute;left:50%;top:0;transform-origin:top left;overflow-y:auto}
 .now .jp-Cell{padding:2px 0}.now .jp-InputPrompt,.now .jp-OutputPrompt{display:none}aside.notes{display:none}.notes-on .now aside.notes{display:block;background:#fff3d6;padding:.5em 1em;font-size:18px}
 .now img{max-width:100%}.now .jp-OutputArea-output img{width:100%;height:auto;max-height:440px;object-fit:contain;object-position:left}.now .jp-RenderedMarkdown{line-height:1.4}.now pre{font-size:17px;line-height:1.3;white-space:pre-wrap!important;word-break:normal!important;overflow-wrap:anywhere}
-#at{position:fixed;right:14px;bottom:8px;font:14px system-ui;color:#666;background:#fffc}@media print{html,body{overflow:visible;height:auto}section section{display:block!important;position:static!important;transform:none!important;break-after:page}#at{display:none}}</style>'''
-_player = '''<div id="at"></div><script>
+#at{position:fixed;right:14px;bottom:8px;font:14px system-ui;color:#666;background:#fffc}@media print{html,body{overflow:visible;height:auto}section section{display:block!important;position:static!important;transform:none!important;break-after:page}#at{display:none}}</style>"""
+_player = """<div id="at"></div><script>
 const pages=[...document.querySelectorAll('.slides section section')], at=document.getElementById('at'); let k=0;
 function fit(){const p=pages[k]; p.style.height='auto'; const z=Math.max(.6, Math.min(innerWidth/1100, innerHeight/p.scrollHeight, 1.6)); p.style.transform=`scale(${z}) translateX(-50%)`; if(p.scrollHeight*z>innerHeight) p.style.height=innerHeight/z+'px'}
 function go(n){k=Math.max(0, Math.min(pages.length-1, n)); pages.forEach((p,i)=>p.classList.toggle('now', i==k)); at.textContent=`${k+1} / ${pages.length}`; history.replaceState(null, '', '#'+(k+1)); fit()}
 addEventListener('keydown', e=>{const d={ArrowRight:1,ArrowDown:1,PageDown:1,' ':1,ArrowLeft:-1,ArrowUp:-1,PageUp:-1}[e.key]; if(d) {go(k+d); e.preventDefault()} else if(e.key=='Home') go(0); else if(e.key=='End') go(pages.length-1); else if(e.key=='s') {document.body.classList.toggle('notes-on'); fit()}});
 let x0; addEventListener('touchstart', e=>x0=e.touches[0].clientX); addEventListener('touchend', e=>{const d=e.changedTouches[0].clientX-x0; if(Math.abs(d)>60) go(k+(d<0?1:-1))});
 addEventListener('resize', fit); addEventListener('load', fit); addEventListener('hashchange', ()=>go((+location.hash.slice(1)||1)-1)); go((+location.hash.slice(1)||1)-1);
-</script>'''
-_template = "{%- extends 'index.html.j2' -%}{% block html_head_js %}{% endblock %}{% block html_head_js_mathjax %}{% endblock %}{% block jupyter_widgets %}{% endblock %}{% block footer_js %}" + _player + "{% endblock %}"
+</script>"""
+_template = (
+    "{%- extends 'index.html.j2' -%}{% block html_head_js %}{% endblock %}{% block html_head_js_mathjax %}{% endblock %}{% block jupyter_widgets %}{% endblock %}{% block footer_js %}"
+    + _player
+    + '{% endblock %}'
+)
 
 # %% ../nbs/22_workshop.ipynb #c040
 _maths = re.compile(r'\$\$(.+?)\$\$|(?<![\\$\w])\$(?![\s$])([^$\n]+?)(?<!\s)\$(?![\w$])', re.S)
 
+
 def formula(
-    tex:str, size:float=13., # points
-)->str: # an <img>
+    tex: str,
+    size: float = 13.0,  # points
+) -> str:  # an <img>
     "A formula as a picture that needs no network; raises `InputError` for TeX that matplotlib does not know"
-    import base64, io
+    import base64
+    import io
+
     from matplotlib import mathtext
-    b = io.BytesIO(); tex = ' '.join(tex.split()).replace('\\text{','\\mathrm{').replace('\\lVert','\\Vert').replace('\\rVert','\\Vert')
-    try: depth = mathtext.math_to_image(f'${tex}$', b, dpi=200, format='png', prop=_font(size))
-    except ValueError as e: raise InputError(f'formula {tex}: matplotlib cannot draw it ({_raised(e)})') from e
-    return f'<img alt="{html.escape(tex)}" style="height:{_height(b.getvalue())/200*96*1.25:.0f}px;vertical-align:{-depth/72*96*1.25:.0f}px" src="data:image/png;base64,{base64.b64encode(b.getvalue()).decode()}">'
+
+    b = io.BytesIO()
+    tex = (
+        ' '.join(tex.split())
+        .replace('\\text{', '\\mathrm{')
+        .replace('\\lVert', '\\Vert')
+        .replace('\\rVert', '\\Vert')
+    )
+    try:
+        depth = mathtext.math_to_image(f'${tex}$', b, dpi=200, format='png', prop=_font(size))
+    except ValueError as e:
+        raise InputError(f'formula {tex}: matplotlib cannot draw it ({_raised(e)})') from e
+    return f'<img alt="{html.escape(tex)}" style="height:{_height(b.getvalue()) / 200 * 96 * 1.25:.0f}px;vertical-align:{-depth / 72 * 96 * 1.25:.0f}px" src="data:image/png;base64,{base64.b64encode(b.getvalue()).decode()}">'
+
 
 def _font(size):
     from matplotlib.font_manager import FontProperties
-    return FontProperties(size=size, math_fontfamily='stix')
-def _height(png)->int: return int.from_bytes(png[20:24], 'big')
 
-def draw_maths(text:str)->str:
+    return FontProperties(size=size, math_fontfamily='stix')
+
+
+def _height(png) -> int:
+    return int.from_bytes(png[20:24], 'big')
+
+
+def draw_maths(text: str) -> str:
     "Markdown with its formulas as pictures; code is left alone"
     parts = re.split(r'(```.*?```|`[^`\n]+`)', text, flags=re.S)
-    return ''.join(p if i%2 else _maths.sub(lambda m: f'\n<p style="text-align:center">{formula(m[1], 19)}</p>\n' if m[1] else formula(m[2]), p) for i,p in enumerate(parts))
+    return ''.join(
+        p
+        if i % 2
+        else _maths.sub(
+            lambda m: (
+                f'\n<p style="text-align:center">{formula(m[1], 19)}</p>\n'
+                if m[1]
+                else formula(m[2])
+            ),
+            p,
+        )
+        for i, p in enumerate(parts)
+    )
 
 # %% ../nbs/22_workshop.ipynb #c042
 def _shown(cell, kind):
     "A cell as a slide has it: live widgets named, formulas drawn, the code behind a figure away"
-    c = _keep(cell, role(cell).source); c['metadata']['slideshow'] = dict(slide_type=kind)
-    if c['cell_type']=='markdown': c['source'] = draw_maths(c['source']); return c
-    live = [o for o in c['outputs'] if 'application/vnd.jupyter.widget-view+json' in o.get('data',{})]
-    bars = [o for o in live if '%|' in ''.join(o['data'].get('text/plain',''))]; c['outputs'] = [o for o in c['outputs'] if o not in bars]
-    for o in live: o['data'] = {'text/plain':'a widget: it lives in the notebook'}
-    if _figure(c): c['metadata']['tags'] = ['no_code']
+    c = _keep(cell, role(cell).source)
+    c['metadata']['slideshow'] = dict(slide_type=kind)
+    if c['cell_type'] == 'markdown':
+        c['source'] = draw_maths(c['source'])
+        return c
+    live = [
+        o for o in c['outputs'] if 'application/vnd.jupyter.widget-view+json' in o.get('data', {})
+    ]
+    bars = [o for o in live if '%|' in ''.join(o['data'].get('text/plain', ''))]
+    c['outputs'] = [o for o in c['outputs'] if o not in bars]
+    for o in live:
+        o['data'] = {'text/plain': 'a widget: it lives in the notebook'}
+    if _figure(c):
+        c['metadata']['tags'] = ['no_code']
     return c
 
+
 def slides(
-    nb,             # a lesson, outputs included
-    notes=True,     # keep the speaker notes
-)->str: # HTML
+    nb,  # a lesson, outputs included
+    notes=True,  # keep the speaker notes
+) -> str:  # HTML
     "One page with the slides of a lesson, which loads nothing from elsewhere; raises `InputError` without nbconvert"
-    try: from nbconvert.exporters import SlidesExporter
-    except ImportError as e: raise InputError('slides need nbconvert: pip install nbconvert') from e
+    try:
+        from nbconvert.exporters import SlidesExporter
+    except ImportError as e:
+        raise InputError('slides need nbconvert: pip install nbconvert') from e
     from traitlets.config import Config
-    kinds = [k if notes or k!='notes' else 'skip' for k in slide_types(nb['cells'])]
-    made = _with(nb, [_shown(c, k) for c,k in zip(nb['cells'], kinds) if k!='skip'])
-    cfg = Config(TagRemovePreprocessor=dict(enabled=True, remove_input_tags=['no_code'])); made['metadata']['title'] = nb['cells'][0]['source'].split('\n')[0].lstrip('# ')
+
+    kinds = [k if notes or k != 'notes' else 'skip' for k in slide_types(nb['cells'])]
+    made = _with(nb, [_shown(c, k) for c, k in zip(nb['cells'], kinds) if k != 'skip'])
+    cfg = Config(TagRemovePreprocessor=dict(enabled=True, remove_input_tags=['no_code']))
+    made['metadata']['title'] = nb['cells'][0]['source'].split('\n')[0].lstrip('# ')
     page = SlidesExporter(config=cfg, raw_template=_template).from_notebook_node(made)[0]
-    return re.sub(r'<link[^>]+href="https?:[^>]*>|@import url\([^)]*\);?', '', page).replace('</head>', _style+'</head>', 1)
+    return re.sub(r'<link[^>]+href="https?:[^>]*>|@import url\([^)]*\);?', '', page).replace(
+        '</head>', _style + '</head>', 1
+    )
 
 # %% ../nbs/22_workshop.ipynb #c046
 def lesson_files(
-    source=None,     # folder of the lessons; None: nbs/workshop of this clone
-    lesson:int=None, # number of one
-)->list: # of Path
+    source=None,  # folder of the lessons; None: nbs/workshop of this clone
+    lesson: int = None,  # number of one
+) -> list:  # of Path
     "The notebooks of the lessons; raises `InputError`"
-    folder = Path(source) if source else _home(); files = sorted(folder.glob('[0-9][0-9]_*.ipynb'))
-    if not files: raise InputError(f'{folder}: no lessons there; they are in the folder nbs/workshop of the repository: name it with --source')
-    if lesson is None: return files
-    if one := [f for f in files if int(f.name[:2])==lesson]: return one
-    raise InputError(f"--lesson {lesson}: there are the lessons {', '.join(str(int(f.name[:2])) for f in files)}")
+    folder = Path(source) if source else _home()
+    files = sorted(folder.glob('[0-9][0-9]_*.ipynb'))
+    if not files:
+        raise InputError(
+            f'{folder}: no lessons there; they are in the folder nbs/workshop of the repository: name it with --source'
+        )
+    if lesson is None:
+        return files
+    if one := [f for f in files if int(f.name[:2]) == lesson]:
+        return one
+    raise InputError(
+        f'--lesson {lesson}: there are the lessons {", ".join(str(int(f.name[:2])) for f in files)}'
+    )
 
-def _home()->Path:
+
+def _home() -> Path:
     "nbs/workshop under the current folder, or beside the package"
     import atm_net
-    here = Path('nbs')/'workshop'; return here if here.is_dir() else Path(atm_net.__file__).parents[1]/'nbs'/'workshop'
+
+    here = Path('nbs') / 'workshop'
+    return here if here.is_dir() else Path(atm_net.__file__).parents[1] / 'nbs' / 'workshop'
 
 # %% ../nbs/22_workshop.ipynb #c047
 EDITIONS = dict(student=student, instructor=instructor)
 
+
 @command
 def atm_workshop(
-    out:str,               # folder for the notebooks
-    edition:str='student', # student (no solutions, no outputs) or instructor (solutions, notes, times)
-    lesson:int=None,       # number of one lesson (default: all)
-    slides:bool=False,     # write the slides too: one HTML page for each lesson, which needs no network
-    source:str=None,       # folder of the lessons (default: nbs/workshop of the clone)
+    out: str,  # folder for the notebooks
+    edition: str = 'student',  # student (no solutions, no outputs) or instructor (solutions, notes, times)
+    lesson: int = None,  # number of one lesson (default: all)
+    slides: bool = False,  # write the slides too: one HTML page for each lesson, which needs no network
+    source: str = None,  # folder of the lessons (default: nbs/workshop of the clone)
 ):
     "The lessons of the workshop, for students or for instructors"
-    if edition not in EDITIONS: raise InputError(f"--edition '{edition}' is unknown: use {' or '.join(EDITIONS)}")
+    if edition not in EDITIONS:
+        raise InputError(f"--edition '{edition}' is unknown: use {' or '.join(EDITIONS)}")
     files = lesson_files(source, lesson)
-    if Path(out).resolve()==files[0].parent.resolve(): raise InputError(f'{out}: holds the source of the lessons: choose another folder')
+    if Path(out).resolve() == files[0].parent.resolve():
+        raise InputError(f'{out}: holds the source of the lessons: choose another folder')
     made = {}
-    for f in files: made |= _write_lesson(f, edition, slides)
-    for name,text in made.items(): write_text(Path(out)/name, text); print(Path(out)/name)
+    for f in files:
+        made |= _write_lesson(f, edition, slides)
+    for name, text in made.items():
+        write_text(Path(out) / name, text)
+        print(Path(out) / name)
 
-def _write_lesson(path, edition, with_slides)->dict: # file name -> text
+
+def _write_lesson(path, edition, with_slides) -> dict:  # file name -> text
     "What a lesson becomes"
     import nbformat
-    nb = read_lesson(path); files = {path.name:nbformat.writes(EDITIONS[edition](nb))+'\n'}
-    return files|({f'{path.stem}.slides.html':slides(nb, edition=='instructor')} if with_slides else {})
+
+    nb = read_lesson(path)
+    files = {path.name: nbformat.writes(EDITIONS[edition](nb)) + '\n'}
+    return files | (
+        {f'{path.stem}.slides.html': slides(nb, edition == 'instructor')} if with_slides else {}
+    )
 
 # %% ../nbs/22_workshop.ipynb #c051
 #| eval: false
-if __name__=='__main__': atm_workshop()
+if __name__ == '__main__':
+    atm_workshop()

@@ -1,42 +1,60 @@
 "Sphinx: pages that load nothing from elsewhere, read from a server or from a folder"
-import re, sys
+
+import re
+import sys
 from html import escape
 from pathlib import Path
+
 from latex2mathml.converter import convert
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent/'tests'))
+sys.path.insert(0, str(HERE.parent / 'tests'))
 from make_readme import settings
+
 s = settings()
 
-project,author,copyright,release = s['title'],s['author'],s['copyright'],s['version']
+project, author, copyright, release = s['title'], s['author'], s['copyright'], s['version']
 extensions = ['myst_nb']
 exclude_patterns = []
 language = s['language'][:2].lower()
-nb_execution_mode = 'off'                     # pages show the outputs that the notebooks hold
-nb_ipywidgets_js = {}                         # live widgets need a kernel, and their scripts a network
+nb_execution_mode = 'off'  # pages show the outputs that the notebooks hold
+nb_ipywidgets_js = {}  # live widgets need a kernel, and their scripts a network
 nb_render_markdown_format = 'myst'
-myst_enable_extensions = ['dollarmath','html_image']
+myst_enable_extensions = ['dollarmath', 'html_image']
 myst_heading_anchors = 4
-myst_url_schemes = ('http','https','mailto')
-myst_dmath_allow_space,myst_dmath_double_inline = False,True
-suppress_warnings = ['myst.header','mystnb.unknown_mime_type']
-html_theme,html_title,html_baseurl = 'furo','atm_net',s['doc_host']+s['doc_baseurl']+'/'
-html_static_path,html_css_files = [str(HERE/'static')],['site.css']
+myst_url_schemes = ('http', 'https', 'mailto')
+myst_dmath_allow_space, myst_dmath_double_inline = False, True
+suppress_warnings = ['myst.header', 'mystnb.unknown_mime_type']
+html_theme, html_title, html_baseurl = 'furo', 'atm_net', s['doc_host'] + s['doc_baseurl'] + '/'
+html_static_path, html_css_files = [str(HERE / 'static')], ['site.css']
 html_show_sourcelink = html_copy_source = False
 html_math_renderer = 'mathml'
-pygments_style,pygments_dark_style = 'friendly','monokai'
+pygments_style, pygments_dark_style = 'friendly', 'monokai'
 
-def readable(tex:str)->str:
+
+def readable(tex: str) -> str:
     "TeX as latex2mathml reads it best: one-letter alphabets in braces, pairs of big brackets that grow with what they hold"
-    tex = re.sub(r'\\(mathbf|mathcal|mathbb)\s*([A-Za-z])(?![A-Za-z])', r'\\\1{\2}', tex); big = r'\\[bB]igg?[lr]?\s*'
-    return re.sub(big, '', re.sub(big+r'([)\]])', r'\\right\1', re.sub(big+r'([(\[])', r'\\left\1', tex)))
+    tex = re.sub(r'\\(mathbf|mathcal|mathbb)\s*([A-Za-z])(?![A-Za-z])', r'\\\1{\2}', tex)
+    big = r'\\[bB]igg?[lr]?\s*'
+    return re.sub(
+        big, '', re.sub(big + r'([)\]])', r'\\right\1', re.sub(big + r'([(\[])', r'\\left\1', tex))
+    )
+
 
 def mathml(self, node, display):
     "A formula as MathML, which browsers draw by themselves"
     from docutils import nodes
+
     tag = 'div' if display else 'span'
-    self.body.append(f'<{tag} class="math" title="{escape(node.astext())}">{convert(readable(node.astext()), display="block" if display else "inline")}</{tag}>'); raise nodes.SkipNode
+    self.body.append(
+        f'<{tag} class="math" title="{escape(node.astext())}">{convert(readable(node.astext()), display="block" if display else "inline")}</{tag}>'
+    )
+    raise nodes.SkipNode
+
 
 def setup(app):
-    app.add_html_math_renderer('mathml', (lambda self,node: mathml(self, node, False), None), (lambda self,node: mathml(self, node, True), None))
+    app.add_html_math_renderer(
+        'mathml',
+        (lambda self, node: mathml(self, node, False), None),
+        (lambda self, node: mathml(self, node, True), None),
+    )

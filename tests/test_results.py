@@ -1,92 +1,197 @@
 "results/: each page says what its study.json says, and the verdicts follow from the intervals"
-import runpy, shutil
+
+import runpy
+import shutil
 from pathlib import Path
+
 import pytest
+
 from atm_net.show import read_json
 from atm_net.study import study_markdown, verdict
 
-HOME = Path(__file__).parents[1]; RESULTS = HOME/'results'
+HOME = Path(__file__).parents[1]
+RESULTS = HOME / 'results'
 STUDIES = sorted(RESULTS.glob('*/study.json'))
 
 
-def test_there_are_results(): assert {f.parent.name for f in STUDIES} == {'ablation', 'networks', 'readings'}
+def test_there_are_results():
+    assert {f.parent.name for f in STUDIES} == {'ablation', 'networks', 'readings'}
 
 
 def test_the_site_has_them_all():
-    pages = runpy.run_path(str(HOME/'docs'/'build.py')); assert {f'results/{f.parent.name}/study.md' for f in STUDIES} == set(pages['STUDIES']) and set(pages['STUDIES']) < set(pages['TEXTS'])
+    pages = runpy.run_path(str(HOME / 'docs' / 'build.py'))
+    assert {f'results/{f.parent.name}/study.md' for f in STUDIES} == set(pages['STUDIES']) and set(
+        pages['STUDIES']
+    ) < set(pages['TEXTS'])
 
 
 @pytest.mark.parametrize('f', STUDIES, ids=lambda f: f.parent.name)
 def test_a_page_is_what_its_json_says(f):
-    d = read_json(f); assert (f.parent/'study.md').read_text(encoding='utf-8') == study_markdown(d)
-    assert not d['failed'] and all('evaluate' in r['seconds'] and min(r['seconds'].values()) > 0 for r in d['runs'].values()) # a training that `atm_train` made has no time there
-    assert all(c['verdict'] == verdict(c['difference']) for qs in d['claims'].values() for cs in qs.values() for c in cs)
+    d = read_json(f)
+    assert (f.parent / 'study.md').read_text(encoding='utf-8') == study_markdown(d)
+    assert not d['failed'] and all(
+        'evaluate' in r['seconds'] and min(r['seconds'].values()) > 0 for r in d['runs'].values()
+    )  # a training that `atm_train` made has no time there
+    assert all(
+        c['verdict'] == verdict(c['difference'])
+        for qs in d['claims'].values()
+        for cs in qs.values()
+        for c in cs
+    )
 
 
 @pytest.mark.parametrize('f', STUDIES, ids=lambda f: f.parent.name)
 def test_results_are_small_and_name_no_machine(f):
     "A study's numbers travel; its folders do not"
-    d = read_json(f); assert not Path(d['cache']).is_absolute() and all('/' not in w for w in d['runs'])
+    d = read_json(f)
+    assert not Path(d['cache']).is_absolute() and all('/' not in w for w in d['runs'])
     assert sum(p.stat().st_size for p in f.parent.rglob('*') if p.is_file()) < 2e6
 
 
-TEXT_USED, PAGE = runpy.run_path(str(HOME/'benchmarks'/'text_used.py')), (HOME/'benchmarks'/'README.md').read_text(encoding='utf-8')
+TEXT_USED, PAGE = (
+    runpy.run_path(str(HOME / 'benchmarks' / 'text_used.py')),
+    (HOME / 'benchmarks' / 'README.md').read_text(encoding='utf-8'),
+)
 
 
 def table_again(folder, out):
     "The table that follows from the scores in a folder of results, which is the one that lies beside them"
-    shutil.copy(folder/'scores.json', out); text = TEXT_USED['write_table'](out); assert text == (folder/'table.md').read_text(encoding='utf-8'); return text
+    shutil.copy(folder / 'scores.json', out)
+    text = TEXT_USED['write_table'](out)
+    assert text == (folder / 'table.md').read_text(encoding='utf-8')
+    return text
 
 
-def cells(text, name): return [[c.strip() for c in l.split('|')] for l in text.splitlines() if l.startswith(f'| {name} |')]
+def cells(text, name):
+    return [
+        [c.strip() for c in l.split('|')] for l in text.splitlines() if l.startswith(f'| {name} |')
+    ]
 
 
 def test_the_table_of_texts_is_what_its_scores_say(tmp_path):
     "results/text_used: the table follows from the scores that lie beside it, and its numbers are what the page of benchmarks quotes"
     for folder, name in (('.', 'tiny'), ('one_decoder', 'one decoder')):
-        rows = [l for l in table_again(RESULTS/'text_used'/folder, tmp_path).splitlines() if l.startswith(('| plain |',f'| {name} |','| with the sacrum |','| without it |'))]
+        rows = [
+            l
+            for l in table_again(RESULTS / 'text_used' / folder, tmp_path).splitlines()
+            if l.startswith(('| plain |', f'| {name} |', '| with the sacrum |', '| without it |'))
+        ]
         assert len(rows) == 6 and all(l in PAGE for l in rows)
 
 
 def test_without_words_the_preset_is_the_plain_network():
     "The page says so of networks that were trained apart: the Dice of each volume and structure is the same, and with words it is not"
-    runs = read_json(RESULTS/'text_used'/'scores.json')['runs']; assert set(runs['tiny']) == set(runs['plain']) == {'0', '1', '2'}
-    for seed, plain in runs['plain'].items(): tiny = runs['tiny'][seed]['dice']; assert tiny['generic'] == plain['dice']['none'] != tiny['oracle']
+    runs = read_json(RESULTS / 'text_used' / 'scores.json')['runs']
+    assert set(runs['tiny']) == set(runs['plain']) == {'0', '1', '2'}
+    for seed, plain in runs['plain'].items():
+        tiny = runs['tiny'][seed]['dice']
+        assert tiny['generic'] == plain['dice']['none'] != tiny['oracle']
 
 
 def test_the_held_out_tables_are_what_their_scores_say(tmp_path):
-    halves, fresh, ships = ('in view', 'out of view'), table_again(RESULTS/'text_used'/'fresh', tmp_path), table_again(RESULTS/'text_used'/'shipped', tmp_path)
-    for half, plain, tiny in zip(halves, cells(fresh, 'plain'), cells(fresh, 'one decoder'), strict=True): assert f'| {half} | '+' | '.join([plain[3], *tiny[4:-1]])+' |' in PAGE
-    for half, row in zip(halves, cells(ships, 'atm_net_tiny'), strict=True): assert f'| {half} | '+' | '.join(row[4:-2])+' |' in PAGE
+    halves, fresh, ships = (
+        ('in view', 'out of view'),
+        table_again(RESULTS / 'text_used' / 'fresh', tmp_path),
+        table_again(RESULTS / 'text_used' / 'shipped', tmp_path),
+    )
+    for half, plain, tiny in zip(
+        halves, cells(fresh, 'plain'), cells(fresh, 'one decoder'), strict=True
+    ):
+        assert f'| {half} | ' + ' | '.join([plain[3], *tiny[4:-1]]) + ' |' in PAGE
+    for half, row in zip(halves, cells(ships, 'atm_net_tiny'), strict=True):
+        assert f'| {half} | ' + ' | '.join(row[4:-2]) + ' |' in PAGE
 
 
 def test_the_card_is_of_the_weights_that_ship():
     "Hash, size and number of parameters in the card are those of the file, which is as small as promised"
-    import hashlib, re
+    import hashlib
+    import re
+
     from atm_net.predict import SHIPPED, load_predictor
-    card = (SHIPPED.parent/'README.md').read_text(encoding='utf-8'); size = SHIPPED.stat().st_size; n = sum(p.numel() for p in load_predictor().model.parameters())
-    assert hashlib.sha256(SHIPPED.read_bytes()).hexdigest() in card and f'{size/1e6:.1f} MB' in card and f'{n/1e6:.2f} million parameters' in card and size < 8e6
+
+    card = (SHIPPED.parent / 'README.md').read_text(encoding='utf-8')
+    size = SHIPPED.stat().st_size
+    n = sum(p.numel() for p in load_predictor().model.parameters())
+    assert (
+        hashlib.sha256(SHIPPED.read_bytes()).hexdigest() in card
+        and f'{size / 1e6:.1f} MB' in card
+        and f'{n / 1e6:.2f} million parameters' in card
+        and size < 8e6
+    )
 
 
 def test_an_interval_that_draws_seeds_is_wider_where_they_differ():
     "By hand: one structure, patients alike, seeds .2 apart: .1 for certain where both columns are of the same networks, -.1 to .1 where one is of its own"
-    patients = dict(v1='a', v2='b', v3='c'); col = lambda *ds: {s: TEXT_USED['long']({v: dict(L3=d) for v in patients}, patients) for s, d in enumerate(ds)}
-    drawn = TEXT_USED['seeds_drawn']; same, own = drawn(col(.4, .6), col(.3, .5)), drawn(col(.4, .6), col(.5, .5), False)
-    assert same == pytest.approx((.1, .1)) and own == pytest.approx((-.1, .1)) and drawn(col(.4), col(.3)) is None
+    patients = dict(v1='a', v2='b', v3='c')
+
+    def col(*ds):
+        return {
+            s: TEXT_USED['long']({v: dict(L3=d) for v in patients}, patients)
+            for s, d in enumerate(ds)
+        }
+
+    drawn = TEXT_USED['seeds_drawn']
+    same, own = drawn(col(0.4, 0.6), col(0.3, 0.5)), drawn(col(0.4, 0.6), col(0.5, 0.5), False)
+    assert (
+        same == pytest.approx((0.1, 0.1))
+        and own == pytest.approx((-0.1, 0.1))
+        and drawn(col(0.4), col(0.3)) is None
+    )
 
 
 def test_the_table_of_readings_is_what_was_measured():
     "results/README quotes Dice and difference of each reading that is not the preset's"
-    tables = read_json(RESULTS/'readings'/'study.json')['tables']['readings']; page = (RESULTS/'README.md').read_text(encoding='utf-8')
-    row = lambda q, n: next(r for r in tables[q] if r['method'] == n)['scores']['penalised']['dsc']; preset = 'words in order'; seeds = lambda f, vs: ', '.join(f'{100*v:{f}}' for v in vs)
-    of = lambda c, p: f"{100*c['mean']:.1f}, {100*c['difference']['mean']:+.1f} [{100*c['difference']['low']:+.1f}, {100*c['difference']['high']:+.1f}] ({seeds('+.1f', (a-b for a, b in zip(c['values'], p['values'], strict=True)))})"
-    assert ' and '.join(f"{100*row(q, preset)['mean']:.1f} ({seeds('.1f', row(q, preset)['values'])})" for q in ('generic', 'oracle')) in page
-    for n in ('plain decoder', 'grid contrast', 'sigmoid focal', 'words, 2d', 'mixed keys, 2d', 'mixed keys, 1d', 'exact attention'):
-        assert any(l.startswith(f'| {n} in place of ') and l.endswith(' | '+' | '.join(of(row(q, n), row(q, preset)) for q in ('generic', 'oracle'))+' |') for l in page.splitlines()), n
+    tables = read_json(RESULTS / 'readings' / 'study.json')['tables']['readings']
+    page = (RESULTS / 'README.md').read_text(encoding='utf-8')
+
+    def row(q, n):
+        return next(r for r in tables[q] if r['method'] == n)['scores']['penalised']['dsc']
+
+    preset = 'words in order'
+
+    def seeds(f, vs):
+        return ', '.join(f'{100 * v:{f}}' for v in vs)
+
+    def of(c, p):
+        return f'{100 * c["mean"]:.1f}, {100 * c["difference"]["mean"]:+.1f} [{100 * c["difference"]["low"]:+.1f}, {100 * c["difference"]["high"]:+.1f}] ({seeds("+.1f", (a - b for a, b in zip(c["values"], p["values"], strict=True)))})'
+
+    assert (
+        ' and '.join(
+            f'{100 * row(q, preset)["mean"]:.1f} ({seeds(".1f", row(q, preset)["values"])})'
+            for q in ('generic', 'oracle')
+        )
+        in page
+    )
+    for n in (
+        'plain decoder',
+        'grid contrast',
+        'sigmoid focal',
+        'words, 2d',
+        'mixed keys, 2d',
+        'mixed keys, 1d',
+        'exact attention',
+    ):
+        assert any(
+            l.startswith(f'| {n} in place of ')
+            and l.endswith(
+                ' | '
+                + ' | '.join(of(row(q, n), row(q, preset)) for q in ('generic', 'oracle'))
+                + ' |'
+            )
+            for l in page.splitlines()
+        ), n
 
 
 def test_without_words_a_reading_of_the_words_changes_nothing():
     "Three seeds, each reading trained by itself: keys, code, attention and contrast meet the words alone"
-    rows = {r['method']: r['scores']['penalised'] for r in read_json(RESULTS/'readings'/'study.json')['tables']['readings']['generic']}
-    for n in ('grid contrast', 'words, 2d', 'mixed keys, 2d', 'mixed keys, 1d', 'exact attention'): assert rows[n]['dsc']['values'] == rows['words in order']['dsc']['values']
-    assert rows['plain decoder']['dsc']['values'] != rows['words in order']['dsc']['values'] != rows['sigmoid focal']['dsc']['values']
+    rows = {
+        r['method']: r['scores']['penalised']
+        for r in read_json(RESULTS / 'readings' / 'study.json')['tables']['readings']['generic']
+    }
+    for n in ('grid contrast', 'words, 2d', 'mixed keys, 2d', 'mixed keys, 1d', 'exact attention'):
+        assert rows[n]['dsc']['values'] == rows['words in order']['dsc']['values']
+    assert (
+        rows['plain decoder']['dsc']['values']
+        != rows['words in order']['dsc']['values']
+        != rows['sigmoid focal']['dsc']['values']
+    )

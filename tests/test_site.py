@@ -1,240 +1,570 @@
 "The map of the paper resolves, links lead somewhere, addresses come from settings.ini; and the whole site in a headless browser"
-import functools, http.server, importlib, importlib.util, json, os, re, subprocess, sys, threading
+
+import functools
+import http.server
+import importlib
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
-import nbformat, pytest, yaml
+
+import nbformat
+import pytest
+import yaml
 from conftest import ROOT, console_scripts, settings
 from make_readme import OPENED, binder, colab, files
 from test_browser import CHROMIUM, FLAGS, need_browser
 from test_house import tracked
 
-NBS = ROOT/'nbs'
-MAP = yaml.safe_load((ROOT/'docs'/'paper_map.yaml').read_text(encoding='utf-8'))
+NBS = ROOT / 'nbs'
+MAP = yaml.safe_load((ROOT / 'docs' / 'paper_map.yaml').read_text(encoding='utf-8'))
+
 
 @functools.cache
-def notebook(path): return nbformat.read(path, as_version=4)
-def prose(text): return re.sub(r'```.*?```', '', text, flags=re.S)
-def headings(text): return [m.strip() for m in re.findall(r'^#{1,6} +(.+)$', prose(text), re.M)]
+def notebook(path):
+    return nbformat.read(path, as_version=4)
+
+
+def prose(text):
+    return re.sub(r'```.*?```', '', text, flags=re.S)
+
+
+def headings(text):
+    return [m.strip() for m in re.findall(r'^#{1,6} +(.+)$', prose(text), re.M)]
+
 
 # --- the map from the paper to the code
 
-def unresolved(e:dict)->list: # of complaints
+
+def unresolved(e: dict) -> list:  # of complaints
     "What an entry of the map names and is not there"
-    path = NBS/f"{e['notebook']}.ipynb"; bad = []
-    if not path.exists(): return [f"{e['paper']}: no notebook {e['notebook']}"]
-    if e['heading'] not in [h for c in notebook(path).cells if c.cell_type=='markdown' for h in headings(c.source)]: bad.append(f"{e['paper']}: no heading {e['heading']!r}")
-    own = [f for f in e['functions'] if f.split('.')[0]==path.stem[3:]]
-    if not own: bad.append(f"{e['paper']}: nothing that {path.stem} exports")
+    path = NBS / f'{e["notebook"]}.ipynb'
+    bad = []
+    if not path.exists():
+        return [f'{e["paper"]}: no notebook {e["notebook"]}']
+    if e['heading'] not in [
+        h for c in notebook(path).cells if c.cell_type == 'markdown' for h in headings(c.source)
+    ]:
+        bad.append(f'{e["paper"]}: no heading {e["heading"]!r}')
+    own = [f for f in e['functions'] if f.split('.')[0] == path.stem[3:]]
+    if not own:
+        bad.append(f'{e["paper"]}: nothing that {path.stem} exports')
     for f in e['functions']:
-        m,name = f.split('.'); spec = importlib.util.find_spec(f'atm_net.{m}'); module = importlib.import_module(f'atm_net.{m}') if spec else None
-        if not module or name not in module.__all__ or not hasattr(module, name): bad.append(f"{e['paper']}: {f} is not exported")
+        m, name = f.split('.')
+        spec = importlib.util.find_spec(f'atm_net.{m}')
+        module = importlib.import_module(f'atm_net.{m}') if spec else None
+        if not module or name not in module.__all__ or not hasattr(module, name):
+            bad.append(f'{e["paper"]}: {f} is not exported')
     for t in e['tests']:
-        if '::' in t: file,name = t.split('::'); p = ROOT/'tests'/file; ok = p.exists() and re.search(rf'^def {name}\(', p.read_text(encoding='utf-8'), re.M)
-        else: book,cell = t.split('#'); p = NBS/f'{book}.ipynb'; ok = p.exists() and any(c.id==cell and c.cell_type=='code' and re.search(r'\b(test_\w+|test|assert\w*)\b', c.source) for c in notebook(p).cells)
-        if not ok: bad.append(f"{e['paper']}: no test {t}")
-    return bad+([] if e['tests'] else [f"{e['paper']}: no test"])
+        if '::' in t:
+            file, name = t.split('::')
+            p = ROOT / 'tests' / file
+            ok = p.exists() and re.search(rf'^def {name}\(', p.read_text(encoding='utf-8'), re.M)
+        else:
+            book, cell = t.split('#')
+            p = NBS / f'{book}.ipynb'
+            ok = p.exists() and any(
+                c.id == cell
+                and c.cell_type == 'code'
+                and re.search(r'\b(test_\w+|test|assert\w*)\b', c.source)
+                for c in notebook(p).cells
+            )
+        if not ok:
+            bad.append(f'{e["paper"]}: no test {t}')
+    return bad + ([] if e['tests'] else [f'{e["paper"]}: no test'])
+
 
 @pytest.mark.parametrize('entry', MAP['entries'], ids=lambda e: e['paper'])
-def test_entry_resolves(entry): assert unresolved(entry)==[]
+def test_entry_resolves(entry):
+    assert unresolved(entry) == []
+
 
 def test_unresolved_notices():
-    good = MAP['entries'][0]; says = lambda **kw: [b.split(': ',1)[1] for b in unresolved(good|kw)]
-    assert says()==[] and says(notebook='77_none')==['no notebook 77_none'] and says(heading='Eq. 99')==["no heading 'Eq. 99'"] and says(tests=[])==['no test']
-    assert says(functions=['fusion.SelfEnhance','fusion.nobody','nowhere.f'])==['fusion.nobody is not exported','nowhere.f is not exported']
-    assert says(functions=['model.ATMNet'])==['nothing that 07_fusion exports'] and says(tests=['07_fusion#c016','07_fusion#zzz','test_site.py::test_no'])==['no test 07_fusion#c016','no test 07_fusion#zzz','no test test_site.py::test_no']
+    good = MAP['entries'][0]
+
+    def says(**kw):
+        return [b.split(': ', 1)[1] for b in unresolved(good | kw)]
+
+    assert (
+        says() == []
+        and says(notebook='77_none') == ['no notebook 77_none']
+        and says(heading='Eq. 99') == ["no heading 'Eq. 99'"]
+        and says(tests=[]) == ['no test']
+    )
+    assert says(functions=['fusion.SelfEnhance', 'fusion.nobody', 'nowhere.f']) == [
+        'fusion.nobody is not exported',
+        'nowhere.f is not exported',
+    ]
+    assert says(functions=['model.ATMNet']) == ['nothing that 07_fusion exports'] and says(
+        tests=['07_fusion#c016', '07_fusion#zzz', 'test_site.py::test_no']
+    ) == ['no test 07_fusion#c016', 'no test 07_fusion#zzz', 'no test test_site.py::test_no']
+
 
 def test_the_map_is_complete():
     "Eight equations, five tables, six figures, each once and in order"
-    assert MAP['complete']=={'Eq.':8, 'Table':5, 'Fig.':6}
+    assert MAP['complete'] == {'Eq.': 8, 'Table': 5, 'Fig.': 6}
     named = [e['paper'] for e in MAP['entries'] if not e['paper'].startswith('Sec.')]
-    assert named==[f'{k} {i}' for k,n in MAP['complete'].items() for i in range(1,n+1)]
+    assert named == [f'{k} {i}' for k, n in MAP['complete'].items() for i in range(1, n + 1)]
+
 
 # --- links between files
 
-def texts()->dict: # file -> Markdown
+
+def texts() -> dict:  # file -> Markdown
     "What people read in the repository"
-    return {p:texts_of(p) for p in tracked() if p.suffix in ('.md','.ipynb')}
+    return {p: texts_of(p) for p in tracked() if p.suffix in ('.md', '.ipynb')}
 
-def slugs(p:Path)->set:
+
+def slugs(p: Path) -> set:
     "The anchors of a file, as GitHub and the site make them"
-    text = texts_of(p); return {re.sub(r'\s', '-', re.sub(r'[^\w\s-]', '', h.lower())) for h in headings(text)}
+    text = texts_of(p)
+    return {re.sub(r'\s', '-', re.sub(r'[^\w\s-]', '', h.lower())) for h in headings(text)}
 
-def texts_of(p): return p.read_text(encoding='utf-8') if p.suffix=='.md' else '\n\n'.join(c.source for c in notebook(p).cells if c.cell_type=='markdown')
 
-def broken(p:Path, text:str)->list:
+def texts_of(p):
+    return (
+        p.read_text(encoding='utf-8')
+        if p.suffix == '.md'
+        else '\n\n'.join(c.source for c in notebook(p).cells if c.cell_type == 'markdown')
+    )
+
+
+def broken(p: Path, text: str) -> list:
     "Links and named files that are not there"
-    plain = prose(text); bad = []
+    plain = prose(text)
+    bad = []
     for link in re.findall(r'\]\(([^)\s]+)\)', re.sub(r'`[^`\n]*`', '', plain)):
-        if re.match(r'\w+:', link): continue
-        file,_,at = unquote(link).partition('#'); target = (p.parent/file).resolve() if file else p
-        if not target.exists() or at and at not in slugs(target): bad.append(link)
-    return bad+[f for f in re.findall(r'`((?:nbs|docs|tests|atm_net|benchmarks)/[\w./-]+\w)`', plain) if not (ROOT/f).exists()]
+        if re.match(r'\w+:', link):
+            continue
+        file, _, at = unquote(link).partition('#')
+        target = (p.parent / file).resolve() if file else p
+        if not target.exists() or at and at not in slugs(target):
+            bad.append(link)
+    return bad + [
+        f
+        for f in re.findall(r'`((?:nbs|docs|tests|atm_net|benchmarks)/[\w./-]+\w)`', plain)
+        if not (ROOT / f).exists()
+    ]
+
 
 def test_links_lead_somewhere():
-    found = texts(); assert len(found)>40 and sum('](' in t for t in found.values())>=10
-    assert {str(p.relative_to(ROOT)):b for p,t in found.items() if (b := broken(p, t))}=={}
+    found = texts()
+    assert len(found) > 40 and sum('](' in t for t in found.values()) >= 10
+    assert {str(p.relative_to(ROOT)): b for p, t in found.items() if (b := broken(p, t))} == {}
+
 
 def test_broken_notices():
-    p = ROOT/'README.md'; assert broken(p, '[a](CONTRIBUTING.md) `nbs/index.ipynb` [b](https://example.org/x) ```\n[c](none)\n```')==[]
-    assert broken(p, '[a](nowhere.md) [b](CONTRIBUTING.md#no-such-heading) `nbs/99_none.ipynb`')==['nowhere.md','CONTRIBUTING.md#no-such-heading','nbs/99_none.ipynb']
+    p = ROOT / 'README.md'
+    assert (
+        broken(
+            p,
+            '[a](CONTRIBUTING.md) `nbs/index.ipynb` [b](https://example.org/x) ```\n[c](none)\n```',
+        )
+        == []
+    )
+    assert broken(
+        p, '[a](nowhere.md) [b](CONTRIBUTING.md#no-such-heading) `nbs/99_none.ipynb`'
+    ) == ['nowhere.md', 'CONTRIBUTING.md#no-such-heading', 'nbs/99_none.ipynb']
+
 
 # --- one address, and what the machines elsewhere are told
 
+
 def test_addresses_come_from_settings_alone():
     "Another address in settings.ini, and nothing that the script writes knows the old one"
-    s = dict(settings()); old = s['git_url']; user,repo = old.split('/')[-2:]
-    moved = '\n'.join(text for text in files(s|dict(git_url='https://github.com/somebody/lumbar', branch='dev')).values())
-    assert f'{user}/{repo}' not in moved and moved.count('somebody/lumbar')>=3*len(OPENED) and 'somebody/lumbar/blob/dev/nbs/workshop/01_reading_mri.ipynb' in moved
-    for p in texts(): assert f'{user}/{repo}' not in texts_of(p) or p.name in ('README.md','index.ipynb') or p in OPENED, f'{p.name} has the address of its own'
+    s = dict(settings())
+    old = s['git_url']
+    user, repo = old.split('/')[-2:]
+    moved = '\n'.join(
+        text
+        for text in files(
+            s | dict(git_url='https://github.com/somebody/lumbar', branch='dev')
+        ).values()
+    )
+    assert (
+        f'{user}/{repo}' not in moved
+        and moved.count('somebody/lumbar') >= 3 * len(OPENED)
+        and 'somebody/lumbar/blob/dev/nbs/workshop/01_reading_mri.ipynb' in moved
+    )
+    for p in texts():
+        assert (
+            f'{user}/{repo}' not in texts_of(p)
+            or p.name in ('README.md', 'index.ipynb')
+            or p in OPENED
+        ), f'{p.name} has the address of its own'
 
-def test_the_repository_is_as_the_script_writes_it(): assert [p.name for p,text in files().items() if p.read_text(encoding='utf-8')!=text]==[]
+
+def test_the_repository_is_as_the_script_writes_it():
+    assert [p.name for p, text in files().items() if p.read_text(encoding='utf-8') != text] == []
+
 
 def test_badges():
-    s = settings(); assert binder('nbs/workshop/01_reading_mri.ipynb')==f"https://mybinder.org/v2/gh/{s['user']}/{s['repo']}/{s['branch']}?urlpath=lab/tree/student/01_reading_mri.ipynb"
-    readme = (ROOT/'README.md').read_text(encoding='utf-8'); assert colab('nbs/walkthroughs/00_tour.ipynb') in readme and binder('nbs/walkthroughs/01_explorer.ipynb') in readme and f"git clone {s['git_url']} " in readme
+    s = settings()
+    assert (
+        binder('nbs/workshop/01_reading_mri.ipynb')
+        == f'https://mybinder.org/v2/gh/{s["user"]}/{s["repo"]}/{s["branch"]}?urlpath=lab/tree/student/01_reading_mri.ipynb'
+    )
+    readme = (ROOT / 'README.md').read_text(encoding='utf-8')
+    assert (
+        colab('nbs/walkthroughs/00_tour.ipynb') in readme
+        and binder('nbs/walkthroughs/01_explorer.ipynb') in readme
+        and f'git clone {s["git_url"]} ' in readme
+    )
 
-def names(file): return [re.split(r'[=<>]', l)[0].lower().replace('_','-') for l in (ROOT/file).read_text(encoding='utf-8').splitlines() if l and l[0] not in '#-']
+
+def names(file):
+    return [
+        re.split(r'[=<>]', l)[0].lower().replace('_', '-')
+        for l in (ROOT / file).read_text(encoding='utf-8').splitlines()
+        if l and l[0] not in '#-'
+    ]
+
 
 def test_binder():
     "The versions of the lock, the tested Python, commands that exist"
-    lines = (ROOT/'binder'/'requirements.txt').read_text(encoding='utf-8').splitlines(); assert names('binder/requirements.txt')==[] and '-r ../requirements.lock' in lines and any('whl/cpu' in l for l in lines)
-    assert ((ROOT/'binder').resolve()/'../requirements.lock').exists() and (ROOT/'binder'/'runtime.txt').read_text(encoding='utf-8').strip()==f"python-{settings()['min_python']}"
-    post = ROOT/'binder'/'postBuild'; text = post.read_text(encoding='utf-8'); assert text.startswith('#!') and os.access(post, os.X_OK) and subprocess.run(['bash','-n',str(post)]).returncode==0
-    assert set(re.findall(r'^(atm_\w+)', text, re.M))=={'atm_workshop'}<=set(console_scripts()) and 'atm_workshop student ' in text
+    lines = (ROOT / 'binder' / 'requirements.txt').read_text(encoding='utf-8').splitlines()
+    assert (
+        names('binder/requirements.txt') == []
+        and '-r ../requirements.lock' in lines
+        and any('whl/cpu' in l for l in lines)
+    )
+    assert ((ROOT / 'binder').resolve() / '../requirements.lock').exists() and (
+        ROOT / 'binder' / 'runtime.txt'
+    ).read_text(encoding='utf-8').strip() == f'python-{settings()["min_python"]}'
+    post = ROOT / 'binder' / 'postBuild'
+    text = post.read_text(encoding='utf-8')
+    assert (
+        text.startswith('#!')
+        and os.access(post, os.X_OK)
+        and subprocess.run(['bash', '-n', str(post)]).returncode == 0
+    )
+    assert (
+        set(re.findall(r'^(atm_\w+)', text, re.M)) == {'atm_workshop'} <= set(console_scripts())
+        and 'atm_workshop student ' in text
+    )
+
 
 def test_locks():
     "What the site needs is pinned beside what the kit needs, not in its place"
-    site,kit = names('requirements-site.lock'),names('requirements.lock'); assert set(site)&set(kit)==set()
-    assert {re.split(r'[<>=]', r)[0].lower() for r in settings()['site_requirements'].split()}<=set(site)
-    assert all(re.match(r'^[\w.-]+==[\w.]+$', l) for l in (ROOT/'requirements-site.lock').read_text(encoding='utf-8').splitlines())
+    site, kit = names('requirements-site.lock'), names('requirements.lock')
+    assert set(site) & set(kit) == set()
+    assert {
+        re.split(r'[<>=]', r)[0].lower() for r in settings()['site_requirements'].split()
+    } <= set(site)
+    assert all(
+        re.match(r'^[\w.-]+==[\w.]+$', l)
+        for l in (ROOT / 'requirements-site.lock').read_text(encoding='utf-8').splitlines()
+    )
+
 
 # --- pages before Sphinx reads them
+
 
 @pytest.fixture(scope='module')
 def build():
     "docs/build.py as a module; it needs nothing that only the site needs"
-    spec = importlib.util.spec_from_file_location('site_build', ROOT/'docs'/'build.py'); m = importlib.util.module_from_spec(spec); spec.loader.exec_module(m); return m
+    spec = importlib.util.spec_from_file_location('site_build', ROOT / 'docs' / 'build.py')
+    m = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(m)
+    return m
+
 
 def test_api_names_everything(build):
     "Every public name of every room once, with a way back to its section"
     for room in build.ROOMS:
-        page = build.api(room); m = room.stem[3:]; assert [n for n in importlib.import_module(f'atm_net.{m}').__all__ if page.count(f'({build.anchor(m, n)})=\n')!=1]==[]
-        assert page.count('Built in [')==page.count('\n## ')>0
+        page = build.api(room)
+        m = room.stem[3:]
+        assert [
+            n
+            for n in importlib.import_module(f'atm_net.{m}').__all__
+            if page.count(f'({build.anchor(m, n)})=\n') != 1
+        ] == []
+        assert page.count('Built in [') == page.count('\n## ') > 0
+
 
 def test_api_of_a_function(build):
     import ast
+
     source = "def f(\n    a:int, b, # rows, columns\n    *rest, # more\n    c:str='x # y', # a word\n)->float: # mm\n    'What it does to `a_b` and c_d'\n    return 1. # not this\n"
     page = build.function(ast.parse(source).body[0], build.comments(source))
-    assert page.startswith("```python\nf(a: int, b, *rest, c: str='x # y') -> float\n```\n\nWhat it does to `a_b` and c\\_d\n") and page.endswith('**Returns** `float` mm') and 'not this' not in page
-    assert all(f'| {row} |' in page for row in ('`a` | `int` |  | rows, columns', '`b` |  |  | rows, columns', '`*rest` |  |  | more', "`c` | `str` | `'x # y'` | a word"))
+    assert (
+        page.startswith(
+            "```python\nf(a: int, b, *rest, c: str='x # y') -> float\n```\n\nWhat it does to `a_b` and c\\_d\n"
+        )
+        and page.endswith('**Returns** `float` mm')
+        and 'not this' not in page
+    )
+    assert all(
+        f'| {row} |' in page
+        for row in (
+            '`a` | `int` |  | rows, columns',
+            '`b` |  |  | rows, columns',
+            '`*rest` |  |  | more',
+            "`c` | `str` | `'x # y'` | a word",
+        )
+    )
+
 
 def test_page_of_a_lesson(build):
     "Marks, solutions and what was printed by a check are gone; words between backticks lead to their pages"
-    from nbformat.v4 import new_code_cell as code, new_markdown_cell as md, new_notebook, new_output
-    shown = new_output('display_data', {'image/png':'x', 'text/plain':'<Figure>'}); widget = new_output('display_data', {build.WIDGET:{}, 'text/plain':'Slider()'})
-    nb = new_notebook(cells=[md('# A'), md('<!-- notes -->\nsecret'), md('# B\n`07_fusion` and `TextFusion`, `nobody`\n```\n`07_fusion`\n```'), code('#| export\ndef f(): pass', outputs=[shown, widget]), code('#| hide\nsecret'), code('#| solution x\nsecret'), code('#| check x\ncheck()', outputs=[new_output('stream', text='secret')])])
-    path = NBS/'workshop'/'04_attention_hasf.ipynb'; p = build.page(nb, path, build.targets()); text = '\n'.join(c.source for c in p.cells)
-    assert 'secret' not in nbformat.writes(p) and '#|' not in text and [c.source.count('## B') for c in p.cells][1]==1 and text.count('(sec-workshop-04_attention_hasf-')==2
-    assert '[`07_fusion`](../../nbs/07_fusion.ipynb) and [`TextFusion`](#api-fusion-textfusion), `nobody`\n```\n`07_fusion`\n```' in text
-    made = next(c for c in p.cells if c.cell_type=='code'); assert made.metadata.tags==['exported'] and [list(o.data) for o in made.outputs]==[['image/png'],['text/plain']] and nb.cells[3].source.startswith('#| export')
+    from nbformat.v4 import new_code_cell as code
+    from nbformat.v4 import new_markdown_cell as md
+    from nbformat.v4 import new_notebook, new_output
+
+    shown = new_output('display_data', {'image/png': 'x', 'text/plain': '<Figure>'})
+    widget = new_output('display_data', {build.WIDGET: {}, 'text/plain': 'Slider()'})
+    nb = new_notebook(
+        cells=[
+            md('# A'),
+            md('<!-- notes -->\nsecret'),
+            md('# B\n`07_fusion` and `TextFusion`, `nobody`\n```\n`07_fusion`\n```'),
+            code('#| export\ndef f(): pass', outputs=[shown, widget]),
+            code('#| hide\nsecret'),
+            code('#| solution x\nsecret'),
+            code('#| check x\ncheck()', outputs=[new_output('stream', text='secret')]),
+        ]
+    )
+    path = NBS / 'workshop' / '04_attention_hasf.ipynb'
+    p = build.page(nb, path, build.targets())
+    text = '\n'.join(c.source for c in p.cells)
+    assert (
+        'secret' not in nbformat.writes(p)
+        and '#|' not in text
+        and [c.source.count('## B') for c in p.cells][1] == 1
+        and text.count('(sec-workshop-04_attention_hasf-') == 2
+    )
+    assert (
+        '[`07_fusion`](../../nbs/07_fusion.ipynb) and [`TextFusion`](#api-fusion-textfusion), `nobody`\n```\n`07_fusion`\n```'
+        in text
+    )
+    made = next(c for c in p.cells if c.cell_type == 'code')
+    assert (
+        made.metadata.tags == ['exported']
+        and [list(o.data) for o in made.outputs] == [['image/png'], ['text/plain']]
+        and nb.cells[3].source.startswith('#| export')
+    )
+
 
 # --- the site itself
 
+
 def need_tools():
-    if importlib.util.find_spec('sphinx') and importlib.util.find_spec('myst_nb'): return need_browser()
-    if os.environ.get('ATM_NET_BROWSER')=='required': pytest.fail('no Sphinx: `make site` installs what the site needs')
+    if importlib.util.find_spec('sphinx') and importlib.util.find_spec('myst_nb'):
+        return need_browser()
+    if os.environ.get('ATM_NET_BROWSER') == 'required':
+        pytest.fail('no Sphinx: `make site` installs what the site needs')
     pytest.skip('no Sphinx: `make site` installs what the site needs')
+
 
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
     "The folder that `make site` makes"
-    need_tools(); out = tmp_path_factory.mktemp('site')/'_site'
-    r = subprocess.run([sys.executable, str(ROOT/'docs'/'build.py'), str(out)], capture_output=True, text=True, timeout=900); assert r.returncode==0, r.stderr[-3000:]
+    need_tools()
+    out = tmp_path_factory.mktemp('site') / '_site'
+    r = subprocess.run(
+        [sys.executable, str(ROOT / 'docs' / 'build.py'), str(out)],
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert r.returncode == 0, r.stderr[-3000:]
     return out
+
 
 @pytest.mark.slow
 def test_no_folder_of_somebody_else(tmp_path):
-    need_tools(); (tmp_path/'mine.txt').write_text('keep', encoding='utf-8')
-    r = subprocess.run([sys.executable, str(ROOT/'docs'/'build.py'), str(tmp_path)], capture_output=True, text=True, timeout=120); assert r.returncode and 'choose another folder' in r.stderr and (tmp_path/'mine.txt').exists()
+    need_tools()
+    (tmp_path / 'mine.txt').write_text('keep', encoding='utf-8')
+    r = subprocess.run(
+        [sys.executable, str(ROOT / 'docs' / 'build.py'), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert r.returncode and 'choose another folder' in r.stderr and (tmp_path / 'mine.txt').exists()
+
 
 @pytest.fixture(scope='module')
 def address(site):
     "The same from a server on this machine"
+
     class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *a): pass
-    server = http.server.ThreadingHTTPServer(('127.0.0.1',0), functools.partial(Quiet, directory=str(site))); threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f'http://127.0.0.1:{server.server_port}/'; server.shutdown()
+        def log_message(self, *a):
+            pass
+
+    server = http.server.ThreadingHTTPServer(
+        ('127.0.0.1', 0), functools.partial(Quiet, directory=str(site))
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{server.server_port}/'
+    server.shutdown()
+
 
 @pytest.fixture(scope='module')
 def chromium():
     from playwright.sync_api import sync_playwright
-    with sync_playwright() as p: b = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS); yield b; b.close()
 
-LOOK = '''() => {const held = e => {for(let p=e.parentElement; p && p.tagName!='BODY'; p=p.parentElement) if(['auto','scroll'].includes(getComputedStyle(p).overflowX)) return true; return false};
+    with sync_playwright() as p:
+        b = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield b
+        b.close()
+
+
+LOOK = """() => {const held = e => {for(let p=e.parentElement; p && p.tagName!='BODY'; p=p.parentElement) if(['auto','scroll'].includes(getComputedStyle(p).overflowX)) return true; return false};
   return {sticks:[...document.querySelectorAll('article *')].filter(e=>e.getBoundingClientRect().width && e.getBoundingClientRect().right>innerWidth+1 && !held(e)).map(e=>e.tagName+'.'+e.className).slice(0,3),
   links:[...document.querySelectorAll('a[href]')].map(a=>a.href), ids:[...document.querySelectorAll('[id]')].map(e=>e.id), wide:document.documentElement.scrollWidth,
   broken:[...document.images].filter(i=>!i.naturalWidth).map(i=>i.src), pictures:document.querySelectorAll('.cell_output img').length, formulas:document.querySelectorAll('math').length,
-  text:[...document.querySelectorAll('article p, article li, article h2')].map(e=>e.innerText).join(' ')}}'''
+  text:[...document.querySelectorAll('article p, article li, article h2')].map(e=>e.innerText).join(' ')}}"""
 
-def crawl(chromium, address)->tuple: # page -> what LOOK saw; addresses that were asked for
+
+def crawl(chromium, address) -> tuple:  # page -> what LOOK saw; addresses that were asked for
     "Every page that a link leads to, at the width of a phone"
-    view = chromium.new_page(viewport=dict(width=390, height=800)); asked = []; view.on('request', lambda r: asked.append(r.url)); todo,seen = ['index.html'],{}
+    view = chromium.new_page(viewport=dict(width=390, height=800))
+    asked = []
+    view.on('request', lambda r: asked.append(r.url))
+    todo, seen = ['index.html'], {}
     while todo:
         page = todo.pop()
-        if page in seen: continue
-        view.goto(address+page); seen[page] = view.evaluate(LOOK)
-        todo += [p for l in seen[page]['links'] if l.startswith(address) and (p := unquote(urlsplit(l).path[1:])).endswith('.html') and p not in seen]
-    view.close(); return seen,asked
+        if page in seen:
+            continue
+        view.goto(address + page)
+        seen[page] = view.evaluate(LOOK)
+        todo += [
+            p
+            for l in seen[page]['links']
+            if l.startswith(address)
+            and (p := unquote(urlsplit(l).path[1:])).endswith('.html')
+            and p not in seen
+        ]
+    view.close()
+    return seen, asked
 
-def faults(seen, asked, address, site)->list:
+
+def faults(seen, asked, address, site) -> list:
     "What is wrong with what the crawl saw"
-    bad = [f'asked elsewhere: {u}' for u in asked if not u.startswith((address,'data:'))]
-    for page,s in seen.items():
-        bad += [f'{page}: broken picture {u[:80]}' for u in s['broken']]+[f"{page}: {s['wide']} px wide on a phone"]*(s['wide']>390)+[f'{page}: {e} sticks out on a phone' for e in s['sticks']]
-        bad += [f'{page}: formula not drawn: {m}' for m in re.findall(r'\$\$|\\(?:frac|mathrm|mathbf|alpha)\b', s['text'])[:1]]
+    bad = [f'asked elsewhere: {u}' for u in asked if not u.startswith((address, 'data:'))]
+    for page, s in seen.items():
+        bad += (
+            [f'{page}: broken picture {u[:80]}' for u in s['broken']]
+            + [f'{page}: {s["wide"]} px wide on a phone'] * (s['wide'] > 390)
+            + [f'{page}: {e} sticks out on a phone' for e in s['sticks']]
+        )
+        bad += [
+            f'{page}: formula not drawn: {m}'
+            for m in re.findall(r'\$\$|\\(?:frac|mathrm|mathbf|alpha)\b', s['text'])[:1]
+        ]
         for l in s['links']:
-            if not l.startswith(address): continue
-            u = urlsplit(l); to = unquote(u.path[1:]) or 'index.html'
-            if not (site/to).is_file(): bad.append(f'{page}: no {to}')
-            elif u.fragment and to in seen and unquote(u.fragment) not in seen[to]['ids']+['']: bad.append(f'{page}: no {to}#{u.fragment}')
+            if not l.startswith(address):
+                continue
+            u = urlsplit(l)
+            to = unquote(u.path[1:]) or 'index.html'
+            if not (site / to).is_file():
+                bad.append(f'{page}: no {to}')
+            elif u.fragment and to in seen and unquote(u.fragment) not in seen[to]['ids'] + ['']:
+                bad.append(f'{page}: no {to}#{u.fragment}')
     return bad
 
-def pictures_of(path)->int:
+
+def pictures_of(path) -> int:
     "Pictures that the page of a notebook must show"
     from atm_net.workshop import role
-    shown = [c for c in notebook(path).cells if c.cell_type=='code' and not re.search(r'^#\|\s*hide\b', c.source, re.M) and role(c).role not in ('wrong','solution','check')]
-    return sum('image/png' in o.get('data',{}) for c in shown for o in c.outputs)
+
+    shown = [
+        c
+        for c in notebook(path).cells
+        if c.cell_type == 'code'
+        and not re.search(r'^#\|\s*hide\b', c.source, re.M)
+        and role(c).role not in ('wrong', 'solution', 'check')
+    ]
+    return sum('image/png' in o.get('data', {}) for c in shown for o in c.outputs)
+
 
 @pytest.mark.slow
 def test_every_page(site, address, chromium):
     "No broken link, anchor, picture or formula; nothing from elsewhere; nothing wider than a phone, unless it scrolls in its box; each notebook with its pictures"
-    seen,asked = crawl(chromium, address); assert faults(seen, asked, address, site)==[]
-    assert {p.relative_to(site).as_posix() for p in site.rglob('*.html')}-set(seen)<={'genindex.html','search.html'}, 'pages that no link leads to'
-    books = {p:f'{p.relative_to(ROOT).with_suffix("").as_posix()}.html' for p in [*NBS.glob('[0-9][0-9]_*.ipynb'), *OPENED]}; assert len(books)>=34
-    assert {h:seen[h]['pictures'] for h in books.values()}=={h:pictures_of(p) for p,h in books.items()} and sum(s['pictures'] for s in seen.values())>60
-    assert seen['nbs/07_fusion.html']['formulas']>10 and all(f'api/{p.stem[3:]}.html' in seen for p in NBS.glob('[0-9][0-9]_*.ipynb'))
-    print(f'{len(seen)} pages, {sum(len(s["links"]) for s in seen.values())} links, {sum(s["pictures"] for s in seen.values())} pictures, {sum(s["formulas"] for s in seen.values())} formulas, {len(asked)} requests')
+    seen, asked = crawl(chromium, address)
+    assert faults(seen, asked, address, site) == []
+    assert {p.relative_to(site).as_posix() for p in site.rglob('*.html')} - set(seen) <= {
+        'genindex.html',
+        'search.html',
+    }, 'pages that no link leads to'
+    books = {
+        p: f'{p.relative_to(ROOT).with_suffix("").as_posix()}.html'
+        for p in [*NBS.glob('[0-9][0-9]_*.ipynb'), *OPENED]
+    }
+    assert len(books) >= 34
+    assert {h: seen[h]['pictures'] for h in books.values()} == {
+        h: pictures_of(p) for p, h in books.items()
+    } and sum(s['pictures'] for s in seen.values()) > 60
+    assert seen['nbs/07_fusion.html']['formulas'] > 10 and all(
+        f'api/{p.stem[3:]}.html' in seen for p in NBS.glob('[0-9][0-9]_*.ipynb')
+    )
+    print(
+        f'{len(seen)} pages, {sum(len(s["links"]) for s in seen.values())} links, {sum(s["pictures"] for s in seen.values())} pictures, {sum(s["formulas"] for s in seen.values())} formulas, {len(asked)} requests'
+    )
+
 
 def test_faults_notices(tmp_path):
-    (tmp_path/'a.html').write_text('', encoding='utf-8'); a = 'http://x/'; good = dict(links=[a+'a.html#b'], ids=['b'], wide=390, sticks=[], broken=[], pictures=0, formulas=0, text='fine')
-    assert faults({'a.html':good}, [a+'a.html'], a, tmp_path)==[]
-    for change,asked,word in ((dict(links=[a+'c.html']),[],'no c.html'), (dict(links=[a+'a.html#z']),[],'no a.html#z'), (dict(wide=391),[],'391 px'), (dict(sticks=['IMG.']),[],'sticks out'), (dict(broken=['p.png']),[],'p.png'), (dict(text='$$'),[],'formula'), ({},['https://cdn.example/x.js'],'elsewhere')):
-        assert [word in f for f in faults({'a.html':good|change}, asked, a, tmp_path)]==[True]
+    (tmp_path / 'a.html').write_text('', encoding='utf-8')
+    a = 'http://x/'
+    good = dict(
+        links=[a + 'a.html#b'],
+        ids=['b'],
+        wide=390,
+        sticks=[],
+        broken=[],
+        pictures=0,
+        formulas=0,
+        text='fine',
+    )
+    assert faults({'a.html': good}, [a + 'a.html'], a, tmp_path) == []
+    for change, asked, word in (
+        (dict(links=[a + 'c.html']), [], 'no c.html'),
+        (dict(links=[a + 'a.html#z']), [], 'no a.html#z'),
+        (dict(wide=391), [], '391 px'),
+        (dict(sticks=['IMG.']), [], 'sticks out'),
+        (dict(broken=['p.png']), [], 'p.png'),
+        (dict(text='$$'), [], 'formula'),
+        ({}, ['https://cdn.example/x.js'], 'elsewhere'),
+    ):
+        assert [word in f for f in faults({'a.html': good | change}, asked, a, tmp_path)] == [True]
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize('how', ['served','from a folder'])
+@pytest.mark.parametrize('how', ['served', 'from a folder'])
 def test_search_finds(how, site, address, chromium):
     "A word of the lessons and the name of a function, with the pages on a server and opened as files"
-    view = chromium.new_page(); at = address if how=='served' else site.as_uri()+'/'
-    for word,page in dict(superior='05_prompts', SelfEnhance='fusion').items():
-        view.goto(f'{at}search.html?q={word}'); view.get_by_text('Search finished').wait_for(timeout=20_000)
-        hits = [a.get_attribute('href') for a in view.locator('#search-results li a').all()]; assert any(page in h for h in hits), (word,hits)
+    view = chromium.new_page()
+    at = address if how == 'served' else site.as_uri() + '/'
+    for word, page in dict(superior='05_prompts', SelfEnhance='fusion').items():
+        view.goto(f'{at}search.html?q={word}')
+        view.get_by_text('Search finished').wait_for(timeout=20_000)
+        hits = [a.get_attribute('href') for a in view.locator('#search-results li a').all()]
+        assert any(page in h for h in hits), (word, hits)
     view.close()
+
 
 @pytest.mark.slow
 def test_lessons_tell_no_answers(site):
     "The pages of the lessons hold neither solutions nor answers"
     from atm_net.workshop import read_lesson, role
-    for p in (NBS/'workshop').glob('[0-9][0-9]_*.ipynb'):
-        page = re.sub('<[^>]+>', '', (site/'nbs'/'workshop'/f'{p.stem}.html').read_text(encoding='utf-8')); told = [l for c in read_lesson(p).cells if role(c).role in ('answer','notes') for l in re.findall(r'[A-Za-z ,]{40,}', role(c).source) if l in page]
-        assert told==[] and 'Summary' in page
+
+    for p in (NBS / 'workshop').glob('[0-9][0-9]_*.ipynb'):
+        page = re.sub(
+            '<[^>]+>',
+            '',
+            (site / 'nbs' / 'workshop' / f'{p.stem}.html').read_text(encoding='utf-8'),
+        )
+        told = [
+            l
+            for c in read_lesson(p).cells
+            if role(c).role in ('answer', 'notes')
+            for l in re.findall(r'[A-Za-z ,]{40,}', role(c).source)
+            if l in page
+        ]
+        assert told == [] and 'Summary' in page

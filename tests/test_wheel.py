@@ -1,38 +1,107 @@
 "A wheel in an empty environment, run from another folder, finds what ships"
-import os, shutil, subprocess, sys
+
+import os
+import shutil
+import subprocess
+import sys
+
 import pytest
 from conftest import ROOT, done
+
 
 @pytest.fixture(scope='module')
 def installed(tmp_path_factory):
     "The wheel of a copy of the tree, installed into an empty folder"
-    t = tmp_path_factory.mktemp('wheel'); src = t/'src'; src.mkdir()
-    for f in ('settings.ini','setup.py','README.md','LICENSE'): shutil.copy(ROOT/f, src)
-    shutil.copytree(ROOT/'atm_net', src/'atm_net', ignore=shutil.ignore_patterns('__pycache__'))
-    pip = lambda *a: done(subprocess.run([sys.executable,'-m','pip','--disable-pip-version-check',*map(str,a)], capture_output=True, text=True, timeout=150, cwd=t))
-    pip('wheel', src, '--no-deps', '--no-build-isolation', '-w', t); (whl,) = t.glob('atm_net-*.whl')
-    pip('install', '--no-deps', '--no-index', '--target', t/'target', whl); shutil.rmtree(src); return t/'target'
+    t = tmp_path_factory.mktemp('wheel')
+    src = t / 'src'
+    src.mkdir()
+    for f in ('settings.ini', 'setup.py', 'README.md', 'LICENSE'):
+        shutil.copy(ROOT / f, src)
+    shutil.copytree(ROOT / 'atm_net', src / 'atm_net', ignore=shutil.ignore_patterns('__pycache__'))
+
+    def pip(*a):
+        return done(
+            subprocess.run(
+                [sys.executable, '-m', 'pip', '--disable-pip-version-check', *map(str, a)],
+                capture_output=True,
+                text=True,
+                timeout=150,
+                cwd=t,
+            )
+        )
+
+    pip('wheel', src, '--no-deps', '--no-build-isolation', '-w', t)
+    (whl,) = t.glob('atm_net-*.whl')
+    pip('install', '--no-deps', '--no-index', '--target', t / 'target', whl)
+    shutil.rmtree(src)
+    return t / 'target'
+
 
 def python(installed, code, cwd, timeout=150):
     "Run code against the installed package, from elsewhere"
-    return done(subprocess.run([sys.executable,'-c',code], capture_output=True, text=True, timeout=timeout, cwd=cwd, env=os.environ|dict(PYTHONPATH=str(installed))))
+    return done(
+        subprocess.run(
+            [sys.executable, '-c', code],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=cwd,
+            env=os.environ | dict(PYTHONPATH=str(installed)),
+        )
+    )
+
 
 def test_encoder_comes_from_the_wheel(installed, tmp_path):
     code = "import atm_net, atm_net.text; e = atm_net.text.load_encoder('spine_bert_tiny'); g,m = e(['An MRI with L4.'], 16); print(atm_net.__file__); print(tuple(g.shape), int(m.sum()))"
-    out = python(installed, code, tmp_path).out.split('\n'); assert out[0].startswith(str(installed)) and out[1].startswith('(1, 16, 128)') and not list(tmp_path.iterdir())
+    out = python(installed, code, tmp_path).out.split('\n')
+    assert (
+        out[0].startswith(str(installed))
+        and out[1].startswith('(1, 16, 128)')
+        and not list(tmp_path.iterdir())
+    )
+
 
 def test_every_asset_is_in_the_wheel(installed):
-    assets = lambda root: {str(p.relative_to(root)) for p in (root/'atm_net'/'assets').rglob('*') if p.is_file() and '__pycache__' not in p.parts}
-    assert assets(installed)==assets(ROOT) and 'atm_net/assets/spine_bert_tiny/tokenizer.json' in assets(installed)
-    modules = lambda root: {p.name for p in (root/'atm_net').glob('*.py')}; assert modules(installed)==modules(ROOT)
+    def assets(root):
+        return {
+            str(p.relative_to(root))
+            for p in (root / 'atm_net' / 'assets').rglob('*')
+            if p.is_file() and '__pycache__' not in p.parts
+        }
+
+    assert assets(installed) == assets(
+        ROOT
+    ) and 'atm_net/assets/spine_bert_tiny/tokenizer.json' in assets(installed)
+
+    def modules(root):
+        return {p.name for p in (root / 'atm_net').glob('*.py')}
+
+    assert modules(installed) == modules(ROOT)
+
 
 def test_shipped_weights_segment_from_the_wheel(installed, scan, tmp_path):
     "The model that ships, named by nobody"
-    assert (installed/'atm_net'/'assets'/'atm_net_tiny'/'weights.safetensors').is_file(), 'no weights ship: atm_net/assets/atm_net_tiny/weights.safetensors'
-    code = f"from atm_net.predict import segment, SHIPPED; p = segment({str(scan.image)!r}); print(SHIPPED); print(p.protocol, p.scheme.name, p.labels.shape)"
-    out = python(installed, code, tmp_path).out.split('\n'); assert out[0].startswith(str(installed)) and out[1].startswith('self joint')
+    assert (installed / 'atm_net' / 'assets' / 'atm_net_tiny' / 'weights.safetensors').is_file(), (
+        'no weights ship: atm_net/assets/atm_net_tiny/weights.safetensors'
+    )
+    code = f'from atm_net.predict import segment, SHIPPED; p = segment({str(scan.image)!r}); print(SHIPPED); print(p.protocol, p.scheme.name, p.labels.shape)'
+    out = python(installed, code, tmp_path).out.split('\n')
+    assert out[0].startswith(str(installed)) and out[1].startswith('self joint')
     from atm_net.volumes import read_labels
-    run = "import sys; from atm_net.show import run_command; from atm_net.predict import atm_predict; run_command(atm_predict.__wrapped__, sys.argv[1:])"
-    done(subprocess.run([sys.executable,'-c',run,str(scan.image),str(tmp_path/'m.nii.gz')], capture_output=True, text=True, timeout=150, cwd=tmp_path, env=os.environ|dict(PYTHONPATH=str(installed))))
-    found,truth = (read_labels(f).data for f in (tmp_path/'m.nii.gz',scan.mask)); assert found.max()<=19, 'the shipped model writes mrspineseg'
-    a,b = ((x>=2)&(x<=10) for x in (found,truth)); dice = 2*(a&b).sum()/(a.sum()+b.sum()); assert dice>.6, f'the shipped model finds vertebrae with Dice {dice:.2f}: no trained model'
+
+    run = 'import sys; from atm_net.show import run_command; from atm_net.predict import atm_predict; run_command(atm_predict.__wrapped__, sys.argv[1:])'
+    done(
+        subprocess.run(
+            [sys.executable, '-c', run, str(scan.image), str(tmp_path / 'm.nii.gz')],
+            capture_output=True,
+            text=True,
+            timeout=150,
+            cwd=tmp_path,
+            env=os.environ | dict(PYTHONPATH=str(installed)),
+        )
+    )
+    found, truth = (read_labels(f).data for f in (tmp_path / 'm.nii.gz', scan.mask))
+    assert found.max() <= 19, 'the shipped model writes mrspineseg'
+    a, b = ((x >= 2) & (x <= 10) for x in (found, truth))
+    dice = 2 * (a & b).sum() / (a.sum() + b.sum())
+    assert dice > 0.6, f'the shipped model finds vertebrae with Dice {dice:.2f}: no trained model'
