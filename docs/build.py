@@ -21,7 +21,7 @@ from atm_net.show import table_md
 from atm_net.workshop import role
 
 NBS = ROOT / 'nbs'
-ROOMS = sorted(NBS.glob('[0-9][0-9]_*.ipynb'))
+ROOMS = sorted(NBS.glob('[0-9]_*/[0-9][0-9]_*.ipynb'))
 TOURS = sorted((NBS / 'walkthroughs').glob('[0-9][0-9]_*.ipynb'))
 LESSONS = sorted((NBS / 'workshop').glob('[0-9][0-9]_*.ipynb'))
 STUDIES = [p.relative_to(ROOT).as_posix() for p in sorted(ROOT.glob('results/*/study.md'))]
@@ -106,7 +106,7 @@ def targets(own: str = '') -> dict:  # word between backticks -> address
 
 
 def linked(text: str, words: dict, up: str) -> str:
-    "Markdown in which `07_fusion` and `holistic` lead to their pages; code, headings and links stay"
+    "Markdown in which `40_fusion` and `holistic` lead to their pages; code, headings and links stay"
     rooms = {r.stem: f'{up}nbs/{r.name}' for r in ROOMS}
 
     def one(m):

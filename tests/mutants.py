@@ -25,12 +25,12 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).parents[1]
 ROOMS = {  # room -> (notebook, its tests)
-    'prompts': ('05_prompts', ['test_reports.py']),
-    'fusion': ('07_fusion', []),
-    'contrast': ('08_contrast', []),
-    'model': ('09_model', []),
-    'losses': ('10_losses', []),
-    'metrics': ('11_metrics', []),
+    'prompts': ('30_prompts', ['test_reports.py']),
+    'fusion': ('40_fusion', []),
+    'contrast': ('41_contrast', []),
+    'model': ('43_model', []),
+    'losses': ('42_losses', []),
+    'metrics': ('70_metrics', []),
 }
 EQUIVALENT = (
     ROOT / 'tests' / 'mutants_equivalent.json'

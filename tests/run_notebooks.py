@@ -1,4 +1,4 @@
-"Run notebooks top to bottom and keep their outputs: `python tests/run_notebooks.py [--slow] [nbs/07_fusion.ipynb ...]`; without `--slow`, slow cells keep what they have"
+"Run notebooks top to bottom and keep their outputs: `python tests/run_notebooks.py [--slow] [nbs/4_network/40_fusion.ipynb ...]`; without `--slow`, slow cells keep what they have"
 
 import base64
 import io

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, console_scripts, has_module, settings
 
 NBS = ROOT / 'nbs'
-ROOMS = sorted(NBS.glob('[0-9][0-9]_*.ipynb'))
+ROOMS = sorted(NBS.glob('[0-9]_*/[0-9][0-9]_*.ipynb'))
 
 
 def default_exp(nb: Path):

@@ -1,4 +1,4 @@
-"Report sentences with the answers that a reader gave before the parser was tuned, who saw the conventions of `05_prompts` and no code"
+"Report sentences with the answers that a reader gave before the parser was tuned, who saw the conventions of `30_prompts` and no code"
 
 import json
 

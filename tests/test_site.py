@@ -100,9 +100,9 @@ def test_unresolved_notices():
         'fusion.nobody is not exported',
         'nowhere.f is not exported',
     ]
-    assert says(functions=['model.ATMNet']) == ['nothing that 07_fusion exports'] and says(
-        tests=['07_fusion#c016', '07_fusion#zzz', 'test_site.py::test_no']
-    ) == ['no test 07_fusion#c016', 'no test 07_fusion#zzz', 'no test test_site.py::test_no']
+    assert says(functions=['model.ATMNet']) == ['nothing that 40_fusion exports'] and says(
+        tests=['40_fusion#c016', '40_fusion#zzz', 'test_site.py::test_no']
+    ) == ['no test 40_fusion#c016', 'no test 40_fusion#zzz', 'no test test_site.py::test_no']
 
 
 def test_the_map_is_complete():
@@ -322,7 +322,7 @@ def test_page_of_a_lesson(build):
         cells=[
             md('# A'),
             md('<!-- notes -->\nsecret'),
-            md('# B\n`07_fusion` and `TextFusion`, `nobody`\n```\n`07_fusion`\n```'),
+            md('# B\n`40_fusion` and `TextFusion`, `nobody`\n```\n`40_fusion`\n```'),
             code('#| export\ndef f(): pass', outputs=[shown, widget]),
             code('#| hide\nsecret'),
             code('#| solution x\nsecret'),
@@ -339,7 +339,7 @@ def test_page_of_a_lesson(build):
         and text.count('(sec-workshop-04_attention_hasf-') == 2
     )
     assert (
-        '[`07_fusion`](../../nbs/07_fusion.ipynb) and [`TextFusion`](#api-fusion-textfusion), `nobody`\n```\n`07_fusion`\n```'
+        '[`40_fusion`](../../nbs/4_network/40_fusion.ipynb) and [`TextFusion`](#api-fusion-textfusion), `nobody`\n```\n`40_fusion`\n```'
         in text
     )
     made = next(c for c in p.cells if c.cell_type == 'code')
@@ -495,14 +495,14 @@ def test_every_page(site, address, chromium):
     }, 'pages that no link leads to'
     books = {
         p: f'{p.relative_to(ROOT).with_suffix("").as_posix()}.html'
-        for p in [*NBS.glob('[0-9][0-9]_*.ipynb'), *OPENED]
+        for p in [*NBS.glob('[0-9]_*/[0-9][0-9]_*.ipynb'), *OPENED]
     }
     assert len(books) >= 34
     assert {h: seen[h]['pictures'] for h in books.values()} == {
         h: pictures_of(p) for p, h in books.items()
     } and sum(s['pictures'] for s in seen.values()) > 60
-    assert seen['nbs/07_fusion.html']['formulas'] > 10 and all(
-        f'api/{p.stem[3:]}.html' in seen for p in NBS.glob('[0-9][0-9]_*.ipynb')
+    assert seen['nbs/40_fusion.html']['formulas'] > 10 and all(
+        f'api/{p.stem[3:]}.html' in seen for p in NBS.glob('[0-9]_*/[0-9][0-9]_*.ipynb')
     )
     print(
         f'{len(seen)} pages, {sum(len(s["links"]) for s in seen.values())} links, {sum(s["pictures"] for s in seen.values())} pictures, {sum(s["formulas"] for s in seen.values())} formulas, {len(asked)} requests'
@@ -541,7 +541,7 @@ def test_search_finds(how, site, address, chromium):
     "A word of the lessons and the name of a function, with the pages on a server and opened as files"
     view = chromium.new_page()
     at = address if how == 'served' else site.as_uri() + '/'
-    for word, page in dict(superior='05_prompts', SelfEnhance='fusion').items():
+    for word, page in dict(superior='30_prompts', SelfEnhance='fusion').items():
         view.goto(f'{at}search.html?q={word}')
         view.get_by_text('Search finished').wait_for(timeout=20_000)
         hits = [a.get_attribute('href') for a in view.locator('#search-results li a').all()]

@@ -80,7 +80,7 @@ def small(tmp_path_factory):
     (t / 'nbs').mkdir()
     (t / 'atm_net').mkdir()
     shutil.copy(ROOT / 'settings.ini', t)
-    shutil.copy(ROOT / 'nbs' / '00_anatomy.ipynb', t / 'nbs')
+    shutil.copy(ROOT / 'nbs' / '02_anatomy.ipynb', t / 'nbs')
     (t / 'atm_net' / '__init__.py').write_text('', encoding='utf-8')
     nbdev(t)
     return t
@@ -117,7 +117,7 @@ def test_sync_notices_an_edited_module(small, tmp_path):
 def test_sync_notices_a_new_module_and_an_unclean_notebook(small, tmp_path):
     t = spoilt(small, tmp_path)
     (t / 'atm_net' / 'anatomy.py').unlink()
-    f = t / 'nbs' / '00_anatomy.ipynb'
+    f = t / 'nbs' / '02_anatomy.ipynb'
     text = f.read_text(encoding='utf-8')
     assert '"execution_count": null' in text
     f.write_text(
@@ -125,7 +125,7 @@ def test_sync_notices_a_new_module_and_an_unclean_notebook(small, tmp_path):
     )
     assert out_of_sync(t, tmp_path / 'copy') == [
         'atm_net/anatomy.py: module is new, run nbdev_export',
-        'nbs/00_anatomy.ipynb: notebook is not clean',
+        'nbs/0_ground/02_anatomy.ipynb: notebook is not clean',
     ]
 
 
