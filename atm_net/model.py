@@ -537,7 +537,7 @@ def read_weights(path) -> tuple[dict, dict]:  # state dict in float32, meta
         raise InputError(f'{path}: no such weights file')
     try:
         with safe_open(path, 'pt') as f:
-            meta, state = f.metadata() or {}, {k: f.get_tensor(k) for k in f}
+            meta, state = f.metadata() or {}, {k: f.get_tensor(k) for k in sorted(f.keys())}
     except (SafetensorError, OSError) as e:
         raise InputError(
             f'{path}: is not a safetensors file (pickled checkpoints are never loaded): {str(e).splitlines()[0]}'

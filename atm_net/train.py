@@ -471,7 +471,7 @@ def read_checkpoint(path) -> tuple[dict, dict]:  # state, tensors
     from safetensors import safe_open
 
     with safe_open(path, 'pt') as s:
-        meta, t = s.metadata(), {k: s.get_tensor(k) for k in s}
+        meta, t = s.metadata(), {k: s.get_tensor(k) for k in sorted(s.keys())}
     if int(meta.get('crc', checksum(t))) != checksum(t):
         raise ValueError('the checksum differs')  # written before there was one: none to compare
     return json.loads(meta['state']), t

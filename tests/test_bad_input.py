@@ -245,7 +245,10 @@ def altered(run, path, change):
     from safetensors.torch import save_file
 
     with safe_open(run.path / 'last.safetensors', 'pt') as f:
-        meta, state = json.loads(f.metadata()['atm_net']), {k: f.get_tensor(k) for k in f}
+        meta, state = (
+            json.loads(f.metadata()['atm_net']),
+            {k: f.get_tensor(k) for k in sorted(f.keys())},
+        )
     change(meta, state)
     save_file(state, path, metadata=dict(atm_net=json.dumps(meta)))
     return path
