@@ -21,6 +21,7 @@ import numpy as np
 
 from .anatomy import LUMBAR, InputError, Scheme, convert, get_anatomy, suggest
 from .data import Cache, read_annotated, read_table, spider_patient
+from .mask_files import mask_values, read_mask, reading, side_schemes, unsure
 from .measures import rows_csv
 from atm_net.metrics import (
     METRICS,
@@ -35,7 +36,6 @@ from atm_net.metrics import (
     summarise,
     volume_scores,
 )
-from .predict import mask_values, read_mask, reading, side_schemes, unsure
 from .show import cell, command, progress, read_json, table_md, write_json, write_text
 from .volumes import check_pair, list_volumes, volume_stem
 

@@ -24,17 +24,10 @@ from matplotlib.figure import Figure
 
 from .anatomy import IGNORE, LUMBAR, InputError, convert
 from .figures import even_shares, ratio_bar, read_slice, tint, word_ratio, word_shares
+from .mask_files import file_scheme, read_mask
 from .metrics import dice
 from .phantom import Phantom, make_phantom
-from atm_net.predict import (
-    file_scheme,
-    load_predictor,
-    localise,
-    model_card,
-    read_mask,
-    self_prompts,
-    vote_figure,
-)
+from .predict import load_predictor, localise, model_card, self_prompts, vote_figure
 from atm_net.prompts import (
     check_prompt,
     holistic,

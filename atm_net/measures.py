@@ -18,7 +18,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 
 from .anatomy import LUMBAR, InputError, get_anatomy
-from .predict import file_scheme, read_mask
+from .mask_files import file_scheme, read_mask
 from .show import command, table_md, write_json, write_text
 
 # %% ../nbs/5_masks/53_measures.ipynb #c008

@@ -7,8 +7,7 @@ __all__ = ['SHIPPED', 'PROTOCOLS', 'TRUST', 'OF_VOLUME', 'pad32', 'slice_probs',
            'pick_device', 'load_predictor', 'model_card', 'Predictor', 'choose_protocol', 'protocol_prompts',
            'agreement', 'Vote', 'self_prompts', 'vote_figure', 'own_part', 'words_for', 'localise', 'reach',
            'along_column', 'disc_places', 'cut_surfaces', 'name_column', 'name_bodies', 'disc_names', 'name_discs',
-           'order_column', 'predict', 'segment', 'mask_values', 'reading', 'fitting_schemes', 'side_schemes', 'unsure',
-           'file_scheme', 'read_mask', 'prediction_figure', 'spare_inputs', 'atm_predict', 'atm_prepare']
+           'order_column', 'predict', 'segment', 'prediction_figure', 'spare_inputs', 'atm_predict', 'atm_prepare']
 
 # %% ../nbs/5_masks/52_predict.ipynb #c004
 import hashlib
@@ -22,10 +21,10 @@ import numpy as np
 
 from .anatomy import LUMBAR, InputError, Scheme, convert, get_anatomy, some
 from .data import Cache, Grid, crop_oracle, normalise, open_cohort, prepare, spider_values
+from .mask_files import mask_values, read_mask, side_schemes, unsure
 from atm_net.prompts import (
     SUPPORT,
     atpg,
-    guess_scheme,
     holistic,
     present_structures,
     report_prompt,
@@ -935,94 +934,6 @@ def segment(
     volume = volume if isinstance(volume, Volume) else read_volume(volume)
     check_image(volume)
     return load_predictor(weights, column=True).predict(volume, **kwargs)
-
-# %% ../nbs/5_masks/52_predict.ipynb #c028
-def mask_values(
-    paths,  # mask files
-) -> dict:  # path -> set of the values in it, without 0
-    "What mask files hold"
-    return {p: {int(v) for v in np.unique(read_labels(p).data)} - {0} for p in paths}
-
-
-def reading(scheme, values) -> dict:  # value -> structure
-    "What `values` mean in a scheme, as far as it knows them"
-    return {v: n for n, v in scheme.values.items() if v in values}
-
-
-def fitting_schemes(
-    values,  # whole numbers in a mask
-    anatomy=LUMBAR,
-) -> list:  # of `Scheme`
-    "The default scheme of `values`, then those that know them all and read them differently; raises `InputError`"
-    values = {int(v) for v in values} - {0}
-    if 'spider' in anatomy.schemes and max(values, default=0) >= 100:
-        return [anatomy.scheme('spider')]
-    least = anatomy.scheme(guess_scheme(values, anatomy))
-    first = max(
-        (s for s in anatomy.schemes.values() if least.values.items() <= s.values.items()),
-        key=lambda s: s.channels,
-    )
-    return [first] + [
-        s
-        for s in anatomy.schemes.values()
-        if len(reading(s, values)) == len(values) and reading(s, values) != reading(first, values)
-    ]
-
-
-def side_schemes(
-    held: dict,  # of `mask_values`: files that are to be read alike
-    anatomy=LUMBAR,
-) -> list:  # as `fitting_schemes`
-    "The schemes that all files fit together; raises `InputError` that names the file which does not"
-    own = {}
-    for p, v in held.items():
-        try:
-            own[p] = fitting_schemes(v, anatomy)
-        except InputError as e:
-            raise InputError(f'{p}: {e}') from e
-    fits = fitting_schemes(set().union(*held.values()), anatomy)
-    for p, v in held.items():
-        if all(reading(s, v) != reading(fits[0], v) for s in own[p]):
-            raise InputError(
-                f"{p}: holds labels of scheme '{own[p][0].name}', files beside it those of '{fits[0].name}': keep them apart, or name the scheme with --labels"
-            )
-    return fits
-
-
-def unsure(fits) -> str:
-    "What to say about a choice among `fits`, '' if there was none"
-    names = [s.name for s in fits]
-    return (
-        f'the values fit {" and ".join(names)} alike, read as {names[0]}' if len(fits) > 1 else ''
-    )
-
-
-def file_scheme(
-    labels,  # name of a scheme, or None to go by the values
-    paths,  # files to look at
-    anatomy=LUMBAR,
-):  # -> `Scheme`
-    "The label scheme of mask files, with a note on stderr where the values leave a choice; raises `InputError`"
-    if labels:
-        return anatomy.scheme(labels)
-    fits = side_schemes(mask_values(paths), anatomy)
-    if note := unsure(fits):
-        print(f'{paths[-1]}: {note}: --labels decides', file=sys.stderr)
-    return fits[0]
-
-
-def read_mask(
-    path,
-    scheme,
-    truth=True,  # a person drew it: SPIDER's partly visible vertebrae count, its levels above our range are ignored
-) -> tuple[Volume, np.ndarray]:  # file values with their geometry; (s, h, w) uint8 channels
-    "A mask as channels; in a prediction (`truth=False`) any value beyond the scheme's is an error; raises `InputError`"
-    v = read_labels(path)
-    ignore, alias = spider_values(scheme, v.data) if truth else ([], {})
-    try:
-        return v, scheme.encode(v.data, ignore, alias)
-    except InputError as e:
-        raise InputError(f'{path}: {e}') from e
 
 # %% ../nbs/5_masks/52_predict.ipynb #c031
 def prediction_figure(

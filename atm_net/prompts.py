@@ -8,8 +8,7 @@ __all__ = ['SOURCES', 'POSITIONS', 'MIN_PIXELS', 'SAY', 'SUPPORT', 'FINDINGS', '
            'Mention', 'find_levels', 'negated_spans', 'parse_prompt', 'parse_class_prompt', 'support', 'best_run',
            'supported_levels', 'vote_levels', 'slice_part', 'slice_parts', 'volume_prompts', 'shift_levels',
            'drop_words', 'Finding', 'Hit', 'read_report', 'report_levels', 'say_findings', 'report_prompt',
-           'read_gradings', 'check_prompt', 'user_prompt', 'reword', 'unrecognised', 'guess_scheme', 'report_text',
-           'atm_prompt']
+           'read_gradings', 'check_prompt', 'user_prompt', 'reword', 'unrecognised', 'report_text', 'atm_prompt']
 
 # %% ../nbs/3_prompts/30_prompts.ipynb #c004
 import csv
@@ -24,6 +23,7 @@ from fastcore.script import Param
 
 from .anatomy import LUMBAR, InputError, get_anatomy, some
 from .data import spider_values
+from .mask_files import guess_scheme
 from .show import command
 
 # %% ../nbs/3_prompts/30_prompts.ipynb #c006
@@ -1698,26 +1698,6 @@ def unrecognised(
         if prompt.structures
         else "no structure is recognised in these words, so they name no level to the network: write levels as in 'L3, L3/L4 and the sacrum'"
     )
-
-# %% ../nbs/3_prompts/30_prompts.ipynb #c075
-def guess_scheme(
-    values,  # integers found in a label file
-    anatomy=LUMBAR,
-) -> str:
-    "The label scheme that fits `values`: SPIDER's if there is a value from 100, else the smallest that knows them all; raises `InputError`"
-    values = {int(v) for v in values} - {0}
-    legal = {
-        n: {*s.values.values()}.union(*spider_values(s, list(values)))
-        for n, s in anatomy.schemes.items()
-    }
-    fits = [n for n in legal if values <= legal[n]]
-    odd = min((sorted(values - v) for v in legal.values()), key=len)
-    if not fits:
-        raise InputError(
-            f'label value(s) {some(odd, 8)} fit no scheme of the {anatomy.name}: say which with --labels'
-        )
-    fits = [n for n in fits if (n == 'spider') == any(v >= 100 for v in values)] or fits
-    return min(fits, key=lambda n: anatomy.schemes[n].channels)
 
 # %% ../nbs/3_prompts/30_prompts.ipynb #c077
 def report_text(path) -> str:
