@@ -158,3 +158,27 @@ def scratch(tmp_path, scan):
     for k in ('image', 'mask'):
         shutil.copy(getattr(scan, k), tmp_path / f'{k}.nii.gz')
     return tmp_path
+
+
+@pytest.fixture(scope='session')
+def slab(cohort, home):
+    "The cohort with every other of its ten middle slices: five for each patient"
+    import SimpleITK as sitk
+
+    folder = home / 'slab'
+    for source in [*cohort.glob('images/*'), *cohort.glob('masks/*')]:
+        image = sitk.ReadImage(str(source))
+        first = (image.GetSize()[0] - 10) // 2
+        target = folder / source.relative_to(cohort)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sitk.WriteImage(image[first : first + 10 : 2], str(target))
+    for name in ('labels.yaml', 'cases.csv'):
+        shutil.copy(cohort / name, folder)
+    return folder
+
+
+@pytest.fixture(scope='session')
+def slab_cache(slab, home):
+    "The slab on the grid of the weights that ship, 2 mm"
+    done(call('atm_prepare', slab, home / 'slab_cache'))
+    return home / 'slab_cache'
