@@ -108,7 +108,7 @@ class _Profile:
         share = (self.u - self.span[0]) / (self.span[1] - self.span[0])
         return (share >= lo) & (share <= hi)
 
-
+# %% ../nbs/5_masks/53_measures.ipynb #prof2
 def _span(view):
     "u of front and back at half height (mm), of a view that is not empty"
     rows = view.any(1)
@@ -206,7 +206,7 @@ def _heights(profile):
         return None
     return [float((profile.bottom - profile.top)[window].mean()) for window in windows]
 
-
+# %% ../nbs/5_masks/53_measures.ipynb #c018b
 def fit_frame(
     mask: np.ndarray,  # (h, w) bool, one piece
     spacing,  # (2,) mm

@@ -287,7 +287,7 @@ def quiet_transformers():
         if bar:
             logging.enable_progress_bar()
 
-
+# %% ../nbs/3_prompts/33_text.ipynb #load2
 def _pretrained(where, local, lower_case):
     "(tokenizer, model) by `transformers`; every weight from the file"
     from transformers import AutoModel, AutoTokenizer
