@@ -24,7 +24,8 @@ import numpy as np
 import torch
 
 from .anatomy import LUMBAR, InputError
-from .prompts import POSITIONS, class_prompt, holistic, join_words, parse_prompt, phrase
+from .prompts import POSITIONS, class_prompt, holistic, join_words, phrase
+from .reports import parse_prompt
 from .show import atomic_path, progress, write_json, write_text
 
 # %% ../nbs/3_prompts/33_text.ipynb #c006
