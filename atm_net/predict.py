@@ -22,22 +22,10 @@ import numpy as np
 from .anatomy import LUMBAR, InputError, Scheme, convert, get_anatomy, some
 from .data import Cache, Grid, crop_oracle, normalise, open_cohort, prepare, spider_values
 from .mask_files import mask_values, read_mask, side_schemes, unsure
-from atm_net.prompts import (
-    SUPPORT,
-    atpg,
-    holistic,
-    present_structures,
-    report_prompt,
-    report_text,
-    reword,
-    slice_parts,
-    slice_position,
-    support,
-    supported_levels,
-    unrecognised,
-    user_prompt,
-    volume_prompts,
-)
+from .voting import SUPPORT, slice_parts, support, supported_levels, volume_prompts
+from .prompts import atpg, holistic, present_structures, slice_position
+from .user_prompts import report_prompt, reword, unrecognised, user_prompt
+from .user_prompts import report_text
 from .show import command, legend, overlay, progress, save_figure, table_md, write_json
 from atm_net.volumes import (
     Volume,
