@@ -22,11 +22,9 @@ import numpy as np
 from .anatomy import LUMBAR, InputError, Scheme, convert, get_anatomy, some
 from .data import Cache, Grid, crop_oracle, normalise, open_cohort, prepare, spider_values
 from .mask_files import mask_values, read_mask, side_schemes, unsure
-from .voting import SUPPORT, slice_parts, support, supported_levels, volume_prompts
 from .prompts import atpg, holistic, present_structures, slice_position
-from .user_prompts import report_prompt, reword, unrecognised, user_prompt
-from .user_prompts import report_text
 from .show import command, legend, overlay, progress, save_figure, table_md, write_json
+from .user_prompts import report_prompt, report_text, reword, unrecognised, user_prompt
 from atm_net.volumes import (
     Volume,
     check_image,
@@ -38,6 +36,7 @@ from atm_net.volumes import (
     volume_stem,
     write_labels,
 )
+from .voting import SUPPORT, slice_parts, support, supported_levels, volume_prompts
 
 # %% ../nbs/5_masks/52_predict.ipynb #c006
 def pad32(

@@ -16,8 +16,8 @@ from atm_net.corpus import (
     spine_tokenizer,
     vocabulary_corpus,
 )
-from atm_net.prompts import check_prompt
 from atm_net.text import load_encoder
+from atm_net.user_prompts import check_prompt
 
 
 def draw(kind, n, seed, **how):
