@@ -43,7 +43,8 @@ from atm_net.show import (
     show_slice,
     write_json,
 )
-from .train import cache_dice, training_curves
+from .trainer import cache_dice
+from .run_folder import training_curves
 
 # %% ../nbs/7_evaluation/76_figures.ipynb #c008
 def class_errors(
