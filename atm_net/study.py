@@ -28,7 +28,18 @@ from pathlib import Path
 import numpy as np
 
 from .anatomy import InputError, suggest
+from .checkpoint import read_checkpoint, restore_optimizer
+from atm_net.config import (
+    PRESETS,
+    Config,
+    check_config,
+    clamp_warmup,
+    configure,
+    stage_border,
+    window_sides,
+)
 from .data import Cache
+from .distributed import Distributed, join_group
 from atm_net.evaluate import (
     FORM,
     PAPER,
@@ -57,21 +68,10 @@ from atm_net.metrics import (
     summarise,
 )
 from .predict import load_predictor, weights_file, weights_id
+from .run_folder import cache_hash, duration, open_run, start_run
 from .show import command, read_json, save_figure, table_md, write_json, write_text
-from atm_net.config import (
-    PRESETS,
-    Config,
-    check_config,
-    clamp_warmup,
-    configure,
-    stage_border,
-    window_sides,
-)
-from .distributed import Distributed, join_group
 from .train import Stopped, start_from, train
 from .trainer import Trainer
-from .run_folder import cache_hash, duration, open_run, start_run
-from .checkpoint import read_checkpoint, restore_optimizer
 
 # %% ../nbs/8_people/80_study.ipynb #c007
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What the text costs: ATM-Net against plain Swin UNETR of the same width and version, both measured in this run. `python benchmarks/speed.py [--sides 96,128] [--out FILE] [--profile]`
 
 Rivals take turns; ratios are medians over repeats of (ours / plain) in the same turn. In training each image has a
-sentence of its own and, where a network reads twice, a second reading, as `63_train` does it; in inference all share one
+sentence of its own and, where a network reads twice, a second reading, as `65_step` does it; in inference all share one
 sentence, as slices of a volume do, and its keys and values are made once. Peak memory: the highest resident size while a
 process of its own does one such step, minus its size before it (Linux only). FLOPs: of one forward pass, by torch.utils.flop_counter."""
 
