@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastcore.script import Param
+
 from .anatomy import InputError
 from .checkpoint import sweep
 from atm_net.config import (
@@ -277,24 +279,30 @@ def atm_train(
     hasf: bool = True,  # off: no text fusion (Table 4)
     ccae: bool = True,  # off: no contrastive loss (Table 4)
     option: int = None,  # prompt option 1, 2 or 3 (Table 5)
-    # atm_net, swin_unetr, unet, attention_unet, unetr, segresnet, modified_bisenet,
-    # u_bisenet or spineparsenet
-    model: str = 'atm_net',
+    model: Param(
+        'atm_net, swin_unetr, unet, attention_unet, unetr, segresnet, modified_bisenet,'
+        ' u_bisenet or spineparsenet',
+        str,
+    ) = 'atm_net',
     encoder: str = None,  # spine_bert_tiny, bio_clinical_bert, or any Hugging Face name or folder
     decoder: str = None,  # residual or plain
-    # v1, or v2 with a residual convolution before each Swin stage (atm_net and swin_unetr)
-    swin: str = None,
+    swin: Param(
+        'v1, or v2 with a residual convolution before each Swin stage (atm_net and swin_unetr)', str
+    ) = None,
     contrast: str = None,  # projected or grid
     focal: str = None,  # softmax or sigmoid
     tokens: str = None,  # keys and values: mixed (the paper) or words
-    # position code: 2d or 1d of the image tokens, or order (of the words, with --tokens words)
-    code: str = None,
+    code: Param(
+        'position code: 2d or 1d of the image tokens, or order (of the words, with --tokens words)',
+        str,
+    ) = None,
     attention: str = None,  # exact or pooled
     init: str = None,  # weights to start from: a run or a .safetensors
     steps: int = None,  # all stages together
     batch: int = None,  # images per step over all processes
-    # sides of the random windows in px, with commas; each step takes one of them
-    windows: str = None,
+    windows: Param(
+        'sides of the random windows in px, with commas; each step takes one of them', str
+    ) = None,
     lr: float = None,  # learning rate at the start of a stage
     accumulate: int = 1,  # parts in which a batch goes through, where memory is short
     amp: str = None,  # mixed precision: none, bf16 or fp16
