@@ -40,7 +40,9 @@ from .predict import Predictor, atm_predict, load_predictor, weights_file, weigh
 from .prompts import atpg, holistic, shift_levels
 from .report import demo_page
 from .show import command, read_json, read_rows, write_json
-from .train import PRESETS, Config, train, training_curves
+from .config import PRESETS, Config
+from .train import train
+from .run_folder import training_curves
 
 # %% ../nbs/8_people/83_demo.ipynb #c006
 PROTOCOLS = ('generic', 'self', 'oracle', 'shuffled')  # side by side in the demo

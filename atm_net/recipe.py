@@ -15,7 +15,8 @@ from pathlib import Path
 
 from .anatomy import InputError
 from .show import command
-from .train import PRESETS, Config, pack, train
+from .config import PRESETS, Config
+from .train import pack, train
 
 # %% ../nbs/8_people/86_recipe.ipynb #c006
 @dataclass(frozen=True)

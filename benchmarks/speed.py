@@ -1,7 +1,7 @@
 """What the text costs: ATM-Net against plain Swin UNETR of the same width and version, both measured in this run. `python benchmarks/speed.py [--sides 96,128] [--out FILE] [--profile]`
 
 Rivals take turns; ratios are medians over repeats of (ours / plain) in the same turn. In training each image has a
-sentence of its own and, where a network reads twice, a second reading, as `63_train` does it; in inference all share one
+sentence of its own and, where a network reads twice, a second reading, as `65_step` does it; in inference all share one
 sentence, as slices of a volume do, and its keys and values are made once. Peak memory: the highest resident size while a
 process of its own does one such step, minus its size before it (Linux only). FLOPs: of one forward pass, by torch.utils.flop_counter."""
 
@@ -32,7 +32,7 @@ NETS = {  # name -> what is changed in the preset
 def config(name, preset='tiny'):
     from dataclasses import replace
 
-    from atm_net.train import PRESETS
+    from atm_net.config import PRESETS
 
     return replace(PRESETS[preset], **NETS[name])
 
@@ -40,8 +40,8 @@ def config(name, preset='tiny'):
 def build(name, k=21, preset='tiny'):
     import torch
 
+    from atm_net.config import network_kwargs
     from atm_net.model import build_network
-    from atm_net.train import network_kwargs
 
     torch.manual_seed(0)
     cfg = config(name, preset)
@@ -82,7 +82,7 @@ def training(net, d):
     import torch
 
     from atm_net.losses import dice_focal, total_loss
-    from atm_net.train import logits_and_contrast
+    from atm_net.step import logits_and_contrast
 
     opt = torch.optim.AdamW(net.train().parameters(), 1e-3)
     r = len(d['y']) // len(d['x'])

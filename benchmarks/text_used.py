@@ -278,7 +278,7 @@ def write_table(out):
 
 def cohort(near):
     "What is scored: hash, slices, halves, patients"
-    from atm_net.train import cache_hash
+    from atm_net.run_folder import cache_hash
 
     return dict(
         near=cache_hash(near),
@@ -353,7 +353,7 @@ def main():
         return
     from atm_net.show import read_json, write_json
     from atm_net.study import Row, Run, run_name, score_run, study_config, train_run
-    from atm_net.train import cache_hash
+    from atm_net.run_folder import cache_hash
 
     train, near, out = Cache(args.folders[0]), Cache(args.folders[1]), args.folders[2]
     windows = [int(w) for w in args.windows.split(',')]

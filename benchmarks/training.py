@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve()
 
 def config(side, batch, steps):
     "Preset tiny on windows of one size, so that all steps cost the same"
-    from atm_net.train import PRESETS
+    from atm_net.config import PRESETS
 
     return replace(
         PRESETS['tiny'], windows=(side,), batch=batch, steps=steps, warmup=0, plain=0.0, val_cases=1
@@ -45,9 +45,10 @@ def make_cache(root, patients=6):
 
 def stepper(cache, run, side, batch, **kw):
     "A trainer, and a call that makes one step with data that is there already"
-    from atm_net.train import Trainer, World
+    from atm_net.distributed import Distributed
+    from atm_net.trainer import Trainer
 
-    t = Trainer(cache, run, config(side, batch, 10**6), World(), **kw)
+    t = Trainer(cache, run, config(side, batch, 10**6), Distributed(), **kw)
     ready = next(iter(t.batches()))
     return t, lambda: t.update(ready)
 
@@ -57,11 +58,12 @@ def worker(cache, side, batch, steps):
     import torch
 
     from atm_net.data import Cache
-    from atm_net.train import Trainer, join_world, leave_world
+    from atm_net.distributed import join_group, leave_group
+    from atm_net.trainer import Trainer
 
     torch.set_num_threads(1)
-    world = join_world('cpu')
-    t = Trainer(Cache(cache), '.', config(side, batch, steps + 1), world)
+    group = join_group('cpu')
+    t = Trainer(Cache(cache), '.', config(side, batch, steps + 1), group)
     seconds = []
     last = None
     for b in t.batches():
@@ -70,9 +72,9 @@ def worker(cache, side, batch, steps):
         if last is not None:
             seconds.append(now - last)  # the first step warms up
         last = now
-    if world.lead:
+    if group.lead:
         print(json.dumps(seconds))
-    leave_world(world)
+    leave_group(group)
 
 
 def start(n, args):
@@ -152,12 +154,13 @@ def scaling(cache, args):
 def waiting(cache, args):
     "share of the time in which the loop waits for data"
     from atm_net.data import Cache
-    from atm_net.train import Trainer, World
+    from atm_net.distributed import Distributed
+    from atm_net.trainer import Trainer
 
     out = []
     for workers in (0, 1):
         t = Trainer(
-            Cache(cache), '.', config(args.side, args.batch, args.steps + 2), World(), workers
+            Cache(cache), '.', config(args.side, args.batch, args.steps + 2), Distributed(), workers
         )
         wait, work = [], []
         batches = iter(t.batches())
@@ -185,7 +188,7 @@ def waiting(cache, args):
 def overhead(cache, root, args):
     "what a log row every 10 steps and a checkpoint every 200 add to a step; validation is not counted"
     from atm_net.data import Cache
-    from atm_net.train import Log
+    from atm_net.run_folder import Log
 
     t, step = stepper(Cache(cache), root / 'run', args.side, args.batch)
     (root / 'run').mkdir()

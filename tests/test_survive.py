@@ -33,7 +33,7 @@ def half(t, f, **kw):
     if 'step-0000005' in str(f) and once(): Path(f).write_bytes(Path(f).read_bytes()[:5000]); die()
 def crash(self, batch):
     "Die in the middle of the run"
-    if self.step==int(fault[5:]) and self.world.rank==self.world.size-1 and once(): die()
+    if self.step==int(fault[5:]) and self.group.rank==self.group.size-1 and once(): die()
     return update(self, batch)
 def slow(self, batch): time.sleep(.3); return update(self, batch)
 if fault=='write': st.save_file = half
@@ -155,7 +155,7 @@ def test_kill_in_the_middle_of_a_checkpoint(script, cache, whole, tmp_path):
 
 def test_what_safetensors_leaves_is_swept(tmp_path):
     "safetensors fills a nameless file of its own first. Here the system kills it in the middle, by a limit on the size of files; the next start removes what is left, and nothing else"
-    from atm_net.train import sweep
+    from atm_net.checkpoint import sweep
 
     code = 'import resource, signal, sys, torch; from safetensors.torch import save_file; signal.signal(signal.SIGXFSZ, signal.SIG_DFL); resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000)); save_file(dict(a=torch.zeros(50_000)), sys.argv[1])'
     (tmp_path / 'checkpoints').mkdir()
@@ -336,7 +336,7 @@ def small_disk(tmp_path):
 
 def test_a_full_disk(cache, small_disk):
     "The run stops with one line, the checkpoint before is whole, and with room again it goes on to the end"
-    from atm_net.train import read_checkpoint
+    from atm_net.checkpoint import read_checkpoint
 
     args = (
         'atm_train',
