@@ -31,8 +31,8 @@ test-slow: .venv/.site ## the long cells and tests
 	OMP_NUM_THREADS=2 HF_HUB_OFFLINE=1 MPLBACKEND=agg PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 1 --flags slow --do_print
 	HF_HUB_OFFLINE=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests -m slow
 
-mutants: setup       ## is every formula guarded? small faults are put into the rooms -> runs/mutants/report.md
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/mutants.py $(ROOMS)
+mutants: setup       ## is every formula guarded? small faults are put into the modules -> runs/mutants/report.md
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/mutants.py $(MODULES)
 
 lab: setup           ## JupyterLab at the walkthroughs, the explorer first
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs/walkthroughs/01_explorer.ipynb

@@ -18,10 +18,11 @@ import pytest
 import yaml
 from conftest import ROOT, console_scripts, settings
 from make_readme import OPENED, binder, colab, files
+from notebooks import LESSONS, NBS, NOTEBOOKS, module_of
+from notebooks import notebook as found
 from test_browser import CHROMIUM, FLAGS, need_browser
 from test_house import tracked
 
-NBS = ROOT / 'nbs'
 MAP = yaml.safe_load((ROOT / 'docs' / 'paper_map.yaml').read_text(encoding='utf-8'))
 
 
@@ -43,15 +44,15 @@ def headings(text):
 
 def unresolved(e: dict) -> list:  # of complaints
     "What an entry of the map names and is not there"
-    path = NBS / f'{e["notebook"]}.ipynb'
+    path = found(e['notebook'])
     bad = []
-    if not path.exists():
+    if not path:
         return [f'{e["paper"]}: no notebook {e["notebook"]}']
     if e['heading'] not in [
         h for c in notebook(path).cells if c.cell_type == 'markdown' for h in headings(c.source)
     ]:
         bad.append(f'{e["paper"]}: no heading {e["heading"]!r}')
-    own = [f for f in e['functions'] if f.split('.')[0] == path.stem[3:]]
+    own = [f for f in e['functions'] if f.split('.')[0] == module_of(path)]
     if not own:
         bad.append(f'{e["paper"]}: nothing that {path.stem} exports')
     for f in e['functions']:
@@ -67,8 +68,8 @@ def unresolved(e: dict) -> list:  # of complaints
             ok = p.exists() and re.search(rf'^def {name}\(', p.read_text(encoding='utf-8'), re.M)
         else:
             book, cell = t.split('#')
-            p = NBS / f'{book}.ipynb'
-            ok = p.exists() and any(
+            p = found(book)
+            ok = p and any(
                 c.id == cell
                 and c.cell_type == 'code'
                 and re.search(r'\b(test_\w+|test|assert\w*)\b', c.source)
@@ -275,10 +276,10 @@ def build():
 
 
 def test_api_names_everything(build):
-    "Every public name of every room once, with a way back to its section"
-    for room in build.ROOMS:
-        page = build.api(room)
-        m = room.stem[3:]
+    "Every public name of every module once, with a way back to its section"
+    for path in NOTEBOOKS:
+        page = build.api(path)
+        m = module_of(path)
         assert [
             n
             for n in importlib.import_module(f'atm_net.{m}').__all__
@@ -290,24 +291,27 @@ def test_api_names_everything(build):
 def test_api_of_a_function(build):
     import ast
 
-    source = "def f(\n    a:int, b, # rows, columns\n    *rest, # more\n    c:str='x # y', # a word\n)->float: # mm\n    'What it does to `a_b` and c_d'\n    return 1. # not this\n"
-    page = build.function(ast.parse(source).body[0], build.comments(source))
-    assert (
-        page.startswith(
-            "```python\nf(a: int, b, *rest, c: str='x # y') -> float\n```\n\nWhat it does to `a_b` and c\\_d\n"
-        )
-        and page.endswith('**Returns** `float` mm')
-        and 'not this' not in page
-    )
-    assert all(
-        f'| {row} |' in page
-        for row in (
-            '`a` | `int` |  | rows, columns',
-            '`b` |  |  | rows, columns',
-            '`*rest` |  |  | more',
-            "`c` | `str` | `'x # y'` | a word",
-        )
-    )
+    from api import comments, function  # docs/ is on the path by then
+
+    source = """def f(
+    a:int, b, # rows, columns
+    *rest, # more
+    c:str='x # y', # a word
+)->float: # mm
+    'What it does to `a_b` and c_d'
+    return 1. # not this
+"""
+    page = function(ast.parse(source).body[0], comments(source))
+    signature = "f(a: int, b, *rest, c: str='x # y') -> float"
+    assert page.startswith(f'```python\n{signature}\n```\n\nWhat it does to `a_b` and c\\_d\n')
+    assert page.endswith('**Returns** `float` mm') and 'not this' not in page
+    for row in (
+        '`a` | `int` |  | rows, columns',
+        '`b` |  |  | rows, columns',
+        '`*rest` |  |  | more',
+        "`c` | `str` | `'x # y'` | a word",
+    ):
+        assert f'| {row} |' in page
 
 
 def test_page_of_a_lesson(build):
@@ -494,15 +498,14 @@ def test_every_page(site, address, chromium):
         'search.html',
     }, 'pages that no link leads to'
     books = {
-        p: f'{p.relative_to(ROOT).with_suffix("").as_posix()}.html'
-        for p in [*NBS.glob('[0-9]_*/[0-9][0-9]_*.ipynb'), *OPENED]
+        p: f'{p.relative_to(ROOT).with_suffix("").as_posix()}.html' for p in [*NOTEBOOKS, *OPENED]
     }
     assert len(books) >= 34
     assert {h: seen[h]['pictures'] for h in books.values()} == {
         h: pictures_of(p) for p, h in books.items()
     } and sum(s['pictures'] for s in seen.values()) > 60
-    assert seen['nbs/40_fusion.html']['formulas'] > 10 and all(
-        f'api/{p.stem[3:]}.html' in seen for p in NBS.glob('[0-9]_*/[0-9][0-9]_*.ipynb')
+    assert seen['nbs/4_network/40_fusion.html']['formulas'] > 10 and all(
+        f'api/{module_of(p)}.html' in seen for p in NOTEBOOKS
     )
     print(
         f'{len(seen)} pages, {sum(len(s["links"]) for s in seen.values())} links, {sum(s["pictures"] for s in seen.values())} pictures, {sum(s["formulas"] for s in seen.values())} formulas, {len(asked)} requests'
@@ -554,7 +557,7 @@ def test_lessons_tell_no_answers(site):
     "The pages of the lessons hold neither solutions nor answers"
     from atm_net.workshop import read_lesson, role
 
-    for p in (NBS / 'workshop').glob('[0-9][0-9]_*.ipynb'):
+    for p in LESSONS:
         page = re.sub(
             '<[^>]+>',
             '',

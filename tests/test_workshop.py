@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, call, complaint, done
+from notebooks import LESSONS
 
 from atm_net.workshop import KINDS, exercises, minutes, promised, read_lesson, rehearse, role
 
-FILES = sorted((ROOT / 'nbs' / 'workshop').glob('[0-9][0-9]_*.ipynb'))
-lessons = pytest.mark.parametrize('path', FILES, ids=lambda p: p.stem)
+lessons = pytest.mark.parametrize('path', LESSONS, ids=lambda p: p.stem)
 
 
 @pytest.fixture
@@ -44,7 +44,9 @@ def assert_checks(found: dict, names):
 
 
 def test_there_are_lessons():
-    assert [f.name[:2] for f in FILES] == [f'{i:02d}' for i in range(1, len(FILES) + 1)] and FILES
+    assert [f.name[:2] for f in LESSONS] == [
+        f'{i:02d}' for i in range(1, len(LESSONS) + 1)
+    ] and LESSONS
 
 
 @lessons
@@ -244,7 +246,7 @@ def test_command_as_a_process(tmp_path):
         timeout=120,
     )
     assert r.returncode == 0 and [p.name for p in (tmp_path / 'out').iterdir()] == [
-        FILES[0].name
+        LESSONS[0].name
     ], r.stderr
 
 
