@@ -12,7 +12,8 @@ SHAPE, SPACING = (24, 384, 384), (4.0, 0.98, 0.98)  # slices, rows, columns; mm
 
 
 def column(scheme, seed=0):
-    "Ten bodies of 26 x 40 pixels with nine discs of 10 rows between them, bent, over 16 slices: 19 structures from the top to the bottom of the image"
+    """Ten bodies of 26 x 40 pixels with nine discs of 10 rows between them, bent, over 16
+    slices: 19 structures from the top to the bottom of the image"""
     from atm_net.anatomy import LUMBAR
 
     r = np.random.default_rng(seed)
@@ -35,7 +36,8 @@ def column(scheme, seed=0):
 
 
 def predicted(truth, seed=0, stray=0):
-    "The truth moved by two rows and a column, frayed at the edges; `stray` voxels of each structure anywhere in the volume"
+    """The truth moved by two rows and a column, frayed at the edges; `stray` voxels of each
+    structure anywhere in the volume"""
     r = np.random.default_rng(seed + 1)
     p = np.roll(truth, (0, 2, 1), (0, 1, 2))
     p[r.random(SHAPE) < 0.03] = 0
@@ -77,7 +79,8 @@ def timed(f, *args):
 
 
 def compare(scheme, repeats, stray):  # a line of the table
-    "Both on the same volumes, in turns; the ratio is the median of the ratios of the turns; raises `AssertionError` if the numbers differ"
+    """Both on the same volumes, in turns; the ratio is the median of the ratios of the turns;
+    raises `AssertionError` if the numbers differ"""
     ours, theirs = [], []
     for k in range(repeats):
         truth = column(scheme, k)
@@ -100,7 +103,7 @@ def compare(scheme, repeats, stray):  # a line of the table
 def resident() -> float:  # MB
     "Memory that this process holds (Linux)"
     with open('/proc/self/status', encoding='utf-8') as f:
-        return next(int(l.split()[1]) for l in f if l.startswith('VmRSS')) / 1024
+        return next(int(line.split()[1]) for line in f if line.startswith('VmRSS')) / 1024
 
 
 def memory(scheme, volumes):  # MB after each volume

@@ -35,7 +35,8 @@ def row(
 
 
 def pair(batch, side, k=21):
-    "The tiny ATM-Net and MONAI's Swin UNETR of the same width; for each a loss and an inference on the same random batch"
+    """The tiny ATM-Net and MONAI's Swin UNETR of the same width; for each a loss and an
+    inference on the same random batch"""
     from monai.losses import DiceFocalLoss
     from monai.networks.nets import SwinUNETR
 
@@ -78,7 +79,8 @@ def training_steps(batch, side):  # a callable for ours and for the peer
 
 
 def networks(args):
-    "(a) training step and inference of the tiny ATM-Net against MONAI's Swin UNETR of the same width"
+    """(a) training step and inference of the tiny ATM-Net against MONAI's Swin UNETR of the same
+    width"""
     import torch
 
     out, batch = [], args.batch
@@ -104,7 +106,8 @@ def networks(args):
 
 
 def text(args):
-    "(b) what the words of one training step cost, features cached or computed anew, against each other and against the step"
+    """(b) what the words of one training step cost, features cached or computed anew, against
+    each other and against the step"""
     import numpy as np
 
     from atm_net.anatomy import LUMBAR
@@ -200,7 +203,8 @@ def silent(f, *args, **kwargs):
 
 
 def monai_pipeline():
-    "What `prepare` does, with MONAI's transforms: read, orient, 2 mm in the plane, percentiles, half precision"
+    """What `prepare` does, with MONAI's transforms: read, orient, 2 mm in the plane,
+    percentiles, half precision"""
     import monai.transforms as m
     import numpy as np
 
@@ -222,7 +226,8 @@ def files_of(cohort):
 
 
 def preparation(args):
-    "(d) seconds a volume of `prepare` and megabytes of its cache, against MONAI's PersistentDataset on the same files"
+    """(d) seconds a volume of `prepare` and megabytes of its cache, against MONAI's
+    PersistentDataset on the same files"""
     from monai.data import PersistentDataset
 
     from atm_net.data import Grid, open_cohort, prepare
@@ -268,11 +273,11 @@ PEER = 'import run\nfrom monai.data import CacheDataset\nfrom atm_net.data impor
 
 
 def small_cohort(folder, n):
-    "A plain folder of `n` small volumes, 12 x 160 x 128; every tenth is drawn, the others are links to it"
+    """A plain folder of `n` small volumes, 12 x 160 x 128; every tenth is drawn, the others are
+    links to it"""
     import numpy as np
 
     from atm_net.anatomy import LUMBAR
-    from atm_net.phantom import make_phantom
     from atm_net.volumes import new_geometry, write_labels, write_volume
 
     s = LUMBAR.scheme('joint')
@@ -306,6 +311,7 @@ def memory(args):
                 str(folder),
                 str(out),
             ],
+            check=False,
             capture_output=True,
             text=True,
         )
@@ -353,8 +359,6 @@ def memory(args):
 def loading(args):
     "(f) a training slice, read and augmented, against what a training step needs for it"
     import monai.transforms as m
-    import numpy as np
-    import torch
     from monai.data import CacheDataset
 
     from atm_net.data import Cache, Grid, SliceDataset, _intensities, open_cohort, prepare

@@ -131,7 +131,8 @@ def rivals(fs, repeats):
 
 
 def flops(net, d):
-    "Of one pass, counted on tensors without data: there attention is the two products that it is, where PyTorch's kernel for the CPU counts as nothing"
+    """Of one pass, counted on tensors without data: there attention is the two products that it
+    is, where PyTorch's kernel for the CPU counts as nothing"""
     from copy import deepcopy
 
     from torch.utils.flop_counter import FlopCounterMode
@@ -149,14 +150,16 @@ def flops(net, d):
 
 
 def kilobytes(field):
-    "Of this process, by the kernel's account: VmRSS now, VmHWM at its highest (ru_maxrss would begin with the parent's)"
+    """Of this process, by the kernel's account: VmRSS now, VmHWM at its highest (ru_maxrss would
+    begin with the parent's)"""
     return int(
         re.search(field + r':\s+(\d+)', Path('/proc/self/status').read_text(encoding='utf-8'))[1]
     )
 
 
 def peak(name, side, batch, what, preset='tiny'):
-    "MB, in a process of its own, whose mark of the peak is set back before the step; None where there is no such mark"
+    """MB, in a process of its own, whose mark of the peak is set back before the step; None
+    where there is no such mark"""
     if not Path('/proc/self/clear_refs').exists():
         return None
     code = f"""
@@ -231,7 +234,8 @@ KERNELS = {
 
 
 def profile(side, batch, what, names, preset='tiny', turns=5):
-    "Where the time of the text goes: ms of a step by kind of kernel, in turns -> table rows: plain, then each other and what it adds"
+    """Where the time of the text goes: ms of a step by kind of kernel, in turns -> table rows:
+    plain, then each other and what it adds"""
     import torch
 
     torch.set_num_threads(THREADS)

@@ -107,7 +107,8 @@ def only(scores, cases):
 
 
 def gap(a, b, same=True):
-    "Paired difference of two columns {seed: `Scores`}: mean, low, high over patients, the mean of each seed, and the interval of `seeds_drawn`"
+    """Paired difference of two columns {seed: `Scores`}: mean, low, high over patients, the mean
+    of each seed, and the interval of `seeds_drawn`"""
     from atm_net.study import compare
 
     seeds = sorted(set(a) & set(b))
@@ -124,7 +125,8 @@ def gap(a, b, same=True):
 
 
 def seeds_drawn(a, b, same=True, n=4000, seed=0):
-    "95 % interval (low, high) of a difference where networks are drawn as well as patients; columns of the `same` networks draw the same ones; None for a single one"
+    """95 % interval (low, high) of a difference where networks are drawn as well as patients;
+    columns of the `same` networks draw the same ones; None for a single one"""
     import numpy as np
 
     from atm_net.metrics import _draws, by_patient
@@ -144,7 +146,8 @@ def seeds_drawn(a, b, same=True, n=4000, seed=0):
 
 
 def table(done, cases):
-    "{half: {recipe: {protocol: column, gap: difference}}} of what is finished: {recipe: {seed: {protocol: `Scores`}}}"
+    """{half: {recipe: {protocol: column, gap: difference}}} of what is finished: {recipe: {seed:
+    {protocol: `Scores`}}}"""
     from atm_net.study import compare
 
     out = {}

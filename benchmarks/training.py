@@ -53,7 +53,8 @@ def stepper(cache, run, side, batch, **kw):
 
 
 def worker(cache, side, batch, steps):
-    "One process of the scaling test: prints the seconds of each step, loading and exchange of gradients included"
+    """One process of the scaling test: prints the seconds of each step, loading and exchange of
+    gradients included"""
     import torch
 
     from atm_net.data import Cache
@@ -107,7 +108,8 @@ def seconds_of(p):
 
 
 def side_by_side(cache, side, batch, steps):
-    "Two runs at once that know nothing of each other, each with half of the batch: what the machine has for two processes, exchange left out"
+    """Two runs at once that know nothing of each other, each with half of the batch: what the
+    machine has for two processes, exchange left out"""
     return max(map(seconds_of, [start(1, (cache, side, batch // 2, steps)) for _ in range(2)]))
 
 
@@ -183,7 +185,8 @@ def waiting(cache, args):
 
 
 def overhead(cache, root, args):
-    "what a log row every 10 steps and a checkpoint every 200 add to a step; validation is not counted"
+    """what a log row every 10 steps and a checkpoint every 200 add to a step; validation is not
+    counted"""
     from atm_net.data import Cache
     from atm_net.train import Log
 
@@ -205,7 +208,8 @@ def overhead(cache, root, args):
 
 
 def variants(cache, args, options):
-    "a step with an option against a step without it; compiling itself, which takes minutes, is not counted"
+    """a step with an option against a step without it; compiling itself, which takes minutes, is
+    not counted"""
     from atm_net.data import Cache
 
     out = []

@@ -1,4 +1,5 @@
-"A training run in float64, as one process or under torchrun: `double_run.py CACHE RUN BATCH STEPS [PARTS]`; goes on if RUN is there already (used by test_torchrun)"
+"""A training run in float64, as one process or under torchrun: `double_run.py CACHE RUN BATCH
+STEPS [PARTS]`; goes on if RUN is there already (used by test_torchrun)"""
 
 import sys
 from dataclasses import replace

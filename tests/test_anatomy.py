@@ -1,4 +1,5 @@
-"Another anatomy runs through every command without a change in code: from the phantom, and from a folder of images that nobody here has heard of"
+"""Another anatomy runs through every command without a change in code: from the phantom, and
+from a folder of images that nobody here has heard of"""
 
 import json
 
@@ -66,7 +67,8 @@ def chests(tmp_path_factory):
 
 @pytest.mark.parametrize('what', ['knees', 'chests'])
 def test_from_images_to_scores(what, request, tmp_path):
-    "audit, prepare, train, predict, score: all with the structures of the file and none of the lumbar spine"
+    """audit, prepare, train, predict, score: all with the structures of the file and none of the
+    lumbar spine"""
     (root, anatomy), say = request.getfixturevalue(what), ('--anatomy',)
     names = get_anatomy(str(anatomy)).names
     audit = done(call('atm_audit', root, *say, anatomy, '--json', tmp_path / 'a.json'))

@@ -17,7 +17,8 @@ def speed():
 
 
 def test_attention_is_counted(speed):
-    "Exact against pooled at 128 pixels: two products of n x n in place of n x p, and keys and values of all places"
+    """Exact against pooled at 128 pixels: two products of n x n in place of n x p, and keys and
+    values of all places"""
     d = speed.batch_of(3, 128)
     pooled, exact = (speed.flops(speed.build(n), d) for n in ('HASF, pooled', 'HASF, exact'))
     more = sum(
@@ -83,7 +84,7 @@ def test_the_table_of_speed_is_what_was_measured(speed):
         (2.2, 'training 2.2, exact attention', seen('training', exact)['ratio']),
         (1.2, 'memory 1.2, pooled attention', seen('training', pooled)['memory_ratio']),
     ):
-        line = next(l for l in page.splitlines() if l.startswith(f'| {text} | {figure:.2f}'))
+        line = next(row for row in page.splitlines() if row.startswith(f'| {text} | {figure:.2f}'))
         assert ('**missed**' in line) == (figure > aim)
     assert (
         f'{paper["training", exact]["ratio"]:.2f} at the size of preset' in page
@@ -96,11 +97,11 @@ def test_the_profile_is_what_was_measured():
     home = Path(__file__).parents[1]
     page = (home / 'benchmarks' / 'README.md').read_text(encoding='utf-8')
     shares = {}
-    for l in (
+    for row in (
         (home / 'results' / 'speed' / 'profile.md').read_text(encoding='utf-8').splitlines()[2:]
     ):
-        if l:
-            c = [x.strip() for x in l.strip('|').split('|')]
+        if row:
+            c = [x.strip() for x in row.strip('|').split('|')]
             shares.setdefault(c[1], []).extend((c[4], c[6]))
     assert len(shares) == 7
     for t_pooled, t_whole, i_pooled, i_whole in shares.values():
@@ -112,6 +113,7 @@ def test_the_profile_is_what_was_measured():
 
 
 def test_peak_memory_is_that_of_the_step_alone(speed):
-    "Three times the images take about three times the memory to learn from, however large the process that asks is"
+    """Three times the images take about three times the memory to learn from, however large the
+    process that asks is"""
     small, large = (speed.peak('plain', 64, b, 'training') for b in (4, 12))
     assert 2 < large / small < 3.5

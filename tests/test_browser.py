@@ -1,4 +1,5 @@
-"The explorer in a real browser: JupyterLab and Notebook 7, headless Chromium; ATM_NET_BROWSER=required makes a missing browser a failure"
+"""The explorer in a real browser: JupyterLab and Notebook 7, headless Chromium;
+ATM_NET_BROWSER=required makes a missing browser a failure"""
 
 import os
 import re
@@ -57,24 +58,20 @@ def serve(app, folder):
         JUPYTER_RUNTIME_DIR=str(folder / 'runtime'),
         PATH=f'{BIN}:{os.environ["PATH"]}',
     )
-    p = subprocess.Popen(
-        [
-            str(BIN / 'jupyter'),
-            app,
-            '--no-browser',
-            '--allow-root',
-            f'--port={port}',
-            '--IdentityProvider.token=',
-            '--ServerApp.password=',
-            f'--ServerApp.root_dir={folder}',
-            '--LabApp.news_url=None',
-            '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate',
-        ],
-        env=env,
-        cwd=folder,
-        stdout=open(folder / 'server.log', 'w', encoding='utf-8'),
-        stderr=subprocess.STDOUT,
-    )
+    options = [
+        '--no-browser',
+        '--allow-root',
+        f'--port={port}',
+        '--IdentityProvider.token=',
+        '--ServerApp.password=',
+        f'--ServerApp.root_dir={folder}',
+        '--LabApp.news_url=None',
+        '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate',
+    ]
+    command = [str(BIN / 'jupyter'), app, *options]
+    log = folder / 'server.log'
+    with log.open('w', encoding='utf-8') as out:  # the server keeps it open
+        p = subprocess.Popen(command, env=env, cwd=folder, stdout=out, stderr=subprocess.STDOUT)
     for _ in range(240):
         if p.poll() is not None:
             break
@@ -84,10 +81,7 @@ def serve(app, folder):
         except OSError:
             time.sleep(0.5)
     p.kill()
-    pytest.fail(
-        f'jupyter {app} did not start:\n'
-        + (folder / 'server.log').read_text(encoding='utf-8')[-2000:]
-    )
+    pytest.fail(f'jupyter {app} did not start:\n{log.read_text(encoding="utf-8")[-2000:]}')
 
 
 @pytest.fixture(params=['lab', 'notebook'])
@@ -188,7 +182,8 @@ def until(page, ok, what, seconds=30):
 
 
 def press_run(page, ex):
-    "Tab from the sentence to the button and press it with the keyboard; returns the seconds until the pictures changed"
+    """Tab from the sentence to the button and press it with the keyboard; returns the seconds
+    until the pictures changed"""
     was, go = pictures(ex)[0], ex.locator('button:has-text("Run")').first
     t = time.monotonic()
     go.focus()

@@ -25,7 +25,8 @@ class Sources(HTMLParser):
 
 
 def test_one_page_with_all_in_it(cache, run, tmp_path):
-    "Figures, then the evaluation: one file below 3 MB, nothing fetched, with worst cases, configuration and provenance"
+    """Figures, then the evaluation: one file below 3 MB, nothing fetched, with worst cases,
+    configuration and provenance"""
     done(
         call(
             'atm_figures',

@@ -1,4 +1,5 @@
-"Report sentences with the answers that a reader gave before the parser was tuned, who saw the conventions of `30_prompts` and no code"
+"""Report sentences with the answers that a reader gave before the parser was tuned, who saw the
+conventions of `30_prompts` and no code"""
 
 import json
 
@@ -37,7 +38,8 @@ def misread(items):
 
 
 def test_every_sentence_is_read():
-    "Each set was scored unseen when it was collected (the closing notes say how well); now all of them are kept right"
+    """Each set was scored unseen when it was collected (the closing notes say how well); now all
+    of them are kept right"""
     assert misread(ITEMS) == [] and len(misread([dict(text='Fracture of L1.', findings=[])])) == 1
 
 
@@ -126,7 +128,8 @@ def test_one_structure_is_never_left_out():
 
 
 def test_what_a_misspelt_word_is_taken_for():
-    "One letter before 'canal' is a slip; before a longer word it makes another word, as in 'prevertebral'; a level of the neck is nearest to the body with its number"
+    """One letter before 'canal' is a slip; before a longer word it makes another word, as in
+    'prevertebral'; a level of the neck is nearest to the body with its number"""
     from atm_net.anatomy import InputError
     from atm_net.prompts import check_prompt
 
@@ -152,7 +155,8 @@ def test_a_level_that_is_named_for_being_well_takes_nothing():
 
 
 def test_specks_of_single_slices_make_no_structure(tmp_path):
-    "Nine pixels in each of two slices: too few in either to be named in a sentence, so the sentence of the volume does not name it either"
+    """Nine pixels in each of two slices: too few in either to be named in a sentence, so the
+    sentence of the volume does not name it either"""
     import json
 
     import numpy as np

@@ -1,17 +1,17 @@
-"The map of the paper resolves, links lead somewhere, addresses come from settings.ini; and the whole site in a headless browser"
+"""The map of the paper resolves, links lead somewhere, addresses come from settings.ini; and the
+whole site in a headless browser"""
 
 import functools
 import http.server
 import importlib
 import importlib.util
-import json
 import os
 import re
 import subprocess
 import sys
 import threading
 from pathlib import Path
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
@@ -220,9 +220,9 @@ def test_badges():
 
 def names(file):
     return [
-        re.split(r'[=<>]', l)[0].lower().replace('_', '-')
-        for l in (ROOT / file).read_text(encoding='utf-8').splitlines()
-        if l and l[0] not in '#-'
+        re.split(r'[=<>]', line)[0].lower().replace('_', '-')
+        for line in (ROOT / file).read_text(encoding='utf-8').splitlines()
+        if line and line[0] not in '#-'
     ]
 
 
@@ -232,7 +232,7 @@ def test_binder():
     assert (
         names('binder/requirements.txt') == []
         and '-r ../requirements.lock' in lines
-        and any('whl/cpu' in l for l in lines)
+        and any('whl/cpu' in line for line in lines)
     )
     assert ((ROOT / 'binder').resolve() / '../requirements.lock').exists() and (
         ROOT / 'binder' / 'runtime.txt'
@@ -242,7 +242,7 @@ def test_binder():
     assert (
         text.startswith('#!')
         and os.access(post, os.X_OK)
-        and subprocess.run(['bash', '-n', str(post)]).returncode == 0
+        and subprocess.run(['bash', '-n', str(post)], check=False).returncode == 0
     )
     assert (
         set(re.findall(r'^(atm_\w+)', text, re.M)) == {'atm_workshop'} <= set(console_scripts())
@@ -258,8 +258,8 @@ def test_locks():
         re.split(r'[<>=]', r)[0].lower() for r in settings()['site_requirements'].split()
     } <= set(site)
     assert all(
-        re.match(r'^[\w.-]+==[\w.]+$', l)
-        for l in (ROOT / 'requirements-site.lock').read_text(encoding='utf-8').splitlines()
+        re.match(r'^[\w.-]+==[\w.]+$', line)
+        for line in (ROOT / 'requirements-site.lock').read_text(encoding='utf-8').splitlines()
     )
 
 
@@ -315,7 +315,8 @@ def test_api_of_a_function(build):
 
 
 def test_page_of_a_lesson(build):
-    "Marks, solutions and what was printed by a check are gone; words between backticks lead to their pages"
+    """Marks, solutions and what was printed by a check are gone; words between backticks lead to
+    their pages"""
     from nbformat.v4 import new_code_cell as code
     from nbformat.v4 import new_markdown_cell as md
     from nbformat.v4 import new_notebook, new_output
@@ -343,8 +344,8 @@ def test_page_of_a_lesson(build):
         and text.count('(sec-workshop-04_attention_hasf-') == 2
     )
     assert (
-        '[`40_fusion`](../../nbs/4_network/40_fusion.ipynb) and [`TextFusion`](#api-fusion-textfusion), `nobody`\n```\n`40_fusion`\n```'
-        in text
+        '[`40_fusion`](../../nbs/4_network/40_fusion.ipynb) and '
+        '[`TextFusion`](#api-fusion-textfusion), `nobody`\n```\n`40_fusion`\n```' in text
     )
     made = next(c for c in p.cells if c.cell_type == 'code')
     assert (
@@ -372,6 +373,7 @@ def site(tmp_path_factory):
     out = tmp_path_factory.mktemp('site') / '_site'
     r = subprocess.run(
         [sys.executable, str(ROOT / 'docs' / 'build.py'), str(out)],
+        check=False,
         capture_output=True,
         text=True,
         timeout=900,
@@ -386,6 +388,7 @@ def test_no_folder_of_somebody_else(tmp_path):
     (tmp_path / 'mine.txt').write_text('keep', encoding='utf-8')
     r = subprocess.run(
         [sys.executable, str(ROOT / 'docs' / 'build.py'), str(tmp_path)],
+        check=False,
         capture_output=True,
         text=True,
         timeout=120,
@@ -419,11 +422,29 @@ def chromium():
         b.close()
 
 
-LOOK = """() => {const held = e => {for(let p=e.parentElement; p && p.tagName!='BODY'; p=p.parentElement) if(['auto','scroll'].includes(getComputedStyle(p).overflowX)) return true; return false};
-  return {sticks:[...document.querySelectorAll('article *')].filter(e=>e.getBoundingClientRect().width && e.getBoundingClientRect().right>innerWidth+1 && !held(e)).map(e=>e.tagName+'.'+e.className).slice(0,3),
-  links:[...document.querySelectorAll('a[href]')].map(a=>a.href), ids:[...document.querySelectorAll('[id]')].map(e=>e.id), wide:document.documentElement.scrollWidth,
-  broken:[...document.images].filter(i=>!i.naturalWidth).map(i=>i.src), pictures:document.querySelectorAll('.cell_output img').length, formulas:document.querySelectorAll('math').length,
-  text:[...document.querySelectorAll('article p, article li, article h2')].map(e=>e.innerText).join(' ')}}"""
+LOOK = """() => {
+  const all = what => [...document.querySelectorAll(what)];
+  const scrolls = e => ['auto', 'scroll'].includes(getComputedStyle(e).overflowX);
+  const held = e => {
+    for (let p = e.parentElement; p && p.tagName != 'BODY'; p = p.parentElement)
+      if (scrolls(p)) return true;
+    return false;
+  };
+  const sticks = e => {
+    const box = e.getBoundingClientRect();
+    return box.width && box.right > innerWidth + 1 && !held(e);
+  };
+  return {
+    sticks: all('article *').filter(sticks).map(e => e.tagName + '.' + e.className).slice(0, 3),
+    links: all('a[href]').map(a => a.href),
+    ids: all('[id]').map(e => e.id),
+    wide: document.documentElement.scrollWidth,
+    broken: [...document.images].filter(i => !i.naturalWidth).map(i => i.src),
+    pictures: all('.cell_output img').length,
+    formulas: all('math').length,
+    text: all('article p, article li, article h2').map(e => e.innerText).join(' '),
+  };
+}"""
 
 
 def crawl(chromium, address) -> tuple:  # page -> what LOOK saw; addresses that were asked for
@@ -438,39 +459,44 @@ def crawl(chromium, address) -> tuple:  # page -> what LOOK saw; addresses that 
             continue
         view.goto(address + page)
         seen[page] = view.evaluate(LOOK)
-        todo += [
-            p
-            for l in seen[page]['links']
-            if l.startswith(address)
-            and (p := unquote(urlsplit(l).path[1:])).endswith('.html')
-            and p not in seen
-        ]
+        own = [link for link in seen[page]['links'] if link.startswith(address)]
+        paths = [unquote(urlsplit(link).path[1:]) for link in own]
+        todo += [p for p in paths if p.endswith('.html') and p not in seen]
     view.close()
     return seen, asked
+
+
+def faults_of_page(page, seen) -> list:
+    "What is wrong with what was seen on a page, links apart"
+    bad = [f'{page}: broken picture {u[:80]}' for u in seen['broken']]
+    if seen['wide'] > 390:
+        bad.append(f'{page}: {seen["wide"]} px wide on a phone')
+    bad += [f'{page}: {e} sticks out on a phone' for e in seen['sticks']]
+    raw = re.findall(r'\$\$|\\(?:frac|mathrm|mathbf|alpha)\b', seen['text'])
+    return bad + [f'{page}: formula not drawn: {m}' for m in raw[:1]]
+
+
+def broken_links(page, seen, address, site) -> list:
+    "Links of a page to files or anchors that the site lacks"
+    bad = []
+    for link in seen[page]['links']:
+        if not link.startswith(address):
+            continue
+        parts = urlsplit(link)
+        to = unquote(parts.path[1:]) or 'index.html'
+        if not (site / to).is_file():
+            bad.append(f'{page}: no {to}')
+        elif parts.fragment and to in seen and unquote(parts.fragment) not in seen[to]['ids']:
+            bad.append(f'{page}: no {to}#{parts.fragment}')
+    return bad
 
 
 def faults(seen, asked, address, site) -> list:
     "What is wrong with what the crawl saw"
     bad = [f'asked elsewhere: {u}' for u in asked if not u.startswith((address, 'data:'))]
-    for page, s in seen.items():
-        bad += (
-            [f'{page}: broken picture {u[:80]}' for u in s['broken']]
-            + [f'{page}: {s["wide"]} px wide on a phone'] * (s['wide'] > 390)
-            + [f'{page}: {e} sticks out on a phone' for e in s['sticks']]
-        )
-        bad += [
-            f'{page}: formula not drawn: {m}'
-            for m in re.findall(r'\$\$|\\(?:frac|mathrm|mathbf|alpha)\b', s['text'])[:1]
-        ]
-        for l in s['links']:
-            if not l.startswith(address):
-                continue
-            u = urlsplit(l)
-            to = unquote(u.path[1:]) or 'index.html'
-            if not (site / to).is_file():
-                bad.append(f'{page}: no {to}')
-            elif u.fragment and to in seen and unquote(u.fragment) not in seen[to]['ids'] + ['']:
-                bad.append(f'{page}: no {to}#{u.fragment}')
+    for page in seen:
+        bad += faults_of_page(page, seen[page])
+        bad += broken_links(page, seen, address, site)
     return bad
 
 
@@ -490,7 +516,8 @@ def pictures_of(path) -> int:
 
 @pytest.mark.slow
 def test_every_page(site, address, chromium):
-    "No broken link, anchor, picture or formula; nothing from elsewhere; nothing wider than a phone, unless it scrolls in its box; each notebook with its pictures"
+    """No broken link, anchor, picture or formula; nothing from elsewhere; nothing wider than a
+    phone, unless it scrolls in its box; each notebook with its pictures"""
     seen, asked = crawl(chromium, address)
     assert faults(seen, asked, address, site) == []
     assert {p.relative_to(site).as_posix() for p in site.rglob('*.html')} - set(seen) <= {
@@ -507,9 +534,9 @@ def test_every_page(site, address, chromium):
     assert seen['nbs/4_network/40_fusion.html']['formulas'] > 10 and all(
         f'api/{module_of(p)}.html' in seen for p in NOTEBOOKS
     )
-    print(
-        f'{len(seen)} pages, {sum(len(s["links"]) for s in seen.values())} links, {sum(s["pictures"] for s in seen.values())} pictures, {sum(s["formulas"] for s in seen.values())} formulas, {len(asked)} requests'
-    )
+    counted = {k: sum(page[k] for page in seen.values()) for k in ('pictures', 'formulas')}
+    links = sum(len(page['links']) for page in seen.values())
+    print(f'{len(seen)} pages, {links} links, {counted}, {len(asked)} requests')
 
 
 def test_faults_notices(tmp_path):
@@ -541,7 +568,8 @@ def test_faults_notices(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize('how', ['served', 'from a folder'])
 def test_search_finds(how, site, address, chromium):
-    "A word of the lessons and the name of a function, with the pages on a server and opened as files"
+    """A word of the lessons and the name of a function, with the pages on a server and opened as
+    files"""
     view = chromium.new_page()
     at = address if how == 'served' else site.as_uri() + '/'
     for word, page in dict(superior='30_prompts', SelfEnhance='fusion').items():
@@ -563,11 +591,11 @@ def test_lessons_tell_no_answers(site):
             '',
             (site / 'nbs' / 'workshop' / f'{p.stem}.html').read_text(encoding='utf-8'),
         )
-        told = [
-            l
+        given_away = [
+            text
             for c in read_lesson(p).cells
             if role(c).role in ('answer', 'notes')
-            for l in re.findall(r'[A-Za-z ,]{40,}', role(c).source)
-            if l in page
+            for text in re.findall(r'[A-Za-z ,]{40,}', role(c).source)
+            if text in page
         ]
-        assert told == [] and 'Summary' in page
+        assert given_away == [] and 'Summary' in page
