@@ -1,4 +1,7 @@
-"""HD95 and ASD of a volume of 384 x 384 x 24 with 19 structures: ours against MONAI's two functions, structure by structure on whole arrays; and memory over many volumes. `python benchmarks/metrics.py [--repeats 3] [--volumes 40]`"""
+"""HD95 and ASD of a volume of 384 x 384 x 24 with 19 structures, and memory over many volumes.
+
+`python benchmarks/metrics.py [--repeats 3] [--volumes 40]`: ours against MONAI's two functions,
+structure by structure on whole arrays."""
 
 import argparse
 import os
@@ -97,7 +100,10 @@ def compare(scheme, repeats, stray):  # a line of the table
         worst = max(abs(x - y) / max(1, y) for c in found for x, y in zip(a[c], b[c]))
         assert worst < 1e-5, f'the numbers differ by {worst}'  # MONAI works in float32
     ratio = statistics.median(y / x for x, y in zip(ours, theirs))
-    return f'| HD95 and ASD, {" x ".join(map(str, SHAPE))}, 19 structures{f", {stray} stray voxels each" if stray else ""} | {statistics.median(ours):.2f} s | {statistics.median(theirs):.1f} s | {ratio:.1f} |'
+    size = ' x '.join(map(str, SHAPE))
+    astray = f', {stray} stray voxels each' if stray else ''
+    seconds = f'{statistics.median(ours):.2f} s | {statistics.median(theirs):.1f} s'
+    return f'| HD95 and ASD, {size}, 19 structures{astray} | {seconds} | {ratio:.1f} |'
 
 
 def resident() -> float:  # MB
@@ -138,7 +144,8 @@ def main():
     m = memory(scheme, args.volumes)
     early, late = m[min(4, len(m) - 1)], m[-1]
     print(
-        f'\nMemory over {args.volumes} volumes, all scores: {early:.0f} MB after {min(5, len(m))}, {late:.0f} MB after the last, at most {max(m):.0f} MB'
+        f'\nMemory over {args.volumes} volumes, all scores: {early:.0f} MB after '
+        f'{min(5, len(m))}, {late:.0f} MB after the last, at most {max(m):.0f} MB'
     )
 
 

@@ -28,6 +28,7 @@ TEXTS = [
     'docs/history.md',
     'CONTRIBUTING.md',
     'CHANGELOG.md',
+    'CITATION.cff',
     'atm_net/assets/atm_net_tiny/README.md',
     'atm_net/assets/spine_bert_tiny/README.md',
     'results/README.md',

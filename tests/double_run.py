@@ -1,5 +1,5 @@
-"""A training run in float64, as one process or under torchrun: `double_run.py CACHE RUN BATCH
-STEPS [PARTS]`; goes on if RUN is there already (used by test_torchrun)"""
+"""A training run in float64, as one process or under torchrun (used by test_torchrun):
+`double_run.py CACHE RUN BATCH STEPS [PARTS]`; goes on if RUN is there already"""
 
 import sys
 from dataclasses import replace

@@ -1,6 +1,6 @@
-"""README.md from nbs/index.ipynb, and the cells with which lessons and walkthroughs open.
+"""README.md from nbs/index.ipynb, the cells with which lessons and walkthroughs open, CITATION.cff.
 
-Addresses come from settings.ini alone; `--check` only compares."""
+Addresses and the version come from settings.ini alone; `--check` only compares."""
 
 import posixpath
 import re
@@ -171,6 +171,13 @@ def readme(nb) -> str:
     return '\n\n'.join(parts) + '\n'
 
 
+def citation(text: str, s=None) -> str:
+    "CITATION.cff with the version and the address of settings.ini"
+    s = s or settings()
+    text = re.sub(r'(?m)^version: .*', f'version: {s["version"]}', text)
+    return re.sub(r'(?m)^repository-code: .*', f'repository-code: {s["git_url"]}', text)
+
+
 def files(s=None) -> dict:  # path -> text
     "Everything that this script writes"
 
@@ -183,6 +190,8 @@ def files(s=None) -> dict:  # path -> text
     for path in OPENED:
         nb = nbformat.read(path, as_version=4)
         out[path] = text(opened(nb, path.relative_to(ROOT).as_posix(), s))
+    cite = ROOT / 'CITATION.cff'
+    out[cite] = citation(cite.read_text(encoding='utf-8'), s)
     return out
 
 

@@ -97,7 +97,7 @@ def test_without_words_the_preset_is_the_plain_network():
 
 def test_the_held_out_tables_are_what_their_scores_say(tmp_path):
     halves, fresh, ships = (
-        ('in view', 'out of view'),
+        ('in the field of view', 'outside the field of view'),
         table_again(RESULTS / 'text_used' / 'fresh', tmp_path),
         table_again(RESULTS / 'text_used' / 'shipped', tmp_path),
     )
@@ -147,8 +147,8 @@ def test_an_interval_that_draws_seeds_is_wider_where_they_differ():
     )
 
 
-def test_the_table_of_readings_is_what_was_measured():
-    "results/README quotes Dice and difference of each reading that is not the preset's"
+def test_the_table_of_interpretations_is_what_was_measured():
+    "results/README quotes Dice and difference of each interpretation that is not the preset's"
     tables = read_json(RESULTS / 'readings' / 'study.json')['tables']['readings']
     page = (RESULTS / 'README.md').read_text(encoding='utf-8')
 
@@ -185,8 +185,8 @@ def test_the_table_of_readings_is_what_was_measured():
         assert any(text.endswith(f' | {shown} |') for text in lines), n
 
 
-def test_without_words_a_reading_of_the_words_changes_nothing():
-    """Three seeds, each reading trained by itself: keys, code, attention and contrast meet the
+def test_without_words_their_interpretation_changes_nothing():
+    """Three seeds, each interpretation trained by itself: keys, code, attention and contrast meet the
     words alone"""
     rows = {
         r['method']: r['scores']['penalised']

@@ -154,7 +154,8 @@ def test_readme_is_the_index(tmp_path):
     (tmp_path / 'tests').mkdir()
     for name in ('make_readme.py', 'notebooks.py'):
         shutil.copy(ROOT / 'tests' / name, tmp_path / 'tests')
-    shutil.copy(ROOT / 'settings.ini', tmp_path)
+    for name in ('settings.ini', 'CITATION.cff'):
+        shutil.copy(ROOT / name, tmp_path)
     (tmp_path / 'README.md').write_text('another text', encoding='utf-8')
     r = subprocess.run(
         [sys.executable, str(tmp_path / 'tests' / 'make_readme.py'), '--check'],
