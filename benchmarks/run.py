@@ -149,7 +149,7 @@ def phantom_labels(shape):
 
 
 def phantoms(args):
-    "(c) seconds for a slice drawn fresh, against reading one from the cache"
+    "(c) seconds for a slice drawn fresh, against loading one from the cache"
     import numpy as np
 
     from atm_net.data import Cache, Grid, open_cohort, prepare

@@ -16,7 +16,7 @@ from atm_net.volumes import read_labels, read_volume
 
 
 def needs(module):
-    "Skip while a room is not built, and name it"
+    "Skip while a module is not built, and name it"
     return pytest.mark.skipif(not has_module(module), reason=f'{module} does not exist yet')
 
 

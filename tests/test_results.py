@@ -186,8 +186,8 @@ def test_the_table_of_interpretations_is_what_was_measured():
 
 
 def test_without_words_their_interpretation_changes_nothing():
-    """Three seeds, each interpretation trained by itself: keys, code, attention and contrast meet the
-    words alone"""
+    """Three seeds, each trained by itself: keys, code, attention and contrast meet the words
+    alone"""
     rows = {
         r['method']: r['scores']['penalised']
         for r in read_json(RESULTS / 'readings' / 'study.json')['tables']['readings']['generic']

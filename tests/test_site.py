@@ -173,7 +173,7 @@ def test_broken_notices():
     ) == ['nowhere.md', 'CONTRIBUTING.md#no-such-heading', 'nbs/99_none.ipynb']
 
 
-# --- one address, and what the machines elsewhere are told
+# --- one address, and what runs on machines elsewhere
 
 
 def test_addresses_come_from_settings_alone():
