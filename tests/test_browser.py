@@ -191,14 +191,20 @@ def press_run(page, ex):
     return until(page, lambda: pictures(ex)[0] != was, 'another picture') - t
 
 
-def test_a_person_with_a_keyboard(page):
-    ex = run_all(page)
-    until(page, lambda: len(mean(ex)) >= 2, 'a table of Dice')
-    first = pictures(ex)[0]
+def write(page, box, text):
+    "Replace the sentence, and leave the box"
+    box.click()
+    page.keyboard.press('Control+A')
+    page.keyboard.type(text)
+    page.keyboard.press('Tab')
 
+
+def another_slice(page, ex):
+    "Move the slider by the keyboard"
+    first = pictures(ex)[0]
     if page.app == 'lab':
         value(ex, 'slice').locator('.noUi-handle').first.click()
-        page.keyboard.press('ArrowRight')  # the slider moves: another slice
+        page.keyboard.press('ArrowRight')
     else:
         value(ex, 'slice').locator('.widget-readout').first.click()
         page.keyboard.press('Control+A')
@@ -206,23 +212,24 @@ def test_a_person_with_a_keyboard(page):
         page.keyboard.press('Enter')  # Notebook 7 keeps the arrows for its cells: type the number
     until(page, lambda: pictures(ex)[0] != first, 'another slice')
 
+
+def test_a_person_with_a_keyboard(page):
+    ex = run_all(page)
+    until(page, lambda: len(mean(ex)) >= 2, 'a table of Dice')
+    another_slice(page, ex)
+
     value(ex, 'words from').locator('select').select_option('oracle')
     box = ex.locator('textarea:visible').first
-    until(
-        page, lambda: 'From superior to inferior' in box.input_value(), 'the sentence of the oracle'
-    )
+    said = 'From superior to inferior'
+    until(page, lambda: said in box.input_value(), 'the sentence of the oracle')
     press_run(page, ex)
     right, before = box.input_value(), mean(ex)
     level = re.search(r'lumbar vertebra (L\d)', right)[1]
     wrong = 'L1' if level != 'L1' else 'L2'
-    assert (
-        ex.locator('.widget-checkbox input:checked, input[type=checkbox]:checked').count() > 5
-    )  # the ticks follow
+    ticks = ex.locator('.widget-checkbox input:checked, input[type=checkbox]:checked')
+    assert ticks.count() > 5  # the ticks follow
 
-    box.click()
-    page.keyboard.press('Control+A')
-    page.keyboard.type(right.replace(f'vertebra {level}', f'vertebra {wrong}'))
-    page.keyboard.press('Tab')
+    write(page, box, right.replace(f'vertebra {level}', f'vertebra {wrong}'))
     until(page, lambda: ex.get_by_text('press Run').count(), 'the hint to run')
     took = press_run(page, ex)
     until(page, lambda: mean(ex) != before, 'another Dice')
@@ -232,10 +239,7 @@ def test_a_person_with_a_keyboard(page):
     shown = pictures(ex)
     value(ex, 'stage').locator('select').select_option('1/32')
     until(page, lambda: pictures(ex) != shown, 'another word map')
-    box.click()
-    page.keyboard.press('Control+A')
-    page.keyboard.type('It shows lumbar vertebra L9.')
-    page.keyboard.press('Tab')
+    write(page, box, 'It shows lumbar vertebra L9.')
     until(page, lambda: ex.get_by_text('did you mean').count(), 'a suggestion')
     kept = pictures(ex)[0]
     page.wait_for_timeout(300)

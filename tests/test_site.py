@@ -206,10 +206,9 @@ def test_the_repository_is_as_the_script_writes_it():
 
 def test_badges():
     s = settings()
-    assert (
-        binder('nbs/workshop/01_reading_mri.ipynb')
-        == f'https://mybinder.org/v2/gh/{s["user"]}/{s["repo"]}/{s["branch"]}?urlpath=lab/tree/student/01_reading_mri.ipynb'
-    )
+    lesson = binder('nbs/workshop/01_reading_mri.ipynb')
+    branch = f'https://mybinder.org/v2/gh/{s["user"]}/{s["repo"]}/{s["branch"]}'
+    assert lesson == f'{branch}?urlpath=lab/tree/student/01_reading_mri.ipynb'
     readme = (ROOT / 'README.md').read_text(encoding='utf-8')
     assert (
         colab('nbs/walkthroughs/00_tour.ipynb') in readme
