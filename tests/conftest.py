@@ -30,7 +30,11 @@ def pytest_configure(config):
 
 def console_scripts() -> dict:  # command -> (module, function)
     "The console commands that the package installs"
-    lines = (l.strip().split('=') for l in settings()['console_scripts'].split('\n') if l.strip())
+    lines = (
+        line.strip().split('=')
+        for line in settings()['console_scripts'].split('\n')
+        if line.strip()
+    )
     return {name.strip(): tuple(where.strip().split(':')) for name, where in lines}
 
 
@@ -50,6 +54,7 @@ def shell(command, *args, timeout=150, cwd=None):
     "A console command as a process of its own, under a hard time limit"
     return subprocess.run(
         [str(BIN / command), *map(str, args)],
+        check=False,
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -58,7 +63,8 @@ def shell(command, *args, timeout=150, cwd=None):
 
 
 def call(command, *args) -> SimpleNamespace:  # status, out, err
-    "A console command in this process: the same parsing and the same messages, without the start of an interpreter"
+    """A console command in this process: the same parsing and the same messages, without the
+    start of an interpreter"""
     from atm_net.show import run_command
 
     out, err, status = io.StringIO(), io.StringIO(), 0
@@ -87,9 +93,9 @@ def complaint(r) -> str:
     status = r.status if hasattr(r, 'status') else r.returncode
     err = r.err if hasattr(r, 'err') else r.stderr
     lines = [
-        l
-        for l in re.split(r'[\r\n]+', err)
-        if l.strip() and not re.search(r'\d+%\||\dit/s|\?it/s', l)
+        line
+        for line in re.split(r'[\r\n]+', err)
+        if line.strip() and not re.search(r'\d+%\||\dit/s|\?it/s', line)
     ]
     assert status == 2, f'status {status}: {err}'
     assert 'Traceback' not in err, err

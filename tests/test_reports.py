@@ -1,4 +1,5 @@
-"Report sentences with the answers that a reader gave before the parser was tuned, who saw the conventions of `32_reports` and no code"
+"""Report sentences with the answers that a reader gave before the parser was tuned, who saw the
+conventions of `32_reports` and no code"""
 
 import json
 import re
@@ -47,7 +48,8 @@ def misread(items):
 
 
 def test_every_sentence_is_read():
-    "Each set was scored unseen when it was collected (the closing notes say how well); now all of them are kept right"
+    """Each set was scored unseen when it was collected (the closing notes say how well); now all
+    of them are kept right"""
     assert misread(ITEMS) == [] and len(misread([dict(text='Fracture of L1.', findings=[])])) == 1
 
 
