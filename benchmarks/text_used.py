@@ -363,8 +363,8 @@ def check(parser, args, known):
 
 def begun(args, train, near) -> dict:
     "What OUT/scores.json holds, or its beginning; of the same caches and steps"
+    from atm_net.run_folder import cache_hash
     from atm_net.show import read_json
-    from atm_net.train import cache_hash
 
     file = args.out / 'scores.json'
     head = dict(steps=args.steps, windows=args.windows, train=cache_hash(train)) | cohort(near)
