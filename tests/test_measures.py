@@ -393,8 +393,8 @@ def printed(*args, **options):
 def test_the_command_says_which_scheme_it_took(files):
     assert printed(files / 'joint.nii.gz').startswith('labels joint\n')
     assert printed(files / 'spider.mha').startswith('labels spider\n')
-    told = printed(files / 'spider.mha', 'spider')
-    assert told.startswith('| structure') and 'labels' not in told
+    text = printed(files / 'spider.mha', 'spider')
+    assert text.startswith('| structure') and 'labels' not in text
 
 
 def test_the_command_writes_what_it_measured(files, spine):
