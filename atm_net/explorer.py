@@ -27,7 +27,8 @@ from .figures import even_shares, ratio_bar, read_slice, tint, word_ratio, word_
 from .mask_files import file_scheme, read_mask
 from .metrics import dice
 from .phantom import Phantom, make_phantom
-from .predict import load_predictor, localise, model_card, self_prompts, vote_figure
+from .predict import load_predictor, localise, model_card
+from .protocols import self_prompts, vote_figure
 from atm_net.prompts import (
     check_prompt,
     holistic,

@@ -646,7 +646,7 @@ def validate(
     see=None,  # is called with (case, image, truth, prediction) of each volume of this process
 ) -> dict:  # protocol -> mean over volumes
     "Dice by `generic` and `self` (or `none`) over volumes of the cache"
-    from atm_net.predict import self_prompts
+    from atm_net.protocols import self_prompts
 
     mine = []
     for c in cases[world.rank :: world.size]:

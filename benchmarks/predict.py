@@ -32,7 +32,7 @@ def main():
     from atm_net.volumes import read_volume, write_labels, write_volume
 
     torch.set_num_threads(args.threads)
-    predictor = load_predictor(column=True)
+    predictor = load_predictor(one_name_per_level=True)
     ph = make_phantom(HELD_OUT, contrast='t2', slices=(args.slices, 4.0))
     with tempfile.TemporaryDirectory() as tmp:
         scan, mask = Path(tmp) / 'scan.nii.gz', Path(tmp) / 'mask.nii.gz'

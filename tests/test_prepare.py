@@ -133,7 +133,7 @@ def small_files(limit=6000):
 
 def test_no_space_left(toys, whole, tmp_path):
     "A file that cannot grow as it must, as on a full disk: status 2, one line with the file, no case is blamed, nothing half-written; with space it goes on"
-    code = "import sys; from atm_net.show import run_command; from atm_net.predict import atm_prepare; run_command(atm_prepare.__wrapped__, sys.argv[1:3]+['--size',sys.argv[3]])"
+    code = "import sys; from atm_net.show import run_command; from atm_net.predict_command import atm_prepare; run_command(atm_prepare.__wrapped__, sys.argv[1:3]+['--size',sys.argv[3]])"
     p = start(toys, tmp_path / 'c', code=code, preexec_fn=small_files)
     _, err = p.communicate(timeout=120)
     lines = [l for l in err.splitlines() if l.strip()]

@@ -89,7 +89,7 @@ def test_shipped_weights_segment_from_the_wheel(installed, scan, tmp_path):
     assert out[0].startswith(str(installed)) and out[1].startswith('self joint')
     from atm_net.volumes import read_labels
 
-    run = 'import sys; from atm_net.show import run_command; from atm_net.predict import atm_predict; run_command(atm_predict.__wrapped__, sys.argv[1:])'
+    run = 'import sys; from atm_net.show import run_command; from atm_net.predict_command import atm_predict; run_command(atm_predict.__wrapped__, sys.argv[1:])'
     done(
         subprocess.run(
             [sys.executable, '-c', run, str(scan.image), str(tmp_path / 'm.nii.gz')],
