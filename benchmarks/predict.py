@@ -83,7 +83,7 @@ def main():
     from atm_net.volumes import write_volume
 
     torch.set_num_threads(args.threads)
-    predictor = load_predictor(column=True)
+    predictor = load_predictor(one_name_per_level=True)
     volume = make_phantom(HELD_OUT, contrast='t2', slices=(args.slices, 4.0)).volume
     calls = {"MONAI's SwinUNETR, one pass": one_pass(predictor, volume)}
     with tempfile.TemporaryDirectory() as tmp:

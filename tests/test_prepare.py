@@ -137,7 +137,7 @@ def test_no_space_left(toys, whole, tmp_path):
     code = """
 import sys
 from atm_net.show import run_command
-from atm_net.predict import atm_prepare
+from atm_net.predict_command import atm_prepare
 run_command(atm_prepare.__wrapped__, [*sys.argv[1:3], '--size', sys.argv[3]])
 """
     p = start(toys, tmp_path / 'c', code=code, preexec_fn=small_files)
