@@ -37,7 +37,8 @@ from atm_net.figures import (
     word_attention,
     word_maps,
 )
-from .predict import Predictor, atm_predict, load_predictor, weights_file, weights_id
+from .predict import Predictor, load_predictor, weights_file, weights_id
+from .predict_command import atm_predict
 from .prompts import atpg, holistic, shift_levels
 from .report import demo_page
 from .run_folder import training_curves

@@ -27,8 +27,9 @@ from .figures import even_shares, ratio_bar, read_slice, tint, word_ratio, word_
 from .mask_files import file_scheme, read_mask
 from .metrics import dice
 from .phantom import Phantom, make_phantom
-from .predict import load_predictor, localise, model_card, self_prompts, vote_figure
+from .predict import load_predictor, localise, model_card
 from .prompts import holistic, present_structures, shift_levels, slice_position
+from .protocols import self_prompts, vote_figure
 from .reports import parse_prompt
 from .show import legend, overlay, show_slice, table_html
 from .user_prompts import check_prompt, report_prompt, reword, unrecognised, user_prompt

@@ -44,7 +44,7 @@ def cache_dice(
 
 # %% ../nbs/6_training/66_trainer.ipynb #tr08
 def _volume_masks(predictor, image) -> dict:  # protocol -> labels (n, h, w)
-    from atm_net.predict import self_prompts
+    from atm_net.protocols import self_prompts
 
     if not predictor.has_text:
         return dict(none=predictor.grid_labels(image))
