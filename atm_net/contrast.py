@@ -15,11 +15,15 @@ from .anatomy import InputError
 # %% ../nbs/4_network/41_contrast.ipynb #c006
 def pool_words(
     states: Tensor,  # (..., l, d) token states
-    mask: Tensor,  # (..., l) bool, True on words
+    mask: Tensor,  # (..., l) bool, True on tokens
 ) -> Tensor:  # (..., d)
-    "Mean over the words of a prompt (GAP of Eq. 5)"
-    m = mask[..., None].to(states)
-    return (states * m).sum(-2) / m.sum(-2).clamp_min(1)
+    "Mean over the tokens of a prompt (GAP of Eq. 5); raises `InputError` for a mask that is not bool"
+    if mask.dtype != torch.bool:
+        raise InputError(
+            f'pool_words: the mask is {mask.dtype}, not bool: ranks would count as weights'
+        )
+    weight = mask[..., None].to(states)
+    return (states * weight).sum(-2) / weight.sum(-2).clamp_min(1)
 
 # %% ../nbs/4_network/41_contrast.ipynb #c009
 def centre_norm(
