@@ -19,7 +19,8 @@ def random_bert(folder):
     "An untrained BERT with the tokenizer of spine_bert_tiny, made once"
     import torch
 
-    from atm_net.text import load_encoder, spine_bert
+    from atm_net.text import load_encoder
+    from atm_net.spine_bert import spine_bert
 
     if (Path(folder) / 'config.json').exists():
         return str(folder)
