@@ -503,7 +503,7 @@ def _apart(s) -> str:
 
 # %% ../nbs/7_evaluation/76_figures.ipynb #c032
 def word_shares(
-    words,  # of `Words.words`: (word, indices of its tokens)
+    words,  # of `Tokens.words`: (word, indices of its tokens)
     shares: np.ndarray,  # (l, h', w') share of each token
 ) -> np.ndarray:  # (words, h', w')
     "Attention on words: the sum over their tokens"
