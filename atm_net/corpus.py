@@ -61,7 +61,7 @@ _endings = re.findall(
 )
 _marks = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
 
-
+# %% ../nbs/3_prompts/34_corpus.ipynb #c031a
 def _normalizer(anatomy):
     "Accents, dashes and spellings of levels to one form, in lower case"
     from tokenizers import Regex, normalizers
@@ -185,7 +185,7 @@ def _order_facts(levels, anatomy):
             out += _fill('direct', _direct, a=phrase(a, anatomy), b=phrase(b, anatomy))
     return out
 
-
+# %% ../nbs/3_prompts/34_corpus.ipynb #fact2
 def _disc_facts(bodies, anatomy):
     "Facts about each disc and the two bodies next to it"
     out = []

@@ -32,6 +32,7 @@ from atm_net.evaluate import (
     shuffled_partner,
 )
 from .metrics import bootstrap_ci, exclude
+from .run_folder import training_curves
 from atm_net.show import (
     HUES,
     colors,
@@ -43,7 +44,7 @@ from atm_net.show import (
     show_slice,
     write_json,
 )
-from .train import cache_dice, training_curves
+from .trainer import cache_dice
 
 # %% ../nbs/7_evaluation/76_figures.ipynb #c008
 def class_errors(

@@ -169,7 +169,7 @@ def fill_gap(
     best, ids = model(**enc).logits[0, gaps[0, 0]].softmax(-1).topk(k)
     return list(zip(tok.convert_ids_to_tokens(ids.tolist()), best.tolist()))
 
-
+# %% ../nbs/3_prompts/35_spine_bert.ipynb #acc1
 def _has_one_answer(prompt):
     "Is `prompt` a complete list of levels in order, so that one of them follows from the rest?"
     return 'superior to inferior' in prompt and 'at least' not in prompt and 'disc' in prompt

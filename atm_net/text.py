@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 
 import atm_net
 from .anatomy import LUMBAR, InputError
-from .prompts import parse_prompt
+from .reports import parse_prompt
 from .show import atomic_path
 
 # %% ../nbs/3_prompts/33_text.ipynb #c006
@@ -287,7 +287,7 @@ def quiet_transformers():
         if bar:
             logging.enable_progress_bar()
 
-
+# %% ../nbs/3_prompts/33_text.ipynb #load2
 def _pretrained(where, local, lower_case):
     "(tokenizer, model) by `transformers`; every weight from the file"
     from transformers import AutoModel, AutoTokenizer

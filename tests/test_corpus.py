@@ -16,8 +16,8 @@ from atm_net.corpus import (
     spine_tokenizer,
     vocabulary_corpus,
 )
-from atm_net.prompts import check_prompt
 from atm_net.text import load_encoder
+from atm_net.user_prompts import check_prompt
 
 
 def draw(kind, n, seed, **how):
@@ -85,13 +85,13 @@ def test_the_shipped_tokenizer_can_be_made_again():
 
 
 def test_facts_are_true_and_told_once():
-    told = facts()
-    assert len(told) == len(set(told))
-    assert ('direct', 'L3 lies directly above L4.') in told
-    assert ('between', 'L3/L4 lies between L3 and L4.') in told
-    assert ('region', 'L3 is the third lumbar vertebra.') in told
-    assert ('indirect', 'L5 lies above L4.') not in told
-    assert ('direct', 'L3 lies directly above L5.') not in told
+    all_facts = facts()
+    assert len(all_facts) == len(set(all_facts))
+    assert ('direct', 'L3 lies directly above L4.') in all_facts
+    assert ('between', 'L3/L4 lies between L3 and L4.') in all_facts
+    assert ('region', 'L3 is the third lumbar vertebra.') in all_facts
+    assert ('indirect', 'L5 lies above L4.') not in all_facts
+    assert ('direct', 'L3 lies directly above L5.') not in all_facts
 
 
 # the SHA-256 of 200 sentences drawn with seed 3, one a line, first 12 digits
