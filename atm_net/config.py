@@ -249,7 +249,7 @@ def network_kwargs(
 ) -> dict:
     "Arguments of the network, for `build_network`"
     if cfg.network == 'spineparsenet':
-        from atm_net.model import column_edges
+        from atm_net.baselines import column_edges
 
         return dict(edges=column_edges(scheme, anatomy))
     if cfg.network == 'swin_unetr':

@@ -149,7 +149,7 @@ class Predictor:
         one_name_per_level=False,  # name each vertebra and disc of a volume once (`ColumnLabeler`)
         file: Path = None,  # where the weights lie
     ):
-        from atm_net.model import reads_text
+        from atm_net.weights import reads_text
 
         self.model = model.to(device).eval()
         self.meta = meta
@@ -188,7 +188,7 @@ def load_predictor(
     one_name_per_level=False,  # name each vertebra and disc of a volume once (`ColumnLabeler`)
 ) -> Predictor:
     "Load weights with all that they need"
-    from atm_net.model import load_network
+    from atm_net.weights import load_network
 
     device = pick_device(device)
     path = weights_file(path)

@@ -65,7 +65,7 @@ def start_of(
     init=None,  # weights to start from in place of the stage before
 ):  # weights, or None for the first stage
     "What a stage starts from: given weights, what the stage before left in `out`, or the weights that ship; raises `InputError`"
-    from atm_net.model import read_weights
+    from atm_net.weights import read_weights
     from atm_net.predict import weights_file
 
     if init:
@@ -88,7 +88,7 @@ def go_back(
     share: float,  # 0..1, of the way from start to end
 ):
     "Weights between two that one training led through (Wortsman et al. 2022)"
-    from atm_net.model import load_network, read_weights, save_weights
+    from atm_net.weights import load_network, read_weights, save_weights
 
     net, meta = load_network(end)
     old = read_weights(start)[0]
@@ -186,7 +186,7 @@ def weigh_background(
     "Write the weights with the factor of the background that is best, folded into the bias of its channel"
     import torch
 
-    from atm_net.model import save_weights
+    from atm_net.weights import save_weights
     from atm_net.predict import load_predictor
 
     p = load_predictor(weights)

@@ -45,7 +45,7 @@ def build(name, k=21, preset='tiny'):
     import torch
 
     from atm_net.config import network_kwargs
-    from atm_net.model import build_network
+    from atm_net.weights import build_network
 
     torch.manual_seed(0)
     cfg = config(name, preset)

@@ -496,7 +496,7 @@ def test_words_reach_the_mask_file(run, scan, tmp_path):
     sentence the same (rule 3, through the command)"""
     import torch
 
-    from atm_net.model import load_network, save_weights
+    from atm_net.weights import load_network, save_weights
     from atm_net.predict import weights_file
 
     model, meta = load_network(weights_file(run.path))

@@ -8,7 +8,7 @@ import torch
 
 from atm_net.anatomy import LUMBAR, InputError
 from atm_net.data import crop_oracle
-from atm_net.model import build_network, save_weights
+from atm_net.weights import build_network, save_weights
 from atm_net.predict import (
     SHIPPED,
     Predictor,

@@ -108,7 +108,7 @@ def far(a, b) -> tuple:  # name, largest difference
 
 def gap_share(run, other) -> float:
     "How far two runs of one seed ended apart, as a share of the way from the start"
-    from atm_net.model import build_network, read_weights
+    from atm_net.weights import build_network, read_weights
 
     (a, meta), (b, _) = (
         read_weights(run / 'last.safetensors'),

@@ -14,7 +14,7 @@ from atm_net.anatomy import LUMBAR, InputError
 from atm_net.config import PRESETS, provenance
 from atm_net.data import Cache
 from atm_net.distributed import Distributed
-from atm_net.model import build_network, read_weights, save_weights
+from atm_net.weights import build_network, read_weights, save_weights
 from atm_net.predict import weights_id
 from atm_net.run_folder import cache_hash, split_hash
 from atm_net.show import read_json, read_rows, write_json

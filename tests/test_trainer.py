@@ -12,7 +12,7 @@ from atm_net.anatomy import IGNORE, InputError
 from atm_net.config import PRESETS
 from atm_net.data import Cache
 from atm_net.distributed import Distributed
-from atm_net.model import NETWORKS, build_network
+from atm_net.weights import NETWORKS, build_network
 from atm_net.trainer import (
     Trainer,
     cache_dice,
