@@ -189,7 +189,7 @@ def _taken_over(info: dict, theirs: dict, own: dict) -> list:  # headers of weig
 
 def start_from(trainer: Trainer, weights) -> str:  # weights: a run or a file
     "Take over what fits from other weights and say what starts fresh; raises `InputError`"
-    from atm_net.model import class_axes, init_from, read_weights
+    from atm_net.weights import class_axes, init_from, read_weights
 
     cfg = trainer.cfg
     path = weights_file(weights)
@@ -370,7 +370,7 @@ def pack(
     **more,  # more for the header
 ):
     "Weights as the package ships them: float16, with the phantoms that they were trained on"
-    from atm_net.model import load_network, save_weights
+    from atm_net.weights import load_network, save_weights
 
     model, meta = load_network(Path(run) / 'last.safetensors' if last else weights_file(run))
     meta |= _phantoms_of(Path(run)) | dict(write_scheme=write_scheme) | more

@@ -117,7 +117,7 @@ def start_at_prior(net, network: str, feature_size: int, kwargs: dict, prior: np
     "Set the last bias that has a place for each class"
     import torch
 
-    from atm_net.model import class_axes
+    from atm_net.weights import class_axes
 
     state = net.state_dict()
     biases = [k for k in class_axes(network, feature_size, kwargs) if state[k].ndim == 1]
@@ -206,7 +206,7 @@ class Trainer:
     def _build_network(self, channels_last: bool):
         import torch
 
-        from atm_net.model import build_network
+        from atm_net.weights import build_network
 
         cfg, kwargs = self.cfg, self.meta['kwargs']
         torch.manual_seed(cfg.seed)
@@ -320,7 +320,7 @@ def _gradient(self: Trainer, part: list, last: bool) -> dict:
 @patch
 def write_weights(self: Trainer, name: str, extra=None):  # extra: more for the header
     "Weights with all that is needed to use them"
-    from atm_net.model import save_weights
+    from atm_net.weights import save_weights
 
     path = self.run / name
     with full_disk_named(path):

@@ -8,7 +8,6 @@ import torch
 
 from atm_net.anatomy import LUMBAR, InputError
 from atm_net.data import crop_oracle
-from atm_net.weights import build_network, save_weights
 from atm_net.predict import (
     SHIPPED,
     Predictor,
@@ -24,6 +23,7 @@ from atm_net.predict import (
 )
 from atm_net.text import load_encoder
 from atm_net.volumes import new_geometry, new_volume
+from atm_net.weights import build_network, save_weights
 
 JOINT = LUMBAR.scheme('joint')
 
