@@ -889,7 +889,7 @@ def form_rows(
 
 def form_structures(
     methods: dict,  # method -> structure -> mean DSC or None
-    anatomy=LUMBAR,
+    anatomy,  # of the scores: which structures there are, and their order
 ) -> tuple[list, list]:  # rows, header
     "Structures against methods, as in Table 3: DSC in per cent, their mean in the last row"
     names = [n for n in anatomy.top_down if any(v.get(n) is not None for v in methods.values())]
@@ -949,7 +949,7 @@ def by_protocol(
 
 # %% ../nbs/7_evaluation/74_evaluate.ipynb #c049
 def evaluation_markdown(
-    entries, summaries, rows, differences, info, paper: str = None
+    entries, summaries, rows, differences, info, anatomy, paper: str = None
 ) -> str:  # paper: of `paper_data`
     "All tables as Markdown"
     t, h = dsc_by_structure(entries, summaries)
@@ -960,13 +960,13 @@ def evaluation_markdown(
         [*out, '## DSC by structure, penalised\n', table_md(t, h)]
         + [
             f'## {c}\n\n{table_md(r, h)}'
-            for _, c, r, h in form_tables(entries, rows, summaries, paper)
+            for _, c, r, h in form_tables(entries, rows, summaries, anatomy, paper)
         ]
     )
 
 
 def form_tables(
-    entries, rows, summaries, paper: str = None, anatomy=LUMBAR
+    entries, rows, summaries, anatomy, paper: str = None
 ) -> list:  # of (name, caption, rows, header); paper: of `paper_data`
     "All tables in the paper's form: for each protocol the metrics under both policies, and the structures"
     out, by = [], {e.name: c for e, c in zip(entries, summaries)}
@@ -1050,6 +1050,7 @@ def write_evaluation(
     entries,
     out,  # of `Entry`; folder
     scheme,
+    anatomy,  # of the scheme
     info: str = '',
     seed: int = 0,
     paper: str = None,  # of `paper_data`
@@ -1071,7 +1072,7 @@ def write_evaluation(
     ):
         if r:
             write_text(out / f'{name}.csv', rows_csv(r))
-    forms = form_tables(entries, rows, sums, paper)
+    forms = form_tables(entries, rows, sums, anatomy, paper)
     write_text(out / 'tables.tex', '\n'.join(table_tex(r, h, c) for _, c, r, h in forms))
     write_text(
         out / 'tables.csv',
@@ -1097,7 +1098,7 @@ def write_evaluation(
             paper=paper,
         ),
     )
-    md = evaluation_markdown(entries, sums, rows, differences, info, paper)
+    md = evaluation_markdown(entries, sums, rows, differences, info, anatomy, paper)
     write_text(out / 'tables.md', md)
     return md
 
@@ -1183,6 +1184,7 @@ def evaluate_into(
         entries,
         out,
         c.scheme,
+        c.anatomy,
         info,
         seed,
         paper_data(c),

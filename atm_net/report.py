@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 from fastcore.script import Param
 
-from .anatomy import IGNORE, LUMBAR, InputError
+from .anatomy import IGNORE, InputError
 from .data import Cache
 from atm_net.evaluate import (
     FORM,
@@ -474,12 +474,12 @@ def _drawn(figures, room):
 
 def evaluation_report(
     folder,  # of `atm_evaluate`
+    anatomy,  # of the scores: which structures there are, and their order
     out=None,  # file; None: report.html in the folder
     figures=None,  # folder of `atm_figures`; None: no pictures of cases
     panels=(),  # further (title, caption, Figure)
     provenance=None,  # further names and values
     title: str = 'Evaluation',
-    anatomy=LUMBAR,
 ) -> Path:
     "Write the page of an evaluation; raises `InputError`"
     d, entries, sums = read_evaluation(folder)
@@ -641,5 +641,5 @@ def atm_evaluate(
         ]
     )
     print(
-        f'\nreport: {evaluation_report(folder, figures=figures, provenance=dict(commands=[line]), anatomy=c.anatomy)}'
+        f'\nreport: {evaluation_report(folder, c.anatomy, figures=figures, provenance=dict(commands=[line]))}'
     )

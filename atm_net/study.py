@@ -969,12 +969,11 @@ def structure_means(
 
 
 def form_files(
-    names,
     runs,
     results,
     tables,
-    protocols,
     seeds: int,  # as `study_tables`; tables: its result
+    anatomy,  # of the scores: which structures there are, and their order
     paper: str = None,  # of `paper_data`
     beside: dict = None,  # of `read_beside`
 ) -> dict:  # file stem -> list of (caption, rows, header)
@@ -1018,7 +1017,8 @@ def form_files(
                                     {r.name: get(s, r.name, q) for r in STUDIES[s]}
                                     | _beside(s, beside)
                                 ).items()
-                            }
+                            },
+                            anatomy,
                         ),
                     )
                 ]
@@ -1422,7 +1422,9 @@ def run_study(
         claims=study_claims(names, runs, results, asked, seeds),
     )
     write_study(
-        d, out, form_files(names, runs, results, tables, asked, seeds, paper_data(cache), more)
+        d,
+        out,
+        form_files(runs, results, tables, seeds, cache.anatomy, paper_data(cache), more),
     )
     return d
 
