@@ -53,7 +53,8 @@ def _index(folder) -> dict:
     for p in list_volumes(folder):
         if mask_key(p) in out:
             raise InputError(
-                f"{p}: has the same name as {out[mask_key(p)].name} but for its case, suffix or 'mask_': keep one of them"
+                f'{p}: has the same name as {out[mask_key(p)].name} but for its case, suffix or '
+                "'mask_': keep one of them"
             )
         out[mask_key(p)] = p
     if not out:
@@ -124,7 +125,9 @@ def score_schemes(
     if p[0] != t[0]:
         a, b = (_least(fits[0], held, anatomy) for fits, held in ((p, pred), (t, truth)))
         raise InputError(
-            f"{pairs[0][1]}: the values of the predictions are of scheme '{a}', those of the truths of '{b}': if that is so use --labels {a},{b} (predictions, truths), else one name for both"
+            f"{pairs[0][1]}: the values of the predictions are of scheme '{a}', those of the "
+            f"truths of '{b}': if that is so use --labels {a},{b} (predictions, truths), else one "
+            'name for both'
         )
     return p[0], t[0], unsure(max(p, t, key=len))
 
@@ -368,12 +371,15 @@ def headline_text(
 
     s = c['level_shift']
     out = [
-        f'{c["volumes"]} volumes of {c["patients"]} patients; DSC is the mean over structures of the mean over volumes, with its 95 % interval over patients'
+        f'{c["volumes"]} volumes of {c["patients"]} patients; DSC is the mean over structures of '
+        'the mean over volumes, with its 95 % interval over patients'
     ]
     out += [f'exact level, {p}: DSC {_interval(c["intervals"][p]["dsc"])}' for p in POLICIES]
     out += [
-        f'matched by overlap: DSC {show(h["matched", "penalised"])} (penalised), {show(h["matched", "paper"])} (paper)',
-        f'any vertebra: DSC {_interval(c["any_vertebra"] | dict(mean=c["any_vertebra"]["dsc"]))}; shifted by a level: {s["shifted"]} of {s["n"]} cases',
+        f'matched by overlap: DSC {show(h["matched", "penalised"])} (penalised), '
+        f'{show(h["matched", "paper"])} (paper)',
+        f'any vertebra: DSC {_interval(c["any_vertebra"] | dict(mean=c["any_vertebra"]["dsc"]))}; '
+        f'shifted by a level: {s["shifted"]} of {s["n"]} cases',
     ]
     return '\n'.join(f'- {l}' for l in out) + '\n'
 
@@ -390,12 +396,13 @@ def scores_markdown(
         paper='undefined values are dropped',
     )
     tables = [
-        f'\n## Exact level, policy {p}\n\n{words[p]}.\n\n{table_md(structure_rows(c["exact"][p]), HEADER)}'
+        '\n## Exact level, policy '
+        f'{p}\n\n{words[p]}.\n\n{table_md(structure_rows(c["exact"][p]), HEADER)}'
         for p in POLICIES
     ]
     return (
-        f'# {title}\n\nPredictions and truths have labels {labels or scheme.name}.\n\n{headline_text(c)}'
-        + ''.join(tables)
+        f'# {title}\n\nPredictions and truths have labels '
+        f'{labels or scheme.name}.\n\n{headline_text(c)}' + ''.join(tables)
     )
 
 # %% ../nbs/7_evaluation/74_evaluate.ipynb #c027
@@ -458,7 +465,8 @@ def parse_protocols(
         )
     if bad := [n for n in names if n not in PROMPTED]:
         raise InputError(
-            f"--protocols: '{bad[0]}' is unknown{suggest(bad[0], PROMPTED)}: use {', '.join(PROMPTED)}"
+            f"--protocols: '{bad[0]}' is unknown{suggest(bad[0], PROMPTED)}: use "
+            f'{", ".join(PROMPTED)}'
         )
     if not names:
         raise InputError(f'--protocols: empty: use some of {", ".join(PROMPTED)}')
@@ -470,7 +478,10 @@ def run_protocols(
     has_text: bool,  # of a run
     asked,  # protocol names
 ) -> tuple[list, str]:  # what to score; a note, or ''
-    "A text-free model is scored once as `none`, whatever was asked; raises `InputError` if nothing is left"
+    """A text-free model is scored once as `none`, whatever was asked
+
+    Raises `InputError` if nothing is left.
+    """
     if not has_text:
         return ['none'], f"{name} has no text: scored once, as 'none'"
     left = [p for p in asked if p != 'none']
@@ -486,7 +497,12 @@ def shuffled_partner(
     case: str,
     cases,  # cases: of the part that is scored
 ) -> str:  # a case of another patient
-    "Whose words the control `shuffled` borrows: the next case of another patient, of the same part if there is one; raises `InputError`"
+    """Whose words the control `shuffled` borrows
+
+    The next case of another patient, of the same part if there is one.
+
+    Raises `InputError`.
+    """
 
     def patient(i):
         return cache.row(i)['patient']
@@ -612,11 +628,13 @@ def check_run(name: str, predictor, cache, grid: str):
         raise InputError(f'{name}: its structures and those of {cache.path} have nothing in common')
     if predictor.crop == 'oracle' and cache.crop != 'oracle':
         raise InputError(
-            f'{name}: was trained on crops taken from the mask (oracle), {cache.path} has none: prepare one with --crop oracle'
+            f'{name}: was trained on crops taken from the mask (oracle), {cache.path} has none: '
+            'prepare one with --crop oracle'
         )
     if grid == 'cache' and predictor.grid != cache.grid:
         raise InputError(
-            f'{name}: sees {predictor.grid}, the cache holds {cache.grid}: use --grid source, or prepare the data for this run'
+            f'{name}: sees {predictor.grid}, the cache holds {cache.grid}: use --grid source, or '
+            'prepare the data for this run'
         )
 
 
@@ -968,7 +986,9 @@ def evaluation_markdown(
 def form_tables(
     entries, rows, summaries, anatomy, paper: str = None
 ) -> list:  # of (name, caption, rows, header); paper: of `paper_data`
-    "All tables in the paper's form: for each protocol the metrics under both policies, and the structures"
+    """All tables in the paper's form: for each protocol the metrics under both policies,
+    and the structures
+    """
     out, by = [], {e.name: c for e, c in zip(entries, summaries)}
 
     def name(r):
@@ -1019,7 +1039,8 @@ def form_tables(
         out.append(
             (
                 'paper',
-                f"The paper's own figures for {paper} (its Table 2; the same data set, its own split, read as prompts from the true mask)",
+                f"The paper's own figures for {paper} (its Table 2; the same data set, its own "
+                'split, read as prompts from the true mask)',
                 [[m, *(f'{x:.2f}' for x in v)] for m, v in PAPER[paper]['table2'].items()],
                 ['method', *FORM.values()],
             )
@@ -1124,7 +1145,10 @@ def run_names(
 
 
 def run_config(path) -> dict | None:  # field -> value, source
-    "The configuration that a run folder, or the folder of a weights file, keeps; None if there is none"
+    """The configuration that a run folder, or the folder of a weights file, keeps
+
+    None if there is none.
+    """
     path = Path(path)
     f = (path if path.is_dir() else path.parent) / 'config.json'
     return read_json(f).get('config') if f.is_file() else None
@@ -1153,12 +1177,16 @@ def evaluate_into(
     seed: int = 0,
     column: bool = False,  # as `atm_evaluate`
 ) -> tuple[Path, str]:  # the folder; the tables as Markdown
-    "Score runs side by side under several sources of words and write the tables; raises `InputError`"
+    """Score runs side by side under several sources of words and write the tables
+
+    Raises `InputError`.
+    """
     from atm_net.predict import load_predictor, weights_id
 
     if column and grid == 'cache':
         raise InputError(
-            '--column names whole volumes on the pixels of the source: leave it out, or use --grid source'
+            '--column names whole volumes on the pixels of the source: leave it out, or use '
+            '--grid source'
         )
     asked = parse_protocols(protocols)
     named = run_names(runs)
@@ -1177,8 +1205,10 @@ def evaluate_into(
         for n, p in predictors.items()
     }
     info = (
-        f"{len(entries[0].scored)} volumes of part '{split}', scored on the {'pixels of the source' if grid == 'source' else 'grid of the cache'}, {'one name for each structure of a volume' if column else 'every pixel by itself'}, labels {c.scheme.name}"
-        + ''.join(f'; {x}' for x in notes)
+        f"{len(entries[0].scored)} volumes of part '{split}', scored on the "
+        f'{"pixels of the source" if grid == "source" else "grid of the cache"}, '
+        f'{"one name for each structure of a volume" if column else "every pixel by itself"}, '
+        f'labels {c.scheme.name}' + ''.join(f'; {x}' for x in notes)
     )
     return out, write_evaluation(
         entries,

@@ -97,7 +97,9 @@ def zoom_boxes(
     preds,  # method -> (h, w) channels, or a list of them
     size: float = 0.28,  # side of a box as a share of the slice's height (ours)
 ) -> dict:  # 'class' and 'edge' -> (top, left, height, width) px, or None
-    "Where the methods mistake the structure most, and where, outside of that box, they miss the outline most"
+    """Where the methods mistake the structure most, and where, outside of that box,
+    they miss the outline most
+    """
     preds = list(preds.values()) if isinstance(preds, dict) else list(preds)
     side = max(2, round(size * truth.shape[0]))
 
@@ -219,14 +221,18 @@ def class_features(
     device='cpu',
     batch: int = 8,
 ) -> tuple:  # (m, c) float32; (m,) channel; (m,) slice number
-    "Mean decoder feature of each structure in each slice; raises `InputError` for a network without `features`"
+    """Mean decoder feature of each structure in each slice
+
+    Raises `InputError` for a network without `features`.
+    """
     import torch
 
     from atm_net.predict import pad32
 
     if not hasattr(model, 'features'):
         raise InputError(
-            f'{type(model).__name__} does not show its decoder features: t-SNE needs atm_net or swin_unetr'
+            f'{type(model).__name__} does not show its decoder features: t-SNE needs atm_net or '
+            'swin_unetr'
         )
     out = []
     h, w = images.shape[1:]
@@ -258,11 +264,15 @@ def on_canvas(
     a: np.ndarray,  # (h, w) a slice or its labels
     side: int,  # px of the square
 ) -> np.ndarray:  # (side, side), of `a`'s type
-    "A slice at the top left of a square canvas, zeros below and to the right; raises `InputError` if it would have to be cut"
+    """A slice at the top left of a square canvas, zeros below and to the right
+
+    Raises `InputError` if it would have to be cut.
+    """
     h, w = a.shape
     if max(h, w) > side:
         raise InputError(
-            f'a slice of {h} x {w} pixels does not fit on a canvas of {side} x {side}: take a side of at least {max(h, w)}'
+            f'a slice of {h} x {w} pixels does not fit on a canvas of {side} x {side}: take a '
+            f'side of at least {max(h, w)}'
         )
     return np.pad(a, ((0, side - h), (0, side - w)))
 
@@ -322,7 +332,8 @@ def embed(
 
     if len(x) <= perplexity:
         raise InputError(
-            f't-SNE of {len(x)} points: the perplexity {perplexity:g} must be smaller; take more slices, or a smaller one'
+            f't-SNE of {len(x)} points: the perplexity {perplexity:g} must be smaller; take more '
+            'slices, or a smaller one'
         )
     return TSNE(perplexity=perplexity, init=init, random_state=seed).fit_transform(
         _scaled(np.asarray(x, np.float32))
@@ -449,13 +460,17 @@ def tsne_seeds(
     seeds=(0, 1, 2),
     anatomy=LUMBAR,
 ) -> tuple:  # Figure; method -> dict of `cluster_scores`, perplexity, seeds: list of `cluster_scores` in the plane
-    "t-SNE of several networks, one row each, with several seeds; raises `InputError` if they were not sampled alike"
+    """t-SNE of several networks, one row each, with several seeds
+
+    Raises `InputError` if they were not sampled alike.
+    """
     import matplotlib.pyplot as plt
 
     keys = [tuple(zip(y.tolist(), map(str, g))) for _, y, g in clouds.values()]
     if len(set(keys)) > 1:
         raise InputError(
-            't-SNE: the networks were sampled differently: give all of them the same slices and regions'
+            't-SNE: the networks were sampled differently: give all of them the same slices and '
+            'regions'
         )
     rgb = colors(scheme, anatomy)
     out = {}
@@ -490,7 +505,8 @@ def tsne_seeds(
     h, l = axs[0, 0].get_legend_handles_labels()
     fig.legend(h, l, loc='outside right upper', fontsize=7, frameon=False)
     fig.supxlabel(
-        f't-SNE of {len(keys[0])} points, perplexity {perplexity:g}; chance of a pure neighbour {next(iter(out.values()))["chance"] or 0:.2f}',
+        f't-SNE of {len(keys[0])} points, perplexity {perplexity:g}; chance of a pure neighbour '
+        f'{next(iter(out.values()))["chance"] or 0:.2f}',
         fontsize=8,
     )
     return fig, out
@@ -515,7 +531,10 @@ def read_slice(
     image: np.ndarray,  # (h, w) slice on the grid, 0..1
     prompt,  # `Prompt` or text
 ) -> tuple:  # (channels, h, w) class probabilities; per stage, deepest first, (l, h', w') share of each token on the padded slice
-    "One slice and one sentence through the network, with the attention; raises `InputError` for a network without text"
+    """One slice and one sentence through the network, with the attention
+
+    Raises `InputError` for a network without text.
+    """
     import torch
 
     from atm_net.predict import pad32
@@ -538,7 +557,10 @@ def word_attention(
 ) -> (
     tuple
 ):  # words in text order; per stage, deepest first, (words, h', w') shares on the padded slice
-    "The attention that each pixel gives to each word; raises `InputError` for a network without text"
+    """The attention that each pixel gives to each word
+
+    Raises `InputError` for a network without text.
+    """
     _, stages = read_slice(predictor, image, prompt)
     words = predictor.encoder.words(str(prompt)).words
     return tuple(w for w, _ in words), [word_shares(words, s) for s in stages]
@@ -593,7 +615,11 @@ def word_ratio(
 def colour_limit(
     ratio: np.ndarray,  # (...) shares over their mean
 ) -> float:  # |log2(ratio)| of the darkest colour
-    "One scale for all maps drawn together: the change that 99 of 100 cells stay within, so that an odd cell does not pale the rest; at least 7 %, so that tiny ones stay pale, at most an eighth and eight times (ours)"
+    """One scale for all maps drawn together
+
+    The change that 99 of 100 cells stay within, so that an odd cell does not pale the rest; at
+    least 7 %, so that tiny ones stay pale, at most an eighth and eight times (ours).
+    """
     return float(np.percentile(np.abs(np.log2(np.clip(ratio, 1e-6, None))), 99).clip(0.1, 3))
 
 
@@ -636,7 +662,10 @@ def word_maps(
     title: str = '',
     anatomy=LUMBAR,
 ):  # -> Figure
-    "Where each word gets more or less than its usual share of the attention; raises `InputError` for a word that is not in the prompt"
+    """Where each word gets more or less than its usual share of the attention
+
+    Raises `InputError` for a word that is not in the prompt.
+    """
     import matplotlib.pyplot as plt
 
     mean, ratio, cell = word_ratio(shares, image.shape)
@@ -746,7 +775,10 @@ def protocol_bars(
     key: str = 'penalised_dsc',
     label: str = 'Dice, 95 % interval over patients',
 ):  # -> Figure
-    "Score of each run and protocol with its interval; hatched where the words come from a true mask"
+    """Score of each run and protocol with its interval
+
+    Hatched where the words come from a true mask.
+    """
     import matplotlib.pyplot as plt
     from matplotlib.patches import Patch
 
@@ -809,7 +841,10 @@ def dice_by_structure(
     label: str = 'Dice',
     anatomy=LUMBAR,
 ):  # -> Figure
-    "Dice of each structure, top-down, one line of points per entry; raises `InputError` for an unknown structure"
+    """Dice of each structure, top-down, one line of points per entry
+
+    Raises `InputError` for an unknown structure.
+    """
     import matplotlib.pyplot as plt
 
     names = anatomy.order({n for s in scores.values() for n, v in s.items() if v is not None})
@@ -866,7 +901,11 @@ def dice_by_size(
     bins: int = 5,
     anatomy=LUMBAR,
 ):  # -> Figure
-    "Dice against the true size: a point for each structure of each volume, and the mean of each bin with its interval; raises `InputError` without a structure"
+    """Dice against the true size: a point for each structure of each volume,
+    and the mean of each bin with its interval
+
+    Raises `InputError` without a structure.
+    """
     import matplotlib.pyplot as plt
 
     here = {m: [p for p in ps if p['size'] > 0] for m, ps in points.items()}
@@ -951,7 +990,10 @@ def reliability(
     truth: np.ndarray,  # (...) channels, background where nothing counts
     bins: int = 10,
 ) -> np.ndarray:  # (3, bins): pixels, sum of the confidence, pixels that are right
-    "Counts of the pixels in which truth or prediction has a structure; counts of several slices may be added"
+    """Counts of the pixels in which truth or prediction has a structure
+
+    Counts of several slices may be added.
+    """
     use = (pred > 0) | (truth > 0)
     at = np.clip((conf[use] * bins).astype(int), 0, bins - 1)
     return np.stack(
@@ -1078,7 +1120,9 @@ def _file(
 ) -> (
     str
 ):  # 'run: self (oracle crop)' -> 'run-self-oracle-crop'; 'run: shuffled' -> 'run-shuffled-oracle'
-    "A method's name as a part of a file name, with `oracle` in it whenever its words come from a true mask"
+    """A method's name as a part of a file name,
+    with `oracle` in it whenever its words come from a true mask
+    """
     stem = method.replace(': ', '-').replace(' (', '-').replace(')', '').replace(' ', '-')
     return stem if PROMPTED[protocol] == 'no' or protocol.startswith('oracle') else f'{stem}-oracle'
 
@@ -1111,7 +1155,11 @@ def segment_case(
 
 
 def _score_cases(cache, cases, methods):
-    "Dice of the first method per case; per method confusion, points of `structure_points` and `reliability`; the words of each method and case, so that no later figure asks again"
+    """Dice of the first method per case
+
+    Per method confusion, points of `structure_points` and `reliability`; the words of each method
+    and case, so that no later figure asks again.
+    """
     dice, words = {}, {}
     conf, points, sure = (
         {m: f() for m in methods}
@@ -1337,7 +1385,9 @@ def atm_figures(
     encoder: str = None,  # text encoder, name or folder (default: the one that each run was trained with)
     seed: int = 0,  # of the t-SNE, the first of three
 ):
-    "Draw qualitative panels, word-attention maps, confusion of levels, Dice by level and size, calibration, t-SNE and training curves of runs"
+    """Draw qualitative panels, word-attention maps, confusion of levels, Dice by level and size,
+    calibration, t-SNE and training curves of runs
+    """
     import matplotlib
 
     from atm_net.predict import load_predictor

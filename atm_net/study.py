@@ -47,10 +47,10 @@ from .measures import rows_csv
 from atm_net.metrics import (
     METRICS,
     POLICIES,
-    _drawn,
-    _draws,
-    _headline,
-    _sums,
+    drawn_headlines,
+    draw_patients,
+    headline_of,
+    patient_sums,
     by_patient,
     interval,
     mean_of,
@@ -228,7 +228,10 @@ class Run:
 def run_name(
     cfg: Config,
 ) -> str:
-    "'atm_net-no-ccae-option1-seed0-1a2b3c4d': what is off and which reading is not the preset's, then a hash of all settings that act"
+    """'atm_net-no-ccae-option1-seed0-1a2b3c4d'
+
+    What is off and which reading is not the preset's, then a hash of all settings that act.
+    """
     c = essential(cfg)
     parts = [c.network]
     if c.network == 'atm_net':
@@ -267,7 +270,10 @@ def grid(
 def plain_stage(
     cfg: Config,
 ) -> Config | None:
-    "The run whose last step is the end of this run's plain stage; None if there is no such stage to share"
+    """The run whose last step is the end of this run's plain stage
+
+    None if there is no such stage to share.
+    """
     if not stage_border(cfg) or cfg.network not in ('atm_net', 'swin_unetr'):
         return None
     return essential(replace(cfg, hasf=False, ccae=False, steps=stage_border(cfg), plain=0.0))
@@ -313,8 +319,10 @@ def headlines(
     tables: list,  # per seed: patient -> (volumes, structures) values, NaN where undefined
     weights: np.ndarray,  # (n, p) how often each patient counts
 ) -> np.ndarray:  # (n, seeds), NaN where nothing is defined
-    "Mean over structures of the mean over volumes, for each seed and each drawing of patients, by the rule of `bootstrap_ci`"
-    return np.stack([_drawn(_sums(t.values()), weights) for t in tables], 1)
+    """Mean over structures of the mean over volumes, for each seed and each drawing of patients,
+    by the rule of `bootstrap_ci`
+    """
+    return np.stack([drawn_headlines(patient_sums(t.values()), weights) for t in tables], 1)
 
 
 def _nanmean(x) -> np.ndarray:  # (n, k) -> (n,)
@@ -327,7 +335,7 @@ def _nanmean(x) -> np.ndarray:  # (n, k) -> (n,)
 def _sample_first(
     patients: int, n: int, seed: int
 ) -> np.ndarray:  # (n+1, p); the first row is the sample itself
-    return np.concatenate([np.ones((1, patients), int), _draws(patients, n, seed)])
+    return np.concatenate([np.ones((1, patients), int), draw_patients(patients, n, seed)])
 
 
 def _interval(x) -> dict:  # (n+1,), the first is the observed value
@@ -357,7 +365,8 @@ def compare(
         order = order or list(tables[0])
         if any(set(t) != set(order) for t in tables):
             raise InputError(
-                f"'{name}' is scored on other patients than the row before: score all rows on the same part"
+                f"'{name}' is scored on other patients than the row before: score all rows on the "
+                'same part'
             )
         h = headlines(
             [{p: t[p] for p in order} for t in tables],
@@ -366,7 +375,8 @@ def compare(
         values = [None if np.isnan(v) else float(v) for v in h[0]]
         v = h[0][np.isfinite(h[0])]
         by_seed = {
-            s: (x, _headline(*_sums(t[p] for p in order))) for s, x, t in zip(scores, h.T, tables)
+            s: (x, headline_of(*patient_sums(t[p] for p in order)))
+            for s, x, t in zip(scores, h.T, tables)
         }
         out[name] = _interval(_nanmean(h)) | dict(
             sd=float(v.std(ddof=1)) if len(v) > 1 else None,
@@ -382,7 +392,10 @@ def compare(
 def _difference(
     row, first
 ) -> dict | None:  # of {seed: (n+1,) headlines, (p,) headline of each patient alone}
-    "Paired over patients and seeds: only seeds whose score both have; p is Wilcoxon's over patients, their values averaged over seeds"
+    """Paired over patients and seeds: only seeds whose score both have
+
+    P is Wilcoxon's over patients, their values averaged over seeds.
+    """
     common = [s for s in row if s in first and np.isfinite(row[s][0][0] - first[s][0][0])]
     if not common:
         return None
@@ -555,7 +568,9 @@ def study_figure(
     metric: str = 'dsc',
     policy: str = 'penalised',
 ):
-    "Mean, interval over patients (line) and each seed (circle), one panel for each table, five in a row, on one axis -> `Figure`"
+    """Mean, interval over patients (line) and each seed (circle), one panel for each table,
+    five in a row, on one axis -> `Figure`
+    """
     import matplotlib.pyplot as plt
 
     name, _, unit = metric.partition('_')
@@ -631,7 +646,10 @@ def take_plain(
     workers: int = 0,
     init=None,  # weights that run and plain stage started from
 ):
-    "Begin a run where the shared plain stage ends: its weights, optimizer and log; HASF and CCAE as they start"
+    """Begin a run where the shared plain stage ends: its weights, optimizer and log
+
+    HASF and CCAE as they start.
+    """
     plain, folder = Path(plain), Path(folder)
     t = Trainer(cache, folder, run.config, World(device=device), workers)
     if init:
@@ -688,7 +706,10 @@ def score_run(
     on: str = 'source',  # on: 'source' or 'cache', the grid of the scores
     device: str = 'cpu',
 ) -> dict:  # protocol -> `Scores`
-    "Scores of a trained run, taken only where they are missing or of other weights; raises `InputError`"
+    """Scores of a trained run, taken only where they are missing or of other weights
+
+    Raises `InputError`.
+    """
     folder = Path(folder)
     reads = run.config.network == 'atm_net' and run.config.hasf
     want, _ = run_protocols(run.name, reads, protocols)
@@ -722,19 +743,28 @@ _protocols = dict(
 
 
 def study_protocols(names, text: str = None) -> list:
-    "The protocols asked for, or the studies' own; text-free rows are scored as `none` by themselves; raises `InputError`"
+    """The protocols asked for, or the studies' own
+
+    Text-free rows are scored as `none` by themselves.
+
+    Raises `InputError`.
+    """
     asked = parse_protocols(
         text or ','.join(_protocols.get(n, 'self,generic,oracle') for n in names)
     )
     if not (asked := [q for q in asked if q != 'none']):
         raise InputError(
-            '--protocols none: rows without text are scored so by themselves; name sources of words for the others, such as self,oracle'
+            '--protocols none: rows without text are scored so by themselves; name sources of '
+            'words for the others, such as self,oracle'
         )
     return asked
 
 
 def scores_by_row(runs, results: dict, seeds: int):  # -> function
-    "(study, row, protocol) -> {seed: `Scores`}: under the protocol, or as `none` where the row has no text"
+    """(study, row, protocol) -> {seed: `Scores`}
+
+    Under the protocol, or as `none` where the row has no text.
+    """
     find = {(x, r.config.seed): r.name for r in runs for x in r.rows}
 
     def per_seed(s, row, q):
@@ -759,7 +789,8 @@ def read_beside(
         name = get('run')
         if bad := [k for k in want if get(k) != want[k]]:
             raise InputError(
-                f"{f}: field {bad[0]} of its summary is '{get(bad[0])}', of this study '{want[bad[0]]}': score it on the same data"
+                f"{f}: field {bad[0]} of its summary is '{get(bad[0])}', of this study "
+                f"'{want[bad[0]]}': score it on the same data"
             )
         if name in taken | set(out):
             raise InputError(f"{f}: there is a row '{name}' already: leave it out")
@@ -816,7 +847,11 @@ def starts_of(
     init,  # weights; or the folder of another study; or None
     runs,
 ) -> dict:  # run name -> weights to start from; empty without `init`
-    "Where each run starts: at the same weights, or at what the other study made of the same network with the same modules, readings and seed; raises `InputError`"
+    """Where each run starts: at the same weights,
+    or at what the other study made of the same network with the same modules, readings and seed
+
+    Raises `InputError`.
+    """
     if not init:
         return {}
     if not (f := Path(init) / 'study.json').is_file():
@@ -830,7 +865,8 @@ def starts_of(
     made = {what(n): n for n in read_json(f)['runs']}
     if lack := [r for r in runs if what(r.name) not in made]:
         raise InputError(
-            f'{f}: has no run {what(lack[0].name)} ({": ".join(lack[0].rows[0])}): run that study with this row and seed first'
+            f'{f}: has no run {what(lack[0].name)} ({": ".join(lack[0].rows[0])}): run that study '
+            'with this row and seed first'
         )
     return {r.name: weights_file(Path(init) / 'runs' / made[what(r.name)]) for r in runs}
 
@@ -845,16 +881,22 @@ def same_start(folder, start):  # start: weights or None
     )
     if was != want:
         raise InputError(
-            f'{folder}: was started from {f"weights {was}" if was else "nothing"}, not from {f"{start} ({want})" if want else "nothing"}: repeat the --init of the start, or choose another folder'
+            f'{folder}: was started from {f"weights {was}" if was else "nothing"}, not from '
+            f'{f"{start} ({want})" if want else "nothing"}: repeat the --init of the start, or '
+            'choose another folder'
         )
 
 
 def check_out(out, names, runs, cache, starts=None):
-    "Refuse a folder that holds another study's tables, or runs of another cache or start; raises `InputError`"
+    """Refuse a folder that holds another study's tables, or runs of another cache or start
+
+    Raises `InputError`.
+    """
     f = Path(out) / 'study.json'
     if f.exists() and (old := [n for n in read_json(f).get('studies', ()) if n not in names]):
         raise InputError(
-            f'{f}: holds {", ".join(old)}: name all studies of this folder ({",".join([*old, *names])}), or choose another one'
+            f'{f}: holds {", ".join(old)}: name all studies of this folder '
+            f'({",".join([*old, *names])}), or choose another one'
         )
     starts, shared = starts or {}, shared_stages(runs)
     stages = {
@@ -862,7 +904,8 @@ def check_out(out, names, runs, cache, starts=None):
     }
     if any(len(s) > 1 for s in stages.values()):
         raise InputError(
-            '--init: rows that start from weights of their own cannot share a plain stage: use --plain 0'
+            '--init: rows that start from weights of their own cannot share a plain stage: use '
+            '--plain 0'
         )
     for folder, cfg, name in [
         *((Path(out) / 'plain' / run_name(p), p, n) for n, p in shared.items()),
@@ -1187,8 +1230,11 @@ def study_markdown(d: dict) -> str:
     )
     out = [
         f'# Study: {", ".join(d["studies"])}\n',
-        f'Preset {d["preset"]}, {d["steps"]} steps of {d["batch"]} images, {d["seeds"]} seed{"s" if d["seeds"] > 1 else ""}. {starts}Labels {d["labels"]}. Split by patient: {parts}. '
-        f"Scored on part '{d['split']}', on the {'pixels of the source' if d['grid'] == 'source' else 'grid of the cache'}.\n",
+        f'Preset {d["preset"]}, {d["steps"]} steps of {d["batch"]} images, {d["seeds"]} '
+        f'seed{"s" if d["seeds"] > 1 else ""}. {starts}Labels {d["labels"]}. Split by patient: '
+        f'{parts}. '
+        f"Scored on part '{d['split']}', on the "
+        f'{"pixels of the source" if d["grid"] == "source" else "grid of the cache"}.\n',
         _how,
     ]
     if d['failed']:
@@ -1210,7 +1256,8 @@ def study_markdown(d: dict) -> str:
     if d.get('claims'):
         out += [
             '## Claims\n',
-            'A claim of the paper is *seen* here only if its paired 95 % interval over patients excludes 0; *not seen* is no proof of the contrary.\n',
+            'A claim of the paper is *seen* here only if its paired 95 % interval over patients '
+            'excludes 0; *not seen* is no proof of the contrary.\n',
         ]
     for s, qs in d.get('claims', {}).items():
         for q, rows in qs.items():
@@ -1221,7 +1268,8 @@ def study_markdown(d: dict) -> str:
             note = f' Reads a true mask: {PROMPTED[t]}.' if t in PROMPTED else ''
             out += [
                 f'### {"All protocols" if t not in PROMPTED else f"Protocol `{t}`"}\n',
-                f'{max((r["volumes"] for r in rows), default=0)} volumes of {max((r["patients"] for r in rows), default=0)} patients.{note}\n',
+                f'{max((r["volumes"] for r in rows), default=0)} volumes of '
+                f'{max((r["patients"] for r in rows), default=0)} patients.{note}\n',
                 table_md(study_table(rows), HEADER),
             ]
     out += [
@@ -1290,7 +1338,9 @@ def write_study(d: dict, out, forms: dict):  # forms: of `form_files`
 def _attempt(
     run, folder, cache, protocols, split, on, device, workers, plain=None, init=None
 ) -> tuple:  # protocol -> `Scores`; reason of the failure, or ''
-    "Train and score a run; a fault is named, with its traceback in failed.txt, and does not stop the study, a stop does"
+    """Train and score a run; a fault is named, with its traceback in failed.txt,
+    and does not stop the study, a stop does
+    """
     note = Path(folder) / 'failed.txt'
     try:
         train_run(run, folder, cache, device, workers, plain, init)
@@ -1329,7 +1379,8 @@ def run_study(
     out = Path(out)
     if int(os.environ.get('WORLD_SIZE', 1)) > 1:
         raise InputError(
-            'a study is one process: start it without torchrun (several studies may run in several folders)'
+            'a study is one process: start it without torchrun (several studies may run in '
+            'several folders)'
         )
     device = join_world(device).device  # 'auto' becomes cpu or cuda
     if on not in ('source', 'cache'):
@@ -1504,5 +1555,6 @@ def atm_study(
     if d['failed']:
         n, why = next(iter(d['failed'].items()))
         raise InputError(
-            f'{len(d["failed"])} of {len(d["runs"])} runs failed; the first: {n}: {why} ({out}/runs/{n}/failed.txt); the tables hold the others, the same command tries again'
+            f'{len(d["failed"])} of {len(d["runs"])} runs failed; the first: {n}: {why} '
+            f'({out}/runs/{n}/failed.txt); the tables hold the others, the same command tries again'
         )
