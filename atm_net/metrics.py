@@ -6,11 +6,13 @@
 __all__ = ['VARIANTS', 'METRICS', 'POLICIES', 'dice', 'jaccard', 'surface', 'surface_distances', 'hd95', 'assd', 'element_areas',
            'surface_elements', 'variant_distances', 'structure_scores', 'exclude', 'volume_scores', 'policy_values',
            'mean_of', 'summarise', 'match_levels', 'relabel_matched', 'level_shift', 'any_vertebra', 'by_patient',
-           'interval', 'bootstrap_ci', 'paired_test']
+           'patient_sums', 'headline_of', 'draw_patients', 'drawn_headlines', 'interval', 'bootstrap_ci', 'span_text',
+           'interval_text', 'paired_test']
 
 # %% ../nbs/7_evaluation/70_metrics.ipynb #c004
 import functools
 import itertools
+from collections import Counter
 
 import numpy as np
 from scipy import ndimage, stats
@@ -45,16 +47,33 @@ def surface(
     "Voxels of `mask` that touch the outside through a face"
     around = np.pad(mask, 1)
     core = mask.copy()
-    for axis, side in itertools.product(
-        (1, 2) if flat else (0, 1, 2), (0, 2)
-    ):  # neighbour by neighbour: many times faster than a general erosion
+    axes = (1, 2) if flat else (0, 1, 2)
+    # neighbour by neighbour: many times faster than a general erosion
+    for axis, side in itertools.product(axes, (0, 2)):
         at = [slice(1, -1)] * 3
         at[axis] = slice(side, side + mask.shape[axis])
         core &= around[tuple(at)]
     return mask & ~core
 
 # %% ../nbs/7_evaluation/70_metrics.ipynb #c019
-_roomy = 24  # voxels of the box for each surface point, above which the points are searched in a tree (ours)
+# voxels of the box for each surface point, above which the points are searched in a tree (ours)
+_roomy = 24
+
+
+def _nearest(
+    x: np.ndarray,  # (n, d) index of each point
+    y: np.ndarray,  # (m, d)
+    spacing,  # (d,)
+) -> tuple[np.ndarray, np.ndarray]:
+    "Distance from each point of x to the nearest of y, and back, by a tree"
+    x = x * np.asarray(spacing, float)
+    y = y * np.asarray(spacing, float)
+    return KDTree(y).query(x)[0], KDTree(x).query(y)[0]
+
+
+def _points(mask):
+    "Index of each true voxel, (n, d)"
+    return np.stack(np.unravel_index(np.flatnonzero(mask), mask.shape), 1)
 
 
 def _between(
@@ -64,33 +83,21 @@ def _between(
 ) -> tuple[np.ndarray, np.ndarray]:
     "Distance from each point of x to the nearest of y, and back"
     if x.size > _roomy * (np.count_nonzero(x) + np.count_nonzero(y)):
-        return _nearest(
-            *(np.stack(np.unravel_index(np.flatnonzero(m), m.shape), 1) for m in (x, y)), spacing
-        )
-    return tuple(
-        ndimage.distance_transform_edt(~to, sampling=spacing)[at] for at, to in ((x, y), (y, x))
-    )
+        return _nearest(_points(x), _points(y), spacing)
+    to_x = ndimage.distance_transform_edt(~x, sampling=spacing)
+    to_y = ndimage.distance_transform_edt(~y, sampling=spacing)
+    return to_y[x], to_x[y]
 
-
+# %% ../nbs/7_evaluation/70_metrics.ipynb #n8f0b9a4
 def surface_distances(
     a: np.ndarray,  # (s, h, w) bool, not empty
     b: np.ndarray,  # (s, h, w) bool, not empty
     spacing=(1, 1, 1),  # size of a voxel along s, h, w, mm
-) -> tuple[np.ndarray, np.ndarray]:  # (n,) from each surface point of a to b; (m,) from b to a; mm
+) -> tuple[np.ndarray, np.ndarray]:  # (n,) from each surface point of a to b; (m,) back; mm
     "Nearest distances between two surfaces, both ways; raises `ValueError` on an empty mask"
     if not a.any() or not b.any():
         raise ValueError('an empty mask has no surface')
     return _between(surface(a), surface(b), spacing)
-
-
-def _nearest(
-    x: np.ndarray,  # (n, d) index of each point
-    y: np.ndarray,  # (m, d)
-    spacing,  # (d,)
-) -> tuple[np.ndarray, np.ndarray]:
-    "The same for points, by a tree"
-    x, y = x * np.asarray(spacing, float), y * np.asarray(spacing, float)
-    return KDTree(y).query(x)[0], KDTree(x).query(y)[0]
 
 # %% ../nbs/7_evaluation/70_metrics.ipynb #c022
 def hd95(
@@ -120,6 +127,24 @@ def assd(
 _corners = list(itertools.product((0, 1), repeat=3))  # of a cell of 2 x 2 x 2 voxels
 
 
+def _face(axis: int, side: int) -> list:  # of four corners, one after the other
+    "A face of the cell"
+    around = ((0, 0), (0, 1), (1, 1), (1, 0))
+    return [tuple(map(int, np.insert(uv, axis, side))) for uv in around]
+
+
+def _joints(
+    face: list,  # of `_face`
+    inside: set,  # corners of the cell
+) -> list:  # of (edge, edge), by number in the face
+    "Which edges of a face the surface joins"
+    cut = [k for k in range(4) if (face[k] in inside) != (face[(k + 1) % 4] in inside)]
+    if len(cut) == 2:
+        return [cut]
+    # two corners across the face: each is cut off by itself
+    return [((k - 1) % 4, k) for k in range(4) if cut and face[k] in inside]
+
+
 def _outlines(
     inside: set,  # corners of a cell
 ) -> list:  # of (n, 3), points in the middle of edges
@@ -127,17 +152,11 @@ def _outlines(
     inside = inside if len(inside) <= 4 else set(_corners) - inside
     near = {}
     for axis, side in itertools.product(range(3), (0, 1)):
-        f = [np.insert(uv, axis, side) for uv in ((0, 0), (0, 1), (1, 1), (1, 0))]
-        f = [tuple(map(int, c)) for c in f]
-        e = [frozenset((f[k], f[(k + 1) % 4])) for k in range(4)]
-        cut = [k for k in range(4) if (f[k] in inside) != (f[(k + 1) % 4] in inside)]
-        for i, j in (
-            [cut]
-            if len(cut) == 2
-            else [((k - 1) % 4, k) for k in range(4) if cut and f[k] in inside]
-        ):
-            near.setdefault(e[i], []).append(e[j])
-            near.setdefault(e[j], []).append(e[i])
+        face = _face(axis, side)
+        edges = [frozenset((face[k], face[(k + 1) % 4])) for k in range(4)]
+        for i, j in _joints(face, inside):
+            near.setdefault(edges[i], []).append(edges[j])
+            near.setdefault(edges[j], []).append(edges[i])
     out = []
     while near:
         loop = [min(near, key=sorted)]
@@ -146,12 +165,14 @@ def _outlines(
         out.append(np.array([np.mean(list(edge), 0) for edge in loop]))
     return out
 
-
+# %% ../nbs/7_evaluation/70_metrics.ipynb #ne30a537
 def _fan_area(
     polygon: np.ndarray,  # (n, 3)
     spacing,  # (3,) mm
 ) -> float:  # mm2
-    "Area of a polygon, cut into triangles from the corner that makes most of it in a cell of side 1"
+    """Area of a polygon, cut into triangles from the corner that makes most of it in a cell of
+    side 1
+    """
 
     def size(p):
         return np.linalg.norm(np.cross(p[1:-1] - p[0], p[2:] - p[0]), axis=1).sum() / 2
@@ -167,27 +188,24 @@ def element_areas(
     spacing: tuple,  # (3,) mm
 ) -> np.ndarray:  # (256,) mm2, by the bits of the corners that lie inside
     "Area of the piece of surface in a cell of eight voxels"
-    return np.array(
-        [
-            sum(
-                _fan_area(p, spacing)
-                for p in _outlines({c for i, c in enumerate(_corners) if code >> i & 1})
-            )
-            for code in range(256)
-        ]
-    )
+
+    def area(code):
+        inside = {c for i, c in enumerate(_corners) if code >> i & 1}
+        return sum(_fan_area(p, spacing) for p in _outlines(inside))
+
+    return np.array([area(code) for code in range(256)])
 
 
 def surface_elements(
     mask: np.ndarray,  # (s, h, w) bool
     spacing,  # (3,) mm
 ) -> tuple[np.ndarray, np.ndarray]:  # (n, 3) index of each; (n,) mm2
-    "The places where eight voxels meet, some inside and some outside, and the area of the surface there"
+    "Where eight voxels meet, some inside and some outside, and the area of the surface there"
     m = np.pad(mask, 1).astype(np.uint8)
     end = [n - 1 for n in m.shape]
-    code = sum(
-        m[tuple(slice(i, i + n) for i, n in zip(c, end))] << i for i, c in enumerate(_corners)
-    ).astype(np.uint8)
+    code = np.zeros(end, np.uint8)
+    for i, corner in enumerate(_corners):
+        code += m[tuple(slice(k, k + n) for k, n in zip(corner, end))] << i
     at = np.argwhere((code > 0) & (code < 255))
     return at, element_areas(tuple(map(float, spacing)))[code[tuple(at.T)]]
 
@@ -214,11 +232,11 @@ def _percentile_of_area(d, area, q: float = 0.95) -> float:
 
 
 def _deepmind(a, b, spacing):
-    (x, wx), (y, wy) = (surface_elements(m, spacing) for m in (a, b))
-    both = list(zip(_nearest(x, y, spacing), (wx, wy)))
-    return max(_percentile_of_area(*dw) for dw in both), float(
-        np.mean([(d * w).sum() / w.sum() for d, w in both])
-    )
+    x, area_x = surface_elements(a, spacing)
+    y, area_y = surface_elements(b, spacing)
+    both = list(zip(_nearest(x, y, spacing), (area_x, area_y)))
+    hd = max(_percentile_of_area(d, area) for d, area in both)
+    return hd, float(np.mean([(d * area).sum() / area.sum() for d, area in both]))
 
 
 VARIANTS = dict(ours=_voxels, directed=_directed, pooled=_pooled, deepmind=_deepmind)
@@ -230,7 +248,10 @@ def variant_distances(
     spacing=(1, 1, 1),  # (3,) mm
     variant: str = 'ours',  # of `VARIANTS`
 ) -> tuple[float, float]:  # HD95, ASD; mm
-    "HD95 and ASD as another tool defines them; raises `InputError` for an unknown variant and `ValueError` for an empty mask"
+    """HD95 and ASD as another tool defines them
+
+    Raises `InputError` for an unknown variant and `ValueError` for an empty mask.
+    """
     if variant not in VARIANTS:
         raise InputError(f"unknown variant '{variant}': use one of {', '.join(VARIANTS)}")
     if not a.any() or not b.any():
@@ -251,22 +272,40 @@ METRICS = (
 def _plane_distances(
     a: np.ndarray,  # (s, h, w) bool, prediction
     b: np.ndarray,  # (s, h, w) bool, truth
-) -> list:  # (HD95, ASSD) in px, one per slice where the truth has the structure; None where the prediction misses it
-    "Distances in the plane, slice by slice"
+) -> list:  # (HD95, ASSD) in px, one per slice with the structure; None where it is missed
+    "Distances in the plane, slice by slice, where the truth has the structure"
     both = a.any((1, 2)) & b.any((1, 2))
     out = dict.fromkeys(np.flatnonzero(b.any((1, 2))).tolist())
     if not both.any():
         return list(out.values())
     x, y = surface(a[both], flat=True), surface(b[both], flat=True)
+    # slices so far apart that the nearest point is always in the same one
+    distances = _between(x, y, (sum(x.shape), 1, 1))
     parts = [
-        np.split(d, np.cumsum(np.count_nonzero(m, (1, 2)))[:-1])
-        for d, m in zip(_between(x, y, (sum(x.shape), 1, 1)), (x, y))
-    ]  # slices so far apart that the nearest point is always in the same one
-    return list(
-        (
-            out | {k: (hd95(*d), assd(*d)) for k, *d in zip(np.flatnonzero(both).tolist(), *parts)}
-        ).values()
-    )
+        np.split(d, np.cumsum(np.count_nonzero(m, (1, 2)))[:-1]) for d, m in zip(distances, (x, y))
+    ]
+    for k, *d in zip(np.flatnonzero(both).tolist(), *parts):
+        out[k] = hd95(*d), assd(*d)
+    return list(out.values())
+
+# %% ../nbs/7_evaluation/70_metrics.ipynb #nde40bc8
+def _status(present: bool, predicted: bool) -> str:
+    "The state of a structure in one volume"
+    if present:
+        return 'found' if predicted else 'missed'
+    return 'false positive' if predicted else 'absent'
+
+
+def _px_scores(planes: list, diagonal: float) -> dict:  # planes: of `_plane_distances`
+    "Means over slices: a missed slice pays the diagonal, or is left out ('_found')"
+    paid = [p or (diagonal, diagonal) for p in planes]
+    found = [p for p in planes if p]
+    out = {}
+    for i, k in enumerate(('hd95_px', 'asd_px')):
+        out[k] = float(np.mean([p[i] for p in paid]))
+        if found:
+            out[k + '_found'] = float(np.mean([p[i] for p in found]))
+    return out
 
 
 def structure_scores(
@@ -278,34 +317,24 @@ def structure_scores(
     "All scores of one structure in one volume, a miss and a false positive penalised"
     shape = shape or a.shape
     present, predicted = bool(b.any()), bool(a.any())
-    rec = dict.fromkeys((*METRICS, 'hd95_px_found', 'asd_px_found')) | dict(
-        present=present, predicted=predicted
-    )
-    rec['status'] = {(1, 1): 'found', (1, 0): 'missed', (0, 1): 'false positive', (0, 0): 'absent'}[
-        present, predicted
-    ]
+    rec = dict.fromkeys((*METRICS, 'hd95_px_found', 'asd_px_found'))
+    rec |= dict(present=present, predicted=predicted, status=_status(present, predicted))
     if not (present or predicted):
         return rec
-    rec.update(dsc=dice(a, b), jaccard=jaccard(a, b))
-    px, mm = float(np.hypot(*shape[1:])), float(np.linalg.norm(np.multiply(shape, spacing)))
+    rec |= dict(dsc=dice(a, b), jaccard=jaccard(a, b))
+    px = float(np.hypot(*shape[1:]))
+    mm = float(np.linalg.norm(np.multiply(shape, spacing)))
     if not (present and predicted):
         return rec | dict(hd95_px=px, asd_px=px, hd95_mm=mm, asd_mm=mm)
     d = surface_distances(a, b, spacing)
-    planes = _plane_distances(a, b)
-    found = [p for p in planes if p]
-    paid = [p or (px, px) for p in planes]
-    rec.update(hd95_mm=hd95(*d), asd_mm=assd(*d))
-    for i, k in enumerate(('hd95_px', 'asd_px')):
-        rec[k] = float(np.mean([p[i] for p in paid]))
-        if found:
-            rec[k + '_found'] = float(np.mean([p[i] for p in found]))
-    return rec
+    return rec | dict(hd95_mm=hd95(*d), asd_mm=assd(*d)) | _px_scores(_plane_distances(a, b), px)
 
 # %% ../nbs/7_evaluation/70_metrics.ipynb #c032
 def _check(pred, truth):
     if pred.shape != truth.shape:
         raise InputError(
-            f'prediction {pred.shape} and truth {truth.shape} differ in shape: score both on one grid'
+            f'prediction {pred.shape} and truth {truth.shape} differ in shape: score both on one '
+            'grid'
         )
     if truth.ndim != 3:
         raise InputError(f'a label volume has axes (s, h, w), this one has {truth.ndim}')
@@ -347,14 +376,14 @@ def _crop(p, t):
     at = tuple(slice(i[0], i[-1] + 1) for i in box) if len(box[0]) else (slice(0, 1),) * 3
     return p[at], t[at]
 
-
+# %% ../nbs/7_evaluation/70_metrics.ipynb #n98871a3
 def volume_scores(
     pred: np.ndarray,  # (s, h, w) channels
     truth: np.ndarray,  # (s, h, w) channels, may hold `IGNORE`
     spacing,  # (3,) mm
     scheme,  # `Scheme` of both
     annotated=None,  # names that the truth annotates; None: all
-) -> dict:  # structure name -> record of `structure_scores`; status 'ignored' where not annotated
+) -> dict:  # structure name -> record of `structure_scores`; 'ignored' where not annotated
     "Scores of every structure of one volume by exact level; raises `InputError` on unequal shapes"
     p, t = _crop(*exclude(pred, truth, scheme, annotated))
     n = len(scheme.names)
@@ -391,7 +420,7 @@ def policy_values(
         return out | dict.fromkeys(METRICS[2:])
     return out | dict(hd95_px=rec['hd95_px_found'], asd_px=rec['asd_px_found'])
 
-
+# %% ../nbs/7_evaluation/70_metrics.ipynb #n0836684
 def mean_of(
     values,  # numbers, None and NaN are left out
 ) -> float | None:  # None if nothing is left
@@ -400,25 +429,30 @@ def mean_of(
     return float(np.mean(v)) if v else None
 
 
+def _structure_summary(records, policy: str) -> dict:
+    "Counts, n and means of one structure over its volumes"
+    values = [policy_values(r, policy) for r in records]
+    count = Counter(r['status'] for r in records)
+    return dict(
+        present=count['found'] + count['missed'],
+        missed=count['missed'],
+        false_positive=count['false positive'],
+        n={k: sum(v[k] is not None for v in values) for k in METRICS},
+    ) | {k: mean_of(v[k] for v in values) for k in METRICS}
+
+
 def summarise(
     volumes: dict,  # volume id -> {structure -> record}
     policy: str = 'penalised',  # or 'paper'
-) -> dict:  # structures: name -> present, missed, false_positive, n per metric, mean per metric; headline; volumes
-    "Mean over volumes for each structure, then the mean over structures (design: headline)"
+) -> dict:  # policy; volumes: their number; structures; headline
+    """Mean over volumes for each structure, then the mean over structures: the headline
+
+    Both have counts (present, missed, false_positive), the n of each metric and its mean.
+    """
     rows = {}
     for name in dict.fromkeys(n for v in volumes.values() for n in v):
-        recs = [v[name] for v in volumes.values() if name in v]
-        vals = [policy_values(r, policy) for r in recs]
-
-        def count(s):
-            return sum(r['status'] == s for r in recs)
-
-        rows[name] = dict(
-            present=count('found') + count('missed'),
-            missed=count('missed'),
-            false_positive=count('false positive'),
-            n={k: sum(v[k] is not None for v in vals) for k in METRICS},
-        ) | {k: mean_of(v[k] for v in vals) for k in METRICS}
+        records = [v[name] for v in volumes.values() if name in v]
+        rows[name] = _structure_summary(records, policy)
     head = {k: mean_of(r[k] for r in rows.values()) for k in METRICS}
     head['n'] = {k: sum(r[k] is not None for r in rows.values()) for k in METRICS}
     for k in ('present', 'missed', 'false_positive'):
@@ -443,7 +477,10 @@ def match_levels(
     annotated=None,  # names that the truth annotates
     anatomy=LUMBAR,
 ) -> dict:  # true name -> predicted name that lies there
-    "Pair bodies with bodies and discs with discs, one to one, by largest total overlap (after SPIDER's evaluator)"
+    """Pair bodies with bodies and discs with discs, one to one, by largest total overlap
+
+    After SPIDER's evaluator.
+    """
     p, t = exclude(pred, truth, scheme, annotated)
     n = scheme.channels
     both = (t > 0) & (p > 0) & (p < n)
@@ -460,19 +497,19 @@ def match_levels(
         )
     return out
 
-
+# %% ../nbs/7_evaluation/70_metrics.ipynb #nf27910d
 def relabel_matched(
     pred: np.ndarray,
     truth: np.ndarray,  # (s, h, w) channels
     scheme,
     annotated=None,
     anatomy=LUMBAR,
-) -> tuple[
-    np.ndarray, tuple
-]:  # (s, h, w) prediction under the names of the truth that it overlaps; names left without a place
-    "The prediction as the matched protocol sees it: what overlaps no true structure keeps its name if the truth does not use it"
-    m = match_levels(pred, truth, scheme, annotated, anatomy)
-    back = {v: k for k, v in m.items()}
+) -> tuple[np.ndarray, tuple]:  # (s, h, w) prediction under the true names; names without a place
+    """The prediction as the matched protocol sees it
+
+    What overlaps no true structure keeps its name if the truth does not use it.
+    """
+    back = {v: k for k, v in match_levels(pred, truth, scheme, annotated, anatomy).items()}
     t = exclude(pred, truth, scheme, annotated)[1]
     table = np.zeros(scheme.channels, np.uint8)
     extra = []
@@ -495,19 +532,16 @@ def level_shift(
     scheme,
     annotated=None,
     anatomy=LUMBAR,
-) -> dict:  # matched: n; off: n; shift: median step, +1 = named one level too low; shifted: bool, None if nothing matched
-    "Are most matched vertebrae of this case off by one level or more? (design, section 8)"
-    rank = {
-        n: i
-        for i, n in enumerate(
-            n for n in anatomy.top_down if anatomy[n].kind in ('vertebra', 'sacrum')
-        )
-    }
-    steps = [
-        rank[p] - rank[t]
-        for t, p in match_levels(pred, truth, scheme, annotated, anatomy).items()
-        if anatomy[t].kind == 'vertebra'
-    ]
+) -> dict:  # matched: n; off: n; shift; shifted
+    """Are most matched vertebrae of this case off by one level or more?
+
+    `shift` is the median step, +1: named one level too low. `shifted` and `shift` are None if
+    nothing matched.
+    """
+    bodies = [n for n in anatomy.top_down if anatomy[n].kind in ('vertebra', 'sacrum')]
+    rank = {n: i for i, n in enumerate(bodies)}
+    matches = match_levels(pred, truth, scheme, annotated, anatomy)
+    steps = [rank[p] - rank[t] for t, p in matches.items() if anatomy[t].kind == 'vertebra']
     off = sum(s != 0 for s in steps)
     return dict(
         matched=len(steps),
@@ -524,15 +558,18 @@ def any_vertebra(
     annotated=None,
     anatomy=LUMBAR,
 ) -> float | None:  # Dice, None if there is no vertebra in either
-    "Dice of all vertebrae as one structure, between the top and bottom annotated body of each slice if `annotated` is given"
+    """Dice of all vertebrae as one structure
+
+    If `annotated` is given, between the top and bottom annotated body of each slice.
+    """
     p, t = exclude(pred, truth, scheme, annotated)
-    cs = [scheme.channel(n) for n in scheme.names if anatomy[n].kind == 'vertebra']
-    a, b = np.isin(p, cs), np.isin(t, cs)
+    vertebrae = [scheme.channel(n) for n in scheme.names if anatomy[n].kind == 'vertebra']
+    a, b = np.isin(p, vertebrae), np.isin(t, vertebrae)
     if annotated is not None:
         rows = b.any(2)  # (s, h)
-        a &= (np.maximum.accumulate(rows, 1) & np.maximum.accumulate(rows[:, ::-1], 1)[:, ::-1])[
-            :, :, None
-        ]
+        below_top = np.maximum.accumulate(rows, 1)
+        above_bottom = np.maximum.accumulate(rows[:, ::-1], 1)[:, ::-1]
+        a &= (below_top & above_bottom)[:, :, None]
     return dice(a, b)
 
 # %% ../nbs/7_evaluation/70_metrics.ipynb #c053
@@ -553,9 +590,11 @@ def by_patient(
         )
     return {p: np.array(r, float) for p, r in out.items()}
 
-
-def _sums(tables):
-    "(p, k) sum and (p, k) count of each structure of each patient"
+# %% ../nbs/7_evaluation/70_metrics.ipynb #nf7c7742
+def patient_sums(
+    tables,  # (volumes, structures) or (volumes,) values of each patient, NaN where undefined
+) -> tuple[np.ndarray, np.ndarray]:  # (p, k) sums, (p, k) counts
+    "Sum and count of each structure of each patient"
     ts = [np.array(t, float).reshape(len(t), -1) for t in tables]
     return np.array([np.nansum(t, 0) for t in ts]), np.array([np.isfinite(t).sum(0) for t in ts])
 
@@ -565,25 +604,33 @@ def _means(total, count, fill=np.nan):
     return np.where(count > 0, total / np.maximum(count, 1), fill)
 
 
-def _headline(total, count, fill=np.nan):
-    "(..., k) sums and counts -> (...) mean over structures of their means"
+def headline_of(
+    total: np.ndarray,  # (..., k) sums
+    count: np.ndarray,  # (..., k) counts
+    fill=np.nan,  # mean of a structure that has no value
+) -> np.ndarray:  # (...)
+    "Mean over structures of their means"
     m = _means(total, count, fill)
     n = np.isfinite(m).sum(-1)
     return np.divide(np.nansum(m, -1), n, out=np.full(n.shape, np.nan), where=n > 0)
 
 
-def _draws(p, n, seed):
-    "(n, p) how often each patient is drawn"
+def draw_patients(
+    p: int,  # patients
+    n: int,  # draws
+    seed: int,
+) -> np.ndarray:  # (n, p)
+    "How often each patient is drawn"
     return np.random.default_rng(seed).multinomial(p, np.full(p, 1 / p), size=n)
 
 # %% ../nbs/7_evaluation/70_metrics.ipynb #c056
-def _drawn(
-    sums,  # (p, k) sum and (p, k) count, of `_sums`
+def drawn_headlines(
+    sums,  # (p, k) sum and (p, k) count, of `patient_sums`
     w: np.ndarray,  # (n, p) how often each patient is drawn
 ) -> np.ndarray:  # (n,) headline of each draw
     "A structure that a draw lacks keeps its mean over all patients"
     total, count = sums
-    return _headline(w @ total, w @ count, _means(total.sum(0), count.sum(0)))
+    return headline_of(w @ total, w @ count, _means(total.sum(0), count.sum(0)))
 
 
 def interval(
@@ -595,22 +642,73 @@ def interval(
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return dict(low=min(float(low), value), high=max(float(high), value))
 
-
+# %% ../nbs/7_evaluation/70_metrics.ipynb #n10f950e
 def bootstrap_ci(
     by: dict,  # patient -> (volumes, structures) or (volumes,) values, NaN where undefined
     seed: int = 0,
     n: int = 2000,  # draws (ours)
     level: float = 0.95,
 ) -> dict:  # mean, low, high, n: patients; low and high are None for a single patient
-    "Percentile interval of the headline, patients drawn with replacement, the set of structures fixed"
-    s = _sums(by.values())
-    mean = float(_headline(*(x.sum(0) for x in s)))
+    "Interval of the headline: patients drawn with replacement, the set of structures fixed"
+    total, count = patient_sums(by.values())
+    mean = float(headline_of(total.sum(0), count.sum(0)))
     out = dict(mean=None if np.isnan(mean) else mean, low=None, high=None, n=len(by))
     if len(by) < 2 or np.isnan(mean):
         return out
-    return out | interval(mean, _drawn(s, _draws(len(by), n, seed)), level)
+    drawn = drawn_headlines((total, count), draw_patients(len(by), n, seed))
+    return out | interval(mean, drawn, level)
+
+# %% ../nbs/7_evaluation/70_metrics.ipynb #ne6a1e86
+def span_text(
+    ci: dict,  # low, high; None or absent: unknown
+    digits: int = 3,
+    scale: float = 1,  # 100 for per cent
+    sign: str = '',  # '+' writes the sign
+    form: str = ' [{}, {}]',
+) -> str:  # '' if there is no interval
+    "' [0.790, 0.833]'"
+    if ci.get('low') is None:
+        return ''
+    return form.format(*(f'{ci[k] * scale:{sign}.{digits}f}' for k in ('low', 'high')))
+
+
+def interval_text(
+    ci: dict | None,  # mean, low, high, perhaps sd
+    digits: int = 3,
+    scale: float = 1,  # 100 for per cent
+    sign: str = '',  # '+' writes the sign
+    form: str = ' [{}, {}]',  # of the interval
+) -> str:  # '–' if there is no mean
+    "'0.812 ± 0.010 [0.790, 0.833]', without what is unknown"
+    if not ci or ci['mean'] is None:
+        return '–'
+    mean = f'{ci["mean"] * scale:{sign}.{digits}f}'
+    sd = '' if ci.get('sd') is None else f' ± {ci["sd"] * scale:.{digits}f}'
+    return mean + sd + span_text(ci, digits, scale, sign, form)
 
 # %% ../nbs/7_evaluation/70_metrics.ipynb #c062
+def _p_value(
+    test: str,  # wilcoxon or bootstrap
+    each: np.ndarray,  # (p,) difference of each patient alone
+    drawn: np.ndarray,  # (n,) difference of each draw
+) -> float:
+    "Two-sided p of a difference"
+    if test == 'bootstrap':
+        far = min((drawn <= 0).sum(), (drawn >= 0).sum())
+        return float(min(1.0, 2 * (far + 1) / (len(drawn) + 1)))
+    return float(stats.wilcoxon(each).pvalue) if np.any(each) else 1.0
+
+
+def _check_pairs(a, b, test):
+    "Refuse methods that were scored on other patients, and tests that do not exist"
+    if set(a) != set(b):
+        raise InputError(
+            f'a paired test needs the same patients in both: {len(set(a) ^ set(b))} differ'
+        )
+    if test not in ('wilcoxon', 'bootstrap'):
+        raise InputError(f"unknown test '{test}': use wilcoxon or bootstrap")
+
+
 def paired_test(
     a: dict,  # patient -> values of method a, as for `bootstrap_ci`
     b: dict,  # patient -> values of method b
@@ -619,33 +717,19 @@ def paired_test(
     n: int = 2000,
 ) -> dict:  # difference: a minus b; low, high: 95 %; p: two-sided; n: patients; test
     "Compare two methods on the same patients; raises `InputError` if the patients differ"
-    if set(a) != set(b):
-        raise InputError(
-            f'a paired test needs the same patients in both: {len(set(a) ^ set(b))} differ'
-        )
-    if test not in ('wilcoxon', 'bootstrap'):
-        raise InputError(f"unknown test '{test}': use wilcoxon or bootstrap")
-    A, B = _sums(a.values()), _sums(b[k] for k in a)
+    _check_pairs(a, b, test)
+    sums_a = patient_sums(a.values())
+    sums_b = patient_sums(b[k] for k in a)
 
     def change(w):
-        return _drawn(A, w) - _drawn(B, w)
+        return drawn_headlines(sums_a, w) - drawn_headlines(sums_b, w)
 
     diff = change(np.ones((1, len(a)), int)).item()
-    out = dict(
-        difference=None if np.isnan(diff) else diff,
-        low=None,
-        high=None,
-        p=None,
-        n=len(a),
-        test=test,
-    )
+    out = dict(difference=None if np.isnan(diff) else diff)
+    out |= dict(low=None, high=None, p=None, n=len(a), test=test)
     if len(a) < 2 or np.isnan(diff):
         return out
-    d = change(_draws(len(a), n, seed))
-    each = _headline(*A) - _headline(*B)
-    each = each[np.isfinite(each)]
-    if test == 'bootstrap':
-        p = min(1.0, 2 * (min((d <= 0).sum(), (d >= 0).sum()) + 1) / (n + 1))
-    else:
-        p = stats.wilcoxon(each).pvalue if np.any(each) else 1.0
-    return out | interval(diff, d) | dict(p=float(p))
+    drawn = change(draw_patients(len(a), n, seed))
+    each = headline_of(*sums_a) - headline_of(*sums_b)
+    p = _p_value(test, each[np.isfinite(each)], drawn)
+    return out | interval(diff, drawn) | dict(p=p)

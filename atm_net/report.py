@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 from fastcore.script import Param
 
-from .anatomy import IGNORE, LUMBAR, InputError
+from .anatomy import IGNORE, InputError
 from .data import Cache
 from atm_net.evaluate import (
     FORM,
@@ -124,7 +124,8 @@ def figures_html(
         if size <= budget:
             return out
     raise InputError(
-        f'figures take {size / 1e6:.1f} MB at {dpis[-1]} dpi, {budget / 1e6:.1f} MB are allowed: leave some out, or rasterise them smaller'
+        f'figures take {size / 1e6:.1f} MB at {dpis[-1]} dpi, {budget / 1e6:.1f} MB are allowed: '
+        'leave some out, or rasterise them smaller'
     )
 
 
@@ -162,7 +163,10 @@ def build_page(
     intro,  # text of the opening
     sections,  # list of (title, HTML), shown and listed in this order
 ) -> str:  # HTML
-    "A whole page: title, opening, contents, sections, limits; raises `InputError` if it is over `LIMIT`"
+    """A whole page: title, opening, contents, sections, limits
+
+    Raises `InputError` if it is over `LIMIT`.
+    """
     anchors = []
     for t, _ in sections:
         s = slug(t)
@@ -261,7 +265,8 @@ def read_evaluation(
         return d, [one(e) for e in d['entries']], sums
     except (KeyError, TypeError) as ex:
         raise InputError(
-            f'{Path(folder) / "evaluation.json"}: is not an evaluation of atm_evaluate (field {ex} missing): evaluate again'
+            f'{Path(folder) / "evaluation.json"}: is not an evaluation of atm_evaluate (field '
+            f'{ex} missing): evaluate again'
         ) from ex
 
 
@@ -400,7 +405,8 @@ def _worst_html(folder, scheme, anatomy) -> str:  # '' without pictures
 
     def word(w):
         return (
-            f'{w["case"]}: mean Dice {w["dice"]:.3f}. Slice {w["slice"] + 1} of {w["slices"]}: image, truth, prediction.'
+            f'{w["case"]}: mean Dice {w["dice"]:.3f}. Slice {w["slice"] + 1} of {w["slices"]}: '
+            'image, truth, prediction.'
             + (f' Missed: {", ".join(w["missed"])}.' if w['missed'] else '')
             + (f' Invented: {", ".join(w["invented"])}.' if w['invented'] else '')
         )
@@ -420,13 +426,18 @@ _how = """Dice is the mean over structures of the mean over volumes, with a 95 %
 
 Hatched bars, and rows that read a true mask, show what telling the network the levels is worth; they are no result on a new scan."""
 _captions = dict(
-    qualitative='Image, truth and methods; dashed: most pixels of a wrong structure, dotted: most wrong outline.',
-    words='Where a word gets more (purple) or less (orange) than its usual share of the attention; its mean share stands above.',
+    qualitative='Image, truth and methods; dashed: most pixels of a wrong structure, dotted: most '
+    'wrong outline.',
+    words='Where a word gets more (purple) or less (orange) than its usual share of the '
+    'attention; its mean share stands above.',
     levels='Dice of each structure from head to feet, on the grid of the cache.',
-    size='Dice against the true size; large marks: mean of a bin with its 95 % interval over patients.',
-    calibration='Is it right as often as it is sure? Pixels in which truth or prediction has a structure.',
+    size='Dice against the true size; large marks: mean of a bin with its 95 % interval over '
+    'patients.',
+    calibration='Is it right as often as it is sure? Pixels in which truth or prediction has a '
+    'structure.',
     confusion='Rows: the true structure; columns: what its pixels were called.',
-    tsne='Decoder features, one point per structure and slice. Silhouette and purity are taken in the feature space; purity asks the nearest neighbour in another patient.',
+    tsne='Decoder features, one point per structure and slice. Silhouette and purity are taken in '
+    'the feature space; purity asks the nearest neighbour in another patient.',
     curves='The training.',
 )
 _heads = dict(
@@ -442,7 +453,10 @@ _heads = dict(
 
 
 def _drawn(figures, room):
-    "(title, HTML) of the PNGs of `atm_figures` that fit into `room` bytes; whole kinds in order, each named if left out"
+    """(title, HTML) of the PNGs of `atm_figures` that fit into `room` bytes
+
+    Whole kinds in order, each named if left out.
+    """
     out = []
     for kind, title in _heads.items():
         files = [
@@ -463,7 +477,8 @@ def _drawn(figures, room):
                     title,
                     ''.join(kept)
                     + (
-                        f'<p class="note">{left} more in {html.escape(str(figures))}; they would make this page too large.</p>'
+                        f'<p class="note">{left} more in {html.escape(str(figures))}; they would '
+                        'make this page too large.</p>'
                         if left
                         else ''
                     ),
@@ -474,12 +489,12 @@ def _drawn(figures, room):
 
 def evaluation_report(
     folder,  # of `atm_evaluate`
+    anatomy,  # of the scores: which structures there are, and their order
     out=None,  # file; None: report.html in the folder
     figures=None,  # folder of `atm_figures`; None: no pictures of cases
     panels=(),  # further (title, caption, Figure)
     provenance=None,  # further names and values
     title: str = 'Evaluation',
-    anatomy=LUMBAR,
 ) -> Path:
     "Write the page of an evaluation; raises `InputError`"
     d, entries, sums = read_evaluation(folder)
@@ -497,7 +512,8 @@ def evaluation_report(
         *panels,
     ]
     full = ''.join(
-        f'<details><summary>{html.escape(e.name)}: all scores</summary>{text_html(headline_text(c).replace("- ", "").splitlines())}'
+        f'<details><summary>{html.escape(e.name)}: all '
+        f'scores</summary>{text_html(headline_text(c).replace("- ", "").splitlines())}'
         + ''.join(
             f'<h3>policy {p}</h3>' + table_html(structure_rows(c['exact'][p]), HEADER)
             for p in c['exact']
@@ -525,7 +541,8 @@ def evaluation_report(
             (
                 "The paper's figures",
                 text_html(
-                    f'Table 2 of the paper for {d["paper"]}, the same data set, on its own split; read as prompts from the true mask and policy `paper`.'
+                    f'Table 2 of the paper for {d["paper"]}, the same data set, on its own split; '
+                    'read as prompts from the true mask and policy `paper`.'
                 )
                 + table_html(
                     [[m, *v] for m, v in PAPER[d['paper']]['table2'].items()],
@@ -577,7 +594,8 @@ def _differences(rows) -> str:
         )
 
     return text_html(
-        'Each row against the first, on the same patients; the interval is a paired bootstrap over patients.'
+        'Each row against the first, on the same patients; the interval is a paired bootstrap '
+        'over patients.'
     ) + table_html(
         [[r['entry'], r['against'], span(r), r['p'], r['n']] for r in rows],
         ['row', 'against', 'Dice', 'p (Wilcoxon)', 'patients'],
@@ -641,5 +659,5 @@ def atm_evaluate(
         ]
     )
     print(
-        f'\nreport: {evaluation_report(folder, figures=figures, provenance=dict(commands=[line]), anatomy=c.anatomy)}'
+        f'\nreport: {evaluation_report(folder, c.anatomy, figures=figures, provenance=dict(commands=[line]))}'
     )

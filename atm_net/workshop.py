@@ -59,7 +59,8 @@ def check(
     name: str,  # of the exercise
     answer,  # function without arguments that returns the answer
     *rules,  # (test of the answer, hint when it fails)
-    task: str = 'Replace the ... in the cell above, run it, then run this one again.',  # said while there is still a `...`
+    task: str = 'Replace the ... in the cell above, run it, then run this one '
+    'again.',  # said while there is still a `...`
     right='',  # said when every rule holds: a text, or a function of the answer
 ) -> Outcome:
     "Compare a learner's answer; a hint for whatever is wrong with it, an exception included"
@@ -75,7 +76,8 @@ def check(
         return Outcome(
             name,
             'wrong',
-            f'Your code stopped with {_raised(e)}. Look at the shapes and the names in the line that did it.',
+            f'Your code stopped with {_raised(e)}. Look at the shapes and the names in the line '
+            'that did it.',
         )
     if unsolved(a):
         return Outcome(name, 'unsolved', task)
@@ -87,7 +89,8 @@ def check(
         except Exception as e:
             ok, why = (
                 False,
-                f' (Comparing it stopped with {_raised(e)}: is it the kind of thing that was asked for?)',
+                f' (Comparing it stopped with {_raised(e)}: is it the kind of thing that was '
+                'asked for?)',
             )
         if not ok:
             return Outcome(name, 'wrong', hint + why)
@@ -214,20 +217,26 @@ _pieces = ['exercise', 'wrong', 'solution', 'check']
 
 
 def check_lesson(nb, path):
-    "Refuse a lesson in which an exercise lacks a piece, a kind is unknown, or the minutes do not add up; raises `InputError`"
+    """Refuse a lesson in which an exercise lacks a piece, a kind is unknown,
+    or the minutes do not add up
+
+    Raises `InputError`.
+    """
     have = {}
     for r in map(role, nb['cells']):
         if r.role in _pieces:
             have.setdefault(r.name, []).append(r.role)
     if bad := next((n for n, p in have.items() if p != _pieces), None):
         raise InputError(
-            f"{path}: exercise '{bad}' has the cells {', '.join(have[bad])}: it needs {', '.join(_pieces)}, once each, in this order"
+            f"{path}: exercise '{bad}' has the cells {', '.join(have[bad])}: it needs "
+            f'{", ".join(_pieces)}, once each, in this order'
         )
     if bad := next((n for n, k in exercises(nb).items() if k not in KINDS), None):
         raise InputError(f"{path}: exercise '{bad}' is of no known kind: use {', '.join(KINDS)}")
     if (total := sum(m for _, m in minutes(nb))) != promised(nb):
         raise InputError(
-            f'{path}: its parts take {total} minutes, its first cell promises {promised(nb)}: write `| time | {total} minutes |` there'
+            f'{path}: its parts take {total} minutes, its first cell promises {promised(nb)}: '
+            f'write `| time | {total} minutes |` there'
         )
 
 # %% ../nbs/8_people/84_workshop.ipynb #c027
@@ -407,9 +416,9 @@ let x0; addEventListener('touchstart', e=>x0=e.touches[0].clientX); addEventList
 addEventListener('resize', fit); addEventListener('load', fit); addEventListener('hashchange', ()=>go((+location.hash.slice(1)||1)-1)); go((+location.hash.slice(1)||1)-1);
 </script>"""
 _template = (
-    "{%- extends 'index.html.j2' -%}{% block html_head_js %}{% endblock %}{% block html_head_js_mathjax %}{% endblock %}{% block jupyter_widgets %}{% endblock %}{% block footer_js %}"
-    + _player
-    + '{% endblock %}'
+    "{%- extends 'index.html.j2' -%}{% block html_head_js %}{% endblock %}{% block "
+    'html_head_js_mathjax %}{% endblock %}{% block jupyter_widgets %}{% endblock %}{% block '
+    'footer_js %}' + _player + '{% endblock %}'
 )
 
 # %% ../nbs/8_people/84_workshop.ipynb #c040
@@ -420,7 +429,10 @@ def formula(
     tex: str,
     size: float = 13.0,  # points
 ) -> str:  # an <img>
-    "A formula as a picture that needs no network; raises `InputError` for TeX that matplotlib does not know"
+    """A formula as a picture that needs no network
+
+    Raises `InputError` for TeX that matplotlib does not know.
+    """
     import base64
     import io
 
@@ -491,7 +503,10 @@ def slides(
     nb,  # a lesson, outputs included
     notes=True,  # keep the speaker notes
 ) -> str:  # HTML
-    "One page with the slides of a lesson, which loads nothing from elsewhere; raises `InputError` without nbconvert"
+    """One page with the slides of a lesson, which loads nothing from elsewhere
+
+    Raises `InputError` without nbconvert.
+    """
     try:
         from nbconvert.exporters import SlidesExporter
     except ImportError as e:
@@ -517,7 +532,8 @@ def lesson_files(
     files = sorted(folder.glob('[0-9][0-9]_*.ipynb'))
     if not files:
         raise InputError(
-            f'{folder}: no lessons there; they are in the folder nbs/workshop of the repository: name it with --source'
+            f'{folder}: no lessons there; they are in the folder nbs/workshop of the repository: '
+            'name it with --source'
         )
     if lesson is None:
         return files

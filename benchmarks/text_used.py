@@ -134,14 +134,14 @@ def seeds_drawn(a, b, same=True, n=4000, seed=0):
     columns of the `same` networks draw the same ones; None for a single one"""
     import numpy as np
 
-    from atm_net.metrics import _draws, by_patient
+    from atm_net.metrics import by_patient, draw_patients
     from atm_net.study import headlines
 
     if min(len(a), len(b)) < 2:
         return None
     tables = [[by_patient(x.volumes, x.patients) for x in c.values()] for c in (a, b)]
     order = list(tables[0][0])
-    w = _draws(len(order), n, seed)
+    w = draw_patients(len(order), n, seed)
     rng = np.random.default_rng(seed)
     ha, hb = (headlines([{p: t[p] for p in order} for t in ts], w) for ts in tables)  # (n, seeds)
     i = rng.integers(0, ha.shape[1], ha.shape)
