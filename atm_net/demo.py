@@ -56,7 +56,9 @@ def moved_case(
     cache: Cache,
     cases,
 ) -> str:
-    "The volume in whose fullest slice the true words rename most of what the generic sentence said (ours)"
+    """The volume in whose fullest slice the true words rename most of what the generic sentence
+    said (ours)
+    """
 
     def moved(c):
         x, y = np.asarray(cache.image(c), np.float32), np.asarray(cache.labels(c))
@@ -69,7 +71,9 @@ def moved_case(
 def case_slices(
     p: Predictor, cache: Cache, case: str
 ) -> dict:  # k, image, truth, spacing, and per protocol (labels, prompt)
-    "The fullest slice of a case on the grid, under each protocol and with a sentence that is one level off"
+    """The fullest slice of a case on the grid,
+    under each protocol and with a sentence that is one level off
+    """
     x, y = np.asarray(cache.image(case), np.float32), np.asarray(cache.labels(case))
     k = fullest_slice(y)
     by = {n: slice_under(p, x, k, n, y) for n in ('generic', 'self', 'oracle')}
@@ -137,7 +141,8 @@ def figures(p: Predictor, cache: Cache, entries, run: Path) -> list:  # of (titl
     )  # its sentence names levels, whatever `self` dared to say
     said = {n: str(pr) for n, (l, pr) in s['by'].items()}
     alone = (
-        ' No list of levels was confirmed here (or it left the network less sure), so self reads the generic sentence.'
+        ' No list of levels was confirmed here (or it left the network less sure), so self reads '
+        'the generic sentence.'
         if said['self'] == said['generic']
         else ''
     )
@@ -146,7 +151,10 @@ def figures(p: Predictor, cache: Cache, entries, run: Path) -> list:  # of (titl
     return [
         (
             'One slice, four sentences',
-            f'Volume {case}, slice {s["k"] + 1}: image, truth, and what the network answers to each sentence (all are written below the pictures). Of all volumes, this is the one in which the true words change most.{alone} Boxes are placed by rule, where structures are confused and where edges differ most.',
+            f'Volume {case}, slice {s["k"] + 1}: image, truth, and what the network answers to '
+            'each sentence (all are written below the pictures). Of all volumes, this is the one '
+            f'in which the true words change most.{alone} Boxes are placed by rule, where '
+            'structures are confused and where edges differ most.',
             qualitative(
                 s['image'],
                 s['truth'],
@@ -158,19 +166,27 @@ def figures(p: Predictor, cache: Cache, entries, run: Path) -> list:  # of (titl
         ),
         (
             'Where each word looks',
-            'Attention of the last but one stage on words of the oracle prompt. Where a word gets more (purple) or less (orange) than its usual share; maps within a few per cent of the mean show hardly any preference.',
+            'Attention of the last but one stage on words of the oracle prompt. Where a word gets '
+            'more (purple) or less (orange) than its usual share; maps within a few per cent of '
+            'the mean show hardly any preference.',
             word_maps(
                 s['image'], words, shares[-2], title=f'stage {len(shares) - 1} of {len(shares)}'
             ),
         ),
         (
             'How much a prompt is worth',
-            "Dice of the shipped model by protocol. 'generic' says only what kind of image it is; 'self' adds levels that the network found itself, if a second look confirms them; 'oracle' reads words made from the true mask, 'shuffled' those of another patient: these two cannot be had for a new scan.",
+            "Dice of the shipped model by protocol. 'generic' says only what kind of image it is; "
+            "'self' adds levels that the network found itself, if a second look confirms them; "
+            "'oracle' reads words made from the true mask, 'shuffled' those of another patient: "
+            'these two cannot be had for a new scan.',
             protocol_bars(rows),
         ),
         (
             'Do structures separate?',
-            f't-SNE of decoder features, one dot per structure and slice: dots of one colour side by side mean that the network tells this structure from the others. Silhouette {info["silhouette"]:.2f} (1: groups far apart, 0: they touch, below: mixed). A map of this kind shows neighbourhoods, not distances.',
+            't-SNE of decoder features, one dot per structure and slice: dots of one colour side '
+            'by side mean that the network tells this structure from the others. Silhouette '
+            f'{info["silhouette"]:.2f} (1: groups far apart, 0: they touch, below: mixed). A map '
+            'of this kind shows neighbourhoods, not distances.',
             fig,
         ),
         (
@@ -183,7 +199,10 @@ def figures(p: Predictor, cache: Cache, entries, run: Path) -> list:  # of (titl
 
 # %% ../nbs/8_people/83_demo.ipynb #c011
 def open_demo(out: Path, job: dict):
-    "A folder for this job: new, or left by the very same job; what another demo left is made anew; raises `InputError` for a folder of somebody else"
+    """A folder for this job: new, or left by the very same job; what another demo left is made anew
+
+    Raises `InputError` for a folder of somebody else.
+    """
     f = out / 'demo.json'
     if out.is_dir() and any(out.iterdir()) and not f.is_file():
         raise InputError(
@@ -237,6 +256,7 @@ def stages(out: Path, p: Predictor, patients: int, seed: int, cfg: Config):
         entries,
         out / 'scores',
         p.scheme,
+        p.anatomy,
         f'{len(cache.cases())} phantoms, seed {seed}, never used for training',
     )
     say(f'{3 * patients} more patients, and {cfg.steps} steps of training with them')
@@ -291,13 +311,18 @@ def tables(p: Predictor, entries) -> list:  # of (title, rows, header, note)
                 'Dice, any vertebra',
                 'cases off by a level',
             ],
-            'Mean over structures of the mean over volumes; a missed or invented structure counts 0 in Dice, and in HD95 as the diagonal of its volume, so a few misses make it large. Any vertebra: one mask for all vertebrae, whatever their names. Off by a level: most of the names are those of a neighbour. 95 % intervals by bootstrap over patients.',
+            'Mean over structures of the mean over volumes; a missed or invented structure counts '
+            '0 in Dice, and in HD95 as the diagonal of its volume, so a few misses make it large. '
+            'Any vertebra: one mask for all vertebrae, whatever their names. Off by a level: most '
+            'of the names are those of a neighbour. 95 % intervals by bootstrap over patients.',
         ),
         (
             'Dice of each structure',
             per,
             [h.replace('shipped: ', '') for h in head],
-            'present: volumes that show it. Structures at the upper end of a picture, T9 to T11, are seldom in view and the hardest to name: without the sacrum in sight only words, or counting from below, can tell them apart.',
+            'present: volumes that show it. Structures at the upper end of a picture, T9 to T11, '
+            'are seldom in view and the hardest to name: without the sacrum in sight only words, '
+            'or counting from below, can tell them apart.',
         ),
     ]
 
@@ -320,7 +345,8 @@ def atm_demo(
     print('demo: with its defaults 10 to 20 minutes on two cores', flush=True)
     if seed in {p.meta.get('phantoms', {}).get('seed'), *p.meta.get('recipe', {}).get('seeds', ())}:
         raise InputError(
-            f'--seed {seed}: the shipped model was trained on the phantoms of this seed: take another'
+            f'--seed {seed}: the shipped model was trained on the phantoms of this seed: take '
+            'another'
         )
     cfg = replace(
         like(p.meta), steps=steps, lr=3e-4, warmup=min(20, steps // 10), val_cases=2, seed=seed
@@ -342,7 +368,8 @@ def atm_demo(
         for k in ('network', 'preset', 'scheme', 'encoder', 'encoder_revision', 'steps', 'version')
     }
     lead = (
-        'A network that reads segmented the synthetic spines below, guided by a sentence about what is in view. '
+        'A network that reads segmented the synthetic spines below, guided by a sentence about '
+        'what is in view. '
         'It was trained on generated images alone; the same commands take real scans. '
         'For teaching and research, not for diagnosis.'
     )

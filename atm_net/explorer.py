@@ -277,7 +277,9 @@ def words_changed(
     before: str,
     now: str,  # sentences
 ) -> str:
-    "HTML of the new sentence with the words that went out struck through and those that came in underlined"
+    """HTML of the new sentence with the words that went out struck through and those that came in
+    underlined
+    """
     a, b = before.split(), now.split()
     out = []
     for how, i, j, k, l in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
@@ -319,7 +321,9 @@ def slice_figure(
     anatomy=LUMBAR,
     before: np.ndarray = None,  # (h, w) channels of the prediction before, or None
 ) -> Figure:
-    "Image, truth, prediction and what changed since the one before, side by side with one legend, as wide as the spine needs"
+    """Image, truth, prediction and what changed since the one before,
+    side by side with one legend, as wide as the spine needs
+    """
     changed = (
         None
         if before is None or labels is None
@@ -371,7 +375,9 @@ def word_figure(
     even: float = None,  # share of an indifferent stage
     lim: float = 2.0,  # |log2| of the darkest colours: a quarter and four times (ours), always, so that words, stages and sentences compare
 ) -> Figure:
-    "Where a word gets more (purple) or less (orange) than its mean share, drawn as `word_maps` draws"
+    """Where a word gets more (purple) or less (orange) than its mean share,
+    drawn as `word_maps` draws
+    """
     (mean,), (ratio,), cell = word_ratio(share[None], img.shape)
     fig = Figure(figsize=(4.6, 3.7), layout='constrained')
     ax = fig.subplots()
@@ -953,7 +959,8 @@ def draw(self: Explorer):
     self.changed.value = (
         ''
         if was is None
-        else f'<b>words changed:</b> {words_changed(self.before["text"], r["text"])}<br>{renamed_html(renamed(r["labels"], was, self.scheme))}'
+        else '<b>words changed:</b> '
+        f'{words_changed(self.before["text"], r["text"])}<br>{renamed_html(renamed(r["labels"], was, self.scheme))}'
     )
     self.table.value = (
         ''

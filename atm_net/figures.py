@@ -7,9 +7,9 @@ __all__ = ['FRAMES', 'class_errors', 'edge_errors', 'window_sums', 'best_window'
            'on_canvas', 'cluster_scores', 'embed', 'push_apart', 'tsne', 'tsne_seeds', 'word_shares', 'read_slice',
            'word_attention', 'even_shares', 'choose_words', 'word_ratio', 'colour_limit', 'tint', 'ratio_bar',
            'word_maps', 'level_confusion', 'neighbour_share', 'show_confusion', 'protocol_bars', 'dice_by_structure',
-           'structure_points', 'dice_by_size', 'size_bins', 'reliability', 'calibration_error', 'show_calibration',
-           'pick_cases', 'fullest_slice', 'spread_slices', 'slice_under', 'case_labels', 'segment_case', 'level_means',
-           'draw_figures', 'atm_figures']
+           'structure_points', 'size_bins', 'dice_by_size', 'calibration_error', 'reliability', 'show_calibration',
+           'pick_cases', 'fullest_slice', 'spread_slices', 'slice_under', 'case_prediction', 'segment_case', 'Tally',
+           'level_means', 'draw_figures', 'atm_figures']
 
 # %% ../nbs/7_evaluation/76_figures.ipynb #c003
 import textwrap
@@ -98,7 +98,9 @@ def zoom_boxes(
     preds,  # method -> (h, w) channels, or a list of them
     size: float = 0.28,  # side of a box as a share of the slice's height (ours)
 ) -> dict:  # 'class' and 'edge' -> (top, left, height, width) px, or None
-    "Where the methods mistake the structure most, and where, outside of that box, they miss the outline most"
+    """Where the methods mistake the structure most, and where, outside of that box,
+    they miss the outline most
+    """
     preds = list(preds.values()) if isinstance(preds, dict) else list(preds)
     side = max(2, round(size * truth.shape[0]))
 
@@ -142,7 +144,7 @@ def _zoom(ax, box, kind, spacing):
     for s in ax.spines.values():
         s.set(edgecolor=color, linestyle=dash, linewidth=2)
 
-
+# %% ../nbs/7_evaluation/76_figures.ipynb #n02c718b
 def _side_legend(fig, scheme, names, ax, anatomy):
     "The legend of structures to the right of the whole figure"
     own = legend(scheme, names, ax, anatomy)
@@ -191,19 +193,18 @@ def qualitative(
         squeeze=False,
         layout='constrained',
     )
-    for j, (name, labels) in enumerate(cols.items()):
-        for i, ax in enumerate(axs[:, j]):
+    for (name, labels), column in zip(cols.items(), axs.T):
+        for ax in column:
             _draw(ax, image, labels, scheme, spacing, anatomy)
-            i and _zoom(ax, boxes[rows[i - 1]], rows[i - 1], spacing)
-        axs[0, j].set_title('\n'.join(textwrap.wrap(name, 18)), fontsize=9)
-        for k in rows:
-            _frame(axs[0, j], boxes[k], k, spacing)
+        column[0].set_title('\n'.join(textwrap.wrap(name, 18)), fontsize=9)
+        for k, ax in zip(rows, column[1:]):
+            _zoom(ax, boxes[k], k, spacing)
+            _frame(column[0], boxes[k], k, spacing)
     for i, k in enumerate(rows, 1):
         axs[i, 0].set_ylabel(FRAMES[k][2], color=FRAMES[k][0], fontsize=8)
-    seen = set().union(*(np.unique(l) for l in cols.values() if l is not None))
-    _side_legend(
-        fig, scheme, [n for c, n in enumerate(scheme.names, 1) if c in seen], axs[0, -1], anatomy
-    )
+    seen = set().union(*(np.unique(m) for m in cols.values() if m is not None))
+    names = [n for c, n in enumerate(scheme.names, 1) if c in seen]
+    _side_legend(fig, scheme, names, axs[0, -1], anatomy)
     if title:
         fig.suptitle(title, fontsize=10)
     if texts:
@@ -211,6 +212,13 @@ def qualitative(
     return fig
 
 # %% ../nbs/7_evaluation/76_figures.ipynb #c019
+def _regions(labels, min_pixels):
+    "(channel, mask) of each structure that is large enough"
+    n = np.bincount(np.asarray(labels).ravel(), minlength=256)
+    n[[0, IGNORE]] = 0
+    return [(int(c), labels == c) for c in np.flatnonzero(n >= max(1, min_pixels))]
+
+
 def class_features(
     model,  # `ATMNet`, or another network with `features`
     images: np.ndarray,  # (n, h, w) slices on the grid, 0..1
@@ -220,14 +228,18 @@ def class_features(
     device='cpu',
     batch: int = 8,
 ) -> tuple:  # (m, c) float32; (m,) channel; (m,) slice number
-    "Mean decoder feature of each structure in each slice; raises `InputError` for a network without `features`"
+    """Mean decoder feature of each structure in each slice
+
+    Raises `InputError` for a network without `features`.
+    """
     import torch
 
     from atm_net.predict import pad32
 
     if not hasattr(model, 'features'):
         raise InputError(
-            f'{type(model).__name__} does not show its decoder features: t-SNE needs atm_net or swin_unetr'
+            f'{type(model).__name__} does not show its decoder features: t-SNE needs atm_net or '
+            'swin_unetr'
         )
     out = []
     h, w = images.shape[1:]
@@ -247,23 +259,20 @@ def class_features(
         return np.zeros((0, 0), np.float32), np.zeros(0, int), np.zeros(0, int)
     return tuple(np.array(v) for v in zip(*out))
 
-
-def _regions(labels, min_pixels):
-    "(channel, mask) of each structure that is large enough"
-    n = np.bincount(np.asarray(labels).ravel(), minlength=256)
-    n[[0, IGNORE]] = 0
-    return [(int(c), labels == c) for c in np.flatnonzero(n >= max(1, min_pixels))]
-
 # %% ../nbs/7_evaluation/76_figures.ipynb #c021
 def on_canvas(
     a: np.ndarray,  # (h, w) a slice or its labels
     side: int,  # px of the square
 ) -> np.ndarray:  # (side, side), of `a`'s type
-    "A slice at the top left of a square canvas, zeros below and to the right; raises `InputError` if it would have to be cut"
+    """A slice at the top left of a square canvas, zeros below and to the right
+
+    Raises `InputError` if it would have to be cut.
+    """
     h, w = a.shape
     if max(h, w) > side:
         raise InputError(
-            f'a slice of {h} x {w} pixels does not fit on a canvas of {side} x {side}: take a side of at least {max(h, w)}'
+            f'a slice of {h} x {w} pixels does not fit on a canvas of {side} x {side}: take a '
+            f'side of at least {max(h, w)}'
         )
     return np.pad(a, ((0, side - h), (0, side - w)))
 
@@ -323,13 +332,14 @@ def embed(
 
     if len(x) <= perplexity:
         raise InputError(
-            f't-SNE of {len(x)} points: the perplexity {perplexity:g} must be smaller; take more slices, or a smaller one'
+            f't-SNE of {len(x)} points: the perplexity {perplexity:g} must be smaller; take more '
+            'slices, or a smaller one'
         )
     return TSNE(perplexity=perplexity, init=init, random_state=seed).fit_transform(
         _scaled(np.asarray(x, np.float32))
     )
 
-
+# %% ../nbs/7_evaluation/76_figures.ipynb #n389ceaf
 def push_apart(
     at: np.ndarray,  # (n, 2) centres of boxes
     size: np.ndarray,  # (n, 2) width and height of each
@@ -337,9 +347,10 @@ def push_apart(
 ) -> np.ndarray:  # (n, 2) centres of boxes that do not overlap
     "Move boxes that overlap away from each other, each pair along the side where that is shortest"
     at = np.array(at, float)
+    pairs = np.argwhere(np.triu(np.ones((len(at),) * 2), 1))
     for _ in range(rounds):
-        still = True
-        for i, j in np.argwhere(np.triu(np.ones((len(at),) * 2), 1)):
+        moved = False
+        for i, j in pairs:
             d = at[j] - at[i]
             over = (size[i] + size[j]) / 2 - np.abs(d)
             k = over.argmin()
@@ -347,45 +358,48 @@ def push_apart(
                 step = (over[k] / 2 + 1e-3) * (1 if d[k] >= 0 else -1)
                 at[i, k] -= step
                 at[j, k] += step
-                still = False
-        if still:
+                moved = True
+        if not moved:
             break
     return at
 
 
 def _place_names(fig, ax, places):
     "Write names above their places (name -> x, y), none over another"
-    texts = [
-        ax.annotate(
-            n,
-            p,
-            (0, 10),
-            textcoords='offset points',
-            fontsize=7,
-            ha='center',
-            va='center',
-            zorder=5,
-            bbox=dict(boxstyle='round,pad=.1', fc='w', ec='none', alpha=0.85),
-        )
-        for n, p in places.items()
-    ]
+    box = dict(boxstyle='round,pad=.1', fc='w', ec='none', alpha=0.85)
+    look = dict(textcoords='offset points', fontsize=7, ha='center', va='center', bbox=box)
+    texts = [ax.annotate(n, p, (0, 10), zorder=5, **look) for n, p in places.items()]
     fig.draw_without_rendering()
     boxes = [t.get_window_extent() for t in texts]
     at = np.array([((b.x0 + b.x1) / 2, (b.y0 + b.y1) / 2) for b in boxes])
-    moved = (
-        (push_apart(at, np.array([(b.width + 4, b.height + 4) for b in boxes])) - at) * 72 / fig.dpi
-    )
+    size = np.array([(b.width + 4, b.height + 4) for b in boxes])
+    moved = (push_apart(at, size) - at) * 72 / fig.dpi
+    line = dict(arrowstyle='-', lw=0.6, color='#444444', shrinkA=0, shrinkB=0)
     for t, p, m in zip(texts, places.values(), moved):
         t.xyann = tuple(m + (0, 10))
         if np.abs(m).max() > 2:
-            ax.annotate(
-                '',
-                p,
-                t.xyann,
-                textcoords='offset points',
-                arrowprops=dict(arrowstyle='-', lw=0.6, color='#444444', shrinkA=0, shrinkB=0),
-                zorder=4,
-            )
+            ax.annotate('', p, t.xyann, textcoords='offset points', arrowprops=line, zorder=4)
+
+# %% ../nbs/7_evaluation/76_figures.ipynb #nab88961
+def _cloud(
+    ax,
+    z: np.ndarray,  # (n, 2) points in the plane
+    y: np.ndarray,  # (n,) channels
+    scheme,
+    anatomy,
+    size: float,
+    edge: float,
+) -> dict:  # name -> (its points, its handle), from head to feet
+    "Scatter of points, each structure in its colour and with the mark of its kind"
+    rgb = colors(scheme, anatomy)
+    out = {}
+    for n in anatomy.order([scheme.names[c - 1] for c in np.unique(y)]):
+        p = z[y == scheme.channel(n)]
+        mark = _marks.get(anatomy[n].kind, '^')
+        look = dict(s=size, marker=mark, ec='k', lw=edge, rasterized=True)
+        out[n] = p, ax.scatter(*p.T, color=rgb[scheme.channel(n)], label=n, **look)
+    ax.set(xticks=[], yticks=[])
+    return out
 
 
 def tsne(
@@ -407,40 +421,20 @@ def tsne(
     scores = cluster_scores(x, y, None if groups is None else np.asarray(groups)[keep])
     z = embed(x, perplexity, seed)
     fig, ax = plt.subplots(figsize=(6, 5), layout='constrained')
-    rgb = colors(scheme, anatomy)
-    at = {
-        n: z[y == scheme.channel(n)]
-        for n in anatomy.order([scheme.names[c - 1] for c in np.unique(y)])
-    }
-    handles = [
-        ax.scatter(
-            *p.T,
-            s=16,
-            color=rgb[scheme.channel(n)],
-            marker=_marks.get(anatomy[n].kind, '^'),
-            ec='k',
-            lw=0.25,
-            label=n,
-            rasterized=True,
-        )
-        for n, p in at.items()
-    ]
+    drawn = _cloud(ax, z, y, scheme, anatomy, 16, 0.25)
+    handles = [h for _, h in drawn.values()]
     fig.legend(handles=handles, loc='outside right upper', fontsize=7, frameon=False)
-    purity = (
-        '–'
-        if scores['purity'] is None
-        else f'{scores["purity"]:.2f} (chance {scores["chance"]:.2f})'
-    )
-    ax.set(
-        xticks=[],
-        yticks=[],
-        xlabel=f't-SNE of {len(y)} points, perplexity {perplexity:g}, seed {seed}',
-    )
-    ax.set_title(
-        f'{title}\nsilhouette {scores["silhouette"]:.2f}, purity {purity}'.strip(), fontsize=9
-    )
-    _place_names(fig, ax, {n: np.median(p, 0) for n, p in at.items()})
+    chance = '' if scores['purity'] is None else f' (chance {scores["chance"]:.2f})'
+    ax.set_xlabel(f't-SNE of {len(y)} points, perplexity {perplexity:g}, seed {seed}')
+    ax.set_title(f'{title}\n{_apart(scores)}{chance}'.strip(), fontsize=9)
+    _place_names(fig, ax, {n: np.median(p, 0) for n, (p, _) in drawn.items()})
     return fig, scores | dict(perplexity=perplexity, seed=seed)
+
+
+def _apart(s: dict) -> str:
+    "'silhouette 0.51, purity 0.80'"
+    purity = '–' if s['purity'] is None else f'{s["purity"]:.2f}'
+    return f'silhouette {s["silhouette"]:.2f}, purity {purity}'
 
 # %% ../nbs/7_evaluation/76_figures.ipynb #f002
 def tsne_seeds(
@@ -449,58 +443,38 @@ def tsne_seeds(
     perplexity: float = 30,
     seeds=(0, 1, 2),
     anatomy=LUMBAR,
-) -> tuple:  # Figure; method -> dict of `cluster_scores`, perplexity, seeds: list of `cluster_scores` in the plane
-    "t-SNE of several networks, one row each, with several seeds; raises `InputError` if they were not sampled alike"
+) -> tuple:  # Figure; method -> `cluster_scores`, perplexity, seeds: `cluster_scores` in the plane
+    """t-SNE of several networks, one row each, with several seeds
+
+    Raises `InputError` if they were not sampled alike.
+    """
     import matplotlib.pyplot as plt
 
     keys = [tuple(zip(y.tolist(), map(str, g))) for _, y, g in clouds.values()]
     if len(set(keys)) > 1:
         raise InputError(
-            't-SNE: the networks were sampled differently: give all of them the same slices and regions'
+            't-SNE: the networks were sampled differently: give all of them the same slices and '
+            'regions'
         )
-    rgb = colors(scheme, anatomy)
     out = {}
-    fig, axs = plt.subplots(
-        len(clouds),
-        len(seeds),
-        figsize=(2.9 * len(seeds) + 1.2, 2.9 * len(clouds) + 0.3),
-        squeeze=False,
-        layout='constrained',
-    )
+    rows, cols = len(clouds), len(seeds)
+    size = (2.9 * cols + 1.2, 2.9 * rows + 0.3)
+    fig, axs = plt.subplots(rows, cols, figsize=size, squeeze=False, layout='constrained')
     for (m, (x, y, g)), row in zip(clouds.items(), axs):
         out[m] = cluster_scores(x, y, g) | dict(perplexity=perplexity, seeds=[])
         for seed, ax in zip(seeds, row):
             z = embed(x, perplexity, seed, 'random')
             s = cluster_scores(z, y, g)
             out[m]['seeds'].append(s | dict(seed=seed))
-            for n in anatomy.order([scheme.names[c - 1] for c in np.unique(y)]):
-                p = z[y == scheme.channel(n)]
-                ax.scatter(
-                    *p.T,
-                    s=9,
-                    color=rgb[scheme.channel(n)],
-                    marker=_marks.get(anatomy[n].kind, '^'),
-                    ec='k',
-                    lw=0.2,
-                    label=n,
-                    rasterized=True,
-                )
-            ax.set(xticks=[], yticks=[])
+            _cloud(ax, z, y, scheme, anatomy, 9, 0.2)
             ax.set_title(f'seed {seed}: {_apart(s)}', fontsize=8)
         row[0].set_ylabel(f'{m}\nfeatures: {_apart(out[m])}', fontsize=8)
-    h, l = axs[0, 0].get_legend_handles_labels()
-    fig.legend(h, l, loc='outside right upper', fontsize=7, frameon=False)
-    fig.supxlabel(
-        f't-SNE of {len(keys[0])} points, perplexity {perplexity:g}; chance of a pure neighbour {next(iter(out.values()))["chance"] or 0:.2f}',
-        fontsize=8,
-    )
+    handles, labels = axs[0, 0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc='outside right upper', fontsize=7, frameon=False)
+    chance = next(iter(out.values()))['chance'] or 0
+    settings = f't-SNE of {len(keys[0])} points, perplexity {perplexity:g}'
+    fig.supxlabel(f'{settings}; chance of a pure neighbour {chance:.2f}', fontsize=8)
     return fig, out
-
-
-def _apart(s) -> str:
-    return f'silhouette {s["silhouette"]:.2f}, purity ' + (
-        '–' if s['purity'] is None else f'{s["purity"]:.2f}'
-    )
 
 # %% ../nbs/7_evaluation/76_figures.ipynb #c032
 def word_shares(
@@ -515,8 +489,12 @@ def read_slice(
     predictor,  # a `Predictor` that reads text
     image: np.ndarray,  # (h, w) slice on the grid, 0..1
     prompt,  # `Prompt` or text
-) -> tuple:  # (channels, h, w) class probabilities; per stage, deepest first, (l, h', w') share of each token on the padded slice
-    "One slice and one sentence through the network, with the attention; raises `InputError` for a network without text"
+) -> tuple:  # (channels, h, w) probabilities; per stage, deepest first, (l, h', w') shares
+    """One slice and one sentence through the network, with the attention
+
+    The share of each token lies on the padded slice. Raises `InputError` for a network without
+    text.
+    """
     import torch
 
     from atm_net.predict import pad32
@@ -536,10 +514,11 @@ def word_attention(
     predictor,
     image: np.ndarray,
     prompt,  # as in `read_slice`
-) -> (
-    tuple
-):  # words in text order; per stage, deepest first, (words, h', w') shares on the padded slice
-    "The attention that each pixel gives to each word; raises `InputError` for a network without text"
+) -> tuple:  # words in text order; per stage, deepest first, (words, h', w') shares
+    """The attention that each pixel of the padded slice gives to each word
+
+    Raises `InputError` for a network without text.
+    """
     _, stages = read_slice(predictor, image, prompt)
     words = predictor.encoder.words(str(prompt)).words
     return tuple(w for w, _ in words), [word_shares(words, s) for s in stages]
@@ -554,12 +533,11 @@ def even_shares(
 
     mask = predictor.features([prompt])[1].to(predictor.device) > 0
 
-    def even(p):  # attention 1/m on the mixed tokens, or 1/n on the n words
-        keys = (
-            mask.float()
-            if p.mix is None
-            else mask.new_ones((1, len(p.mix.weight)), dtype=torch.float32)
-        )
+    def even(p):
+        "Attention 1/m on the m mixed tokens, or 1/n on the n words"
+        keys = mask.float()
+        if p.mix is not None:
+            keys = mask.new_ones((1, len(p.mix.weight)), dtype=torch.float32)
         return p.to_words((keys / keys.sum())[:, None], mask)[0, 0].float().cpu().numpy()
 
     with torch.inference_mode():
@@ -582,19 +560,23 @@ def choose_words(
 def word_ratio(
     shares: np.ndarray,  # (words, h', w') of one stage, on the padded slice
     shape: tuple,  # (h, w) px of the slice
-) -> tuple:  # (words,) mean share; (words, a, b) share over that mean, in the cells on the slice; px of a cell
+) -> tuple:  # (words,) mean share; (words, a, b) share over it, in cells; px of a cell
     "How the share of each word varies over the slice; the padding does not count"
-    (h, w), (_, a, b) = shape, shares.shape
-    cell = (h + -h % 32) // a
+    h, w = shape
+    cell = (h + -h % 32) // shares.shape[1]
     own = shares[:, : -(-h // cell), : -(-w // cell)]
     mean = own.mean((1, 2))
     return mean, own / mean[:, None, None].clip(1e-12), cell
 
-
+# %% ../nbs/7_evaluation/76_figures.ipynb #nf3f190a
 def colour_limit(
     ratio: np.ndarray,  # (...) shares over their mean
 ) -> float:  # |log2(ratio)| of the darkest colour
-    "One scale for all maps drawn together: the change that 99 of 100 cells stay within, so that an odd cell does not pale the rest; at least 7 %, so that tiny ones stay pale, at most an eighth and eight times (ours)"
+    """One scale for all maps drawn together: the change that 99 of 100 cells stay within
+
+    So an odd cell does not pale the rest. At least 7 %, so that tiny changes stay pale; at most
+    an eighth and eight times (ours).
+    """
     return float(np.percentile(np.abs(np.log2(np.clip(ratio, 1e-6, None))), 99).clip(0.1, 3))
 
 
@@ -627,6 +609,15 @@ def ratio_bar(fig, axs, lim: float):
     bar.set_ticks([-lim, 0, lim], labels=[f'{2**v:.2g}' for v in (-lim, 0, lim)])
     bar.set_label('share / its mean', fontsize=8)
 
+# %% ../nbs/7_evaluation/76_figures.ipynb #n69b8294
+def _word_at(c, words):
+    "Index of a word in the prompt"
+    if isinstance(c, (int, np.integer)):
+        return int(c)
+    if c not in words:
+        raise InputError(f"the prompt has no word '{c}': it has {', '.join(dict.fromkeys(words))}")
+    return list(words).index(c)
+
 
 def word_maps(
     image: np.ndarray,  # (h, w) slice on the grid
@@ -637,20 +628,21 @@ def word_maps(
     title: str = '',
     anatomy=LUMBAR,
 ):  # -> Figure
-    "Where each word gets more or less than its usual share of the attention; raises `InputError` for a word that is not in the prompt"
+    """Where each word gets more or less than its usual share of the attention
+
+    Raises `InputError` for a word that is not in the prompt.
+    """
     import matplotlib.pyplot as plt
 
     mean, ratio, cell = word_ratio(shares, image.shape)
     h, w = image.shape
-    at = (
-        [_word_at(c, words) for c in chosen]
-        if chosen is not None
-        else choose_words(words, ratio, n, anatomy)
-    )
+    if chosen is None:
+        at = choose_words(words, ratio, n, anatomy)
+    else:
+        at = [_word_at(c, words) for c in chosen]
     lim = colour_limit(ratio[at])
-    fig, axs = plt.subplots(
-        1, len(at) + 1, figsize=(1.6 * len(at) + 2.4, 1.7 * h / w + 0.6), layout='constrained'
-    )
+    size = (1.6 * len(at) + 2.4, 1.7 * h / w + 0.6)
+    fig, axs = plt.subplots(1, len(at) + 1, figsize=size, layout='constrained')
     show_slice(image, axs[0], title='slice', ticks=False)
     for i, ax in zip(at, axs[1:]):
         ax.imshow(tint(image, ratio[i], cell, lim))
@@ -660,15 +652,6 @@ def word_maps(
     if title:
         fig.suptitle('\n'.join(textwrap.wrap(title, int(fig.get_figwidth() * 15))), fontsize=8)
     return fig
-
-
-def _word_at(c, words):
-    "Index of a word in the prompt"
-    if isinstance(c, (int, np.integer)):
-        return int(c)
-    if c not in words:
-        raise InputError(f"the prompt has no word '{c}': it has {', '.join(dict.fromkeys(words))}")
-    return list(words).index(c)
 
 # %% ../nbs/7_evaluation/76_figures.ipynb #c046
 def level_confusion(
@@ -688,12 +671,8 @@ def neighbour_share(
     anatomy=LUMBAR,
 ) -> float | None:  # 0..1; None if no true body pixel was called a body
     "Share of body pixels that got the name of the next body above or below"
-    bodies = [
-        n
-        for n in anatomy.top_down
-        if n in scheme.names and anatomy[n].kind in ('vertebra', 'sacrum')
-    ]
-    c = [scheme.channel(n) for n in bodies]
+    names = [n for n in anatomy.top_down if n in scheme.names]
+    c = [scheme.channel(n) for n in names if anatomy[n].kind in ('vertebra', 'sacrum')]
     b = m[np.ix_(c, c)]
     return float((np.diag(b, 1).sum() + np.diag(b, -1).sum()) / b.sum()) if b.sum() else None
 
@@ -707,11 +686,8 @@ def show_confusion(
     "Each row as shares of the true structure's pixels, from head to feet; background last"
     import matplotlib.pyplot as plt
 
-    names = [
-        n
-        for n in anatomy.order(scheme.names)
-        if m[scheme.channel(n)].sum() + m[:, scheme.channel(n)].sum()
-    ]
+    seen = m.sum(0) + m.sum(1)
+    names = [n for n in anatomy.order(scheme.names) if seen[scheme.channel(n)]]
     c = [scheme.channel(n) for n in names] + [0]
     names += ['background']
     a = m[np.ix_(c, c)]
@@ -720,117 +696,90 @@ def show_confusion(
     fig, ax = plt.subplots(figsize=(6.4, 5.6), layout='constrained')
     im = ax.imshow(p, cmap='Blues', vmin=0, vmax=1)
     for i, j in np.argwhere(np.nan_to_num(p) >= 0.05):
-        ax.text(
-            j,
-            i,
-            f'{100 * p[i, j]:.0f}',
-            ha='center',
-            va='center',
-            fontsize=6,
-            color='w' if p[i, j] > 0.6 else 'k',
-        )
+        color = 'w' if p[i, j] > 0.6 else 'k'
+        text = f'{100 * p[i, j]:.0f}'
+        ax.text(j, i, text, ha='center', va='center', fontsize=6, color=color)
     ax.set(xticks=range(len(c)), yticks=range(len(c)), xlabel='predicted', ylabel='true')
     ax.set_xticklabels(names, rotation=90, fontsize=7)
     ax.set_yticklabels(names, fontsize=7)
     s = neighbour_share(m, scheme, anatomy)
-    ax.set_title(
-        (title + '\n') * bool(title)
-        + ('' if s is None else f'{s:.1%} of the body pixels are called the neighbour'),
-        fontsize=9,
-    )
+    note = '' if s is None else f'{s:.1%} of the body pixels are called the neighbour'
+    ax.set_title(f'{title}\n{note}' if title else note, fontsize=9)
     fig.colorbar(im, shrink=0.8).set_label('share of the true pixels (% in the cells)')
     return fig
 
 # %% ../nbs/7_evaluation/76_figures.ipynb #c049
+def _bar(ax, y: int, r: dict, key: str, color: str, oracle: bool):
+    "The bar of a row with its interval, hatched with true level names"
+    v, lo, hi = (r.get(k) for k in (key, key + '_low', key + '_high'))
+    if v is None:
+        ax.text(0.01, y, 'undefined', va='center', fontsize=8)
+        return
+    if oracle:
+        ax.barh(y, v, 0.7, color=color, alpha=0.45, hatch='///', ec=color)
+    else:
+        ax.barh(y, v, 0.7, color=color, alpha=0.9, ec='w')
+    if lo is not None and hi is not None:
+        span = [[max(0, v - lo)], [max(0, hi - v)]]
+        ax.errorbar(v, y, xerr=span, fmt='none', ecolor='k', capsize=3, lw=1)
+    ax.text((hi if hi is not None else v) + 0.015, y, f'{v:.3f}', va='center', fontsize=8)
+
+
 def protocol_bars(
     rows,  # dicts with run, protocol, reads_mask and `key`, `key`_low, `key`_high
     key: str = 'penalised_dsc',
     label: str = 'Dice, 95 % interval over patients',
 ):  # -> Figure
-    "Score of each run and protocol with its interval; hatched where the words come from a true mask"
+    "Score of each run and protocol with its interval; hatched where a true mask was read"
     import matplotlib.pyplot as plt
     from matplotlib.patches import Patch
 
     runs = list(dict.fromkeys(r['run'] for r in rows))
     y = np.arange(len(rows))[::-1]
+    oracle = [r.get('reads_mask', 'no') != 'no' for r in rows]
     fig, ax = plt.subplots(figsize=(7, 0.42 * len(rows) + 1.2), layout='constrained')
-    for r, i in zip(rows, y):
-        v, lo, hi = (r.get(k) for k in (key, key + '_low', key + '_high'))
-        told = r.get('reads_mask', 'no') != 'no'
-        color = HUES[runs.index(r['run']) % len(HUES)]
-        if v is None:
-            ax.text(0.01, i, 'undefined', va='center', fontsize=8)
-            continue
-        ax.barh(
-            i,
-            v,
-            0.7,
-            color=color,
-            alpha=0.45 if told else 0.9,
-            hatch='///' if told else None,
-            ec='w' if not told else color,
-        )
-        if lo is not None and hi is not None:
-            ax.errorbar(
-                v,
-                i,
-                xerr=[[max(0, v - lo)], [max(0, hi - v)]],
-                fmt='none',
-                ecolor='k',
-                capsize=3,
-                lw=1,
-            )
-        ax.text((hi if hi is not None else v) + 0.015, i, f'{v:.3f}', va='center', fontsize=8)
-
-    def name(r):
-        return r['protocol'] if len(runs) == 1 else f'{r["run"]}: {r["protocol"]}'
-
+    for r, i, told in zip(rows, y, oracle):
+        _bar(ax, i, r, key, HUES[runs.index(r['run']) % len(HUES)], told)
+    names = [r['protocol'] if len(runs) == 1 else f'{r["run"]}: {r["protocol"]}' for r in rows]
     ax.set(yticks=y, xlabel=label, xlim=(0, 1.1))
-    ax.set_yticklabels([name(r) for r in rows], fontsize=9)
+    ax.set_yticklabels(names, fontsize=9)
     ax.grid(axis='x', alpha=0.3)
     ax.set_axisbelow(True)
     ax.spines[['top', 'right']].set_visible(False)
-    if any(r.get('reads_mask', 'no') != 'no' for r in rows):
-        ax.legend(
-            handles=[
-                Patch(fc='#999999', label='needs no mask'),
-                Patch(fc='#dddddd', ec='#999999', hatch='///', label='words from a true mask'),
-            ],
-            fontsize=7,
-            loc='lower right',
-            bbox_to_anchor=(1, 1),
-            ncols=2,
-            frameon=False,
-        )
+    if any(oracle):
+        handles = [
+            Patch(fc='#999999', label='needs no mask'),
+            Patch(fc='#dddddd', ec='#999999', hatch='///', label='words from a true mask'),
+        ]
+        where = dict(loc='lower right', bbox_to_anchor=(1, 1))
+        ax.legend(handles=handles, fontsize=7, ncols=2, frameon=False, **where)
     return fig
 
 # %% ../nbs/7_evaluation/76_figures.ipynb #c052
+_symbols = 'osD^vPX*'  # of methods
+
+
 def dice_by_structure(
     scores: dict,  # entry -> {structure: Dice or None}
     label: str = 'Dice',
     anatomy=LUMBAR,
 ):  # -> Figure
-    "Dice of each structure, top-down, one line of points per entry; raises `InputError` for an unknown structure"
+    """Dice of each structure, top-down, one line of points per entry
+
+    Raises `InputError` for an unknown structure.
+    """
     import matplotlib.pyplot as plt
 
     names = anatomy.order({n for s in scores.values() for n, v in s.items() if v is not None})
+    at = range(len(names))
     fig, ax = plt.subplots(figsize=(8, 3), layout='constrained')
-    for i, (e, s) in enumerate(scores.items()):
+    for i, (entry, s) in enumerate(scores.items()):
         v = [np.nan if s.get(n) is None else s[n] for n in names]
-        ax.plot(
-            range(len(names)),
-            v,
-            'osD^vPX*'[i % 8] + '-',
-            ms=5,
-            lw=1,
-            color=HUES[i % len(HUES)],
-            label=e,
-        )
+        color = HUES[i % len(HUES)]
+        ax.plot(at, v, _symbols[i % 8] + '-', ms=5, lw=1, color=color, label=entry)
     for i, n in enumerate(names):
         ax.plot(i, -0.06, 's', ms=8, color=anatomy[n].color, mec='k', mew=0.3, clip_on=False)
-    ax.set(
-        xticks=range(len(names)), ylabel=label, ylim=(-0.02, 1.02), xlim=(-0.6, len(names) - 0.4)
-    )
+    ax.set(xticks=at, ylabel=label, ylim=(-0.02, 1.02), xlim=(-0.6, len(names) - 0.4))
     ax.set_xticklabels(names, rotation=90, fontsize=8)
     ax.tick_params(axis='x', length=0, pad=15)
     ax.grid(alpha=0.3)
@@ -862,12 +811,53 @@ def structure_points(
     ]
 
 
+def size_bins(
+    points,  # dicts with size, dice, patient
+    at,  # bin of each
+) -> list:  # of (size in the middle of the bin's points, dict of `bootstrap_ci`)
+    "Mean Dice of each bin, patients drawn"
+    out = []
+    for b in sorted(set(at)):
+        inside = [p for p, k in zip(points, at) if k == b]
+        by = {}
+        for p in inside:
+            by.setdefault(p['patient'], []).append(p['dice'])
+        size = float(np.exp(np.mean([np.log(p['size']) for p in inside])))
+        out.append((size, bootstrap_ci(by, n=500)))
+    return out
+
+# %% ../nbs/7_evaluation/76_figures.ipynb #nbb2165f
+def _mark_kind(structure: str, anatomy) -> str:
+    "'vertebra', 'disc' or 'other'"
+    kind = anatomy[structure].kind
+    return kind if kind in _marks else 'other'
+
+
+def _size_cloud(ax, points, color: str, anatomy):
+    "A faint point for each structure of each volume"
+    for kind in ('vertebra', 'disc', 'other'):
+        these = [p for p in points if _mark_kind(p['structure'], anatomy) == kind]
+        ax.plot(
+            [p['size'] for p in these],
+            [p['dice'] for p in these],
+            _marks.get(kind, '^'),
+            ms=3,
+            color=color,
+            alpha=0.3,
+            mec='none',
+            rasterized=True,
+        )
+
+
 def dice_by_size(
     points: dict,  # method -> list of dicts with structure, size, dice, patient
     bins: int = 5,
     anatomy=LUMBAR,
 ):  # -> Figure
-    "Dice against the true size: a point for each structure of each volume, and the mean of each bin with its interval; raises `InputError` without a structure"
+    """Dice against the true size: a point for each structure of each volume, and means
+
+    The mean of each bin has its interval. Raises `InputError` without a structure.
+    """
     import matplotlib.pyplot as plt
 
     here = {m: [p for p in ps if p['size'] > 0] for m, ps in points.items()}
@@ -875,51 +865,20 @@ def dice_by_size(
     if not len(sizes):
         raise InputError('no structure to show: the truth is empty')
     edges = np.unique(np.quantile(sizes, np.linspace(0, 1, bins + 1)))
+    last = max(0, len(edges) - 2)
     fig, ax = plt.subplots(figsize=(7, 3.4), layout='constrained')
     for i, (m, ps) in enumerate(here.items()):
-        at = np.clip(
-            np.searchsorted(edges, [p['size'] for p in ps], side='right') - 1,
-            0,
-            max(0, len(edges) - 2),
-        )
+        at = np.searchsorted(edges, [p['size'] for p in ps], side='right') - 1
         color = HUES[i % len(HUES)]
-        for kind in ('vertebra', 'disc', 'other'):
-            q = [
-                p
-                for p in ps
-                if (
-                    anatomy[p['structure']].kind
-                    if anatomy[p['structure']].kind in _marks
-                    else 'other'
-                )
-                == kind
-            ]
-            ax.plot(
-                [p['size'] for p in q],
-                [p['dice'] for p in q],
-                _marks.get(kind, '^'),
-                ms=3,
-                color=color,
-                alpha=0.3,
-                mec='none',
-                rasterized=True,
-            )
-        for b, (x, c) in enumerate(size_bins(ps, at)):
-            x *= 1.03 ** (i - (len(here) - 1) / 2)
-            ax.plot(
-                x,
-                c['mean'],
-                'osD^vPX*'[i % 8],
-                ms=7,
-                color=color,
-                mec='k',
-                mew=0.6,
-                zorder=4,
-                label=None if b else m,
-            )
-            c['low'] is not None and ax.plot(
-                [x, x], [c['low'], c['high']], color=color, lw=2, zorder=3
-            )
+        _size_cloud(ax, ps, color, anatomy)
+        label = m
+        for size, c in size_bins(ps, at.clip(0, last)):
+            x = size * 1.03 ** (i - (len(here) - 1) / 2)  # beside each other, not on each other
+            look = dict(ms=7, color=color, mec='k', mew=0.6, zorder=4)
+            ax.plot(x, c['mean'], _symbols[i % 8], label=label, **look)
+            label = None
+            if c['low'] is not None:
+                ax.plot([x, x], [c['low'], c['high']], color=color, lw=2, zorder=3)
     for e in edges[1:-1]:
         ax.axvline(e, color='#bbbbbb', lw=0.6, zorder=0)
     ax.set(xscale='log', xlabel='true size, cm³', ylabel='Dice', ylim=(-0.03, 1.03))
@@ -927,42 +886,7 @@ def dice_by_size(
     ax.legend(fontsize=8, loc='upper left', bbox_to_anchor=(1, 1), frameon=False)
     return fig
 
-
-def size_bins(
-    ps, at
-) -> (
-    list
-):  # points; bin of each -> (size in the middle of the bin's points, dict of `bootstrap_ci`)
-    "Mean Dice of each bin, patients drawn"
-    out = []
-    for b in sorted(set(at)):
-        q = [p for p, k in zip(ps, at) if k == b]
-        by = {}
-        for p in q:
-            by.setdefault(p['patient'], []).append(p['dice'])
-        out.append(
-            (float(np.exp(np.mean([np.log(p['size']) for p in q]))), bootstrap_ci(by, n=500))
-        )
-    return out
-
 # %% ../nbs/7_evaluation/76_figures.ipynb #f008
-def reliability(
-    conf: np.ndarray,  # (...) largest class probability
-    pred: np.ndarray,
-    truth: np.ndarray,  # (...) channels, background where nothing counts
-    bins: int = 10,
-) -> np.ndarray:  # (3, bins): pixels, sum of the confidence, pixels that are right
-    "Counts of the pixels in which truth or prediction has a structure; counts of several slices may be added"
-    use = (pred > 0) | (truth > 0)
-    at = np.clip((conf[use] * bins).astype(int), 0, bins - 1)
-    return np.stack(
-        [
-            np.bincount(at, w, bins)
-            for w in (None, conf[use].astype(float), (pred == truth)[use].astype(float))
-        ]
-    )
-
-
 def calibration_error(
     table: np.ndarray,  # of `reliability`
 ) -> float | None:  # 0..1; None without a pixel
@@ -971,38 +895,45 @@ def calibration_error(
     return float(np.abs(conf - right).sum() / n.sum()) if n.sum() else None
 
 
+def reliability(
+    conf: np.ndarray,  # (...) largest class probability
+    pred: np.ndarray,
+    truth: np.ndarray,  # (...) channels, background where nothing counts
+    bins: int = 10,
+) -> np.ndarray:  # (3, bins): pixels, sum of the confidence, pixels that are right
+    """Counts of the pixels in which truth or prediction has a structure
+
+    Counts of several slices may be added.
+    """
+    use = (pred > 0) | (truth > 0)
+    at = np.clip((conf[use] * bins).astype(int), 0, bins - 1)
+    weights = (None, conf[use].astype(float), (pred == truth)[use].astype(float))
+    return np.stack([np.bincount(at, w, bins) for w in weights])
+
+
 def show_calibration(
     tables: dict,  # method -> of `reliability`
 ):  # -> Figure
     "Share of right pixels against confidence, and below it how many pixels there are"
     import matplotlib.pyplot as plt
 
-    fig, (ax, low) = plt.subplots(
-        2, 1, figsize=(5.6, 5), height_ratios=(3, 1), sharex=True, layout='constrained'
-    )
+    size = dict(figsize=(5.6, 5), height_ratios=(3, 1))
+    fig, (ax, low) = plt.subplots(2, 1, sharex=True, layout='constrained', **size)
     ax.plot([0, 1], [0, 1], color='#999999', lw=1, ls=':')
     for i, (m, (n, conf, right)) in enumerate(tables.items()):
         ok = n > 0
         color = HUES[i % len(HUES)]
         e = calibration_error(tables[m])
+        label = f'{m}: error {"–" if e is None else f"{e:.3f}"}'
+        look = dict(ms=5, lw=1.2, color=color, label=label)
+        ax.plot(conf[ok] / n[ok], right[ok] / n[ok], _symbols[i % 8] + '-', **look)
         edges = np.linspace(0, 1, len(n) + 1)
-        ax.plot(
-            conf[ok] / n[ok],
-            right[ok] / n[ok],
-            'osD^vPX*'[i % 8] + '-',
-            ms=5,
-            lw=1.2,
-            color=color,
-            label=f'{m}: error {"–" if e is None else f"{e:.3f}"}',
-        )
-        low.stairs(
-            n / max(n.sum(), 1), edges, color=color, lw=1.4, ls=('-', '--', ':', '-.')[i % 4]
-        )
+        dash = ('-', '--', ':', '-.')[i % 4]
+        low.stairs(n / max(n.sum(), 1), edges, color=color, lw=1.4, ls=dash)
     ax.set(ylabel='share of right pixels', xlim=(0, 1), ylim=(0, 1.02))
     ax.text(0.98, 0.04, 'below the line: too sure', ha='right', fontsize=7, color='#666666')
-    low.set(
-        xlabel='confidence: largest class probability', ylabel='share\nof pixels', ylim=(0, None)
-    )
+    low.set_xlabel('confidence: largest class probability')
+    low.set(ylabel='share\nof pixels', ylim=(0, None))
     ax.grid(alpha=0.3)
     ax.legend(fontsize=7, loc='upper left', frameon=False)
     return fig
@@ -1015,13 +946,10 @@ def pick_cases(
     "The median case, the worst, and ranks evenly between; ties by name"
     rank = sorted(scores, key=lambda c: (-scores[c], c))
     m = len(rank)
-    at = (
-        dict.fromkeys(round(v) for v in np.linspace((m - 1) // 2, m - 1, max(1, n)))
-        if n > 1
-        else [(m - 1) // 2]
-    )
-    word = {m - 1: 'worst', (m - 1) // 2: 'median'}
-    return {rank[i]: word.get(i, f'rank {i + 1} of {m}') for i in at}
+    median = (m - 1) // 2
+    at = [round(v) for v in np.linspace(median, m - 1, n)] if n > 1 else [median]
+    word = {m - 1: 'worst', median: 'median'}
+    return {rank[i]: word.get(i, f'rank {i + 1} of {m}') for i in dict.fromkeys(at)}
 
 
 def fullest_slice(
@@ -1039,14 +967,14 @@ def spread_slices(
 ) -> list:  # of (case, k)
     "The same slices for every run: the middle ones, evenly over the cases"
     each = max(1, min(of, n // max(1, len(cases))))
+    if len(cases) > n:
+        cases = [cases[int(i)] for i in np.linspace(0, len(cases) - 1, n)]
     out = []
-    for c in (
-        cases if len(cases) <= n else [cases[int(i)] for i in np.linspace(0, len(cases) - 1, n)]
-    ):
-        l = np.asarray(cache.labels(c))
-        k = fullest_slice(l)
-        lo = min(max(0, k - each // 2), max(0, len(l) - each))
-        out += [(c, i) for i in range(lo, min(len(l), lo + each))]
+    for c in cases:
+        labels = np.asarray(cache.labels(c))
+        k = fullest_slice(labels)
+        lo = min(max(0, k - each // 2), max(0, len(labels) - each))
+        out += [(c, i) for i in range(lo, min(len(labels), lo + each))]
     return out
 
 # %% ../nbs/7_evaluation/76_figures.ipynb #c058
@@ -1063,25 +991,32 @@ def slice_under(
     return predictor.grid_labels(images[k : k + 1], prompts)[0], prompts[0] if prompts else None
 
 
-def case_labels(
-    predictor, cache: Cache, case: str, prompts, k=slice(None)
+def case_prediction(
+    predictor,
+    cache: Cache,
+    case: str,
+    prompts,
+    k=slice(None),  # slices
 ) -> np.ndarray:  # (s, h, w) channels of the cache's scheme
     "Labels of a case, or of its slices `k`, on the cache's grid"
-    return convert(
-        predictor.grid_labels(np.asarray(cache.image(case)[k], np.float32), prompts[k]),
-        predictor.scheme,
-        cache.scheme,
-    )[0]
+    images = np.asarray(cache.image(case)[k], np.float32)
+    labels = predictor.grid_labels(images, prompts[k])
+    return convert(labels, predictor.scheme, cache.scheme)[0]
 
 
 def _file(
-    method: str, protocol: str
-) -> (
-    str
-):  # 'run: self (oracle crop)' -> 'run-self-oracle-crop'; 'run: shuffled' -> 'run-shuffled-oracle'
-    "A method's name as a part of a file name, with `oracle` in it whenever its words come from a true mask"
+    method: str,  # 'run: self (oracle crop)'
+    protocol: str,
+) -> str:  # 'run-self-oracle-crop'; 'run-shuffled-oracle' for 'run: shuffled'
+    "A method's name as a part of a file name, with `oracle` in it if it reads a true mask"
     stem = method.replace(': ', '-').replace(' (', '-').replace(')', '').replace(' ', '-')
     return stem if PROMPTED[protocol] == 'no' or protocol.startswith('oracle') else f'{stem}-oracle'
+
+
+def _oracle_end(cache, methods) -> str:
+    "The end of a file's name: `-oracle` if something in it comes from a true mask"
+    oracle = any(PROMPTED[q] != 'no' for _, q in methods.values())
+    return '-oracle' if cache.crop == 'oracle' or oracle else ''
 
 
 def _write(fig, stem, done):
@@ -1096,52 +1031,64 @@ def _write(fig, stem, done):
 
 # %% ../nbs/7_evaluation/76_figures.ipynb #c059
 def segment_case(
-    predictor, cache: Cache, case: str, prompts
+    predictor,
+    cache: Cache,
+    case: str,
+    prompts,
 ) -> tuple:  # (s, h, w) channels of the cache's scheme; (s, h, w) float32 confidence
-    "Labels of a case on the cache's grid, and how sure the network is of each"
+    "Labels of a case on the cache's grid, and the confidence of each"
     from atm_net import predict
 
     images = np.asarray(cache.image(case), np.float32)
     labels, conf = np.zeros(images.shape, np.uint8), np.zeros(images.shape, np.float32)
-    for k, p in predict.slice_probs(
-        predictor.model, images, predictor.texts(prompts), predictor.device
-    ):
-        c, l = p.max(0)
-        labels[k], conf[k] = l.numpy(), c.numpy()
+    texts = predictor.texts(prompts)
+    for k, p in predict.slice_probs(predictor.model, images, texts, predictor.device):
+        best, channel = p.max(0)
+        labels[k] = channel.numpy()
+        conf[k] = best.numpy()
     return convert(labels, predictor.scheme, cache.scheme)[0], conf
 
 
-def _score_cases(cache, cases, methods):
-    "Dice of the first method per case; per method confusion, points of `structure_points` and `reliability`; the words of each method and case, so that no later figure asks again"
-    dice, words = {}, {}
-    conf, points, sure = (
-        {m: f() for m in methods}
-        for f in (
-            lambda: np.zeros((cache.scheme.channels,) * 2, np.int64),
-            list,
-            lambda: np.zeros((3, 10)),
-        )
-    )
+class Tally:
+    "What is counted of a method over all cases"
+
+    def __init__(self, scheme):
+        self.scheme = scheme
+        self.confusion = np.zeros((scheme.channels,) * 2, np.int64)
+        self.points = []  # of `structure_points`
+        self.reliability = np.zeros((3, 10))
+
+    def add(self, cache, case: str, labels, conf):
+        "Count a case: its labels and their confidence"
+        row = cache.row(case)
+        truth = np.asarray(cache.labels(case))
+        both = exclude(labels, truth, self.scheme, row['annotated'])
+        self.confusion += level_confusion(*both, self.scheme)
+        both = [np.where(a < self.scheme.channels, a, 0) for a in both]
+        spacing = cache.meta(case)['grid_spacing']
+        for point in structure_points(*both, spacing, self.scheme):
+            if row['annotated'] is None or point['structure'] in row['annotated']:
+                self.points.append(point | dict(case=case, patient=row['patient']))
+        self.reliability += reliability(conf, *both)
+
+
+def _score_cases(cache, cases, methods) -> tuple:
+    """Dice of the first method per case; method -> `Tally`; prompts of each method and case
+
+    The prompts are kept, so that no later figure asks again.
+    """
+    dice, said = {}, {}
+    tallies = {m: Tally(cache.scheme) for m in methods}
+    first = next(iter(methods))
     for c in progress(cases, 'predict'):
-        truth = np.asarray(cache.labels(c))
-        row = cache.row(c)
-        for i, (m, (p, q)) in enumerate(methods.items()):
-            words[m, c] = case_words(
-                p, cache, c, q, shuffled_partner(cache, c, cases) if q == 'shuffled' else None
-            )
-            labels, prob = segment_case(p, cache, c, words[m, c])
-            both = exclude(labels, truth, cache.scheme, row['annotated'])
-            conf[m] += level_confusion(*both, cache.scheme)
-            both = [np.where(a < cache.scheme.channels, a, 0) for a in both]
-            points[m] += [
-                x | dict(case=c, patient=row['patient'])
-                for x in structure_points(*both, cache.meta(c)['grid_spacing'], cache.scheme)
-                if row['annotated'] is None or x['structure'] in row['annotated']
-            ]
-            sure[m] += reliability(prob, *both)
-            if not i:
-                dice[c] = cache_dice(labels, truth, cache.annotated(c))
-    return {c: v for c, v in dice.items() if np.isfinite(v)}, conf, words, points, sure
+        for m, (p, q) in methods.items():
+            partner = shuffled_partner(cache, c, cases) if q == 'shuffled' else None
+            said[m, c] = case_words(p, cache, c, q, partner)
+            labels, conf = segment_case(p, cache, c, said[m, c])
+            tallies[m].add(cache, c, labels, conf)
+            if m == first:
+                dice[c] = cache_dice(labels, np.asarray(cache.labels(c)), cache.annotated(c))
+    return {c: v for c, v in dice.items() if np.isfinite(v)}, tallies, said
 
 
 def level_means(points: list) -> dict:  # of `structure_points` -> structure -> mean Dice
@@ -1151,103 +1098,112 @@ def level_means(points: list) -> dict:  # of `structure_points` -> structure -> 
         for n in dict.fromkeys(p['structure'] for p in points)
     }
 
-
-def _panel(cache, case, methods, said, word, out, done, info):
+# %% ../nbs/7_evaluation/76_figures.ipynb #n1e26bec
+def _panel(cache, case, methods, said, rank, out, done) -> dict:  # what figures.json says of it
     "Qualitative panel of a case, and the word maps of each method that reads"
     truth = np.asarray(cache.labels(case))
     k = fullest_slice(truth)
     one = slice(k, k + 1)
     img = np.asarray(cache.image(case)[k], np.float32)
     mm = tuple(cache.meta(case)['grid_spacing'][1:])
-    found = {m: case_labels(p, cache, case, said[m, case], one) for m, (p, _) in methods.items()}
-    counted = [
-        exclude(f, truth[one], cache.scheme, cache.row(case)['annotated'])[0][0]
-        for f in found.values()
-    ]
+    annotated = cache.row(case)['annotated']
+    found = {
+        m: case_prediction(p, cache, case, said[m, case], one) for m, (p, _) in methods.items()
+    }
+    counted = [exclude(f, truth[one], cache.scheme, annotated)[0][0] for f in found.values()]
     texts = {m: str(said[m, case][k]) for m in methods if said[m, case]}
-    info[case] |= dict(slice=k, prompts=texts, boxes=zoom_boxes(truth[k], counted))
-    _write(
-        qualitative(
-            img,
-            truth[k],
-            {m: f[0] for m, f in found.items()},
-            cache.scheme,
-            mm,
-            boxes=info[case]['boxes'],
-            texts=texts,
-            title=f'{case} ({word}), slice {k + 1} of {len(truth)}',
-            anatomy=cache.anatomy,
-        ),
-        out / f'qualitative-{word.split()[0]}-{case}{_told(cache, methods)}',
-        done,
-    )
-    for m in texts:
+    boxes = zoom_boxes(truth[k], counted)
+    masks = {m: f[0] for m, f in found.items()}
+    title = f'{case} ({rank}), slice {k + 1} of {len(truth)}'
+    look = dict(boxes=boxes, texts=texts, title=title, anatomy=cache.anatomy)
+    fig = qualitative(img, truth[k], masks, cache.scheme, mm, **look)
+    stem = f'qualitative-{rank.split()[0]}-{case}{_oracle_end(cache, methods)}'
+    _write(fig, out / stem, done)
+    for m, text in texts.items():
         p, q = methods[m]
         words, stages = word_attention(p, img, said[m, case][k])
-        _write(
-            word_maps(
-                img, words, stages[3], title=f'{m}, stage 4 of 5: {texts[m]}', anatomy=cache.anatomy
-            ),
-            out / f'words-{_file(m, q)}-{case}',
-            done,
-        )
+        title = f'{m}, stage 4 of 5: {text}'
+        fig = word_maps(img, words, stages[3], title=title, anatomy=cache.anatomy)
+        _write(fig, out / f'words-{_file(m, q)}-{case}', done)
+    return dict(slice=k, prompts=texts, boxes=boxes)
+
+
+def _sample(cache, predictor, at, said) -> tuple:  # at: of `spread_slices`; said: case -> prompts
+    "Features, channels and patients of the structures in the slices"
+    x, y, patients = [], [], []
+    for c in dict.fromkeys(c for c, _ in at):
+        ks = [k for d, k in at if d == c]
+        prompts = said[c]
+        images = np.asarray(cache.image(c)[ks], np.float32)
+        labels = np.asarray(cache.labels(c)[ks])
+        text = predictor.features([prompts[k] for k in ks]) if prompts else None
+        found = class_features(predictor.model, images, labels, text, device=predictor.device)
+        if len(found[1]):
+            x.append(found[0])
+            y.append(found[1])
+            patients += [cache.row(c)['patient']] * len(found[1])
+    if not x:
+        return np.zeros((0, 1)), np.zeros(0, int), np.array(patients)
+    return np.concatenate(x), np.concatenate(y), np.array(patients)
 
 
 def _clouds(cache, cases, methods, said, slices, perplexity, seed, out, done):
     "t-SNE per method, on the same slices, and all of them with three seeds -> method -> scores"
     at = spread_slices(cache, cases, slices)
     clouds, scores = {}, {}
+    settings = dict(perplexity=perplexity, anatomy=cache.anatomy)
     for m, (p, q) in progress(methods.items(), 't-SNE', len(methods)):
         if not hasattr(p.model, 'features'):
             print(f'{m}: no t-SNE, this network does not show its decoder features')
             continue
-        x, y, g = [], [], []
-        for c in dict.fromkeys(c for c, _ in at):
-            ks = [k for d, k in at if d == c]
-            prompts = said[m, c]
-            f = class_features(
-                p.model,
-                np.asarray(cache.image(c)[ks], np.float32),
-                np.asarray(cache.labels(c)[ks]),
-                p.features([prompts[k] for k in ks]) if prompts else None,
-                device=p.device,
-            )
-            if len(f[1]):
-                x.append(f[0])
-                y.append(f[1])
-                g += [cache.row(c)['patient']] * len(f[1])
-        x, y = (np.concatenate(v) for v in (x, y)) if x else (np.zeros((0, 1)), np.zeros(0, int))
-        clouds[m] = x, y, np.array(g)
-        fig, scores[m] = tsne(
-            x,
-            y,
-            cache.scheme,
-            groups=np.array(g),
-            perplexity=perplexity,
-            seed=seed,
-            title=m,
-            anatomy=cache.anatomy,
-        )
+        x, y, g = clouds[m] = _sample(cache, p, at, {c: said[m, c] for c in cases})
+        fig, scores[m] = tsne(x, y, cache.scheme, groups=g, seed=seed, title=m, **settings)
         _write(fig, out / f'tsne-{_file(m, q)}', done)
     if clouds:
-        fig, by_seed = tsne_seeds(
-            clouds, cache.scheme, perplexity, (seed, seed + 1, seed + 2), cache.anatomy
-        )
-        _write(fig, out / f'tsne-seeds{_told(cache, methods)}', done)
+        seeds = (seed, seed + 1, seed + 2)
+        fig, by_seed = tsne_seeds(clouds, cache.scheme, seeds=seeds, **settings)
+        _write(fig, out / f'tsne-seeds{_oracle_end(cache, methods)}', done)
         for m in scores:
             scores[m]['seeds'] = by_seed[m]['seeds']
     return scores
 
-
-def _told(cache, methods) -> str:
-    "The end of a file's name: `-oracle` if something in it comes from a true mask"
-    return (
-        '-oracle'
-        if cache.crop == 'oracle' or any(PROMPTED[q] != 'no' for _, q in methods.values())
-        else ''
-    )
-
 # %% ../nbs/7_evaluation/76_figures.ipynb #c060
+def _methods(
+    cache, predictors: dict, protocols
+) -> tuple[dict, list]:  # name -> (predictor, protocol); notes
+    "What is drawn: each run under each protocol that applies to it; raises `InputError`"
+    methods, notes = {}, []
+    for name, p in predictors.items():
+        check_run(name, p, cache, 'cache')
+        names, note = run_protocols(name, p.has_text, protocols)
+        if note:
+            notes.append(note)
+        methods |= {Entry(name, q, cache.crop).name: (p, q) for q in names}
+    return methods, notes
+
+
+def _first_of_each_run(methods: dict) -> dict:
+    "One protocol of each run"
+    out = {}
+    for m, v in methods.items():
+        out.setdefault(m.rsplit(': ', 1)[0], (m, v))
+    return dict(out.values())
+
+
+def _charts(cache, methods, tallies, levels, out, done):
+    "Confusion of each method; levels, sizes and calibration of all"
+    for m, t in tallies.items():
+        fig = show_confusion(t.confusion, cache.scheme, m, cache.anatomy)
+        _write(fig, out / f'confusion-{_file(m, methods[m][1])}', done)
+    end = _oracle_end(cache, methods)
+    points = {m: t.points for m, t in tallies.items()}
+    fig = dice_by_structure(levels, 'Dice, penalised', cache.anatomy)
+    _write(fig, out / f'levels-all{end}', done)
+    _write(dice_by_size(points, anatomy=cache.anatomy), out / f'size-all{end}', done)
+    fig = show_calibration({m: t.reliability for m, t in tallies.items()})
+    _write(fig, out / f'calibration-all{end}', done)
+
+
 def draw_figures(
     cache: Cache,
     predictors: dict,  # name -> `Predictor`
@@ -1262,47 +1218,23 @@ def draw_figures(
 ) -> dict:  # what figures.json holds
     "Draw and write all figures of runs on a part of a cache; raises `InputError`"
     ids = cache.cases(None if split == 'all' else split)
-    out = Path(out)
-    done, notes, methods = [], [], {}
+    out, done = Path(out), []
     if not ids:
         raise InputError(f"{cache.path}: part '{split}' is empty")
     if cases < 1:
         raise InputError(f'--cases {cases}: at least 1')
-    for name, p in predictors.items():
-        check_run(name, p, cache, 'cache')
-        qs, note = run_protocols(name, p.has_text, protocols)
-        notes += [note] if note else []
-        methods |= {Entry(name, q, cache.crop).name: (p, q) for q in qs}
-    dice, conf, said, points, sure = _score_cases(cache, ids, methods)
-    told = _told(cache, methods)
+    methods, notes = _methods(cache, predictors, protocols)
+    dice, tallies, said = _score_cases(cache, ids, methods)
     if not dice:
         raise InputError(f"{cache.path}: part '{split}' has no labelled structure to show")
     chosen = pick_cases(dice, cases)
-    info = {c: dict(rank=w, dice=dice[c]) for c, w in chosen.items()}
-    for c, w in progress(chosen.items(), 'panels', len(chosen)):
-        _panel(cache, c, methods, said, w, out, done, info)
-    for m, a in conf.items():
-        _write(
-            show_confusion(a, cache.scheme, m, cache.anatomy),
-            out / f'confusion-{_file(m, methods[m][1])}',
-            done,
-        )
-    for stem, fig in (
-        (
-            'levels',
-            dice_by_structure(
-                {m: level_means(p) for m, p in points.items()}, 'Dice, penalised', cache.anatomy
-            ),
-        ),
-        ('size', dice_by_size(points, anatomy=cache.anatomy)),
-        ('calibration', show_calibration(sure)),
-    ):
-        _write(fig, out / f'{stem}-all{told}', done)
-    first = {
-        m: v
-        for m, v in methods.items()
-        if m == next(k for k in methods if k.startswith(m.rsplit(': ', 1)[0] + ': '))
-    }  # one protocol of each run
+    info = {}
+    for c, rank in progress(chosen.items(), 'panels', len(chosen)):
+        panel = _panel(cache, c, methods, said, rank, out, done)
+        info[c] = dict(rank=rank, dice=dice[c]) | panel
+    levels = {m: level_means(t.points) for m, t in tallies.items()}
+    _charts(cache, methods, tallies, levels, out, done)
+    first = _first_of_each_run(methods)
     clouds = _clouds(cache, ids, first, said, slices, perplexity, seed, out, done)
     for n, f in (logs or {}).items():
         _write(training_curves(f, n), out / f'curves-{n}', done)
@@ -1312,33 +1244,35 @@ def draw_figures(
         cases=info,
         ranked_by=next(iter(methods)),
         neighbour_share={
-            m: neighbour_share(a, cache.scheme, cache.anatomy) for m, a in conf.items()
+            m: neighbour_share(t.confusion, cache.scheme, cache.anatomy) for m, t in tallies.items()
         },
         tsne=clouds,
-        calibration_error={m: calibration_error(t) for m, t in sure.items()},
-        levels={m: level_means(p) for m, p in points.items()},
+        calibration_error={m: calibration_error(t.reliability) for m, t in tallies.items()},
+        levels=levels,
         notes=notes,
         files=done,
     )
     write_json(out / 'figures.json', d)
     return d
 
-
+# %% ../nbs/7_evaluation/76_figures.ipynb #n2f1f164
 @command
 def atm_figures(
     cache: str,  # prepared slice cache
     runs: Param('run folders or weights files', str, nargs='+'),
-    protocols: str = 'self,generic',  # sources of the words: self, generic, oracle, oracle-levels, shuffled
+    protocols: str = 'self,generic',  # self, generic, oracle, oracle-levels, shuffled, with commas
     split: str = 'test',  # part of the cache: train, val, test or all
     cases: int = 2,  # cases with panels: 1 the median, 2 with the worst, more between
     slices: int = 48,  # slices of the t-SNE, the same for every run
     perplexity: float = 30.0,  # of the t-SNE
     out: str = None,  # folder (default: figures/ in the first run's folder)
     device: str = 'cpu',  # cpu or cuda
-    encoder: str = None,  # text encoder, name or folder (default: the one that each run was trained with)
+    encoder: str = None,  # text encoder, name or folder (default: each run's own)
     seed: int = 0,  # of the t-SNE, the first of three
 ):
-    "Draw qualitative panels, word-attention maps, confusion of levels, Dice by level and size, calibration, t-SNE and training curves of runs"
+    """Draw qualitative panels, word-attention maps, confusion of levels, Dice by level and size,
+    calibration, t-SNE and training curves of runs
+    """
     import matplotlib
 
     from atm_net.predict import load_predictor

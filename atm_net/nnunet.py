@@ -42,7 +42,8 @@ def to_nnunet(
         return m['cases']
     if bad := [c for c in cache.cases(None) if cache.row(c)['annotated'] is not None]:
         raise InputError(
-            f"{cache.path}: case '{bad[0]}' annotates only some structures, which nnU-Net cannot be told: leave such cases out"
+            f"{cache.path}: case '{bad[0]}' annotates only some structures, which nnU-Net cannot "
+            'be told: leave such cases out'
         )
     if empty := [p for p in ('train', split) if not cache.cases(p)]:
         raise InputError(f"{cache.path}: part '{empty[0]}' is empty")
@@ -129,7 +130,8 @@ def run_tool(
     tool = Path(python).parent / name
     if not tool.exists():
         raise InputError(
-            f"{tool}: not there: pip install 'atm_net[nnunet]', or name the python that has nnunetv2 with --python"
+            f"{tool}: not there: pip install 'atm_net[nnunet]', or name the python that has "
+            'nnunetv2 with --python'
         )
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     with open(log, 'w', encoding='utf-8') as f:
@@ -251,7 +253,8 @@ def nnunet_scores(
         pred = read_labels(f).data
         if pred.shape != truth.shape or pred.max() >= cache.scheme.channels:
             raise InputError(
-                f'{f}: {pred.shape} with labels up to {pred.max()} is no mask of {truth.shape} with {cache.scheme.channels} channels'
+                f'{f}: {pred.shape} with labels up to {pred.max()} is no mask of {truth.shape} '
+                f'with {cache.scheme.channels} channels'
             )
         spacing = vol.spacing
         if grid == 'cache':
@@ -288,7 +291,10 @@ def atm_nnunet(
     mirror: bool = False,  # with its mirroring, head to feet too
     grid: str = 'source',  # score on the pixels of the source, or on the grid of the cache, as the study does that it joins
 ):
-    "nnU-Net v2 on the split of a cache, planned and trained by itself, scored like the others; taken up where it stopped"
+    """nnU-Net v2 on the split of a cache, planned and trained by itself, scored like the others
+
+    Taken up where it stopped.
+    """
     check_grid(grid)
     c = Cache(cache)
     to_nnunet(c, out, split)

@@ -64,7 +64,11 @@ def start_of(
     out: Path,  # folder of all stages
     init=None,  # weights to start from in place of the stage before
 ):  # weights, or None for the first stage
-    "What a stage starts from: given weights, what the stage before left in `out`, or the weights that ship; raises `InputError`"
+    """What a stage starts from: given weights, what the stage before left in `out`,
+    or the weights that ship
+
+    Raises `InputError`.
+    """
     from atm_net.predict import weights_file
     from atm_net.weights import read_weights
 
@@ -77,7 +81,8 @@ def start_of(
     stage = read_weights(path)[1].get('recipe', {}).get('stage')
     if stage != k - 1:
         raise InputError(
-            f'{path}: of {"no stage of this recipe" if stage is None else f"stage {stage}"}, not of stage {k - 1}: run that one first, or name weights with --init'
+            f'{path}: of {"no stage of this recipe" if stage is None else f"stage {stage}"}, not '
+            f'of stage {k - 1}: run that one first, or name weights with --init'
         )
     return path
 
@@ -141,7 +146,8 @@ def run_stage(
         go_back(start, home / 'packed.safetensors', s.share)
     factor = weigh_background(home / 'packed.safetensors', done, cache, cache.cases('val'))
     print(
-        f'{done}: stage {k} of {len(stages)}, {(drawn - began) / 60:.0f} min for the phantoms, {(time.time() - drawn) / 60:.0f} min of training; the background counts {factor:g} times',
+        f'{done}: stage {k} of {len(stages)}, {(drawn - began) / 60:.0f} min for the phantoms, '
+        f'{(time.time() - drawn) / 60:.0f} min of training; the background counts {factor:g} times',
         file=sys.stderr,
     )
     return done
@@ -156,7 +162,9 @@ def background_scores(
     cases,
     factors=FACTORS,  # what the background counts
 ) -> dict:  # factor -> 0..1, mean over volumes
-    "Dice of all vertebrae together and of all discs together, the mean of the two, pixel by pixel under the generic prompt"
+    """Dice of all vertebrae together and of all discs together, the mean of the two,
+    pixel by pixel under the generic prompt
+    """
     import numpy as np
 
     from atm_net.metrics import dice
@@ -183,7 +191,9 @@ def weigh_background(
     cache,
     cases,  # to choose the factor on
 ) -> float:  # the factor
-    "Write the weights with the factor of the background that is best, folded into the bias of its channel"
+    """Write the weights with the factor of the background that is best,
+    folded into the bias of its channel
+    """
     import torch
 
     from atm_net.predict import load_predictor

@@ -819,8 +819,8 @@ def test_what_is_refused_before_scoring(cache, tmp_path):
 def test_networks_end_to_end(cache, tmp_path):
     import torch
 
-    from atm_net.model import build_network, save_weights
     from atm_net.text import load_encoder
+    from atm_net.weights import build_network, save_weights
 
     tmp = tmp_path
     enc = load_encoder('spine_bert_tiny')

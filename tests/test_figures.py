@@ -56,11 +56,12 @@ from atm_net.figures import (
     zoom_boxes,
 )
 from atm_net.metrics import volume_scores
-from atm_net.model import ATMNet, save_weights
+from atm_net.model import ATMNet
 from atm_net.phantom import make_phantom, write_cohort
 from atm_net.predict import Predictor, pad32
 from atm_net.prompts import holistic, present_structures
 from atm_net.text import load_encoder
+from atm_net.weights import save_weights
 
 joint = LUMBAR.scheme('joint')
 rng = np.random.default_rng(0)

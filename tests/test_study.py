@@ -12,12 +12,12 @@ import pytest
 
 import atm_net.train as training
 from atm_net.anatomy import LUMBAR, InputError
+from atm_net.batches import step_samples
+from atm_net.config import PRESETS, learning_rate
 from atm_net.metrics import METRICS, POLICIES, bootstrap_ci, by_patient, paired_test
-from atm_net.model import NETWORKS
 from atm_net.show import read_json, read_rows, run_command, write_json
 from atm_net.study import (
     CLAIMS,
-    PRESETS,
     STUDIES,
     STUDY_HEADER,
     TITLES,
@@ -54,7 +54,8 @@ from atm_net.study import (
     verdict,
     write_forms,
 )
-from atm_net.train import atm_train, learning_rate, step_samples
+from atm_net.train import atm_train
+from atm_net.weights import NETWORKS
 
 
 def close(a, b, eps=1e-5):
