@@ -65,8 +65,8 @@ def start_of(
     init=None,  # weights to start from in place of the stage before
 ):  # weights, or None for the first stage
     "What a stage starts from: given weights, what the stage before left in `out`, or the weights that ship; raises `InputError`"
-    from atm_net.weights import read_weights
     from atm_net.predict import weights_file
+    from atm_net.weights import read_weights
 
     if init:
         return weights_file(init)
@@ -186,8 +186,8 @@ def weigh_background(
     "Write the weights with the factor of the background that is best, folded into the bias of its channel"
     import torch
 
-    from atm_net.weights import save_weights
     from atm_net.predict import load_predictor
+    from atm_net.weights import save_weights
 
     p = load_predictor(weights)
     scores = background_scores(p, cache, cases)

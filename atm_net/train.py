@@ -170,13 +170,13 @@ def fit(
         raise Stopped(f'stopped at step {trainer.step}; a checkpoint is saved: {again}')
 
 # %% ../nbs/6_training/67_train.ipynb #tl06
-def _taken_over(info: dict, theirs: dict, own: dict) -> list:  # headers of weights and of the run
+def _taken_over(info, theirs: dict, own: dict) -> list:  # headers of weights and of the run
     "What `init_from` did, in words"
-    fresh = Counter(k.split('.')[0] for k in info['fresh'])
+    fresh = Counter(k.split('.')[0] for k in info.fresh)
     parts = ', '.join(f'{k} ({n} tensors)' for k, n in sorted(fresh.items()))
-    said = [f'{info["taken"]} tensors taken over', f'fresh: {parts or "nothing"}']
-    if info['new_structures']:
-        said.append(f'new structures: {", ".join(info["new_structures"])}')
+    said = [f'{info.taken} tensors taken over', f'fresh: {parts or "nothing"}']
+    if info.new_structures:
+        said.append(f'new structures: {", ".join(info.new_structures)}')
     was, now = theirs.get('encoder_revision'), own.get('encoder_revision')
     if was and now and was != now:
         said.append(
@@ -188,8 +188,8 @@ def _taken_over(info: dict, theirs: dict, own: dict) -> list:  # headers of weig
 
 def start_from(trainer: Trainer, weights) -> str:  # weights: a run or a file
     "Take over what fits from other weights and say what starts fresh; raises `InputError`"
-    from atm_net.weights import class_axes, init_from, read_weights
     from atm_net.predict import weights_file, weights_id
+    from atm_net.weights import class_axes, init_from, read_weights
 
     cfg = trainer.cfg
     path = weights_file(weights)
@@ -197,7 +197,7 @@ def start_from(trainer: Trainer, weights) -> str:  # weights: a run or a file
     names = list(trainer.cache.scheme.names)
     axes = class_axes(cfg.network, cfg.feature_size, trainer.meta['kwargs'])
     info = init_from(trainer.net, state, names, list(theirs['values']), axes)
-    if not info['taken']:
+    if not info.taken:
         own = f'{cfg.network} of feature size {cfg.feature_size}'
         raise InputError(f'{path}: nothing of this {theirs["network"]} fits a {own}')
     trainer.meta['init'] = weights_id(path)
@@ -370,8 +370,8 @@ def pack(
     **more,  # more for the header
 ):
     "Weights as the package ships them: float16, with the phantoms that they were trained on"
-    from atm_net.weights import load_network, save_weights
     from atm_net.predict import weights_file
+    from atm_net.weights import load_network, save_weights
 
     model, meta = load_network(Path(run) / 'last.safetensors' if last else weights_file(run))
     meta |= _phantoms_of(Path(run)) | dict(write_scheme=write_scheme) | more

@@ -496,8 +496,8 @@ def test_words_reach_the_mask_file(run, scan, tmp_path):
     sentence the same (rule 3, through the command)"""
     import torch
 
-    from atm_net.weights import load_network, save_weights
     from atm_net.predict import weights_file
+    from atm_net.weights import load_network, save_weights
 
     model, meta = load_network(weights_file(run.path))
     gains = [

@@ -14,12 +14,12 @@ from atm_net.anatomy import LUMBAR, InputError
 from atm_net.config import PRESETS, provenance
 from atm_net.data import Cache
 from atm_net.distributed import Distributed
-from atm_net.weights import build_network, read_weights, save_weights
 from atm_net.predict import weights_id
 from atm_net.run_folder import cache_hash, split_hash
 from atm_net.show import read_json, read_rows, write_json
 from atm_net.train import pack, start_from, train
 from atm_net.trainer import Trainer
+from atm_net.weights import build_network, read_weights, save_weights
 
 SMALL = replace(PRESETS['tiny'], steps=8, batch=2, windows=(64,), warmup=1, plain=0.5, val_cases=1)
 PLAIN = replace(SMALL, network='swin_unetr', hasf=False, ccae=False)

@@ -12,7 +12,6 @@ from atm_net.anatomy import IGNORE, InputError
 from atm_net.config import PRESETS
 from atm_net.data import Cache
 from atm_net.distributed import Distributed
-from atm_net.weights import NETWORKS, build_network
 from atm_net.trainer import (
     Trainer,
     cache_dice,
@@ -22,6 +21,7 @@ from atm_net.trainer import (
     start_at_prior,
     validation_dice,
 )
+from atm_net.weights import NETWORKS, build_network
 
 SMALL = replace(PRESETS['tiny'], steps=8, batch=2, windows=(64,), warmup=1, plain=0.5, val_cases=1)
 PLAIN = dict(hasf=False, ccae=False)
