@@ -105,10 +105,10 @@ class PromptBatcher:
         rng = np.random.default_rng((self.cfg.seed, item['epoch'], item['index'], 2))
         return str(drop_words(full, rng, *self._dropout(item), self.anatomy))
 
-    def holistic(self, batch) -> tuple:  # states (b, l, d), mask (b, l)
-        "Features of the holistic prompts"
+    def holistic(self, batch):  # `TextFeatures`
+        "Features of the holistic prompts, each sentence once"
         prompts = [self.prompt(item, item['label'].numpy()) for item in batch]
-        return self.encoder(prompts, self.cfg.length, self.anatomy)
+        return self.encoder.features(prompts, self.cfg.length, self.anatomy)
 
     def class_features(self, present):  # (b, k) bool -> (b, k, d)
         "Features of 'It contains ...' or 'It does not contain ...' for each class"

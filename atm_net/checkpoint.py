@@ -80,13 +80,15 @@ def read_checkpoint(path) -> tuple[dict, dict]:  # state, tensors
     "A whole checkpoint; raises `ValueError` or an error of safetensors"
     from safetensors import safe_open
 
+    from atm_net.weights import current_name
+
     with safe_open(path, 'pt') as s:
         header = s.metadata()
         tensors = {k: s.get_tensor(k) for k in sorted(s.keys())}
     found = checksum(tensors)
     if int(header.get('crc', found)) != found:  # without: written before there was one
         raise ValueError('the checksum differs')
-    return json.loads(header['state']), tensors
+    return json.loads(header['state']), {current_name(k): v for k, v in tensors.items()}
 
 
 def model_tensors(tensors: dict) -> dict:  # tensors: of `read_checkpoint`

@@ -42,23 +42,10 @@ def pad32(
     return F.pad(x, (0, -w % 32, 0, -h % 32))
 
 
-def _texts_of(texts, part: slice, device) -> dict:  # arguments of the network
-    "What the network reads for some slices, each sentence once; nothing without text"
-    if texts is None:
-        return {}
-    g, mask, prompt_index = texts
-    used, prompt_index = prompt_index[part].unique(return_inverse=True)
-    return {
-        'g': g[used].to(device),
-        'mask': mask[used].to(device),
-        'which': prompt_index.to(device),
-    }
-
-
 def slice_probs(
     model,
     images: np.ndarray,  # (s, h, w) on the grid, 0..1
-    texts=None,  # of `Predictor.texts`
+    text=None,  # `TextFeatures` of the slices, or None without text
     device='cpu',
     batch: int = 8,
 ):  # yields (k, probs (channels, h, w)) tensors, slice by slice
@@ -70,7 +57,8 @@ def slice_probs(
         part = slice(start, start + batch)
         x = torch.as_tensor(np.asarray(images[part], np.float32))[:, None]
         with torch.inference_mode():
-            logits = model(pad32(x).to(device), **_texts_of(texts, part, device))
+            read = () if text is None else (text.for_images(part).to(device),)
+            logits = model(pad32(x).to(device), *read)
             probs = logits.float().softmax(1)[..., :h, :w].cpu()
         for j, p in enumerate(probs):
             yield start + j, p
@@ -234,24 +222,11 @@ def model_card(
 
 # %% ../nbs/5_masks/52_predict.ipynb #pt04
 @patch
-def features(self: Predictor, prompts) -> tuple | None:  # g (s, l, d), level rank (s, l)
-    "Encode one prompt per slice; None without text"
+def features(self: Predictor, prompts):  # `TextFeatures` of the slices
+    "Encode one prompt per slice, each sentence once; None without text"
     if not self.has_text:
         return None
-    return self.encoder([str(p) for p in prompts], self.length, self.anatomy)
-
-
-@patch
-def texts(self: Predictor, prompts) -> tuple | None:  # g (p, l, d), level rank (p, l), index (s,)
-    "Encode each sentence once, and say which one a slice reads; None without text"
-    import torch
-
-    if not self.has_text:
-        return None
-    sentences = [str(p) for p in prompts]
-    once = list(dict.fromkeys(sentences))
-    prompt_index = torch.tensor([once.index(s) for s in sentences])
-    return *self.features(once), prompt_index
+    return self.encoder.features([str(p) for p in prompts], self.length, self.anatomy)
 
 
 @patch
@@ -269,7 +244,7 @@ def probs(
     known_levels=(),  # structures that the labeler shall take for visible
 ):  # (channels, h, w) slice by slice, or (s, channels, h, w) from the labeler
     "Class probabilities on the grid"
-    slices = slice_probs(self.model, images, self.texts(prompts), self.device)
+    slices = slice_probs(self.model, images, self.features(prompts), self.device)
     each = (p.numpy() for _, p in slices)
     if labeler is None:
         return each

@@ -14,18 +14,20 @@ from .config import AMP, Config
 
 # %% ../nbs/6_training/65_step.ipynb #st06
 def _logits(net, x, text):
-    if text and net.text_decoder is not None:
-        return net.both(x, *text)
-    has_hasf = getattr(net, 'hasf', None) is not None
-    if has_hasf and not text:
-        return net(x, text=False)
-    return net(x, *text)
+    from atm_net.variants import TwoDecoders, forward_repeated
+    from atm_net.weights import reads_text
+
+    if text is None:
+        return net(x, text=False) if reads_text(net) else net(x)
+    if isinstance(net, TwoDecoders):
+        return net.forward_paired(x, text)
+    return forward_repeated(net, x, text)
 
 
 def logits_and_contrast(
     net,
     x,  # (b, 1, h, w)
-    text,  # features and mask of r*b prompts (b with a text decoder), or [] without text
+    text,  # `TextFeatures` of r*b images (b with a text decoder), or None without text
     classes=None,  # (features, present, annotated) for CCAE of the first c images, or None
 ) -> tuple:  # logits (r*b, k, h, w), or (2*b, ...) with a text decoder; contrast () or None
     "All that carries gradient in one call"
@@ -99,10 +101,10 @@ def _class_sentences(
 
 # %% ../nbs/6_training/65_step.ipynb #st11
 def _text_inputs(cfg: Config, prompts: PromptBatcher, prompted: list, label, annotated) -> tuple:
-    "For HASF the features of the prompts, or []; for CCAE the class sentences, or None"
-    features, classes = [], None
+    "For HASF the features of the prompts, for CCAE the class sentences; None for what is off"
+    features, classes = None, None
     if cfg.hasf:
-        features = [t.to(label.device) for t in prompts.holistic(prompted)]
+        features = prompts.holistic(prompted).to(label.device)
     if cfg.ccae:
         first = slice(len(prompted))
         classes = _class_sentences(prompts, label[first], annotated[first])
@@ -135,7 +137,7 @@ def step_loss(
     label = _stack(items, 'label', device)
     annotated = _stack(items, 'annotated', device)
 
-    features, classes = [], None
+    features, classes = None, None
     if has_text:
         # of two decoders the plain one takes no prompt, and the contrast meets the other alone
         prompted = batch if cfg.text_decoder else items

@@ -384,15 +384,10 @@ def __call__(
     self: TextEncoder,
     texts,  # sequence of b strings
     length: int = None,  # tokens after padding; None is the longest of `texts`
-    anatomy=None,  # given: the mask also holds the level ranks
-) -> tuple:  # (b, l, d) float32 states; (b, l) bool mask, or uint8: 0 padding, 1 + level rank
+) -> tuple:  # (b, l, d) float32 states; (b, l) bool mask, True on tokens
     "Encode a batch; raises `InputError` for a prompt longer than `length`"
     texts = [texts] if isinstance(texts, str) else list(texts)
-    states, mask = self._padded(texts, length)
-    if anatomy is None:
-        return states, mask
-    ranks = self._padded_ranks(texts, mask.shape[1], anatomy)
-    return states, (mask + ranks).to(torch.uint8)
+    return self._padded(texts, length)
 
 # %% ../nbs/3_prompts/33_text.ipynb #word1
 _word = re.compile(r'\w+(?:[/\-]\w+)*|[^\w\s]')

@@ -42,13 +42,13 @@ def pair(batch, side, k=21):
     peer = SwinUNETR(1, k, feature_size=12, spatial_dims=2, use_v2=True)
     d = batch_of(batch, side, k=k)
     loss = DiceFocalLoss(to_onehot_y=True, softmax=True)
-    x, y, words = d['x'], d['y'], (d['g'], d['mask'])
+    x, y, text = d['x'], d['y'], d['text']
 
     def own():
-        z = ours(x, *words)
+        z = ours(x, text)
         return total_loss(dice_focal(z, y), ours.ccae(z.softmax(1), d['classes'], d['here']))
 
-    return (ours, own, lambda: ours(x, *words)), (
+    return (ours, own, lambda: ours(x, text)), (
         peer,
         lambda: loss(peer(x), y[:, None]),
         lambda: peer(x),

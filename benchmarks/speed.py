@@ -61,19 +61,21 @@ def batch_of(batch, side, name='HASF, pooled', k=21, preset='tiny'):
     "`batch` images with words, and masks for all that the network reads"
     import torch
 
+    from atm_net.text import TextFeatures
+
     cfg = config(name, preset)
     length, d = cfg.length, TEXT_DIM[preset]
     g = torch.Generator().manual_seed(0)
     r = 2 if cfg.paired else 1
     spoken = batch if cfg.text_decoder else r * batch
-    mask = torch.zeros(spoken, length, dtype=torch.uint8)
+    rank = torch.zeros(spoken, length, dtype=torch.long)
     n = length * 7 // 10  # words of 17 structures and of none: seven places of ten
-    mask[:, :n] = 1 + torch.arange(n) % 18
+    rank[:, :n] = torch.arange(n) % 18
+    mask = (torch.arange(length) < n).expand(spoken, length)
     return dict(
         x=torch.rand(batch, 1, side, side, generator=g),
         y=torch.randint(0, k, (r * batch, side, side), generator=g),
-        g=torch.randn(spoken, length, d, generator=g),
-        mask=mask,
+        text=TextFeatures(torch.randn(spoken, length, d, generator=g), mask, rank),
         classes=torch.randn(spoken, k, d, generator=g),
         here=torch.ones(spoken, k, dtype=torch.bool),
     )
@@ -93,7 +95,7 @@ def training(net, d):
         z, con = logits_and_contrast(
             net,
             d['x'],
-            [d['g'], d['mask']] if net.hasf is not None else [],
+            d['text'] if net.hasf is not None else None,
             (d['classes'], d['here']) if net.ccae is not None else None,
         )
         loss = total_loss(sum(dice_focal(p, t) for p, t in zip(z.chunk(r), d['y'].chunk(r))), con)
@@ -104,17 +106,24 @@ def training(net, d):
     return step
 
 
+def first_prompt(d):
+    "All images read the first prompt"
+    from dataclasses import replace
+
+    text, index = d['text'], d['y'].new_zeros(len(d['x']))
+    own = {k: getattr(text, k)[:1] for k in ('states', 'mask', 'level_rank')}
+    return replace(text, **own, prompt_index=index)
+
+
 def inference(net, d):
     import torch
 
     net.eval()
-    which = torch.zeros(len(d['x']), dtype=torch.long)
+    text = first_prompt(d) if net.hasf is not None else False
 
     def run():
         with torch.inference_mode():
-            net(d['x'], d['g'][:1], d['mask'][:1], which=which) if net.hasf is not None else net(
-                d['x'], text=False
-            )
+            net(d['x'], text)
 
     return run
 
@@ -141,13 +150,11 @@ def flops(net, d):
 
     net = deepcopy(net).to('meta').eval()
     d = {k: v.to('meta') for k, v in d.items()}
-    words = (
-        (d['g'][:1], d['mask'][:1], False, d['y'].new_zeros(len(d['x'])))
-        if net.hasf is not None
-        else ()
-    )  # to the decoder itself: which of two would be asked of the data
+    text = first_prompt(d) if net.hasf is not None else None
+    # to the decoder itself: which of two would be asked of the data
+    decode = net.decode_text if hasattr(net, 'text_decoder') else net.decode
     with FlopCounterMode(display=False) as c:
-        net.out(net.decode(net.encode(d['x']), *words)[0])
+        net.out(decode(net.backbone.encode(d['x']), text))
     return c.get_total_flops()
 
 

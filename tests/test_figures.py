@@ -56,11 +56,11 @@ from atm_net.figures import (
     zoom_boxes,
 )
 from atm_net.metrics import volume_scores
-from atm_net.model import ATMNet
+from atm_net.weights import build_network
 from atm_net.phantom import make_phantom, write_cohort
 from atm_net.predict import Predictor, pad32
 from atm_net.prompts import holistic, present_structures
-from atm_net.text import load_encoder
+from atm_net.text import TextFeatures, load_encoder
 from atm_net.weights import save_weights
 
 joint = LUMBAR.scheme('joint')
@@ -183,10 +183,12 @@ def test_panel_without_truth_or_mistake():
 
 
 class Known(torch.nn.Module):
-    def features(self, x, g=None, mask=None):
-        return torch.cat(
-            [x, x**2] + ([] if g is None else [x * 0 + g.sum((1, 2))[:, None, None, None]]), 1
-        ), []
+    def features(self, x, text=None):
+        known = [x, x**2]
+        if text is not None:
+            total = text.states[text.prompt_index].sum((1, 2))
+            known.append(x * 0 + total[:, None, None, None])
+        return torch.cat(known, 1)
 
 
 def test_features_of_structures():
@@ -203,7 +205,8 @@ def test_features_of_structures():
     at = [(i, c) for i, c in zip(k, y)].index((3, 13))
     close(x[at], [imgs[3, 20:24, 4:9].mean(), (imgs[3, 20:24, 4:9] ** 2).mean()], 1e-05)
     g = torch.arange(5.0)[:, None, None].expand(5, 3, 2)
-    x2, *_ = class_features(Known(), imgs, labs, (g, torch.ones(5, 3, dtype=bool)), batch=2)
+    text = TextFeatures(g, torch.ones(5, 3, dtype=bool), torch.zeros(5, 3, dtype=int))
+    x2, *_ = class_features(Known(), imgs, labs, text, batch=2)
     close(x2[:, 2], k * 6.0, 1e-05)  # each slice got its own words
     with pytest.raises(InputError, match='t-SNE needs'):
         class_features(torch.nn.Conv2d(1, 2, 1), imgs, labs)
@@ -358,8 +361,8 @@ enc = load_encoder('spine_bert_tiny')
 torch.manual_seed(0)
 meta = dict(scheme='joint', values=joint.values, grid=dict(spacing=6.0, size=None))
 meta |= dict(length=128, option=3)
-net = Predictor(ATMNet(21, text_dim=enc.dim, alpha=1.0), meta, encoder=enc)
-mute = Predictor(ATMNet(21, hasf=False, ccae=False), meta)
+net = Predictor(build_network('atm_net', 21, text_dim=enc.dim, alpha=1.0), meta, encoder=enc)
+mute = Predictor(build_network('swin_unetr', 21), meta)
 small = net.to_grid(ph.volume)[1]
 seen = ('L3', 'L3/L4', 'L4', 'L4/L5', 'L5')
 prompt = holistic(seen, 3, 'middle')
@@ -392,7 +395,7 @@ def test_attention_on_words():
 def indifferent(**kw):
     "The reading network, its queries set to 0"
     torch.manual_seed(0)
-    p = Predictor(ATMNet(21, text_dim=enc.dim, alpha=1.0, **kw), meta, encoder=enc)
+    p = Predictor(build_network('atm_net', 21, text_dim=enc.dim, alpha=1.0, **kw), meta, encoder=enc)
     for s in p.model.hasf:
         torch.nn.init.zeros_(s.fuse.att.q.weight)
         torch.nn.init.zeros_(s.fuse.att.q.bias)

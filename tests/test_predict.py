@@ -286,8 +286,8 @@ def test_segment_refuses_words_that_would_not_be_read(reader, volume, given, wor
 
 def test_each_sentence_is_encoded_once(reader):
     predictor = load_predictor(reader)
-    g, mask, prompt_index = predictor.texts(['a', 'b', 'b', 'a', 'b'])
-    assert (len(g), len(mask), prompt_index.tolist()) == (2, 2, [0, 1, 1, 0, 1])
+    text = predictor.features(['a', 'b', 'b', 'a', 'b'])
+    assert (len(text.states), text.prompt_index.tolist()) == (2, [0, 1, 1, 0, 1])
 
 
 def test_another_encoder_is_refused(reader):

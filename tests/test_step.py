@@ -11,10 +11,11 @@ from atm_net.anatomy import IGNORE, LUMBAR
 from atm_net.batches import PromptBatcher, present_classes
 from atm_net.config import PRESETS, network_kwargs
 from atm_net.losses import dice_focal
-from atm_net.model import ATMNet
 from atm_net.prompts import holistic
 from atm_net.step import hard_dice, logits_and_contrast, step_loss
 from atm_net.text import load_encoder
+from atm_net.variants import forward_repeated
+from atm_net.weights import build_network
 
 JOINT = LUMBAR.scheme('joint')
 APART = replace(PRESETS['tiny'], windows=(64,), alpha=0.5, gain=1.0)
@@ -43,8 +44,8 @@ class Spy:
     def __init__(self, cfg, encoder):
         torch.manual_seed(0)
         kwargs = network_kwargs(cfg, encoder.dim, JOINT, LUMBAR)
-        self.net = ATMNet(21, 12, **kwargs).eval()
-        if self.net.text_decoder is not None:
+        self.net = build_network('atm_net', 21, 12, **kwargs).eval()
+        if cfg.text_decoder:
             with torch.no_grad():
                 for p in self.net.text_decoder.parameters():
                     p.add_(0.05 * torch.randn_like(p))
@@ -64,8 +65,8 @@ def images_and_labels(batch):
 def test_one_decoder_weighs_the_two_passes(batch, encoder):
     spy = Spy(SHARED, encoder)
     x, y = images_and_labels(batch)
-    without = encoder([str(holistic((), 1, source='generic'))] * 2, 128, LUMBAR)
-    logits = [spy.net(x, *spy.prompts.holistic(batch)), spy.net(x, *without)]
+    without = encoder.features([str(holistic((), 1, source='generic'))] * 2, 128, LUMBAR)
+    logits = [spy.net(x, spy.prompts.holistic(batch)), spy.net(x, without)]
     got = step_loss(spy, SHARED, batch, spy.prompts, True)['seg']
     by_hand = 0.3 * dice_focal(logits[0], y) + 0.7 * dice_focal(logits[1], y)
     assert_close(got, by_hand, atol=1e-5, rtol=1e-5)
@@ -79,15 +80,16 @@ def test_the_encoder_sees_each_image_once(batch, encoder):
     spy = Spy(SHARED, encoder)
     step_loss(spy, SHARED, batch, spy.prompts, True)
     images, text = spy.asked[0]
-    assert (len(images), len(text[0])) == (2, 4)
-    assert not torch.equal(text[0][:2], text[0][2:])
+    own, without = text.prompt_index.chunk(2)
+    assert len(images) == len(own) == 2
+    assert not set(own.tolist()) & set(without.tolist())
 
 
 @torch.no_grad()
 def test_without_text_there_is_one_pass(batch, encoder):
     spy = Spy(SHARED, encoder)
     out = step_loss(spy, SHARED, batch, spy.prompts, False)
-    assert (len(spy.asked[0][0]), spy.asked[0][1]) == (2, [])
+    assert (len(spy.asked[0][0]), spy.asked[0][1]) == (2, None)
     x, y = images_and_labels(batch)
     assert_close(out['loss'], dice_focal(spy.net(x, text=False), y))
     assert out['contrast'] is None
@@ -99,7 +101,7 @@ def test_two_decoders_have_a_pass_each(batch, encoder):
     spy = Spy(APART, encoder)
     x, y = images_and_labels(batch)
     got = step_loss(spy, APART, batch, spy.prompts, True)
-    prompted = spy.net(x, *spy.prompts.holistic(batch))
+    prompted = spy.net(x, spy.prompts.holistic(batch))
     assert_close(got['seg'], dice_focal(prompted, y) + dice_focal(spy.net(x, text=False), y))
     assert (got['seg'] - 2 * dice_focal(prompted, y)).abs() > 1e-3
     present = present_classes(y, 21)
@@ -118,7 +120,7 @@ def test_one_decoder_contrasts_both_passes(batch, encoder):
     present = present_classes(y.repeat(2, 1, 1), 21)
     known = torch.ones(4, 21).bool()
     features = spy.prompts.class_features(present)
-    want = spy.net.ccae(spy.net(x, *text).softmax(1), features, present, known)
+    want = spy.net.ccae(forward_repeated(spy.net, x, text).softmax(1), features, present, known)
     assert_close(step_loss(spy, cfg, batch, spy.prompts, True)['contrast'], want)
 
 

@@ -305,17 +305,6 @@ def test_column_leaves_out_what_has_no_level():
     assert column(['tibia', 'femur'], get_anatomy(knee)) == ('femur', 'tibia')
 
 
-def test_a_call_with_an_anatomy_puts_ranks_into_the_mask(spine):
-    texts = [holistic(['T12', 'L1', 'T12/L1', 'SC'], 3, 'upper').text, 'L5.']
-    states, mask = spine(texts, 64)
-    same, ranks = spine(texts, 64, LUMBAR)
-    assert_close(same, states, rtol=0, atol=0)
-    assert (ranks.dtype, ranks[1].max().item()) == (torch.uint8, 2)
-    assert_close(ranks > 0, mask)
-    rank = spine.level_rank(texts[0])
-    assert ranks[0, : len(rank)].tolist() == (rank + 1).tolist()
-
-
 # TextFeatures: p = 3 prompts, b = 5 images, l = 7 tokens, d = 4 channels
 
 
