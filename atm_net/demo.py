@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .anatomy import InputError
+from .config import PRESETS, Config
 from .data import Cache, open_cohort, prepare
 from atm_net.evaluate import (
     collect,
@@ -36,13 +37,13 @@ from atm_net.figures import (
     word_attention,
     word_maps,
 )
-from .predict import Predictor, atm_predict, load_predictor, weights_file, weights_id
+from .predict import Predictor, load_predictor, weights_file, weights_id
+from .predict_command import atm_predict
 from .prompts import atpg, holistic, shift_levels
 from .report import demo_page
-from .show import command, read_json, read_rows, write_json
-from .config import PRESETS, Config
-from .train import train
 from .run_folder import training_curves
+from .show import command, read_json, read_rows, write_json
+from .train import train
 
 # %% ../nbs/8_people/83_demo.ipynb #c006
 PROTOCOLS = ('generic', 'self', 'oracle', 'shuffled')  # side by side in the demo

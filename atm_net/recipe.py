@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from .anatomy import InputError
-from .show import command
 from .config import PRESETS, Config
+from .show import command
 from .train import pack, train
 
 # %% ../nbs/8_people/86_recipe.ipynb #c006

@@ -36,6 +36,7 @@ from atm_net.distributed import (
     mean_rows,
     restarted,
 )
+from .predict import weights_file, weights_id
 from atm_net.run_folder import (
     Log,
     Progress,
@@ -189,7 +190,6 @@ def _taken_over(info: dict, theirs: dict, own: dict) -> list:  # headers of weig
 def start_from(trainer: Trainer, weights) -> str:  # weights: a run or a file
     "Take over what fits from other weights and say what starts fresh; raises `InputError`"
     from atm_net.model import class_axes, init_from, read_weights
-    from atm_net.predict import weights_file, weights_id
 
     cfg = trainer.cfg
     path = weights_file(weights)
@@ -371,7 +371,6 @@ def pack(
 ):
     "Weights as the package ships them: float16, with the phantoms that they were trained on"
     from atm_net.model import load_network, save_weights
-    from atm_net.predict import weights_file
 
     model, meta = load_network(Path(run) / 'last.safetensors' if last else weights_file(run))
     meta |= _phantoms_of(Path(run)) | dict(write_scheme=write_scheme) | more

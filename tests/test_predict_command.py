@@ -1,0 +1,192 @@
+"Which file becomes which, what is refused before any work, and the crop of `atm_prepare`"
+
+import json
+
+import numpy as np
+import pytest
+
+from atm_net.anatomy import InputError
+from atm_net.data import Cache
+from atm_net.predict import SHIPPED, load_predictor, localise, weights_id
+from atm_net.predict_command import (
+    Job,
+    atm_prepare,
+    companion,
+    find_jobs,
+    spare_inputs,
+)
+from atm_net.volumes import new_geometry, read_volume, write_labels, write_volume
+
+
+@pytest.fixture
+def scans(tmp_path):
+    "A folder with two volumes, and a link to it"
+    (tmp_path / 'in').mkdir()
+    (tmp_path / 'link').symlink_to(tmp_path / 'in')
+    for name in ('a.mha', 'b.nii.gz'):
+        (tmp_path / 'in' / name).write_bytes(b'scan')
+    return tmp_path
+
+
+def refused(volume, out, words, **beside):
+    jobs = find_jobs(volume, out)
+    for job in jobs:
+        for field, path in beside.items():
+            setattr(job, field, path)
+    with pytest.raises(InputError, match=words):
+        spare_inputs(jobs)
+
+
+# --- jobs
+
+
+def test_a_folder_gives_a_folder(scans, capsys):
+    (scans / 'in' / 'notes.txt').touch()
+    jobs = find_jobs(str(scans / 'in'), str(scans / 'out'))
+    assert [j.volume.name for j in jobs] == ['a.mha', 'b.nii.gz']
+    assert [j.mask.relative_to(scans).as_posix() for j in jobs] == ['out/a.mha', 'out/b.nii.gz']
+    assert [j.picture.relative_to(scans).as_posix() for j in jobs] == [
+        'out/png/a.png',
+        'out/png/b.png',
+    ]
+    assert 'passed over, not a volume: notes.txt' in capsys.readouterr().err
+
+
+def test_a_file_gives_a_file_or_goes_to_a_folder(scans):
+    a = scans / 'in' / 'a.mha'
+    assert find_jobs(a, scans / 'm.nii.gz') == [Job(a, scans / 'm.nii.gz', scans / 'm.png')]
+    assert find_jobs(a, scans / 'out') == [
+        Job(a, scans / 'out' / 'a.mha', scans / 'out' / 'png' / 'a.png')
+    ]
+    with pytest.raises(InputError, match='write .mha, .nii or .nii.gz'):
+        find_jobs(a, scans / 'm.png')
+
+
+def test_a_dicom_folder_gives_nifti(scans):
+    (scans / 'series').mkdir()
+    (scans / 'series' / '1.dcm').touch()
+    (job,) = find_jobs(scans / 'series', scans / 'out')
+    assert job.mask == scans / 'out' / 'series.nii.gz'
+
+
+def test_what_is_no_volume(scans):
+    (scans / 'empty').mkdir()
+    (scans / 'notes.txt').touch()
+    for name, words in (
+        ('none', 'no such file or folder'),
+        ('empty', 'DICOM volume in this folder'),
+        ('notes.txt', 'is not a volume'),
+    ):
+        with pytest.raises(InputError, match=words):
+            find_jobs(scans / name, scans / 'out')
+
+
+# --- no output is an input
+
+
+@pytest.mark.parametrize('out', ['in', 'link', 'in/../in'])
+def test_masks_spare_their_scans_however_spelt(scans, out):
+    words = 'a.mha: would be overwritten by its mask: name another folder'
+    refused(scans / 'in', scans / out, words)
+    refused(scans / 'in' / 'b.nii.gz', scans / out, 'b.nii.gz: would be overwritten')
+
+
+def test_masks_spare_a_scan_behind_a_link(scans):
+    refused(scans / 'link' / 'a.mha', scans / 'in' / 'a.mha', 'overwritten')
+
+
+@pytest.mark.parametrize('field', ['truth', 'report'])
+def test_masks_spare_what_is_read_beside_the_scan(scans, field):
+    t = scans / 't.nii.gz'
+    refused(scans / 'in' / 'a.mha', t, 't.nii.gz: would be overwritten', **{field: t})
+
+
+def test_pictures_spare_what_is_read(scans):
+    refused(scans / 'in' / 'a.mha', scans / 'm.mha', 'overwritten', report=scans / 'm.png')
+
+
+def test_two_masks_are_two_files(scans):
+    (scans / 'in' / 'b').mkdir()
+    (scans / 'in' / 'b' / '1.dcm').touch()
+    refused(scans / 'in', scans / 'out', 'different folders')  # both would be b.nii.gz
+
+
+def test_other_names_are_fine(scans):
+    spare_inputs(find_jobs(scans / 'in', scans / 'out'))
+    spare_inputs(find_jobs(scans / 'in' / 'a.mha', scans / 'in' / 'a_mask.mha'))
+
+
+# --- companions
+
+
+def test_a_companion_has_the_stem_of_its_volume(tmp_path):
+    for name in ('mask_A.nii.gz', 'b.mha', 'a.txt'):
+        (tmp_path / name).touch()
+    assert companion(tmp_path, tmp_path / 'a.mha', 'mask').name == 'mask_A.nii.gz'
+    assert companion(tmp_path, tmp_path / 'A.nii.gz', 'report').name == 'a.txt'
+    with pytest.raises(InputError, match='no report for c.mha'):
+        companion(tmp_path, tmp_path / 'c.mha', 'report')
+
+
+def test_a_companion_may_be_a_file_or_left_out(tmp_path):
+    assert companion('x.txt', tmp_path / 'a.mha', 'report').name == 'x.txt'
+    assert companion(None, tmp_path / 'a.mha', 'mask') is None
+    with pytest.raises(InputError, match='--report: empty'):
+        companion(' ', tmp_path / 'a.mha', 'report')
+
+
+# --- atm_prepare
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    "Three small cases of two bodies, L4 and L5"
+    root = tmp_path_factory.mktemp('data')
+    rng = np.random.default_rng(3)
+    labels = np.zeros((2, 40, 30), np.uint8)
+    labels[:, 8:16, 9:20] = 3
+    labels[:, 18:30, 9:20] = 2
+    geometry = new_geometry(labels.shape, (4.0, 2.0, 2.0))
+    for k in range(3):
+        image = labels * 100.0 + rng.normal(0, 5, labels.shape)
+        write_volume(image, geometry, root / 'images' / f'c{k}.mha')
+        write_labels(labels, geometry, root / 'masks' / f'c{k}.mha')
+    return root
+
+
+def test_crop_self_is_recorded_and_not_mixed(data, tmp_path, capsys):
+    def made(**more):
+        kwargs = dict(labels='joint', crop='self', size=64)
+        return atm_prepare(str(data), str(tmp_path / 'c'), **kwargs, **more)
+
+    first = made()
+    assert first['localiser'] == weights_id() and len(first['localiser']['sha256']) == 12
+    assert made() == first
+    assert 'localiser' in json.loads((tmp_path / 'c' / 'cache.json').read_text(encoding='utf-8'))
+    weights = bytearray(SHIPPED.read_bytes())
+    weights[-1] ^= 1
+    other = tmp_path / SHIPPED.name  # the name alone says nothing
+    other.write_bytes(weights)
+    with pytest.raises(InputError, match='field localiser'):
+        made(weights=str(other))  # other boxes, other pixels
+
+
+def test_crop_self_is_the_box_of_localise(data, tmp_path):
+    atm_prepare(str(data), str(tmp_path / 'c'), labels='joint', crop='self', size=64)
+    volume = read_volume(data / 'images' / 'c1.mha')
+    assert Cache(tmp_path / 'c').meta('c1')['box'] == list(localise(load_predictor(), volume))
+
+
+@pytest.mark.parametrize(
+    ('option', 'words'),
+    [
+        (dict(size=0), '--size'),
+        (dict(size=-3), '--size'),
+        (dict(preset='huge'), "--preset 'huge' is unknown: use tiny or paper"),
+        (dict(crop='mask'), "--crop 'mask' is unknown: use fov, self or oracle"),
+    ],
+)
+def test_bad_options_leave_no_folder(data, tmp_path, option, words):
+    with pytest.raises(InputError, match=words):
+        atm_prepare(str(data), str(tmp_path / 'e'), labels='joint', **option)
+    assert not (tmp_path / 'e').exists()
