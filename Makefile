@@ -2,9 +2,11 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
-.PHONY: setup demo test test-notebooks test-tests test-slow mutants lab bench export notebooks readme site lock clean
+# commands find their like: nbdev_test starts a kernel, tests start commands
+RUN := HF_HUB_OFFLINE=1 MPLBACKEND=agg PATH="$(CURDIR)/$(BIN):$$PATH"
+.PHONY: setup demo help lint test test-notebooks test-tests test-slow mutants lab bench export notebooks readme site lock clean
 
-setup: .venv/.ready
+setup: .venv/.ready  ## .venv with everything in it
 
 .venv/.ready: requirements.lock settings.ini setup.py
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3,11) and 'Python 3.11 or newer is needed: PYTHON=/path/to/python3.11 make ...')"
@@ -15,24 +17,32 @@ setup: .venv/.ready
 	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
 	touch $@
 
+help:                ## this list
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
 demo: setup          ## the main job on the embedded default -> runs/demo/report.html
 	$(BIN)/atm_demo
 
-test: setup          ## what CI checks: notebooks and tests side by side, one core each
+test: lint           ## what CI checks: style first, then notebooks and tests side by side, one core each
 	$(MAKE) -j2 test-notebooks test-tests
 
-test-notebooks: setup
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 MPLBACKEND=agg PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 1 --do_print
+lint: setup          ## the style of all code: ruff.toml, and names that no module knows
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/ruff check --isolated --select F821 atm_net
 
-test-tests: setup
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests -m "not slow"
+test-notebooks: setup ## every notebook from top to bottom
+	OMP_NUM_THREADS=1 $(RUN) $(BIN)/nbdev_test --n_workers 1 --do_print
+
+test-tests: setup    ## what is in tests/
+	OMP_NUM_THREADS=1 $(RUN) $(BIN)/python -m pytest -q tests -m "not slow"
 
 test-slow: .venv/.site ## the long cells and tests
-	OMP_NUM_THREADS=2 HF_HUB_OFFLINE=1 MPLBACKEND=agg PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 1 --flags slow --do_print
-	HF_HUB_OFFLINE=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests -m slow
+	OMP_NUM_THREADS=2 $(RUN) $(BIN)/nbdev_test --n_workers 1 --flags slow --do_print
+	$(RUN) $(BIN)/python -m pytest -q tests -m slow
 
-mutants: setup       ## is every formula guarded? small faults are put into the rooms -> runs/mutants/report.md
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/mutants.py $(ROOMS)
+mutants: setup       ## is every formula guarded? small faults in six subjects (MODULES="fusion losses") -> runs/mutants/report.md
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/mutants.py $(MODULES)
 
 lab: setup           ## JupyterLab at the walkthroughs, the explorer first
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs/walkthroughs/01_explorer.ipynb
@@ -41,8 +51,10 @@ bench: setup         ## ratios against named peers, in one run
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/metrics.py
 
-export: setup        ## notebooks -> modules, then clean the notebooks
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_export && PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_clean
+export: setup        ## format, notebooks -> modules, then clean the notebooks
+	$(BIN)/ruff format -q .
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_export
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_clean
 
 notebooks: export    ## run every notebook and keep its outputs
 	OMP_NUM_THREADS=1 $(BIN)/python tests/run_notebooks.py
@@ -60,5 +72,5 @@ site: .venv/.site    ## notebooks, lessons, API and the map of the paper as a st
 lock: setup          ## exact versions of what is installed now
 	$(BIN)/pip freeze --exclude-editable --all | grep -viE '^(pip|atm_net)[ =]' | grep -vxFf requirements-site.lock | sed 's/+cpu//' > requirements.lock
 
-clean:
+clean:               ## remove .venv, the site and built packages
 	rm -rf .venv _site build dist *.egg-info

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .anatomy import InputError
+from .config import PRESETS, Config
 from .data import Cache, open_cohort, prepare
 from atm_net.evaluate import (
     collect,
@@ -40,8 +41,9 @@ from .predict import Predictor, load_predictor, weights_file, weights_id
 from .predict_command import atm_predict
 from .prompts import atpg, holistic, shift_levels
 from .report import demo_page
+from .run_folder import training_curves
 from .show import command, read_json, read_rows, write_json
-from .train import PRESETS, Config, train, training_curves
+from .train import train
 
 # %% ../nbs/8_people/83_demo.ipynb #c006
 PROTOCOLS = ('generic', 'self', 'oracle', 'shuffled')  # side by side in the demo

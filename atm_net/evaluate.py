@@ -9,7 +9,7 @@ __all__ = ['HEADER', 'PROMPTED', 'OVERALL', 'PAPER', 'FORM', 'mask_key', 'pair_m
            'case_words', 'case_data', 'predicted_labels', 'evaluate_case', 'Entry', 'check_run', 'check_grid',
            'evaluate_runs', 'overall_rows', 'structure_table', 'difference_rows', 'overall_table', 'dsc_by_structure',
            'paper_data', 'form_cell', 'form_rows', 'form_structures', 'table_tex', 'by_protocol', 'evaluation_markdown',
-           'form_tables', 'write_evaluation', 'run_names', 'run_config', 'library_versions', 'evaluate_into']
+           'form_tables', 'write_evaluation', 'run_names', 'run_config', 'evaluate_into']
 
 # %% ../nbs/7_evaluation/74_evaluate.ipynb #c003
 import re
@@ -36,6 +36,7 @@ from atm_net.metrics import (
     summarise,
     volume_scores,
 )
+from .run_folder import library_versions
 from .show import cell, command, progress, read_json, table_md, write_json, write_text
 from .volumes import check_pair, list_volumes, volume_stem
 
@@ -1129,17 +1130,6 @@ def run_config(path) -> dict | None:  # field -> value, source
     return read_json(f).get('config') if f.is_file() else None
 
 
-def library_versions() -> dict:
-    "Versions of what the numbers depend on"
-    from importlib.metadata import version
-
-    import atm_net
-
-    return {p: version(p) for p in ('torch', 'monai', 'numpy', 'scipy')} | dict(
-        atm_net=atm_net.__version__, python=sys.version.split()[0]
-    )
-
-
 def evaluate_into(
     cache,
     runs,  # slice cache; paths of run folders or weights files
@@ -1194,6 +1184,6 @@ def evaluate_into(
         notes=notes,
         weights=weights,
         configs={n: k for n, r in named.items() if (k := run_config(r))},
-        versions=library_versions(),
+        versions=library_versions('torch', 'monai', 'numpy', 'scipy'),
         phantom=(Path(c.manifest['root']) / 'phantom.json').exists(),
     )

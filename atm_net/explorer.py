@@ -28,20 +28,11 @@ from .mask_files import file_scheme, read_mask
 from .metrics import dice
 from .phantom import Phantom, make_phantom
 from .predict import load_predictor, localise, model_card
+from .prompts import holistic, present_structures, shift_levels, slice_position
 from .protocols import self_prompts, vote_figure
-from atm_net.prompts import (
-    check_prompt,
-    holistic,
-    parse_prompt,
-    present_structures,
-    report_prompt,
-    reword,
-    shift_levels,
-    slice_position,
-    unrecognised,
-    user_prompt,
-)
+from .reports import parse_prompt
 from .show import legend, overlay, show_slice, table_html
+from .user_prompts import check_prompt, report_prompt, reword, unrecognised, user_prompt
 from .volumes import Volume, check_image, check_pair, new_geometry, new_volume, read_volume
 
 # %% ../nbs/8_people/82_explorer.ipynb #c006

@@ -32,6 +32,7 @@ from atm_net.evaluate import (
     shuffled_partner,
 )
 from .metrics import bootstrap_ci, exclude
+from .run_folder import training_curves
 from atm_net.show import (
     HUES,
     colors,
@@ -43,7 +44,7 @@ from atm_net.show import (
     show_slice,
     write_json,
 )
-from .train import cache_dice, training_curves
+from .trainer import cache_dice
 
 # %% ../nbs/7_evaluation/76_figures.ipynb #c008
 def class_errors(
@@ -503,7 +504,7 @@ def _apart(s) -> str:
 
 # %% ../nbs/7_evaluation/76_figures.ipynb #c032
 def word_shares(
-    words,  # of `Words.words`: (word, indices of its tokens)
+    words,  # of `Tokens.words`: (word, indices of its tokens)
     shares: np.ndarray,  # (l, h', w') share of each token
 ) -> np.ndarray:  # (words, h', w')
     "Attention on words: the sum over their tokens"

@@ -25,10 +25,10 @@ from .show import command, table_md, write_json, write_text
 def mid_slice(
     mask: np.ndarray,  # (s, h, w) bool, not empty
 ) -> int:  # slice index
-    "The slice at the centre of area"
+    "The slice at the centre of area; the largest one where that is empty"
     area = mask.sum((1, 2))
-    at = int(round((np.arange(len(area)) * area).sum() / area.sum()))
-    return at if area[at] else int(area.argmax())
+    centre = int(round((np.arange(len(area)) * area).sum() / area.sum()))
+    return centre if area[centre] else int(area.argmax())
 
 
 def front_piece(
@@ -36,12 +36,12 @@ def front_piece(
     share: float = 0.3,  # smallest piece that counts, of the largest (ours)
 ) -> np.ndarray:  # (h, w) bool
     "The frontmost connected piece that is not tiny: the body of a whole vertebra"
-    lab, n = ndimage.label(mask)
+    pieces, n = ndimage.label(mask)
     if n < 2:
         return mask
-    area = np.bincount(lab.ravel())[1:]
-    big = [i + 1 for i in range(n) if area[i] >= share * area.max()]
-    return lab == min(big, key=lambda i: np.argwhere(lab == i)[:, 1].mean())
+    area = np.bincount(pieces.ravel())[1:]
+    large = [i + 1 for i in range(n) if area[i] >= share * area.max()]
+    return pieces == min(large, key=lambda i: np.argwhere(pieces == i)[:, 1].mean())
 
 # %% ../nbs/5_masks/53_measures.ipynb #c011
 def pixel_corners(
@@ -49,8 +49,9 @@ def pixel_corners(
     spacing,  # (2,) mm
 ) -> np.ndarray:  # (4n, 2) mm
     "Corners of all pixels, so that one pixel has its full size"
-    p = np.argwhere(mask)[:, None] + np.array([[-0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [0.5, 0.5]])
-    return p.reshape(-1, 2) * np.asarray(spacing, float)
+    corners = np.array([[-0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [0.5, 0.5]])
+    points = np.argwhere(mask)[:, None] + corners
+    return points.reshape(-1, 2) * np.asarray(spacing, float)
 
 
 def rectangle_tilt(
@@ -59,8 +60,8 @@ def rectangle_tilt(
     expect: float = 0.0,  # degrees, a guess of the tilt that settles which side is which
 ) -> float:  # degrees, within 45 of `expect`
     "Tilt of the smallest rectangle around a mask"
-    p = pixel_corners(mask, spacing)
-    hull = p[ConvexHull(p).vertices]
+    points = pixel_corners(mask, spacing)
+    hull = points[ConvexHull(points).vertices]
     edge = np.diff(hull, axis=0, append=hull[:1])
     t = np.arctan2(edge[:, 0], edge[:, 1])
     u = hull @ np.stack([np.sin(t), np.cos(t)])
@@ -86,17 +87,79 @@ def straighten(
     half: float,  # mm from the centre to each side
 ) -> np.ndarray:  # (v, u) bool on a grid of `STEP` mm
     "The mask as seen along its own axes"
-    g = np.arange(-half, half + STEP / 2, STEP)
-    e_u, e_v = _axes(tilt)
-    at = (
-        np.asarray(centre)[:, None, None] + e_v[:, None, None] * g[:, None] + e_u[:, None, None] * g
-    )
-    return (
-        ndimage.map_coordinates(
-            mask.astype(np.float32), at / np.asarray(spacing, float)[:, None, None], order=1
-        )
-        >= 0.5
-    )
+    grid = np.arange(-half, half + STEP / 2, STEP)
+    e_u, e_v = (e[:, None, None] for e in _axes(tilt))
+    point = np.asarray(centre)[:, None, None] + e_v * grid[:, None] + e_u * grid
+    pixel = point / np.asarray(spacing, float)[:, None, None]
+    return ndimage.map_coordinates(mask.astype(np.float32), pixel, order=1) >= 0.5
+
+# %% ../nbs/5_masks/53_measures.ipynb #prof1
+@dataclass(frozen=True)
+class _Profile:
+    "The borders of a straightened structure, in mm from its centre"
+
+    u: np.ndarray  # (n,) columns between front and back
+    top: np.ndarray  # (n,) v of the upper border of each
+    bottom: np.ndarray  # (n,) v of the lower border
+    span: tuple  # (2,) u of front and back at half height
+
+    def between(self, lo, hi):  # (n,) bool
+        "The columns between two shares of the depth"
+        share = (self.u - self.span[0]) / (self.span[1] - self.span[0])
+        return (share >= lo) & (share <= hi)
+
+# %% ../nbs/5_masks/53_measures.ipynb #prof2
+def _span(view):
+    "u of front and back at half height (mm), of a view that is not empty"
+    rows = view.any(1)
+    half = (view.shape[1] - 1) / 2
+    middle = np.abs(np.arange(len(view)) - half) <= max(1, rows.sum() / 10)
+    if not (middle & rows).any():
+        middle = rows
+    seen = view[middle & rows]
+    first = seen.argmax(1)
+    last = seen.shape[1] - 1 - seen[:, ::-1].argmax(1)
+    return (np.median(first) - half - 0.5) * STEP, (np.median(last) - half + 0.5) * STEP
+
+
+def _profile(view):
+    "The `_Profile` of a view, None for an empty one"
+    if not view.any():
+        return None
+    span = _span(view)
+    half = (view.shape[1] - 1) / 2
+    columns = np.flatnonzero(view.any(0))
+    u = (columns - half) * STEP
+    keep = (u >= span[0]) & (u <= span[1])
+    seen = view[:, columns[keep]]
+    top = (seen.argmax(0) - half - 0.5) * STEP
+    bottom = (len(seen) - 1 - seen[::-1].argmax(0) - half + 0.5) * STEP
+    return _Profile(u[keep], top, bottom, span)
+
+# %% ../nbs/5_masks/53_measures.ipynb #fram1
+def _endplates(profile):
+    "Both endplates as lines v = a + b u: ((a, b), (a, b)); None for fewer than three points"
+    middle = profile.between(0.15, 0.85)
+    if middle.sum() < 3:
+        return None
+    u = profile.u[middle]
+    return [np.polyfit(u, v[middle], 1)[::-1] for v in (profile.top, profile.bottom)]
+
+
+def _settle(mask, spacing, centre, tilt):
+    "Turn the view until it goes with the endplates: (tilt, profile, endplates), None without them"
+    half = np.linalg.norm(pixel_corners(mask, spacing) - centre, axis=1).max() + 2
+    for turns_left in (2, 1, 0):
+        profile = _profile(straighten(mask, spacing, centre, tilt, half))
+        plates = None if profile is None else _endplates(profile)
+        if plates is None:
+            return None
+        (_, sup), (_, inf) = plates
+        turn = np.degrees(np.arctan(sup) + np.arctan(inf)) / 2
+        if abs(turn) < 0.05 or not turns_left:
+            break  # lines and tilt belong to one view
+        tilt += turn
+    return tilt, profile, plates
 
 # %% ../nbs/5_masks/53_measures.ipynb #c017
 @dataclass(frozen=True)
@@ -132,89 +195,56 @@ class Frame:
         return np.array([self.centre + u * e_u + (a + b * u) * e_v for u in self.span])
 
 # %% ../nbs/5_masks/53_measures.ipynb #c018
-def _profile(view):
-    "u of the columns that matter, top and bottom row of each (mm from the centre), and the span at half height; None for an empty view"
-    rows = np.flatnonzero(view.any(1))
-    half = (view.shape[1] - 1) / 2
-    if not len(rows):
+# front, middle, back: shares of the depth in which a height is read (ours)
+_windows = ((0.05, 0.2), (0.4, 0.6), (0.8, 0.95))
+
+
+def _heights(profile):
+    "Mean height in each of the three windows (mm), None where one of them is empty"
+    windows = [profile.between(*window) for window in _windows]
+    if not all(window.any() for window in windows):
         return None
-    r = view[np.abs(np.arange(len(view)) - half) <= max(1, len(rows) / 10)]
-    r = r[r.any(1)]  # at half height, where a wedge has both its ends
-    if not len(r):
-        r = view[rows]
-    first, last = r.argmax(1), r.shape[1] - 1 - r[:, ::-1].argmax(1)
-    span = ((np.median(first) - half - 0.5) * STEP, (np.median(last) - half + 0.5) * STEP)
-    cols = np.flatnonzero(view.any(0))
-    u = (cols - half) * STEP
-    keep = (u >= span[0]) & (u <= span[1])
-    cols, u = cols[keep], u[keep]
-    c = view[:, cols]
-    top = (c.argmax(0) - half - 0.5) * STEP
-    bottom = (c.shape[0] - 1 - c[::-1].argmax(0) - half + 0.5) * STEP
-    return u, top, bottom, span
+    return [float((profile.bottom - profile.top)[window].mean()) for window in windows]
 
-
-def _between(u, span, lo, hi):
-    x = (u - span[0]) / (span[1] - span[0])
-    return (x >= lo) & (x <= hi)
-
-
-_windows = (
-    (0.05, 0.2),
-    (0.4, 0.6),
-    (0.8, 0.95),
-)  # front, middle, back: shares of the depth in which a height is read (ours)
-
-
+# %% ../nbs/5_masks/53_measures.ipynb #c018b
 def fit_frame(
     mask: np.ndarray,  # (h, w) bool, one piece
     spacing,  # (2,) mm
     expect: float = 0.0,  # degrees, guess of the tilt
     name: str = '',
     slice: int = 0,
-) -> (
-    Frame | None
-):  # None if fewer than 12 pixels, or if two endplates and three heights cannot be told
+) -> Frame | None:  # None for fewer than 12 pixels, or without two endplates and three heights
     "Measure one structure in one slice"
     if mask.sum() < 12:
         return None
     centre = np.argwhere(mask).mean(0) * spacing
-    p = pixel_corners(mask, spacing)
-    half = np.linalg.norm(p - centre, axis=1).max() + 2
-    tilt = rectangle_tilt(mask, spacing, expect)
-    for left in (2, 1, 0):  # turns that may follow
-        seen = _profile(straighten(mask, spacing, centre, tilt, half))
-        if seen is None:
-            return None
-        u, top, bottom, span = seen
-        mid = _between(u, span, 0.15, 0.85)
-        if mid.sum() < 3:
-            return None
-        sup, inf = (np.polyfit(u[mid], x[mid], 1)[::-1] for x in (top, bottom))
-        turn = np.degrees(np.arctan(sup[1]) + np.arctan(inf[1])) / 2
-        if abs(turn) < 0.05 or not left:
-            break  # lines and tilt belong to one view
-        tilt += turn
-    at = [_between(u, span, *w) for w in _windows]
-    if abs(tilt - expect) > 60 or not all(w.any() for w in at):
+    settled = _settle(mask, spacing, centre, rectangle_tilt(mask, spacing, expect))
+    if settled is None:
         return None
-    h = [float((bottom - top)[w].mean()) for w in at]
-    if not np.isfinite([tilt, *sup, *inf, *span, *h]).all():
+    tilt, profile, (sup, inf) = settled
+    heights = _heights(profile)
+    if abs(tilt - expect) > 60 or heights is None:
         return None
+    if not np.isfinite([tilt, *sup, *inf, *profile.span, *heights]).all():
+        return None
+    pairs = (centre, sup, inf, profile.span)
+    centre, sup, inf, span = (tuple(map(float, pair)) for pair in pairs)
     cut = mask[[0, -1]].any() or mask[:, [0, -1]].any()
-    return Frame(
-        name,
-        slice,
-        tuple(map(float, centre)),
-        float(tilt),
-        tuple(map(float, sup)),
-        tuple(map(float, inf)),
-        tuple(map(float, span)),
-        tuple(h),
-        'cut by the edge of the image' if cut else '',
-    )
+    note = 'cut by the edge of the image' if cut else ''
+    return Frame(name, slice, centre, float(tilt), sup, inf, span, tuple(heights), note)
 
 # %% ../nbs/5_masks/53_measures.ipynb #c026
+def _facing_slope(view, depth):
+    "Slope of the upper border within the depth of the body above (degrees), None if too short"
+    columns = np.flatnonzero(view.any(0))
+    u = (columns - (view.shape[1] - 1) / 2) * STEP
+    near = np.abs(u) <= 0.35 * depth
+    if near.sum() < max(3, 0.3 * depth / STEP):
+        return None
+    v = view[:, columns[near]].argmax(0) * STEP
+    return np.degrees(np.arctan(np.polyfit(u[near], v, 1)[0]))
+
+
 def facing_tilt(
     mask: np.ndarray,  # (h, w) bool, the sacrum
     spacing,  # (2,) mm
@@ -222,42 +252,38 @@ def facing_tilt(
     half: float = 60.0,  # mm
 ) -> float | None:  # degrees; None if nothing faces the body
     "Tilt of the border of `mask` that faces the body above"
-    tilt = above.inf_tilt
     e_u, e_v = _axes(above.tilt)
-    u0 = sum(above.span) / 2
-    centre = above.centre + u0 * e_u + (above.inf[0] + above.inf[1] * u0) * e_v
+    u = sum(above.span) / 2
+    a, b = above.inf
+    centre = above.centre + u * e_u + (a + b * u) * e_v  # of the endplate of the body above
+    tilt = above.inf_tilt
     for _ in range(5):
-        view = straighten(mask, spacing, centre, tilt, half)
-        cols = np.flatnonzero(view.any(0))
-        u = (cols - (view.shape[1] - 1) / 2) * STEP
-        near = np.abs(u) <= 0.35 * above.depth
-        if near.sum() < max(3, 0.3 * above.depth / STEP):
+        turn = _facing_slope(straighten(mask, spacing, centre, tilt, half), above.depth)
+        if turn is None:
             return None
-        turn = np.degrees(
-            np.arctan(np.polyfit(u[near], view[:, cols[near]].argmax(0) * STEP, 1)[0])
-        )
         tilt += turn
         if abs(turn) < 0.05:
             break
     return float(tilt)
 
 # %% ../nbs/5_masks/53_measures.ipynb #c029
-def _piece(labels, c):
-    "Mid-sagittal slice and the piece to measure of channel `c`; None where absent"
-    m = labels == c
-    if not m.any():
+def _piece(labels, channel):
+    "(mid-sagittal slice, the piece to measure there) of a channel; None where absent"
+    mask = labels == channel
+    if not mask.any():
         return None
-    k = mid_slice(m)
-    return k, front_piece(m[k])
+    k = mid_slice(mask)
+    return k, front_piece(mask[k])
 
 
-def _guesses(pieces, order, spacing):
+def _guesses(pieces, spacing):
     "Tilt of each structure (degrees), square to the line through the centres next to it"
-    at = {n: np.argwhere(pieces[n][1]).mean(0) * spacing for n in order}
+    names = list(pieces)
+    centres = [np.argwhere(piece).mean(0) * spacing for _, piece in pieces.values()]
     out = {}
-    for i, n in enumerate(order):
-        d = at[order[min(i + 1, len(order) - 1)]] - at[order[max(i - 1, 0)]]
-        out[n] = float(-np.degrees(np.arctan2(d[1], d[0]))) if d.any() else 0.0
+    for i, name in enumerate(names):
+        d = centres[min(i + 1, len(names) - 1)] - centres[max(i - 1, 0)]
+        out[name] = float(-np.degrees(np.arctan2(d[1], d[0]))) if d.any() else 0.0
     return out
 
 
@@ -268,50 +294,45 @@ def frames(
     anatomy=LUMBAR,
 ) -> dict:  # name -> `Frame`, None for a structure of too few pixels; bodies and discs, top-down
     "The frame of every vertebral body and disc in its own mid-sagittal slice"
-    names = [
-        n for n in anatomy.order(scheme.names) if anatomy[n].kind in ('vertebra', 'disc', 'sacrum')
-    ]
-    pieces = {n: p for n in names if (p := _piece(labels, scheme.channel(n)))}
-    guess = _guesses(pieces, list(pieces), np.array(spacing[1:], float))
+    plane = np.array(spacing[1:], float)
+    names = anatomy.order(scheme.names)
+    names = [n for n in names if anatomy[n].kind in ('vertebra', 'disc', 'sacrum')]
+    found = {n: _piece(labels, scheme.channel(n)) for n in names}
+    pieces = {n: piece for n, piece in found.items() if piece}
+    guess = _guesses(pieces, plane)
     return {
-        n: fit_frame(m, np.array(spacing[1:], float), guess[n], n, k)
-        for n, (k, m) in pieces.items()
-        if anatomy[n].kind != 'sacrum'
+        name: fit_frame(mask, plane, guess[name], name, k)
+        for name, (k, mask) in pieces.items()
+        if anatomy[name].kind != 'sacrum'
     }
 
-
+# %% ../nbs/5_masks/53_measures.ipynb #can1
 def canal_width(
     canal: np.ndarray,  # (h, w) bool
     spacing,  # (2,) mm
     frame: Frame,  # of the level
     half: float = 70.0,  # mm
 ) -> float | None:  # mm; None where the canal is missing behind more than half of it
-    "Front-to-back width of the canal behind a level, parallel to its endplates, mean over the middle half of its height"
+    "Width of the canal behind a level, parallel to its endplates, mean over half its height"
     view = straighten(canal, spacing, frame.centre, frame.tilt, half)
     v = (np.arange(len(view)) - (len(view) - 1) / 2) * STEP
-    lo, hi = frame.sup[0], frame.inf[0]
-    n = view[(v >= lo + (hi - lo) / 4) & (v <= hi - (hi - lo) / 4)][:, v > 0].sum(1) * STEP
-    return float(n[n > 0].mean()) if 2 * (n > 0).sum() > len(n) else None
+    top, bottom = frame.sup[0], frame.inf[0]
+    quarter = (bottom - top) / 4
+    rows = view[(v >= top + quarter) & (v <= bottom - quarter)]
+    width = rows[:, v > 0].sum(1) * STEP  # the view is square: u > 0 where v > 0
+    found = width[width > 0]
+    return float(found.mean()) if 2 * len(found) > len(width) else None
 
 # %% ../nbs/5_masks/53_measures.ipynb #c033
-COLUMNS = (
-    'structure',
-    'kind',
-    'slice',
-    'height_anterior_mm',
-    'height_middle_mm',
-    'height_posterior_mm',
-    'depth_mm',
-    'tilt_deg',
-    'angle_deg',
-    'canal_mm',
-    'note',
-)
+_height_columns = ('height_anterior_mm', 'height_middle_mm', 'height_posterior_mm')
+COLUMNS = ('structure', 'kind', 'slice', *_height_columns, 'depth_mm')
+COLUMNS += ('tilt_deg', 'angle_deg', 'canal_mm', 'note')
 
 
 def _row(structure, kind, **values):
-    r = dict.fromkeys(COLUMNS) | dict(structure=structure, kind=kind, note='') | values
-    return {k: round(v, 2) if isinstance(v, float) else v for k, v in r.items()}
+    "A row of the table, empty but for `values`"
+    row = dict.fromkeys(COLUMNS) | dict(structure=structure, kind=kind, note='') | values
+    return {k: round(v, 2) if isinstance(v, float) else v for k, v in row.items()}
 
 
 def lordosis(
@@ -319,16 +340,22 @@ def lordosis(
 ) -> dict:  # a row
     "L1 superior to S superior endplate, or to L5 inferior where there is no sacrum"
     top = tilts.get(('L1', 'sup'))
-    s, l5 = tilts.get(('S', 'sup')), tilts.get(('L5', 'inf'))
-    end, word = (s, 'S superior') if s is not None else (l5, 'L5 inferior')
+    end = tilts.get(('S', 'sup'))
+    name, plate = 'S', 'superior'
+    if end is None:
+        end = tilts.get(('L5', 'inf'))
+        name, plate = 'L5', 'inferior'
     if top is None or end is None:
         return _row('lordosis', 'angle', note='needs L1 and S or L5 in the mask')
-    return _row(
-        f'L1-{word.split()[0]}',
-        'angle',
-        angle_deg=top - end,
-        note=f'lordosis: L1 superior to {word} endplate',
-    )
+    note = f'lordosis: L1 superior to {name} {plate} endplate'
+    return _row(f'L1-{name}', 'angle', angle_deg=top - end, note=note)
+
+# %% ../nbs/5_masks/53_measures.ipynb #odd1
+def _turn(body, neighbours):
+    "Tilt of a body against the mean of its neighbours (degrees), 0 without them"
+    if not neighbours:
+        return 0.0
+    return body['tilt_deg'] - np.mean([other['tilt_deg'] for other in neighbours])
 
 
 def mark_odd(
@@ -336,18 +363,51 @@ def mark_odd(
     turn: float = 18.0,  # degrees between a body and the mean of its neighbours (ours)
     part: float = 0.6,  # of the median depth (ours)
 ):
-    "Say in the note where a vertebra does not go with the others: there the mask is more likely wrong than the patient (ours)"
+    "Note where a vertebra does not go with the others: then the mask is probably wrong (ours)"
     bodies = [r for r in rows if r['kind'] == 'vertebra' and r['tilt_deg'] is not None]
-    for a, r, b in zip([None] + bodies, bodies, bodies[1:] + [None]):
-        near = [x['tilt_deg'] for x in (a, b) if x]
-        notes = [r['note']] * bool(r['note'])
-        if near and abs(d := r['tilt_deg'] - np.mean(near)) > turn:
-            notes.append(f'tilted {d:+.0f} degrees against its neighbours: look at the mask')
-        if r['depth_mm'] < part * np.median([x['depth_mm'] for x in bodies]):
+    if not bodies:
+        return
+    usual = np.median([body['depth_mm'] for body in bodies])
+    for i, body in enumerate(bodies):
+        notes = [body['note']]
+        by = _turn(body, bodies[max(i - 1, 0) : i] + bodies[i + 1 : i + 2])
+        if abs(by) > turn:
+            notes.append(f'tilted {by:+.0f} degrees against its neighbours: look at the mask')
+        if body['depth_mm'] < part * usual:
             notes.append('much less deep than the others: look at the mask')
-        r['note'] = '; '.join(notes)
+        body['note'] = '; '.join(filter(None, notes))
+
+# %% ../nbs/5_masks/53_measures.ipynb #mea1
+def _level_row(name, kind, frame, canal, plane):
+    "The row of a body or disc; `canal`: (s, h, w) bool, None where there is none"
+    if frame is None:
+        return _row(name, kind, note='too little of it to measure')
+    width = None if canal is None else canal_width(canal[frame.slice], plane, frame)
+    notes = [frame.note]
+    if canal is not None and width is None:
+        notes.append('no canal found behind it')
+    return _row(
+        name,
+        kind,
+        slice=frame.slice,
+        **dict(zip(_height_columns, frame.heights)),
+        depth_mm=frame.depth,
+        tilt_deg=frame.sup_tilt,
+        angle_deg=frame.sup_tilt - frame.inf_tilt,
+        canal_mm=width,
+        note='; '.join(filter(None, notes)),
+    )
 
 
+def _sacrum_row(name, mask, above, plane):
+    "(the row of the sacrum, its tilt or None); `above`: the frame of the body above it, or None"
+    tilt = None if above is None else facing_tilt(mask[above.slice], plane, above)
+    if tilt is None:
+        return _row(name, 'sacrum', note='its superior endplate needs the body above it'), None
+    note = 'superior endplate only'
+    return _row(name, 'sacrum', slice=above.slice, tilt_deg=tilt, note=note), tilt
+
+# %% ../nbs/5_masks/53_measures.ipynb #mea2
 def measure(
     labels: np.ndarray,  # (s, h, w) channels
     spacing,  # (3,) mm
@@ -355,55 +415,29 @@ def measure(
     anatomy=LUMBAR,
 ) -> list:  # of dicts with the keys `COLUMNS`; mm and degrees, None where it cannot be measured
     "Heights, depths, angles and canal widths by level, top-down (ours)"
-    fs = frames(labels, spacing, scheme, anatomy)
-    sp = np.array(spacing[1:], float)
-    rows, tilts = [], {}
-    canal = next((scheme.channel(n) for n in scheme.names if anatomy[n].kind == 'canal'), None)
-    drawn = canal and (labels == canal).any()
-    for n, f in fs.items():
-        if f is None:
-            rows.append(_row(n, anatomy[n].kind, note='too little of it to measure'))
-            continue
-        width = canal_width(labels[f.slice] == canal, sp, f) if drawn else None
-        note = '; '.join(
-            [f.note] * bool(f.note) + ['no canal found behind it'] * bool(drawn and width is None)
-        )
-        tilts[n, 'sup'], tilts[n, 'inf'] = f.sup_tilt, f.inf_tilt
-        rows.append(
-            _row(
-                n,
-                anatomy[n].kind,
-                slice=f.slice,
-                **dict(zip(COLUMNS[3:6], f.heights)),
-                depth_mm=f.depth,
-                tilt_deg=f.sup_tilt,
-                angle_deg=f.sup_tilt - f.inf_tilt,
-                canal_mm=width,
-                note=note,
-            )
-        )
+    plane = np.array(spacing[1:], float)
+    frame_of = frames(labels, spacing, scheme, anatomy)
+    canals = [labels == scheme.channel(n) for n in scheme.names if anatomy[n].kind == 'canal']
+    canal = canals[0] if canals and canals[0].any() else None
+    rows = []
+    tilts = {}
+    for name, frame in frame_of.items():
+        rows.append(_level_row(name, anatomy[name].kind, frame, canal, plane))
+        if frame is not None:
+            tilts[name, 'sup'] = frame.sup_tilt
+            tilts[name, 'inf'] = frame.inf_tilt
     mark_odd(rows)
-    for n in (
-        n
-        for n in scheme.names
-        if anatomy[n].kind == 'sacrum' and (labels == scheme.channel(n)).any()
-    ):
-        up = fs.get(anatomy.above(n, 'vertebra'))
-        k = up.slice if up else 0
-        tilts[n, 'sup'] = facing_tilt(labels[k] == scheme.channel(n), sp, up) if up else None
-        ok = tilts[n, 'sup'] is not None
-        rows.append(
-            _row(
-                n,
-                'sacrum',
-                slice=k if ok else None,
-                tilt_deg=tilts[n, 'sup'],
-                note='superior endplate only'
-                if ok
-                else 'its superior endplate needs the body above it',
-            )
-        )
-    return rows + ([lordosis(tilts)] if 'L1' in scheme.names else [])
+    for name in scheme.names:
+        if anatomy[name].kind != 'sacrum':
+            continue
+        mask = labels == scheme.channel(name)
+        if mask.any():
+            above = frame_of.get(anatomy.above(name, 'vertebra'))
+            row, tilts[name, 'sup'] = _sacrum_row(name, mask, above, plane)
+            rows.append(row)
+    if 'L1' in scheme.names:
+        rows.append(lordosis(tilts))
+    return rows
 
 # %% ../nbs/5_masks/53_measures.ipynb #c040
 def rows_csv(
@@ -418,38 +452,43 @@ def rows_csv(
     return f.getvalue()
 
 
+def _table_suffix(path):
+    "'.csv' or '.json'; raises `InputError` for another suffix"
+    suffix = Path(path).suffix.lower()
+    if suffix in ('.csv', '.json'):
+        return suffix
+    raise InputError(f'{path}: cannot write this format: use .csv or .json')
+
+
 def write_table(
     rows,  # rows of `measure`, may be none
     path,  # .csv or .json
 ):
-    "Write rows by suffix, atomically; without rows the header `COLUMNS` or an empty list; raises `InputError` for another suffix"
-    suffix = Path(path).suffix.lower()
-    if suffix == '.json':
+    "Write rows by suffix, atomically; without rows the header or an empty list"
+    if _table_suffix(path) == '.json':
         write_json(path, rows)
-    elif suffix == '.csv':
-        write_text(path, rows_csv(rows, COLUMNS))
     else:
-        raise InputError(f'{path}: cannot write this format: use .csv or .json')
+        write_text(path, rows_csv(rows, COLUMNS))
 
-
+# %% ../nbs/5_masks/53_measures.ipynb #cmd1
 @command
 def atm_measure(
     mask: str,  # label volume (.mha, .nii, .nii.gz)
-    labels: str = None,  # label scheme of the file: mrspineseg, spider, joint (default: by its values)
+    labels: str = None,  # scheme of the file: mrspineseg, spider, joint (default: by its values)
     out: str = None,  # write the table here too, CSV or JSON by suffix
     anatomy: str = None,  # YAML of another anatomy
 ):
     "Heights, depths, canal widths and angles by level, in mm and degrees, from a mask"
     an = get_anatomy(anatomy)
-    if out and Path(out).suffix.lower() not in ('.csv', '.json'):
-        raise InputError(f'{out}: cannot write this format: use .csv or .json')
+    if out:
+        _table_suffix(out)
     scheme = file_scheme(labels, [mask], an)
-    v, lab = read_mask(mask, scheme)
-    if not lab.any():
+    volume, channels = read_mask(mask, scheme)
+    if not channels.any():
         raise InputError(
             f'{mask}: holds no structure (every voxel is background): nothing to measure'
         )
-    rows = measure(lab, v.spacing, scheme, an)
+    rows = measure(channels, volume.spacing, scheme, an)
     if out:
         write_table(rows, out)
     if not labels:

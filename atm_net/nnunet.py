@@ -17,8 +17,8 @@ import numpy as np
 from .anatomy import IGNORE, InputError
 from .data import Cache
 from .evaluate import case_data, check_grid, score, scores_dict, scores_markdown
+from .run_folder import cache_hash
 from .show import command, progress, read_json, write_json, write_text
-from .train import cache_hash
 from .volumes import read_labels, write_labels, write_volume
 
 # %% ../nbs/8_people/85_nnunet.ipynb #c006

@@ -14,9 +14,9 @@ from .anatomy import InputError, convert, get_anatomy, some
 from .data import Grid, open_cohort, prepare
 from .mask_files import mask_values, read_mask, side_schemes, unsure
 from .predict import load_predictor, localise, prediction_figure, weights_id
-from .prompts import report_prompt, report_text, unrecognised, user_prompt
 from .protocols import choose_protocol, find_protocol
 from .show import command, progress, save_figure
+from .user_prompts import report_prompt, report_text, unrecognised, user_prompt
 from atm_net.volumes import (
     check_image,
     check_pair,

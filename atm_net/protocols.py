@@ -12,20 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .anatomy import LUMBAR, InputError
-from atm_net.prompts import (
-    SUPPORT,
-    atpg,
-    holistic,
-    present_structures,
-    report_prompt,
-    reword,
-    slice_parts,
-    slice_position,
-    support,
-    supported_levels,
-    user_prompt,
-    volume_prompts,
-)
+from .prompts import atpg, holistic, present_structures, slice_position
+from .user_prompts import report_prompt, reword, user_prompt
+from .voting import SUPPORT, slice_parts, support, supported_levels, volume_prompts
 
 # %% ../nbs/5_masks/50_protocols.ipynb #pr06
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from .anatomy import InputError
+from .config import PRESETS, Config
 from .show import command
-from .train import PRESETS, Config, pack, train
+from .train import pack, train
 
 # %% ../nbs/8_people/86_recipe.ipynb #c006
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from .anatomy import IGNORE, LUMBAR, InputError
 def atomic_path(
     path,  # where the file shall appear
 ):
-    "Yield a temporary path with the same suffix; rename it to `path` on success, remove it on failure"
+    "Yield a temporary path with the same suffix; rename it to `path` on success, else remove it"
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,25 +39,23 @@ def atomic_path(
         raise InputError(
             f'{path.parent}: cannot be made ({e.strerror}): choose another folder'
         ) from e
-    suffix = ''.join(path.suffixes[-2:]) if path.name.endswith('.nii.gz') else path.suffix
+    suffix = '.nii.gz' if path.name.endswith('.nii.gz') else path.suffix
     tmp = path.with_name(f'.{path.name}.{os.getpid()}.{os.urandom(3).hex()}{suffix}')
     try:
         yield tmp
         os.replace(tmp, path)
     except OSError as e:
-        if (
-            e.filename is not None
-            and Path(str(e.filename)).name != tmp.name
-            and str(e.filename) != str(path)
-        ):
+        own_names = (tmp.name, path.name)
+        if e.filename is not None and Path(str(e.filename)).name not in own_names:
             raise  # another file's trouble
         raise InputError(
-            f'{path}: cannot be written ({e.strerror or e}): check the disk space and the rights of the folder'
+            f'{path}: cannot be written ({e.strerror or e}): '
+            'check the disk space and the rights of the folder'
         ) from e
     finally:
         tmp.unlink(missing_ok=True)
 
-
+# %% ../nbs/0_ground/03_show.ipynb #c06b
 def write_text(path, text: str):
     "Write `text` atomically"
     with atomic_path(path) as t:
@@ -68,7 +66,7 @@ def _plain(o):
     "NumPy values and paths as JSON knows them"
     if isinstance(o, np.generic):
         return o.item()
-    if isinstance(o, (np.ndarray,)):
+    if isinstance(o, np.ndarray):
         return o.tolist()
     if isinstance(o, (set, frozenset)):
         return sorted(o)
@@ -100,15 +98,15 @@ def _complain(name: str, message: str, status: int = 2):
 
 def _from_shell(frame) -> bool:
     "Is `frame` the body of a script, as it is for a console command?"
-    g = frame.f_globals
-    return frame.f_locals is g and g.get('__name__') == '__main__' and '__file__' in g
+    names = frame.f_globals
+    is_script = names.get('__name__') == '__main__' and '__file__' in names
+    return is_script and frame.f_locals is names
 
 
 def run_command(f, argv=None):
-    "Parse `argv` with the comments of `f` as help, and call it; bad input ends with one line and status 2"
-    os.environ.setdefault(
-        'OMP_WAIT_POLICY', 'PASSIVE'
-    )  # before torch is loaded: threads that wait give their core away
+    "Parse `argv` with the comments of `f` as help, and call it; bad input ends with status 2"
+    # before torch is loaded: threads that wait give their core away
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     parser = anno_parser(f, prog=f.__name__)
     parser.error = lambda message: _complain(f.__name__, f'{message} (see {f.__name__} --help)')
     args = vars(parser.parse_args(argv))
@@ -121,11 +119,10 @@ def run_command(f, argv=None):
     except KeyboardInterrupt:
         _complain(f.__name__, 'stopped by the user', 130)
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), 1
-        )  # the reader of our output left, as `| head` does
+        # the reader of our output left, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
-
+# %% ../nbs/0_ground/03_show.ipynb #c09b
 def command(f):
     "A console command when a script calls it without arguments, a plain function everywhere else"
 
@@ -188,9 +185,10 @@ def colors(
     anatomy=LUMBAR,
 ) -> np.ndarray:  # (channels, 3) in 0..1; channel 0 is black
     "The colour of each channel"
-    rgb = [[0, 0, 0]] + [
-        [int(anatomy[n].color[i : i + 2], 16) / 255 for i in (1, 3, 5)] for n in scheme.names
-    ]
+    rgb = [[0, 0, 0]]
+    for name in scheme.names:
+        color = anatomy[name].color
+        rgb.append([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
     return np.array(rgb)
 
 
@@ -199,14 +197,15 @@ def _border(
 ) -> np.ndarray:  # (h, w) bool
     "Pixels with another label above, below, left or right: both sides of each border"
     out = np.zeros(labels.shape, bool)
-    rows, cols = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
+    rows = labels[1:] != labels[:-1]
+    cols = labels[:, 1:] != labels[:, :-1]
     out[1:] |= rows
     out[:-1] |= rows
     out[:, 1:] |= cols
     out[:, :-1] |= cols
     return out
 
-
+# %% ../nbs/0_ground/03_show.ipynb #c13b
 def overlay(
     img: np.ndarray,  # (h, w)
     labels: np.ndarray,  # (h, w) channels of `scheme`
@@ -217,7 +216,7 @@ def overlay(
     title: str = None,
     ticks=True,
     anatomy=LUMBAR,
-    names: float = None,  # write the levels on the bodies (`level_names`), in letters of this size
+    names: float = None,  # size of the letters in which levels are written on the bodies
 ):
     "Show `labels` over a slice, with a line one pixel thin along the inside of each structure"
     ax = show_slice(img, ax, spacing, title, ticks)
@@ -227,7 +226,9 @@ def overlay(
     rgba[on, 3] = alpha
     rgba[_border(labels) & on, 3] = 1
     ax.imshow(rgba, extent=_extent(img.shape, spacing), interpolation='nearest')
-    return ax if names is None else level_names(labels, scheme, ax, spacing, anatomy, size=names)
+    if names is None:
+        return ax
+    return level_names(labels, scheme, ax, spacing, anatomy, size=names)
 
 # %% ../nbs/0_ground/03_show.ipynb #c014
 def level_names(
@@ -265,7 +266,7 @@ def level_names(
         )
     return ax
 
-
+# %% ../nbs/0_ground/03_show.ipynb #c14b
 def legend(
     scheme,
     present=None,  # names to list; None lists all
@@ -276,12 +277,10 @@ def legend(
     "Colour patches with names, top-down; raises `InputError` for a name that the anatomy lacks"
     from matplotlib.patches import Patch
 
-    ax = _axes(ax, (1.6, 4))
     names = anatomy.order(scheme.names if present is None else present)
-    return ax.legend(
-        handles=[Patch(facecolor=anatomy[n].color, edgecolor='k', lw=0.3, label=n) for n in names],
-        **(dict(loc='center left', bbox_to_anchor=(1, 0.5), fontsize=7, frameon=False) | kwargs),
-    )
+    patches = [Patch(facecolor=anatomy[n].color, edgecolor='k', lw=0.3, label=n) for n in names]
+    beside = dict(loc='center left', bbox_to_anchor=(1, 0.5), fontsize=7, frameon=False)
+    return _axes(ax, (1.6, 4)).legend(handles=patches, **(beside | kwargs))
 
 # %% ../nbs/0_ground/03_show.ipynb #c018
 def contact_sheet(
@@ -332,45 +331,47 @@ def thumbnail(
     from PIL import Image
 
     mm = [n * d for n, d in zip(img.shape, spacing or (1, 1))]
-    size = [max(1, round(l * side / max(mm))) for l in mm[::-1]]
+    size = [max(1, round(length * side / max(mm))) for length in mm[::-1]]
     img = np.nan_to_num(img)
     lo, hi = np.percentile(img, (1, 99))
     grey = np.uint8(np.clip((img - lo) / max(hi - lo, 1e-6), 0, 1) * 255)
-    out = np.repeat(
-        np.asarray(Image.fromarray(grey).resize(size, Image.BILINEAR), float)[..., None], 3, 2
-    )
+    small = np.asarray(Image.fromarray(grey).resize(size, Image.BILINEAR), float)
+    out = np.repeat(small[..., None], 3, 2)
     if labels is not None:
-        lab = np.asarray(Image.fromarray(labels).resize(size, Image.NEAREST))
-        on = (lab > 0) & (lab != IGNORE)
-        a = np.where(_border(lab), 1, alpha)[on, None]
-        out[on] = out[on] * (1 - a) + 255 * a * colors(scheme, anatomy)[lab[on]]
+        labels = np.asarray(Image.fromarray(labels).resize(size, Image.NEAREST))
+        on = (labels > 0) & (labels != IGNORE)
+        share = np.where(_border(labels), 1, alpha)[on, None]
+        out[on] = out[on] * (1 - share) + 255 * share * colors(scheme, anatomy)[labels[on]]
     return out.astype(np.uint8)
 
 # %% ../nbs/0_ground/03_show.ipynb #c024
-def read_rows(
-    path,
-) -> (
-    list
-):  # of dicts; numbers as float, '' and what is missing from a row that was cut short as None
-    "Rows of a CSV; raises `InputError`"
+def _number_or_text(value):
+    "A float where it is one"
+    try:
+        return float(value)
+    except ValueError:
+        return value
 
-    def num(v):
-        try:
-            return float(v)
-        except ValueError:
-            return v
 
+def _row(cells: dict) -> dict:
+    "A row of a CSV: numbers as float, empty and missing cells as None, surplus ones left out"
+    return {
+        name: None if value in (None, '') else _number_or_text(value)
+        for name, value in cells.items()
+        if name is not None
+    }
+
+
+def read_rows(path) -> list:  # of dicts
+    "Rows of a CSV; numbers as float, '' and what a row lacks as None; raises `InputError`"
     try:
         with open(path, newline='', encoding='utf-8') as f:
-            return [
-                {k: None if v in (None, '') else num(v) for k, v in r.items() if k is not None}
-                for r in csv.DictReader(f)
-            ]
+            return [_row(cells) for cells in csv.DictReader(f)]
     except (OSError, UnicodeDecodeError, csv.Error) as e:
         raise InputError(f'{path}: cannot be read ({getattr(e, "strerror", None) or e})') from e
 
-
-HUES = (
+# %% ../nbs/0_ground/03_show.ipynb #c24b
+HUES = (  # told apart by colour-blind readers (Okabe and Ito 2008, two added)
     '#0072B2',
     '#E69F00',
     '#009E73',
@@ -379,53 +380,59 @@ HUES = (
     '#56B4E9',
     '#7A7A7A',
     '#4B2E83',
-)  # told apart by colour-blind readers (Okabe and Ito 2008, two added)
+)
 
 
+def _points(rows, name) -> list:  # of (step, value)
+    "The points of a column, where it is a number"
+    return [
+        (row['step'], row[name])
+        for row in rows
+        if isinstance(row.get(name), (int, float)) and math.isfinite(row[name])
+    ]
+
+
+def _draw_panel(ax, title, lines):
+    "Curves from 0 upwards, or noise looks like a trend"
+    for (name, points), color in zip(lines.items(), HUES):
+        marker = '.' if len(points) < 30 else None
+        label = name.removeprefix('val_')
+        ax.plot(*zip(*points), color=color, marker=marker, lw=1.3, label=label)
+    ax.set(xlabel='step')
+    ax.update_datalim([(points[0][0], 0) for points in lines.values()])
+    ax.autoscale_view()
+    ax.set_title(title, fontsize=9)
+    ax.grid(alpha=0.3)
+    if len(lines) > 1:
+        ax.legend(fontsize=7, frameon=False)
+
+# %% ../nbs/0_ground/03_show.ipynb #c24c
 def plot_curves(
     rows,  # list of dicts with a column 'step', or the path of a CSV
     panels=None,  # {title: columns}; None: one panel for each numeric column
     title: str = '',
     per_row: int = 3,
 ):  # -> Figure
-    "Curves against steps; columns and panels without a number are left out; raises `InputError` if nothing is left"
+    "Curves against steps; what has no number is left out; raises `InputError` if nothing is left"
     import matplotlib.pyplot as plt
 
     rows = read_rows(rows) if isinstance(rows, (str, Path)) else list(rows)
-
-    def points(k):
-        return [
-            (r['step'], r[k])
-            for r in rows
-            if isinstance(r.get(k), (int, float)) and math.isfinite(r[k])
-        ]
-
-    panels = panels or {k: (k,) for r in rows[:1] for k in r if k != 'step'}
-    panels = {t: {k: p for k in keys if (p := points(k))} for t, keys in panels.items()}
-    panels = {t: p for t, p in panels.items() if p}
     if not panels:
+        panels = {name: (name,) for row in rows[:1] for name in row if name != 'step'}
+    drawn = {}
+    for name, columns in panels.items():
+        lines = {column: _points(rows, column) for column in columns}
+        if lines := {column: points for column, points in lines.items() if points}:
+            drawn[name] = lines
+    if not drawn:
         raise InputError('the log has no losses and no scores yet: train for some more steps')
-    n = min(per_row, len(panels))
-    m = math.ceil(len(panels) / n)
+    n = min(per_row, len(drawn))
+    m = math.ceil(len(drawn) / n)
     fig, axs = plt.subplots(m, n, figsize=(3 * n, 2.4 * m), squeeze=False, layout='constrained')
-    for ax in axs.flat[len(panels) :]:
+    for ax in axs.flat[len(drawn) :]:
         ax.axis('off')
-    for (name, lines), ax in zip(panels.items(), axs.flat):
-        for (k, p), color in zip(lines.items(), HUES):
-            ax.plot(
-                *zip(*p),
-                color=color,
-                marker='.' if len(p) < 30 else None,
-                lw=1.3,
-                label=k.removeprefix('val_'),
-            )
-        ax.set(xlabel='step')
-        ax.update_datalim([(p[0][0], 0) for p in lines.values()])
-        ax.autoscale_view()
-        ax.set_title(name, fontsize=9)
-        ax.grid(alpha=0.3)  # from 0, or noise looks like a trend
-        if len(lines) > 1:
-            ax.legend(fontsize=7, frameon=False)
+    for (name, lines), ax in zip(drawn.items(), axs.flat):
+        _draw_panel(ax, name, lines)
     if title:
         fig.suptitle(title, fontsize=10)
     return fig
@@ -440,21 +447,35 @@ def save_figure(fig, path, dpi: int = 80):
     plt.close(fig)
 
 # %% ../nbs/0_ground/03_show.ipynb #c027
-_css = """body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
-h1{margin-bottom:.2rem}h2{margin-top:2.2rem;border-bottom:1px solid #ddd}img{max-width:100%;height:auto}.lead{color:#555}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums;display:block;overflow-x:auto}td,th{padding:.2rem .7rem;border-bottom:1px solid #e5e5e5;text-align:right}
-td:first-child,th:first-child{text-align:left}th{background:#f6f6f6}code,pre{background:#f6f6f6;padding:.1rem .3rem;white-space:pre-wrap}figure{margin:1rem 0}figcaption{color:#555;font-size:.9rem}"""
+_CSS = """body{font:16px/1.5 system-ui,sans-serif;color:#222;background:#fff}
+body{max-width:62rem;margin:2rem auto;padding:0 1rem}
+h1{margin-bottom:.2rem}h2{margin-top:2.2rem;border-bottom:1px solid #ddd}
+img{max-width:100%;height:auto}.lead{color:#555}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums;display:block;overflow-x:auto}
+td,th{padding:.2rem .7rem;border-bottom:1px solid #e5e5e5;text-align:right}
+td:first-child,th:first-child{text-align:left}th{background:#f6f6f6}
+code,pre{background:#f6f6f6;padding:.1rem .3rem;white-space:pre-wrap}
+figure{margin:1rem 0}figcaption{color:#555;font-size:.9rem}"""
+
+
+def _figure(picture: bytes, kind: str, caption: str, alt: str, size: str = '') -> str:
+    "An HTML figure with the picture inside"
+    caption = html.escape(caption)
+    alt = caption or alt
+    data = base64.b64encode(picture).decode()
+    below = f'<figcaption>{caption}</figcaption>' if caption else ''
+    src = f'src="data:image/{kind};base64,{data}"'
+    return f'<figure><img alt="{alt}" {size}{src}>{below}</figure>'
 
 
 def figure_html(fig, caption: str = '', dpi: int = 80) -> str:
     "A figure as an HTML figure with the PNG inside; closes it"
     import matplotlib.pyplot as plt
 
-    b = io.BytesIO()
-    fig.savefig(b, format='png', dpi=dpi, bbox_inches='tight')
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format='png', dpi=dpi, bbox_inches='tight')
     plt.close(fig)
-    cap = f'<figcaption>{html.escape(caption)}</figcaption>' if caption else ''
-    return f'<figure><img alt="{html.escape(caption or "figure")}" src="data:image/png;base64,{base64.b64encode(b.getvalue()).decode()}">{cap}</figure>'
+    return _figure(buffer.getvalue(), 'png', caption, 'figure')
 
 
 def picture_html(
@@ -465,30 +486,24 @@ def picture_html(
     "A small picture as an HTML figure with the JPEG inside"
     from PIL import Image
 
-    b = io.BytesIO()
-    Image.fromarray(rgb).save(b, 'JPEG', quality=quality)
-    cap = html.escape(caption)
-    return (
-        f'<figure><img alt="{cap or "picture"}" width="{rgb.shape[1]}" height="{rgb.shape[0]}" src="data:image/jpeg;base64,{base64.b64encode(b.getvalue()).decode()}">'
-        + (f'<figcaption>{cap}</figcaption>' if cap else '')
-        + '</figure>'
-    )
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, 'JPEG', quality=quality)
+    size = f'width="{rgb.shape[1]}" height="{rgb.shape[0]}" '
+    return _figure(buffer.getvalue(), 'jpeg', caption, 'picture', size)
 
-
+# %% ../nbs/0_ground/03_show.ipynb #c27b
 def legend_html(
     scheme,
     present=None,  # names to list; None lists all
     anatomy=LUMBAR,
 ) -> str:
     "Names with their colours, top-down"
-    return (
-        '<p>'
-        + ' '.join(
-            f'<span style="white-space:nowrap"><span style="color:{anatomy[n].color}">&#9632;</span> {html.escape(n)}</span>'
-            for n in anatomy.order(scheme.names if present is None else present)
-        )
-        + '</p>'
-    )
+    names = anatomy.order(scheme.names if present is None else present)
+    entries = []
+    for name in names:
+        square = f'<span style="color:{anatomy[name].color}">&#9632;</span>'
+        entries.append(f'<span style="white-space:nowrap">{square} {html.escape(name)}</span>')
+    return f'<p>{" ".join(entries)}</p>'
 
 
 def cell(v) -> str:
@@ -498,35 +513,41 @@ def cell(v) -> str:
     return f'{v:.3f}' if isinstance(v, float) else str(v)
 
 
+def _row_html(values, tag: str) -> str:
+    "One row of an HTML table"
+    cells = ''.join(f'<{tag}>{html.escape(cell(value))}</{tag}>' for value in values)
+    return f'<tr>{cells}</tr>'
+
+
 def table_html(rows, header) -> str:
     "Rows (sequences) as an HTML table"
+    body = ''.join(_row_html(row, 'td') for row in rows)
+    return f'<table>{_row_html(header, "th")}{body}</table>'
 
-    def tr(r, t):
-        return '<tr>' + ''.join(f'<{t}>{html.escape(cell(v))}</{t}>' for v in r) + '</tr>'
 
-    return '<table>' + tr(header, 'th') + ''.join(tr(r, 'td') for r in rows) + '</table>'
+def _row_md(values) -> str:
+    "One row of a Markdown table; a bar in a cell is escaped"
+    cells = [cell(value).replace('|', '\\|') for value in values]
+    return f'| {" | ".join(cells)} |'
 
 
 def table_md(rows, header) -> str:
-    "Rows (sequences) as a Markdown table; a bar in a cell is escaped"
-
-    def text(x):
-        return cell(x).replace('|', '\\|')
-
-    return (
-        '\n'.join(
-            '| ' + ' | '.join(map(text, r)) + ' |' for r in (header, ['---'] * len(header), *rows)
-        )
-        + '\n'
-    )
+    "Rows (sequences) as a Markdown table"
+    lines = [_row_md(row) for row in (header, ['---'] * len(header), *rows)]
+    return '\n'.join(lines) + '\n'
 
 
 def page(
-    title: str, *sections: str, lead: str = '', style: str = ''
-) -> str:  # `style`: further CSS
+    title: str,
+    *sections: str,
+    lead: str = '',
+    style: str = '',  # further CSS
+) -> str:
     "One self-contained HTML page"
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f'<title>{html.escape(title)}</title><style>{_css}{style}</style></head><body><h1>{html.escape(title)}</h1>'
-        f'<p class="lead">{html.escape(lead)}</p>' + '\n'.join(sections) + '</body></html>\n'
+    title = html.escape(title)
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f'<title>{title}</title><style>{_CSS}{style}</style>'
     )
+    body = f'<h1>{title}</h1><p class="lead">{html.escape(lead)}</p>' + '\n'.join(sections)
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'

@@ -28,7 +28,18 @@ from pathlib import Path
 import numpy as np
 
 from .anatomy import InputError, suggest
+from .checkpoint import read_checkpoint, restore_optimizer
+from atm_net.config import (
+    PRESETS,
+    Config,
+    check_config,
+    clamp_warmup,
+    configure,
+    stage_border,
+    window_sides,
+)
 from .data import Cache
+from .distributed import Distributed, join_group
 from atm_net.evaluate import (
     FORM,
     PAPER,
@@ -57,27 +68,10 @@ from atm_net.metrics import (
     summarise,
 )
 from .predict import load_predictor, weights_file, weights_id
+from .run_folder import cache_hash, duration, open_run, start_run
 from .show import command, read_json, save_figure, table_md, write_json, write_text
-from atm_net.train import (
-    PRESETS,
-    Config,
-    Stopped,
-    Trainer,
-    World,
-    cache_hash,
-    check_config,
-    configure,
-    duration,
-    join_world,
-    open_run,
-    read_checkpoint,
-    restore_optimizer,
-    stage_border,
-    start_from,
-    start_run,
-    train,
-    window_sides,
-)
+from .train import Stopped, start_from, train
+from .trainer import Trainer
 
 # %% ../nbs/8_people/80_study.ipynb #c007
 @dataclass(frozen=True)
@@ -211,9 +205,7 @@ def study_config(
     cfg = configure(PRESETS[preset], **(over | row.changes), seed=seed)
     if cfg.steps < 1 or cfg.batch < 1:
         raise InputError(f'--steps {cfg.steps} and --batch {cfg.batch} must be positive')
-    if preset == 'tiny':
-        cfg = replace(cfg, warmup=min(cfg.warmup, cfg.steps // 10))  # as atm_train does
-    return essential(cfg)
+    return essential(clamp_warmup(cfg, cfg.steps))
 
 # %% ../nbs/8_people/80_study.ipynb #c015
 @dataclass(frozen=True)
@@ -633,10 +625,10 @@ def take_plain(
 ):
     "Begin a run where the shared plain stage ends: its weights, optimizer and log; HASF and CCAE as they start"
     plain, folder = Path(plain), Path(folder)
-    t = Trainer(cache, folder, run.config, World(device=device), workers)
+    t = Trainer(cache, folder, run.config, Distributed(device=device), workers)
     if init:
         start_from(t, init)
-    start_run(folder, cache, World(), t.meta, device=device, workers=workers, plain=plain.name)
+    start_run(folder, cache, t.meta, device=device, workers=workers, plain=plain.name)
     state, old = read_checkpoint(sorted((plain / 'checkpoints').glob('step-*.safetensors'))[-1])
     t.net.load_state_dict(
         t.net.state_dict() | {k[6:]: v for k, v in old.items() if k.startswith('model.')}
@@ -869,7 +861,7 @@ def check_out(out, names, runs, cache, starts=None):
         *((Path(out) / 'runs' / r.name, r.config, r.name) for r in runs),
     ]:
         if (folder / 'config.json').exists():
-            open_run(folder, cfg, cache, World(), resume=True)
+            open_run(folder, cfg, cache, resume=True)
             same_start(folder, starts.get(name))
 
 # %% ../nbs/8_people/80_study.ipynb #s007
@@ -1071,8 +1063,7 @@ def train_command(
     init=None,  # weights to start from
 ) -> str | None:  # None where a setting has no switch
     "The line that trains this run by hand"
-    base = PRESETS[cfg.preset]
-    base = replace(base, warmup=min(base.warmup, cfg.steps // 10)) if cfg.preset == 'tiny' else base
+    base = clamp_warmup(PRESETS[cfg.preset], cfg.steps)
     off = [k for k in ('hasf', 'ccae') if not getattr(cfg, k)]
     changed = {
         k: v
@@ -1331,7 +1322,7 @@ def run_study(
         raise InputError(
             'a study is one process: start it without torchrun (several studies may run in several folders)'
         )
-    device = join_world(device).device  # 'auto' becomes cpu or cuda
+    device = join_group(device).device  # 'auto' becomes cpu or cuda
     if on not in ('source', 'cache'):
         raise InputError(f"--grid '{on}' is unknown: use source or cache")
     if not cache.cases(split):

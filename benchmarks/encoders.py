@@ -1,9 +1,12 @@
-"""What the text encoder is worth: the same network and recipe with different encoders, scored by source of the words.
+"""What the text encoder is worth: one network and recipe with different encoders.
 
-    atm_phantom near --view 160 --patients 160 --seed 4100 && atm_prepare near cache --split 4:1:1
+    atm_phantom near --view 160 --patients 160 --seed 4100
+    atm_prepare near cache --split 4:1:1
     python benchmarks/encoders.py cache out --encoders spine_bert_tiny,random --seeds 2 --steps 1000
 
-`random` is a BERT of the size and with the tokenizer of spine_bert_tiny that was never trained; other names are those of `atm_train --encoder`. Resumable; out/table.md holds the table."""
+Scores are given by source of the words. `random` is a BERT of the size and with the tokenizer of
+spine_bert_tiny that was never trained; other names are those of `atm_train --encoder`. Resumable;
+out/table.md holds the table."""
 
 import argparse
 import os
@@ -19,7 +22,8 @@ def random_bert(folder):
     "An untrained BERT with the tokenizer of spine_bert_tiny, made once"
     import torch
 
-    from atm_net.text import load_encoder, spine_bert
+    from atm_net.spine_bert import spine_bert
+    from atm_net.text import load_encoder
 
     if (Path(folder) / 'config.json').exists():
         return str(folder)
@@ -30,7 +34,7 @@ def random_bert(folder):
     return str(folder)
 
 
-def main():
+def arguments():
     a = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -45,54 +49,52 @@ def main():
     a.add_argument('--steps', type=int, default=1000)
     a.add_argument('--batch', type=int, default=4)
     a.add_argument('--windows', type=int, default=96, help='px')
-    args = a.parse_args()
-    from atm_net.data import Cache
-    from atm_net.show import table_md, write_text
-    from atm_net.study import (
-        Row,
-        Run,
-        cell_text,
-        compare,
-        difference_text,
-        run_name,
-        score_run,
-        study_config,
-        train_run,
-    )
+    return a.parse_args()
 
-    cache, scores = Cache(args.cache), {}
+
+def trained_scores(args, cache, name, seed) -> dict:  # protocol -> `Scores`
+    "One run with an encoder, and its scores"
+    from atm_net.study import Row, Run, run_name, score_run, study_config, train_run
+
+    encoder = random_bert(args.out / 'random_bert') if name == 'random' else name
+    row = Row(name, dict(encoder=encoder, windows=(args.windows,)))
+    cfg = study_config(row, 'tiny', seed, steps=args.steps, batch=args.batch)
+    run = Run(run_name(cfg), cfg, ())
+    folder = args.out / 'runs' / run.name
+    print(f'{name}, seed {seed}: {folder}', file=sys.stderr)
+    train_run(run, folder, cache)
+    return score_run(run, folder, cache, PROTOCOLS, on='cache')
+
+
+def table(scores, seeds) -> str:
+    "Markdown: a row for each protocol and encoder"
+    from atm_net.show import table_md
+    from atm_net.study import cell_text, compare, difference_text
+
+    rows = []
+    for protocol, by_encoder in scores.items():
+        for name, c in compare(by_encoder).items():
+            values = ', '.join(f'{v:.3f}' for v in c['values'])
+            difference = difference_text(c['difference'], seeds)
+            rows.append([protocol, name, cell_text(c), difference, values])
+    return table_md(rows, ('words from', 'encoder', 'Dice', 'minus the first', 'by seed'))
+
+
+def main():
+    args = arguments()
+    from atm_net.data import Cache
+    from atm_net.show import write_text
+
+    cache = Cache(args.cache)
+    scores = {}
     for seed in range(args.seeds):
         for name in (n.strip() for n in args.encoders.split(',')):
-            encoder = random_bert(args.out / 'random_bert') if name == 'random' else name
-            cfg = study_config(
-                Row(name, dict(encoder=encoder, windows=(args.windows,))),
-                'tiny',
-                seed,
-                steps=args.steps,
-                batch=args.batch,
-            )
-            run = Run(run_name(cfg), cfg, ())
-            folder = args.out / 'runs' / run.name
-            print(f'{name}, seed {seed}: {folder}', file=sys.stderr)
-            train_run(run, folder, cache)
-            for q, s in score_run(run, folder, cache, PROTOCOLS, on='cache').items():
-                scores.setdefault(q, {}).setdefault(name, {})[seed] = s
-    rows = []
-    for q, by in scores.items():
-        for name, c in compare(by).items():
-            rows.append(
-                [
-                    q,
-                    name,
-                    cell_text(c),
-                    difference_text(c['difference'], args.seeds),
-                    ', '.join(f'{v:.3f}' for v in c['values']),
-                ]
-            )
-    text = (
-        f'{args.steps} steps of {args.batch} windows of {args.windows} px, {len(cache.cases("test"))} test volumes; Dice by exact level, mean ± spread over seeds [95 % interval over patients]\n\n'
-        + table_md(rows, ('words from', 'encoder', 'Dice', 'minus the first', 'by seed'))
-    )
+            for protocol, s in trained_scores(args, cache, name, seed).items():
+                scores.setdefault(protocol, {}).setdefault(name, {})[seed] = s
+    how = f'{args.steps} steps of {args.batch} windows of {args.windows} px'
+    what = f'{len(cache.cases("test"))} test volumes; Dice by exact level'
+    spread = 'mean ± spread over seeds [95 % interval over patients]'
+    text = f'{how}, {what}, {spread}\n\n{table(scores, args.seeds)}'
     write_text(args.out / 'table.md', text)
     print(text)
 

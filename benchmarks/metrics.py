@@ -1,4 +1,7 @@
-"""HD95 and ASD of a volume of 384 x 384 x 24 with 19 structures: ours against MONAI's two functions, structure by structure on whole arrays; and memory over many volumes. `python benchmarks/metrics.py [--repeats 3] [--volumes 40]`"""
+"""HD95 and ASD of a volume of 384 x 384 x 24 with 19 structures, and memory over many volumes.
+
+`python benchmarks/metrics.py [--repeats 3] [--volumes 40]`: ours against MONAI's two functions,
+structure by structure on whole arrays."""
 
 import argparse
 import os
@@ -12,7 +15,8 @@ SHAPE, SPACING = (24, 384, 384), (4.0, 0.98, 0.98)  # slices, rows, columns; mm
 
 
 def column(scheme, seed=0):
-    "Ten bodies of 26 x 40 pixels with nine discs of 10 rows between them, bent, over 16 slices: 19 structures from the top to the bottom of the image"
+    """Ten bodies of 26 x 40 pixels with nine discs of 10 rows between them, bent, over 16
+    slices: 19 structures from the top to the bottom of the image"""
     from atm_net.anatomy import LUMBAR
 
     r = np.random.default_rng(seed)
@@ -35,7 +39,8 @@ def column(scheme, seed=0):
 
 
 def predicted(truth, seed=0, stray=0):
-    "The truth moved by two rows and a column, frayed at the edges; `stray` voxels of each structure anywhere in the volume"
+    """The truth moved by two rows and a column, frayed at the edges; `stray` voxels of each
+    structure anywhere in the volume"""
     r = np.random.default_rng(seed + 1)
     p = np.roll(truth, (0, 2, 1), (0, 1, 2))
     p[r.random(SHAPE) < 0.03] = 0
@@ -77,7 +82,8 @@ def timed(f, *args):
 
 
 def compare(scheme, repeats, stray):  # a line of the table
-    "Both on the same volumes, in turns; the ratio is the median of the ratios of the turns; raises `AssertionError` if the numbers differ"
+    """Both on the same volumes, in turns; the ratio is the median of the ratios of the turns;
+    raises `AssertionError` if the numbers differ"""
     ours, theirs = [], []
     for k in range(repeats):
         truth = column(scheme, k)
@@ -94,13 +100,16 @@ def compare(scheme, repeats, stray):  # a line of the table
         worst = max(abs(x - y) / max(1, y) for c in found for x, y in zip(a[c], b[c]))
         assert worst < 1e-5, f'the numbers differ by {worst}'  # MONAI works in float32
     ratio = statistics.median(y / x for x, y in zip(ours, theirs))
-    return f'| HD95 and ASD, {" x ".join(map(str, SHAPE))}, 19 structures{f", {stray} stray voxels each" if stray else ""} | {statistics.median(ours):.2f} s | {statistics.median(theirs):.1f} s | {ratio:.1f} |'
+    size = ' x '.join(map(str, SHAPE))
+    astray = f', {stray} stray voxels each' if stray else ''
+    seconds = f'{statistics.median(ours):.2f} s | {statistics.median(theirs):.1f} s'
+    return f'| HD95 and ASD, {size}, 19 structures{astray} | {seconds} | {ratio:.1f} |'
 
 
 def resident() -> float:  # MB
     "Memory that this process holds (Linux)"
     with open('/proc/self/status', encoding='utf-8') as f:
-        return next(int(l.split()[1]) for l in f if l.startswith('VmRSS')) / 1024
+        return next(int(line.split()[1]) for line in f if line.startswith('VmRSS')) / 1024
 
 
 def memory(scheme, volumes):  # MB after each volume
@@ -135,7 +144,8 @@ def main():
     m = memory(scheme, args.volumes)
     early, late = m[min(4, len(m) - 1)], m[-1]
     print(
-        f'\nMemory over {args.volumes} volumes, all scores: {early:.0f} MB after {min(5, len(m))}, {late:.0f} MB after the last, at most {max(m):.0f} MB'
+        f'\nMemory over {args.volumes} volumes, all scores: {early:.0f} MB after '
+        f'{min(5, len(m))}, {late:.0f} MB after the last, at most {max(m):.0f} MB'
     )
 
 

@@ -1,6 +1,9 @@
-"""Ratios against named peers, both measured in this run, interleaved; medians of several repeats. `python benchmarks/run.py [--quick]`"""
+"""Ratios against named peers, both measured in this run, interleaved; medians of several repeats.
+
+`python benchmarks/run.py [--quick]`"""
 
 import argparse
+import itertools
 import os
 import platform
 import shutil
@@ -8,7 +11,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -22,30 +24,23 @@ def rival_times(fs, repeats):  # seconds of each function
     return [statistics.median(s) for s in rivals(fs, repeats)]
 
 
-def row(
-    what, peer, ours, theirs, unit='ms', scale=1e3
-):  # a line of the table; ratio: ours / peer in time
-    return [
-        what,
-        peer,
-        f'{ours * scale:.4g} {unit}',
-        f'{theirs * scale:.4g} {unit}',
-        f'{ours / theirs:.3g}' if theirs else '-',
-    ]
+def row(what, peer, ours, theirs, unit='ms', scale=1e3):
+    "A line of the table; ratio: ours / peer in time"
+    ratio = f'{ours / theirs:.3g}' if theirs else '-'
+    return [what, peer, f'{ours * scale:.4g} {unit}', f'{theirs * scale:.4g} {unit}', ratio]
 
 
 def pair(batch, side, k=21):
-    "The tiny ATM-Net and MONAI's Swin UNETR of the same width; for each a loss and an inference on the same random batch"
+    """The tiny ATM-Net and MONAI's Swin UNETR of the same width; for each a loss and an
+    inference on the same random batch"""
     from monai.losses import DiceFocalLoss
     from monai.networks.nets import SwinUNETR
 
     from atm_net.losses import dice_focal, total_loss
 
-    ours, peer, d = (
-        build('HASF, pooled, and CCAE', k),
-        SwinUNETR(1, k, feature_size=12, spatial_dims=2, use_v2=True),
-        batch_of(batch, side, k=k),
-    )
+    ours = build('HASF, pooled, and CCAE', k)
+    peer = SwinUNETR(1, k, feature_size=12, spatial_dims=2, use_v2=True)
+    d = batch_of(batch, side, k=k)
     loss = DiceFocalLoss(to_onehot_y=True, softmax=True)
     x, y, words = d['x'], d['y'], (d['g'], d['mask'])
 
@@ -78,10 +73,12 @@ def training_steps(batch, side):  # a callable for ours and for the peer
 
 
 def networks(args):
-    "(a) training step and inference of the tiny ATM-Net against MONAI's Swin UNETR of the same width"
+    """(a) training step and inference of the tiny ATM-Net against MONAI's Swin UNETR of the same
+    width"""
     import torch
 
-    out, batch = [], args.batch
+    out = []
+    batch = args.batch
     for side in (96, 128):
         out.append(
             row(
@@ -91,7 +88,8 @@ def networks(args):
             )
         )
         both = pair(batch, side)
-        [net.eval() for net, *_ in both]
+        for net, *_ in both:
+            net.eval()
         with torch.inference_mode():
             out.append(
                 row(
@@ -104,7 +102,8 @@ def networks(args):
 
 
 def text(args):
-    "(b) what the words of one training step cost, features cached or computed anew, against each other and against the step"
+    """(b) what the words of one training step cost, features cached or computed anew, against
+    each other and against the step"""
     import numpy as np
 
     from atm_net.anatomy import LUMBAR
@@ -146,13 +145,11 @@ def phantom_labels(shape):
     truth = np.zeros(shape, np.uint8)
     cut = tuple(slice(0, min(a, b)) for a, b in zip(shape, lab.shape))
     truth[cut] = lab[cut]
-    pred = np.roll(truth, 2, axis=1)
-    pred[pred == truth[truth > 0].min()] = 0
     return truth
 
 
 def phantoms(args):
-    "(c) seconds for a slice drawn fresh, against reading one from the cache"
+    "(c) seconds for a slice drawn fresh, against loading one from the cache"
     import numpy as np
 
     from atm_net.data import Cache, Grid, open_cohort, prepare
@@ -161,9 +158,8 @@ def phantoms(args):
     n = 2 if args.quick else 4
     with tempfile.TemporaryDirectory() as tmp:
         root = Path(tmp)
-        with redirect_stderr(StringIO()), redirect_stdout(StringIO()):
-            write_cohort(root / 'ph', patients=3, seed=0)
-            prepare(open_cohort(root / 'ph'), root / 'cache', Grid(spacing=2.0))
+        silent(write_cohort, root / 'ph', patients=3, seed=0)
+        silent(prepare, open_cohort(root / 'ph'), root / 'cache', Grid(spacing=2.0))
         cache = Cache(root / 'cache')
         counts = {}
 
@@ -171,14 +167,10 @@ def phantoms(args):
             counts['ours'] = sum(len(make_phantom(s).labels) for s in range(n))
 
         def read():
-            counts['peer'] = (
-                sum(
-                    len(np.asarray(a(c)).copy())
-                    for c in cache.cases()
-                    for a in (cache.image, cache.labels)
-                )
-                // 2
-            )
+            counts['peer'] = 0
+            for c in cache.cases():
+                np.asarray(cache.image(c)).copy()
+                counts['peer'] += len(np.asarray(cache.labels(c)).copy())
 
         ours, peer = rival_times([draw, read], max(3, args.repeats // 3))
         a, b = counts['ours'] / ours, counts['peer'] / peer
@@ -200,7 +192,8 @@ def silent(f, *args, **kwargs):
 
 
 def monai_pipeline():
-    "What `prepare` does, with MONAI's transforms: read, orient, 2 mm in the plane, percentiles, half precision"
+    """What `prepare` does, with MONAI's transforms: read, orient, 2 mm in the plane,
+    percentiles, half precision"""
     import monai.transforms as m
     import numpy as np
 
@@ -222,7 +215,8 @@ def files_of(cohort):
 
 
 def preparation(args):
-    "(d) seconds a volume of `prepare` and megabytes of its cache, against MONAI's PersistentDataset on the same files"
+    """(d) seconds a volume of `prepare` and megabytes of its cache, against MONAI's
+    PersistentDataset on the same files"""
     from monai.data import PersistentDataset
 
     from atm_net.data import Grid, open_cohort, prepare
@@ -262,17 +256,32 @@ def preparation(args):
     ]
 
 
-PEAK = 'import sys\nsys.path.insert(0, {!r})\nimport speed\n{}\nprint("PEAK", speed.kilobytes("VmHWM"))'
-OWN = 'from atm_net.data import Grid, open_cohort, prepare\nprepare(open_cohort(sys.argv[1]), sys.argv[2], Grid(spacing=2.))'
-PEER = 'import run\nfrom monai.data import CacheDataset\nfrom atm_net.data import open_cohort\nd = CacheDataset(run.files_of(open_cohort(sys.argv[1])), run.monai_pipeline(), num_workers=0, progress=False)'
+PEAK = """
+import sys
+sys.path.insert(0, {folder!r})
+import speed
+{code}
+print('PEAK', speed.kilobytes('VmHWM'))
+"""
+OWN = """
+from atm_net.data import Grid, open_cohort, prepare
+prepare(open_cohort(sys.argv[1]), sys.argv[2], Grid(spacing=2.))
+"""
+PEER = """
+import run
+from monai.data import CacheDataset
+from atm_net.data import open_cohort
+files = run.files_of(open_cohort(sys.argv[1]))
+d = CacheDataset(files, run.monai_pipeline(), num_workers=0, progress=False)
+"""
 
 
 def small_cohort(folder, n):
-    "A plain folder of `n` small volumes, 12 x 160 x 128; every tenth is drawn, the others are links to it"
+    """A plain folder of `n` small volumes, 12 x 160 x 128; every tenth is drawn, the others are
+    links to it"""
     import numpy as np
 
     from atm_net.anatomy import LUMBAR
-    from atm_net.phantom import make_phantom
     from atm_net.volumes import new_geometry, write_labels, write_volume
 
     s = LUMBAR.scheme('joint')
@@ -294,70 +303,81 @@ def small_cohort(folder, n):
     return folder
 
 
+def peak_of(code, folder, out) -> float:  # MB
+    "Peak memory of a process that runs a piece of code on a folder"
+    program = PEAK.format(folder=str(Path(__file__).parent), code=code)
+    command = [sys.executable, '-c', program, str(folder), str(out)]
+    r = subprocess.run(command, check=False, capture_output=True, text=True)
+    if r.returncode:
+        raise RuntimeError(r.stderr)
+    return int(r.stdout.rpartition('PEAK')[2]) / 1024
+
+
 def memory(args):
     "(e) peak memory of a process that prepares few and many small volumes"
-
-    def peak(code, folder, out):  # MB
-        r = subprocess.run(
-            [
-                sys.executable,
-                '-c',
-                PEAK.format(str(Path(__file__).parent), code),
-                str(folder),
-                str(out),
-            ],
-            capture_output=True,
-            text=True,
-        )
-        if r.returncode:
-            raise RuntimeError(r.stderr)
-        return int(r.stdout.rpartition('PEAK')[2]) / 1024
-
     if not Path('/proc/self/status').exists():
         return []  # Linux only
     few, many = (8, 40) if args.quick else (20, 200)
     with tempfile.TemporaryDirectory() as tmp:
         root = Path(tmp)
-        a, b = (small_cohort(root / str(n), n) for n in (few, many))
-        t = time.perf_counter()
-        own = [peak(OWN, d, root / f'c{d.name}') for d in (a, b)]
-        t = time.perf_counter() - t
-        cached = [peak(PEER, d, '') for d in (a, b)]
+        cohorts = [small_cohort(root / str(n), n) for n in (few, many)]
+        own = [peak_of(OWN, d, root / f'c{d.name}') for d in cohorts]
+        cached = [peak_of(PEER, d, '') for d in cohorts]
+    prepared = f'peak memory, prepare {many} small volumes'
+    held = 'MONAI CacheDataset, which holds them'
+    growth = f'growth of peak memory from {few} to {many} volumes, each'
+    each = [(p[1] - p[0]) / (many - few) for p in (own, cached)]
     return [
-        row(
-            f'peak memory, prepare {many} small volumes',
-            f'prepare {few} of them',
-            own[1],
-            own[0],
-            'MB',
-            1,
-        ),
-        row(
-            f'the same, {many} volumes',
-            'MONAI CacheDataset, which holds them',
-            own[1],
-            cached[1],
-            'MB',
-            1,
-        ),
-        row(
-            f'growth of peak memory from {few} to {many} volumes, each',
-            'MONAI CacheDataset',
-            *((p[1] - p[0]) / (many - few) for p in (own, cached)),
-            'MB',
-            1,
-        ),
+        row(prepared, f'prepare {few} of them', own[1], own[0], 'MB', 1),
+        row(f'the same, {many} volumes', held, own[1], cached[1], 'MB', 1),
+        row(growth, 'MONAI CacheDataset', *each, 'MB', 1),
     ]
+
+
+def monai_augmented(whole, side):
+    "The same slices in memory, bent by MONAI's own transform, with the same intensities"
+    import monai.transforms as m
+    from monai.data import CacheDataset
+
+    from atm_net.data import _intensities
+
+    size = whole[0]['image'].shape[1:]
+    bend = m.Rand2DElasticd(
+        ('image', 'label'),
+        (side // 4, side // 4),
+        (1.7, 1.7),
+        prob=1,
+        rotate_range=0.21,
+        shear_range=0.06,
+        scale_range=(0.15, 0.15),
+        translate_range=[abs(a - side) / 2 for a in size],
+        spatial_size=(side, side),
+        mode=('bilinear', 'nearest'),
+        padding_mode='zeros',
+    )
+    return CacheDataset(
+        [dict(image=x['image'], label=x['label'][None].float()) for x in whole],
+        m.Compose([bend, m.Lambdad('image', _intensities())]),
+        num_workers=0,
+        progress=False,
+    )
+
+
+def augmented_epochs(slices, n, side):
+    "A call that reads `n` slices of ours, augmented anew in each call"
+    epoch = itertools.count(1)
+
+    def run():
+        now = next(epoch)
+        for i in range(n):
+            slices[(i % len(slices), now, side)]
+
+    return run
 
 
 def loading(args):
     "(f) a training slice, read and augmented, against what a training step needs for it"
-    import monai.transforms as m
-    import numpy as np
-    import torch
-    from monai.data import CacheDataset
-
-    from atm_net.data import Cache, Grid, SliceDataset, _intensities, open_cohort, prepare
+    from atm_net.data import Cache, Grid, SliceDataset, open_cohort, prepare
     from atm_net.phantom import write_cohort
 
     side, n = 128, 32
@@ -365,59 +385,22 @@ def loading(args):
         root = Path(tmp)
         silent(write_cohort, root / 'ph', 'folder', patients=3, seed=0)
         silent(prepare, open_cohort(root / 'ph'), root / 'cache', Grid(spacing=2.0))
-        ds = SliceDataset(Cache(root / 'cache'), 'train', augment=True)
         plain = SliceDataset(Cache(root / 'cache'), 'train')
-        whole = [plain[i % len(plain)] for i in range(n)]
-        shape = whole[0]['image'].shape[1:]
-        move = [abs(a - side) / 2 for a in shape]
-        pipe = _intensities()
-        bend = m.Rand2DElasticd(
-            ('image', 'label'),
-            (side // 4, side // 4),
-            (1.7, 1.7),
-            prob=1,
-            rotate_range=0.21,
-            shear_range=0.06,
-            scale_range=(0.15, 0.15),
-            translate_range=move,
-            spatial_size=(side, side),
-            mode=('bilinear', 'nearest'),
-            padding_mode='zeros',
-        )
-        peer = CacheDataset(
-            [dict(image=x['image'], label=x['label'][None].float()) for x in whole],
-            m.Compose([bend, m.Lambdad('image', pipe)]),
-            num_workers=0,
-            progress=False,
-        )
+        peer = monai_augmented([plain[i % len(plain)] for i in range(n)], side)
+        own = augmented_epochs(SliceDataset(Cache(root / 'cache'), 'train', augment=True), n, side)
         step, _ = training_steps(args.batch, side)
-        epoch = [0]
-
-        def own():
-            epoch[0] += 1
-            [ds[(i % len(ds), epoch[0], side)] for i in range(n)]
-
-        t, theirs, s = rival_times([own, lambda: [peer[i] for i in range(n)], step], args.repeats)
+        calls = [own, lambda: [peer[i] for i in range(n)], step]
+        t, theirs, s = rival_times(calls, args.repeats)
+    a_slice, needed = t / n, s / args.batch
+    read = f'a training slice, read and augmented, window {side} px'
+    takes = f'what a training step of tiny takes for it (batch {args.batch})'
+    in_memory = 'MONAI CacheDataset in memory, Rand2DElasticd, the same intensities'
+    rate = f'slices per second: one loader process, {side} px'
+    speeds = [f'{1 / a_slice:.4g} /s', f'{1 / needed:.4g} /s', f'{a_slice / needed:.3g}']
     return [
-        row(
-            f'a training slice, read and augmented, window {side} px',
-            f'what a training step of tiny takes for it (batch {args.batch})',
-            t / n,
-            s / args.batch,
-        ),
-        row(
-            'the same',
-            'MONAI CacheDataset in memory, Rand2DElasticd, the same intensities',
-            t / n,
-            theirs / n,
-        ),
-        [
-            f'slices per second: one loader process, {side} px',
-            'what the training step consumes',
-            f'{n / t:.4g} /s',
-            f'{args.batch / s:.4g} /s',
-            f'{(t / n) / (s / args.batch):.3g}',
-        ],
+        row(read, takes, a_slice, needed),
+        row('the same', in_memory, a_slice, theirs / n),
+        [rate, 'what the training step consumes', *speeds],
     ]
 
 
@@ -438,8 +421,13 @@ def main():
     for f in (networks, text, phantoms, preparation, memory, loading):
         print(f.__doc__, file=sys.stderr)
         rows += f(args)
+    machine = f'{platform.machine()}, {os.cpu_count()} cores'
+    versions = f'torch {torch.__version__}, MONAI {monai.__version__}'
     print(
-        f'Medians of {args.repeats} repeats after one to warm up, rivals taking turns; {torch.get_num_threads()} threads; {platform.machine()}, {os.cpu_count()} cores; atm_net {atm_net.__version__}, torch {torch.__version__}, MONAI {monai.__version__}.\nRatio: time of ours over time of the peer, below 1 is faster.\n'
+        f'Medians of {args.repeats} repeats after one to warm up, rivals taking turns; '
+        f'{torch.get_num_threads()} threads; {machine}; '
+        f'atm_net {atm_net.__version__}, {versions}.\n'
+        'Ratio: time of ours over time of the peer, below 1 is faster.\n'
     )
     head = ['what', 'against', 'ours', 'peer', 'ratio']
     for r in (head, ['---'] * len(head), *rows):

@@ -1,9 +1,12 @@
-"""What the text costs: ATM-Net against plain Swin UNETR of the same width and version, both measured in this run. `python benchmarks/speed.py [--sides 96,128] [--out FILE] [--profile]`
+"""What the text costs: ATM-Net against plain Swin UNETR of the same width and version.
 
-Rivals take turns; ratios are medians over repeats of (ours / plain) in the same turn. In training each image has a
-sentence of its own and, where a network reads twice, a second reading, as `63_train` does it; in inference all share one
-sentence, as slices of a volume do, and its keys and values are made once. Peak memory: the highest resident size while a
-process of its own does one such step, minus its size before it (Linux only). FLOPs: of one forward pass, by torch.utils.flop_counter."""
+`python benchmarks/speed.py [--sides 96,128] [--out FILE] [--profile]`; all is measured in this
+run. Rivals take turns; ratios are medians over repeats of (ours / plain) in the same turn. In
+training each image has a sentence of its own and, where a network sees each image twice, a second
+pass, as `65_step` does it; in inference all share one sentence, as slices of a volume do, and its
+keys and values are made once. Peak memory: the highest resident size while a process of its own
+does one such step, minus its size before it (Linux only). FLOPs: of one forward pass, by
+torch.utils.flop_counter."""
 
 import argparse
 import os
@@ -16,7 +19,8 @@ from pathlib import Path
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
-ONE = dict(text_decoder=False, paired=False)  # one decoder, one reading of each image
+THREADS = int(os.environ.get('OMP_NUM_THREADS', '2'))
+ONE = dict(text_decoder=False, paired=False)  # one decoder, one pass of each image
 NETS = {  # name -> what is changed in the preset
     'plain': ONE | dict(hasf=False, ccae=False),
     'HASF, pooled': ONE | dict(ccae=False, attention='pooled'),
@@ -24,7 +28,7 @@ NETS = {  # name -> what is changed in the preset
     'HASF, exact': ONE | dict(ccae=False, attention='exact'),
     'HASF, pooled, mixed keys': ONE
     | dict(ccae=False, attention='pooled', tokens='mixed', code='2d'),
-    'HASF, pooled, and CCAE, two readings': dict(text_decoder=False, paired=True),
+    'HASF, pooled, and CCAE, two passes': dict(text_decoder=False, paired=True),
     'the whole preset': {},
 }
 
@@ -32,7 +36,7 @@ NETS = {  # name -> what is changed in the preset
 def config(name, preset='tiny'):
     from dataclasses import replace
 
-    from atm_net.train import PRESETS
+    from atm_net.config import PRESETS
 
     return replace(PRESETS[preset], **NETS[name])
 
@@ -40,8 +44,8 @@ def config(name, preset='tiny'):
 def build(name, k=21, preset='tiny'):
     import torch
 
+    from atm_net.config import network_kwargs
     from atm_net.model import build_network
-    from atm_net.train import network_kwargs
 
     torch.manual_seed(0)
     cfg = config(name, preset)
@@ -58,19 +62,17 @@ def batch_of(batch, side, name='HASF, pooled', k=21, preset='tiny'):
     import torch
 
     cfg = config(name, preset)
-    l, d = cfg.length, TEXT_DIM[preset]
+    length, d = cfg.length, TEXT_DIM[preset]
     g = torch.Generator().manual_seed(0)
     r = 2 if cfg.paired else 1
     spoken = batch if cfg.text_decoder else r * batch
-    mask = torch.zeros(spoken, l, dtype=torch.uint8)
-    n = l * 7 // 10
-    mask[:, :n] = (
-        1 + torch.arange(n) % 18
-    )  # words of 17 structures and of none: seven places of ten
+    mask = torch.zeros(spoken, length, dtype=torch.uint8)
+    n = length * 7 // 10  # words of 17 structures and of none: seven places of ten
+    mask[:, :n] = 1 + torch.arange(n) % 18
     return dict(
         x=torch.rand(batch, 1, side, side, generator=g),
         y=torch.randint(0, k, (r * batch, side, side), generator=g),
-        g=torch.randn(spoken, l, d, generator=g),
+        g=torch.randn(spoken, length, d, generator=g),
         mask=mask,
         classes=torch.randn(spoken, k, d, generator=g),
         here=torch.ones(spoken, k, dtype=torch.bool),
@@ -82,7 +84,7 @@ def training(net, d):
     import torch
 
     from atm_net.losses import dice_focal, total_loss
-    from atm_net.train import logits_and_contrast
+    from atm_net.step import logits_and_contrast
 
     opt = torch.optim.AdamW(net.train().parameters(), 1e-3)
     r = len(d['y']) // len(d['x'])
@@ -131,7 +133,8 @@ def rivals(fs, repeats):
 
 
 def flops(net, d):
-    "Of one pass, counted on tensors without data: there attention is the two products that it is, where PyTorch's kernel for the CPU counts as nothing"
+    """Of one pass, counted on tensors without data: there attention is the two products that it
+    is, where PyTorch's kernel for the CPU counts as nothing"""
     from copy import deepcopy
 
     from torch.utils.flop_counter import FlopCounterMode
@@ -149,66 +152,72 @@ def flops(net, d):
 
 
 def kilobytes(field):
-    "Of this process, by the kernel's account: VmRSS now, VmHWM at its highest (ru_maxrss would begin with the parent's)"
-    return int(
-        re.search(field + r':\s+(\d+)', Path('/proc/self/status').read_text(encoding='utf-8'))[1]
-    )
+    """Of this process, by the kernel's account: VmRSS now, VmHWM at its highest (ru_maxrss would
+    begin with the parent's)"""
+    account = Path('/proc/self/status').read_text(encoding='utf-8')
+    return int(re.search(field + r':\s+(\d+)', account)[1])
 
 
-def peak(name, side, batch, what, preset='tiny'):
-    "MB, in a process of its own, whose mark of the peak is set back before the step; None where there is no such mark"
-    if not Path('/proc/self/clear_refs').exists():
-        return None
-    code = f"""
-import sys; sys.path.insert(0, {str(Path(__file__).resolve().parent)!r}); import speed, torch
-torch.set_num_threads({THREADS}); speed.{what}(speed.build({name!r}, preset={preset!r}), speed.batch_of(2, 64, {name!r}, preset={preset!r}))()
-step = speed.{what}(speed.build({name!r}, preset={preset!r}), speed.batch_of({batch}, {side}, {name!r}, preset={preset!r}))
-open('/proc/self/clear_refs', 'w').write('5'); was = speed.kilobytes('VmRSS'); step(); print((speed.kilobytes('VmHWM')-was)/1024)"""
-    return float(
-        subprocess.run(
-            [sys.executable, '-c', code],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-            env=os.environ | dict(MALLOC_MMAP_THRESHOLD_='65536'),
-        ).stdout
-    )  # all that is larger comes from the kernel and goes back at once
-
-
-THREADS = int(os.environ.get('OMP_NUM_THREADS', 2))
-
-
-def measure(side, batch, names, repeats, preset='tiny'):
+def peak_here(name, side, batch, what, preset):
+    "Print the MB that one step takes at its peak, after one on small images to warm up"
     import torch
 
     torch.set_num_threads(THREADS)
-    ds = {n: batch_of(batch, side, n, preset=preset) for n in names}
+    make = dict(training=training, inference=inference)[what]
+    make(build(name, preset=preset), batch_of(2, 64, name, preset=preset))()
+    step = make(build(name, preset=preset), batch_of(batch, side, name, preset=preset))
+    Path('/proc/self/clear_refs').write_text('5', encoding='utf-8')  # the mark of the peak
+    before = kilobytes('VmRSS')
+    step()
+    print((kilobytes('VmHWM') - before) / 1024)
+
+
+def peak(name, side, batch, what, preset='tiny'):
+    """MB, in a process of its own, whose mark of the peak is set back before the step; None
+    where there is no such mark"""
+    if not Path('/proc/self/clear_refs').exists():
+        return None
+    here = str(Path(__file__).resolve().parent)
+    call = f'speed.peak_here({name!r}, {side}, {batch}, {what!r}, {preset!r})'
+    code = f'import sys; sys.path.insert(0, {here!r}); import speed; {call}'
+    # all that is larger than this comes from the kernel and goes back at once
+    env = os.environ | dict(MALLOC_MMAP_THRESHOLD_='65536')
+    command = [sys.executable, '-c', code]
+    r = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=env)
+    return float(r.stdout)
+
+
+def measured_row(name, seconds, plain, megabytes, plain_megabytes) -> dict:
+    "Time and memory of a network, alone and over the plain one in the same turn"
+    ratios = sorted(a / b for a, b in zip(seconds, plain))
+    return dict(
+        network=name,
+        seconds=statistics.median(seconds),
+        ratio=statistics.median(ratios),
+        low=ratios[0],
+        high=ratios[-1],
+        peak_mb=megabytes,
+        memory_ratio=megabytes and megabytes / plain_megabytes,
+    )
+
+
+def measure(side, batch, names, repeats, preset='tiny'):
+    "A row for each network, in training and in inference"
+    import torch
+
+    torch.set_num_threads(THREADS)
+    batches = {n: batch_of(batch, side, n, preset=preset) for n in names}
     nets = {n: build(n, preset=preset) for n in names}
-    rows = []
     with torch.no_grad():
-        fl = {n: flops(m, ds[n]) for n, m in nets.items()}
+        gflops = {n: flops(net, batches[n]) / 1e9 for n, net in nets.items()}
+    rows = []
     for what, make in (('training', training), ('inference', inference)):
-        s = dict(zip(names, rivals([make(nets[n], ds[n]) for n in names], repeats)))
-        mem = {n: peak(n, side, batch, what, preset) for n in names}
+        seconds = dict(zip(names, rivals([make(nets[n], batches[n]) for n in names], repeats)))
+        memory = {n: peak(n, side, batch, what, preset) for n in names}
         for n in names:
-            ratios = sorted(a / b for a, b in zip(s[n], s['plain']))
-            rows.append(
-                dict(
-                    preset=preset,
-                    side=side,
-                    batch=batch,
-                    what=what,
-                    network=n,
-                    seconds=statistics.median(s[n]),
-                    ratio=statistics.median(ratios),
-                    low=ratios[0],
-                    high=ratios[-1],
-                    peak_mb=mem[n],
-                    memory_ratio=mem[n] and mem[n] / mem['plain'],
-                    parameters=sum(p.numel() for p in nets[n].parameters()),
-                    gflops=fl[n] / 1e9,
-                )
-            )
+            size = dict(parameters=sum(p.numel() for p in nets[n].parameters()), gflops=gflops[n])
+            row = measured_row(n, seconds[n], seconds['plain'], memory[n], memory['plain'])
+            rows.append(dict(preset=preset, side=side, batch=batch, what=what) | row | size)
     return rows
 
 
@@ -230,44 +239,51 @@ KERNELS = {
 }
 
 
+def kernel_ms(step) -> dict:  # kind of kernel -> ms
+    "Where the time of one step goes"
+    import torch
+
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as p:
+        step()
+    ms = dict.fromkeys([*KERNELS, 'rest'], 0.0)
+    for e in p.key_averages():
+        kinds = [kind for kind, words in KERNELS.items() if any(w in e.key for w in words)]
+        ms[kinds[0] if kinds else 'rest'] += e.self_cpu_time_total / 1e3
+    return ms
+
+
 def profile(side, batch, what, names, preset='tiny', turns=5):
-    "Where the time of the text goes: ms of a step by kind of kernel, in turns -> table rows: plain, then each other and what it adds"
+    """Where the time of the text goes: ms of a step by kind of kernel, in turns -> table rows:
+    plain, then each other and what it adds"""
     import torch
 
     torch.set_num_threads(THREADS)
+    make = dict(training=training, inference=inference)[what]
     steps = {
-        n: globals()[what](build(n, preset=preset), batch_of(batch, side, n, preset=preset))
-        for n in names
+        n: make(build(n, preset=preset), batch_of(batch, side, n, preset=preset)) for n in names
     }
     seen = {n: [] for n in names}
-    for _ in range(turns + 1):  # the first is not counted
-        for n, f in steps.items():
-            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as p:
-                f()
-            groups = dict.fromkeys([*KERNELS, 'rest'], 0.0)
-            for e in p.key_averages():
-                groups[
-                    next(
-                        (g for g, words in KERNELS.items() if any(w in e.key for w in words)),
-                        'rest',
-                    )
-                ] += e.self_cpu_time_total / 1e3
-            seen[n].append(groups)
-    ms = {n: {g: statistics.median(s[g] for s in seen[n][1:]) for g in seen[n][0]} for n in names}
+    for _ in range(turns + 1):
+        for n, step in steps.items():
+            seen[n].append(kernel_ms(step))
+    kinds = [*KERNELS, 'rest']
+    # the first turn is not counted
+    ms = {n: {k: statistics.median(s[k] for s in seen[n][1:]) for k in kinds} for n in names}
     base, *others = ms.values()
     whole = sum(base.values())
-    return [
-        [
-            f'{batch} x {side} px, {what}',
-            g,
-            f'{t:.0f}',
-            *(x for m in others for x in (f'{m[g]:.0f}', f'{(m[g] - t) / whole:+.1%}')),
-        ]
-        for g, t in base.items()
-    ]
+    rows = []
+    for kind, t in base.items():
+        row = [f'{batch} x {side} px, {what}', kind, f'{t:.0f}']
+        for m in others:
+            row += [f'{m[kind]:.0f}', f'{(m[kind] - t) / whole:+.1%}']
+        rows.append(row)
+    return rows
 
 
-def main():
+# --- the command
+
+
+def arguments():
     a = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -283,82 +299,78 @@ def main():
     )
     a.add_argument(
         '--networks',
-        help="names with semicolons, 'plain' first (default: all; of a profile 'HASF, pooled' and the whole preset)",
+        help="names with semicolons, 'plain' first "
+        "(default: all; of a profile 'HASF, pooled' and the whole preset)",
     )
     a.add_argument(
         '--profile', action='store_true', help='instead: which kernels the added time is spent in'
     )
     args = a.parse_args()
-    names = (
-        args.networks.split(';')
-        if args.networks
-        else ['plain', 'HASF, pooled', 'the whole preset']
-        if args.profile
-        else list(NETS)
-    )
-    if names[0] != 'plain' or len(names) < 2 or set(names) - set(NETS):
+    args.sides = [int(side) for side in args.sides.split(',')]
+    args.names = list(NETS)
+    if args.networks:
+        args.names = args.networks.split(';')
+    elif args.profile:
+        args.names = ['plain', 'HASF, pooled', 'the whole preset']
+    if args.names[0] != 'plain' or len(args.names) < 2 or set(args.names) - set(NETS):
         a.error(f"--networks: 'plain', then others of {'; '.join(list(NETS)[1:])}")
+    return args
+
+
+def profile_table(args) -> str:
+    from atm_net.show import table_md
+
+    rows = []
+    for side in args.sides:
+        for what in ('training', 'inference'):
+            rows += profile(side, args.batch, what, args.names, args.preset)
+    head = ['step', 'kernels', 'plain, ms']
+    for n in args.names[1:]:
+        head += [f'{n}, ms', 'added, of the plain step']
+    return table_md(rows, head)
+
+
+def table_row(r) -> list:
+    "A row of the table from what `measure` gives"
+
+    def number(x, form):
+        return '–' if x is None else f'{x:{form}}'
+
+    return [
+        f'{r["batch"]} x {r["side"]} px, {r["what"]}',
+        r['network'],
+        f'{r["seconds"] * 1e3:.0f}',
+        f'{r["ratio"]:.2f} [{r["low"]:.2f}, {r["high"]:.2f}]',
+        number(r['peak_mb'], '.0f'),
+        number(r['memory_ratio'], '.2f'),
+        f'{r["parameters"] / 1e6:.2f}',
+        f'{r["gflops"]:.2f}',
+    ]
+
+
+def all_sides(args) -> list:
+    "What `measure` gives for every size; large images alone, and in fewer turns"
+    rows = []
+    for side in args.sides:
+        large = side >= 384
+        batch = 1 if large else args.batch
+        repeats = max(3, args.repeats // 2) if large else args.repeats
+        rows += measure(side, batch, args.names, repeats, args.preset)
+    return rows
+
+
+def main():
+    args = arguments()
     from atm_net.show import table_md, write_json
 
     if args.profile:
-        rows = [
-            r
-            for side in map(int, args.sides.split(','))
-            for what in ('training', 'inference')
-            for r in profile(side, args.batch, what, names, args.preset)
-        ]
-        print(
-            table_md(
-                rows,
-                (
-                    'step',
-                    'kernels',
-                    'plain, ms',
-                    *(c for n in names[1:] for c in (f'{n}, ms', 'added, of the plain step')),
-                ),
-            )
-        )
+        print(profile_table(args))
         return
-    rows = []
-    for side in map(int, args.sides.split(',')):
-        rows += measure(
-            side,
-            1 if side >= 384 else args.batch,
-            names,
-            args.repeats if side < 384 else max(3, args.repeats // 2),
-            args.preset,
-        )
-
-    def cell(r):
-        return [
-            f'{r["batch"]} x {r["side"]} px, {r["what"]}',
-            r['network'],
-            f'{r["seconds"] * 1e3:.0f}',
-            f'{r["ratio"]:.2f} [{r["low"]:.2f}, {r["high"]:.2f}]',
-            *(
-                '–' if v is None else f'{v:{f}}'
-                for v, f in ((r['peak_mb'], '.0f'), (r['memory_ratio'], '.2f'))
-            ),
-            f'{r["parameters"] / 1e6:.2f}',
-            f'{r["gflops"]:.2f}',
-        ]
-
+    rows = all_sides(args)
+    head = ['step', 'network', 'ms', 'time / plain', 'peak MB', 'memory / plain']
+    head += ['million parameters', 'GFLOP']
     print(f'{THREADS} threads, preset {args.preset}\n')
-    print(
-        table_md(
-            [cell(r) for r in rows],
-            (
-                'step',
-                'network',
-                'ms',
-                'time / plain',
-                'peak MB',
-                'memory / plain',
-                'million parameters',
-                'GFLOP',
-            ),
-        )
-    )
+    print(table_md(map(table_row, rows), head))
     if args.out:
         write_json(args.out, dict(threads=THREADS, rows=rows))
 

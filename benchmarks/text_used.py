@@ -1,14 +1,19 @@
-"""Is the text used? Trains recipes side by side and scores them in a narrow field of view, with and without the sacrum in it.
+"""Is the text used? Trains recipes side by side and scores them in a narrow field of view, with and
+without the sacrum in it.
 
     atm_phantom full --patients 300 --seed 2026 && atm_prepare full full_cache
     atm_phantom near --view 160 --patients 40 --seed 79 && atm_prepare near near_cache
-    python benchmarks/text_used.py full_cache near_cache out --recipes 'plain;tiny' --seeds 0,1,2 --steps 2000
+    python benchmarks/text_used.py full_cache near_cache out \\
+        --recipes 'plain;tiny' --seeds 0,1,2 --steps 2000
 
     python benchmarks/text_used.py --table results/text_used
 
     python benchmarks/text_used.py near_cache out --weights atm_net_tiny
 
-The last trains nothing and scores weights, by name, file or run, in the same two halves. A recipe is what it changes in preset `tiny`; all train the same number of steps. Resumable. OUT/scores.json holds what is finished, Dice by volume and structure, and is all that `--table` needs; OUT/table.md says it."""
+The last trains nothing and scores weights, by name, file or run, in the same two halves. A recipe
+is what it changes in preset `tiny`; all train the same number of steps. Resumable. OUT/scores.json
+holds what is finished, Dice by volume and structure, and is all that `--table` needs; OUT/table.md
+says it."""
 
 import argparse
 import json
@@ -19,18 +24,20 @@ os.environ.setdefault('HF_HUB_OFFLINE', '1')
 from dataclasses import asdict
 from pathlib import Path
 
-ONE = dict(
-    text_decoder=False
-)  # both readings by one decoder, without words with three times the weight
-ONCE = ONE | dict(paired=False, p_generic=0.5)  # each image read once, half of them with words
+# both passes by one decoder, without words with three times the weight
+ONE = dict(text_decoder=False)
+# one pass of each image, half of them with words
+ONCE = ONE | dict(paired=False, p_generic=0.5)
 OLD = ONCE | dict(swin='v1', lambda_2=0.2)  # of all recipes before Swin UNETR-V2
 STAGED = OLD | dict(plain=0.2, p_generic=0.25)
 MIXED = STAGED | dict(tokens='mixed', code='2d')
 RECIPES = {  # name -> fields of `Config`
     'plain': dict(network='swin_unetr', hasf=False, ccae=False),
-    'tiny': {},  # words + order, one stage, each image read twice, the words by a decoder of their own, Swin UNETR-V2, light contrast
+    # words + order, one stage, two passes of each image, a decoder for the words, Swin UNETR-V2,
+    # light contrast
+    'tiny': {},
     'one decoder': ONE,
-    'one decoder, readings alike': ONE | dict(w_generic=0.5),
+    'one decoder, passes alike': ONE | dict(w_generic=0.5),
     'read once': ONCE,
     'read once, no CCAE': ONCE | dict(ccae=False),
     'read once, generic .7': ONCE | dict(p_generic=0.7, p_incomplete=0.15, p_wrong=0.05),
@@ -107,24 +114,24 @@ def only(scores, cases):
 
 
 def gap(a, b, same=True):
-    "Paired difference of two columns {seed: `Scores`}: mean, low, high over patients, the mean of each seed, and the interval of `seeds_drawn`"
+    """Paired difference of two columns {seed: `Scores`}: mean, low, high over patients, the mean
+    of each seed, and the interval of `seeds_drawn`; None where no seed is in both"""
     from atm_net.study import compare
 
+    def difference(seeds):
+        columns = dict(b={s: b[s] for s in seeds}, a={s: a[s] for s in seeds})
+        return compare(columns)['a']['difference']
+
     seeds = sorted(set(a) & set(b))
-
-    def both(ss):
-        return compare(dict(b={s: b[s] for s in ss}, a={s: a[s] for s in ss}))['a']['difference']
-
-    return (
-        both(seeds)
-        | dict(by_seed=[both([s])['mean'] for s in seeds], drawn=seeds_drawn(a, b, same))
-        if seeds
-        else None
-    )
+    if not seeds:
+        return None
+    by_seed = [difference([s])['mean'] for s in seeds]
+    return difference(seeds) | dict(by_seed=by_seed, drawn=seeds_drawn(a, b, same))
 
 
 def seeds_drawn(a, b, same=True, n=4000, seed=0):
-    "95 % interval (low, high) of a difference where networks are drawn as well as patients; columns of the `same` networks draw the same ones; None for a single one"
+    """95 % interval (low, high) of a difference where networks are drawn as well as patients;
+    columns of the `same` networks draw the same ones; None for a single one"""
     import numpy as np
 
     from atm_net.metrics import _draws, by_patient
@@ -143,121 +150,114 @@ def seeds_drawn(a, b, same=True, n=4000, seed=0):
     return tuple(float(x) for x in np.quantile(d, (0.025, 0.975)))
 
 
-def table(done, cases):
-    "{half: {recipe: {protocol: column, gap: difference}}} of what is finished: {recipe: {seed: {protocol: `Scores`}}}"
+def cut_to(by_seed, ids) -> dict:  # protocol -> {seed: `Scores`}
+    "The scores of some volumes, of the runs that have a protocol"
+    return {
+        q: {s: only(x[q], ids) for s, x in by_seed.items() if q in x} for q in ('none', *PROTOCOLS)
+    }
+
+
+def table_row(recipe, columns, plain) -> dict:  # protocol or gap -> column or difference
+    "What is said of a recipe in one half; `plain` is the column of its plain peer"
     from atm_net.study import compare
 
+    row = {q: compare({q: c})[q] for q, c in columns.items() if c}
+    for k, (a, b) in GAPS.items():
+        row[k] = gap(columns[a], plain if b == 'plain' else columns[b], b != 'plain')
+    return row
+
+
+def table(done, cases):
+    """{half: {recipe: {protocol: column, gap: difference}}} of what is finished: {recipe: {seed:
+    {protocol: `Scores`}}}"""
     out = {}
     for half, ids in cases.items():
-        cut = {
-            r: {
-                q: {s: only(x[q], ids) for s, x in by.items() if q in x}
-                for q in ('none', *PROTOCOLS)
-            }
-            for r, by in done.items()
+        cut = {recipe: cut_to(by_seed, ids) for recipe, by_seed in done.items()}
+        out[half] = {
+            recipe: table_row(recipe, columns, cut.get(peer(recipe), {}).get('none', {}))
+            for recipe, columns in cut.items()
         }
-        for r, cols in cut.items():
-            row = {q: compare({q: c})[q] for q, c in cols.items() if c}
-            for k, (a, b) in GAPS.items():
-                other = cut.get(peer(r), {}).get('none', {}) if b == 'plain' else cols[b]
-                row[k] = gap(cols[a], other, b != 'plain')
-            out.setdefault(half, {})[r] = row
-    return out
+    return {half: rows for half, rows in out.items() if rows}
 
 
-def markdown(result):
+# --- the table in words
+
+
+def points(x, sign=''):
+    "A share in points"
+    return f'{100 * x:{sign}.1f}'
+
+
+def interval(low, high) -> str:
+    return f'[{points(low, "+")}, {points(high, "+")}]'
+
+
+def mean_text(c) -> str:
+    "Mean ± standard deviation over seeds"
+    if not c or c['mean'] is None:
+        return '–'
+    spread = f' ± {points(c["sd"])}' if c.get('sd') else ''
+    return points(c['mean']) + spread
+
+
+def gap_text(c) -> str:
+    "Difference with its interval over patients, and seed by seed"
+    if not c or c['mean'] is None:
+        return '–'
+    text = f'{points(c["mean"], "+")} {interval(c["low"], c["high"])}'
+    if len(c['by_seed']) > 1:
+        text += f' ({", ".join(points(x, "+") for x in c["by_seed"])})'
+    return text
+
+
+GAP_NAMES = [f'{a} - {b}' for a, b in GAPS.values()]
+
+
+def half_lines(half, rows, result) -> list:
+    "The table of one half of the volumes"
     from atm_net.show import table_md
 
-    def points(x, sign=''):
-        return f'{100 * x:{sign}.1f}'
+    body = []
+    for recipe, c in rows.items():
+        means = [mean_text(c.get(q)) for q in ('none', *PROTOCOLS)]
+        gaps = [gap_text(c[k]) for k in GAPS]
+        body.append([recipe, ', '.join(result['seeds'][recipe]), *means, *gaps])
+    head = ('recipe', 'seeds', 'no text', *PROTOCOLS, *GAP_NAMES)
+    return [f'### {half}: {len(result["cases"][half])} volumes', '', table_md(body, head)]
 
-    def cell(c):
-        return (
-            '–'
-            if not c or c['mean'] is None
-            else points(c['mean']) + (f' ± {points(c["sd"])}' if c.get('sd') else '')
-        )
 
-    def seeds(c):
-        return (
-            f' ({", ".join(points(x, "+") for x in c["by_seed"])})' if len(c['by_seed']) > 1 else ''
-        )
+def drawn_lines(halves) -> list:
+    "The table of the intervals in which seeds are drawn too, of those that have several"
+    from atm_net.show import table_md
 
-    def diff(c):
-        return (
-            '–'
-            if not c or c['mean'] is None
-            else f'{points(c["mean"], "+")} [{points(c["low"], "+")}, {points(c["high"], "+")}]{seeds(c)}'
-        )
+    body = []
+    for half, rows in halves.items():
+        for recipe, c in rows.items():
+            drawn = [c[k]['drawn'] if c[k] else None for k in GAPS]
+            if any(drawn):
+                body.append([half, recipe, *(interval(*d) if d else '–' for d in drawn)])
+    if not body:
+        return []
+    title = '### Intervals where seeds are drawn as well as patients'
+    return [title, '', table_md(body, ('half', 'recipe', *GAP_NAMES))]
 
-    how = (
-        f'{result["steps"]} steps of 8 images, windows {result["windows"]} px, '
-        if 'steps' in result
-        else ''
-    )
+
+def markdown(result) -> str:
+    "OUT/table.md"
+    how = ''
+    if 'steps' in result:
+        how = f'{result["steps"]} steps of 8 images, windows {result["windows"]} px, '
+    volumes = sum(map(len, result['cases'].values()))
     lines = [
-        f'{how}{result["slices"]} slices of {sum(map(len, result["cases"].values()))} volumes; mean Dice of structures by exact level, in points, mean ± standard deviation over seeds; differences with their 95 % interval over patients (and seed by seed).',
+        f'{how}{result["slices"]} slices of {volumes} volumes; '
+        'mean Dice of structures by exact level, in points, '
+        'mean ± standard deviation over seeds; '
+        'differences with their 95 % interval over patients (and seed by seed).',
         '',
     ]
     for half, rows in result['halves'].items():
-        body = [
-            [
-                r,
-                ', '.join(result['seeds'][r]),
-                *[cell(c.get(q)) for q in ('none', *PROTOCOLS)],
-                *[diff(c[k]) for k in GAPS],
-            ]
-            for r, c in rows.items()
-        ]
-        lines += [
-            f'### {half}: {len(result["cases"][half])} volumes',
-            '',
-            table_md(
-                body,
-                (
-                    'recipe',
-                    'seeds',
-                    'no text',
-                    *PROTOCOLS,
-                    'oracle - generic',
-                    'generic - shuffled',
-                    'self - generic',
-                    'generic - plain',
-                ),
-            ),
-        ]
-    drawn = [
-        [
-            half,
-            r,
-            *[
-                f'[{points(c[k]["drawn"][0], "+")}, {points(c[k]["drawn"][1], "+")}]'
-                if c[k] and c[k]['drawn']
-                else '–'
-                for k in GAPS
-            ],
-        ]
-        for half, rows in result['halves'].items()
-        for r, c in rows.items()
-        if any(c[k] and c[k]['drawn'] for k in GAPS)
-    ]
-    if drawn:
-        lines += [
-            '### Intervals where seeds are drawn as well as patients',
-            '',
-            table_md(
-                drawn,
-                (
-                    'half',
-                    'recipe',
-                    'oracle - generic',
-                    'generic - shuffled',
-                    'self - generic',
-                    'generic - plain',
-                ),
-            ),
-        ]
-    return '\n'.join(lines)
+        lines += half_lines(half, rows, result)
+    return '\n'.join(lines + drawn_lines(result['halves']))
 
 
 def write_table(out):
@@ -265,20 +265,21 @@ def write_table(out):
     from atm_net.show import read_json, write_text
 
     d = read_json(out / 'scores.json')
-    done = {
-        r: {s: {q: long(x, d['patients']) for q, x in run['dice'].items()} for s, run in by.items()}
-        for r, by in d['runs'].items()
-    }
-    text = markdown(
-        d | dict(seeds={r: list(by) for r, by in done.items()}, halves=table(done, d['cases']))
-    )
+    done = {}
+    for recipe, by_seed in d['runs'].items():
+        done[recipe] = {}
+        for seed, run in by_seed.items():
+            scores = {q: long(dice, d['patients']) for q, dice in run['dice'].items()}
+            done[recipe][seed] = scores
+    seeds = {recipe: list(by_seed) for recipe, by_seed in done.items()}
+    text = markdown(d | dict(seeds=seeds, halves=table(done, d['cases'])))
     write_text(out / 'table.md', text)
     return text
 
 
 def cohort(near):
     "What is scored: hash, slices, halves, patients"
-    from atm_net.train import cache_hash
+    from atm_net.run_folder import cache_hash
 
     return dict(
         near=cache_hash(near),
@@ -306,7 +307,10 @@ def score_weights(weights, near, out):
     return write_table(out)
 
 
-def main():
+# --- the command
+
+
+def arguments():
     a = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -314,12 +318,12 @@ def main():
         'folders',
         nargs='+',
         type=Path,
-        help='TRAIN NEAR OUT: cache to train on, cache to score on, folder to write; NEAR OUT with --weights; OUT alone with --table',
+        help='TRAIN NEAR OUT: cache to train on, cache to score on, folder to write; '
+        'NEAR OUT with --weights; OUT alone with --table',
     )
+    known = '; '.join(RECIPES)
     a.add_argument(
-        '--recipes',
-        default='plain;tiny',
-        help=f'with semicolons: {"; ".join(RECIPES)}'.replace('%', '%%'),
+        '--recipes', default='plain;tiny', help=f'with semicolons: {known}'.replace('%', '%%')
     )
     a.add_argument('--seeds', default='0', help='with commas')
     a.add_argument('--steps', type=int, default=1500)
@@ -331,67 +335,100 @@ def main():
         '--weights', help='train nothing, score these: a name such as atm_net_tiny, a file, a run'
     )
     args = a.parse_args()
-    names = [n.strip() for n in args.recipes.split(';')]
-    if bad := [n for n in names if n not in RECIPES]:
-        a.error(f'unknown recipe {bad[0]!r}; known: {"; ".join(RECIPES)}')
-    if len(args.folders) != (1 if args.table else 2 if args.weights else 3):
-        a.error('give TRAIN NEAR OUT, NEAR OUT with --weights, or OUT alone with --table')
+    args.names = [n.strip() for n in args.recipes.split(';')]
+    args.windows = [int(w) for w in args.windows.split(',')]
+    args.out = args.folders[-1]
+    args.error = a.error
+    check(a, args, known)
+    return args
+
+
+def check(parser, args, known):
+    "Leave with a message where the arguments do not go together"
+    if bad := [n for n in args.names if n not in RECIPES]:
+        parser.error(f'unknown recipe {bad[0]!r}; known: {known}')
+    wanted = 3
     if args.table:
-        if not (args.folders[0] / 'scores.json').is_file():
-            a.error(f'{args.folders[0] / "scores.json"}: nothing is finished there')
-        print(write_table(args.folders[0]))
+        wanted = 1
+    elif args.weights:
+        wanted = 2
+    if len(args.folders) != wanted:
+        parser.error('give TRAIN NEAR OUT, NEAR OUT with --weights, or OUT alone with --table')
+    file = args.out / 'scores.json'
+    if args.table and not file.is_file():
+        parser.error(f'{file}: nothing is finished there')
+    if args.weights and not args.table and file.exists():
+        parser.error(f'{file}: there are scores already: choose another folder')
+
+
+def begun(args, train, near) -> dict:
+    "What OUT/scores.json holds, or its beginning; of the same caches and steps"
+    from atm_net.run_folder import cache_hash
+    from atm_net.show import read_json
+
+    file = args.out / 'scores.json'
+    head = dict(steps=args.steps, windows=args.windows, train=cache_hash(train)) | cohort(near)
+    found = read_json(file) if file.is_file() else head | dict(runs={})
+    if odd := [k for k in head if found[k] != head[k]]:
+        was = str(found[odd[0]])[:40]
+        args.error(f'{file}: of other {odd[0]} ({was}): choose another folder')
+    return found
+
+
+def config_of(name, seed, args):
+    "The configuration of a recipe"
+    from atm_net.study import Row, study_config
+
+    fields = dict(windows=tuple(args.windows), val_cases=2) | RECIPES[name]
+    return study_config(Row(name, fields), 'tiny', int(seed), steps=args.steps)
+
+
+def trained_scores(name, seed, cfg, args, train, near) -> dict:  # protocol -> Dice
+    "Train a recipe and score it"
+    from atm_net.study import Run, run_name, score_run, train_run
+
+    run = Run(run_name(cfg), cfg, ())
+    folder = args.out / 'runs' / run.name
+    print(f'{name}, seed {seed}: {folder}', file=sys.stderr)
+    train_run(run, folder, train, 'cpu')
+    protocols = PROTOCOLS if cfg.network == 'atm_net' else ['none']
+    scores = score_run(run, folder, near, protocols, 'all', 'cache')
+    return {q: short(s) for q, s in scores.items()}
+
+
+def train_all(args, train, near) -> str:
+    "Every recipe with every seed, as far as it is not finished; returns the table"
+    from atm_net.show import write_json
+
+    found = begun(args, train, near)
+    for seed in args.seeds.split(','):
+        for name in args.names:
+            cfg = config_of(name, seed, args)
+            config = json.loads(json.dumps(asdict(cfg)))
+            old = found['runs'].get(name, {}).get(seed)
+            if old and old['config'] == config:
+                print(f'{name}, seed {seed}: finished already', file=sys.stderr)
+                continue
+            dice = trained_scores(name, seed, cfg, args, train, near)
+            found['runs'].setdefault(name, {})[seed] = dict(config=config, dice=dice)
+            write_json(args.out / 'scores.json', found)
+            write_table(args.out)
+    return write_table(args.out)
+
+
+def main():
+    args = arguments()
+    if args.table:
+        print(write_table(args.out))
         return
     from atm_net.data import Cache
 
-    if args.weights and (args.folders[1] / 'scores.json').exists():
-        a.error(
-            f'{args.folders[1] / "scores.json"}: there are scores already: choose another folder'
-        )
+    caches = [Cache(f) for f in args.folders[:-1]]
     if args.weights:
-        args.folders[1].mkdir(parents=True, exist_ok=True)
-        print(score_weights(args.weights, Cache(args.folders[0]), args.folders[1]))
-        return
-    from atm_net.show import read_json, write_json
-    from atm_net.study import Row, Run, run_name, score_run, study_config, train_run
-    from atm_net.train import cache_hash
-
-    train, near, out = Cache(args.folders[0]), Cache(args.folders[1]), args.folders[2]
-    windows = [int(w) for w in args.windows.split(',')]
-    file = out / 'scores.json'
-    head = dict(steps=args.steps, windows=windows, train=cache_hash(train)) | cohort(near)
-    d = read_json(file) if file.is_file() else head | dict(runs={})
-    if odd := [k for k in head if d[k] != head[k]]:
-        a.error(f'{file}: of other {odd[0]} ({str(d[odd[0]])[:40]}): choose another folder')
-    for seed in args.seeds.split(','):
-        for name in names:
-            cfg = study_config(
-                Row(name, dict(windows=tuple(windows), val_cases=2) | RECIPES[name]),
-                'tiny',
-                int(seed),
-                steps=args.steps,
-            )
-            config = json.loads(json.dumps(asdict(cfg)))
-            if (old := d['runs'].get(name, {}).get(seed)) and old['config'] == config:
-                print(f'{name}, seed {seed}: finished already', file=sys.stderr)
-                continue
-            run = Run(run_name(cfg), cfg, ())
-            folder = out / 'runs' / run.name
-            print(f'{name}, seed {seed}: {folder}', file=sys.stderr)
-            train_run(run, folder, train, 'cpu')
-            scores = score_run(
-                run,
-                folder,
-                near,
-                PROTOCOLS if cfg.network == 'atm_net' else ['none'],
-                'all',
-                'cache',
-            )
-            d['runs'].setdefault(name, {})[seed] = dict(
-                config=config, dice={q: short(s) for q, s in scores.items()}
-            )
-            write_json(file, d)
-            write_table(out)
-    print(write_table(out))
+        args.out.mkdir(parents=True, exist_ok=True)
+        print(score_weights(args.weights, *caches, args.out))
+    else:
+        print(train_all(args, *caches))
 
 
 if __name__ == '__main__':

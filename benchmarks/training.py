@@ -1,9 +1,12 @@
-"""What a training run costs beside its steps. `python benchmarks/training.py [--quick] [--threads 1]`
+"""What a training run costs beside its steps.
 
-Everything is measured in this run; rivals take turns and the table gives medians of ratios, so that a busy machine slows all alike.
-Scaling: a global batch of the same size in 2 processes with 1 thread each (torchrun, gloo) against 1 process with 1 thread; efficiency is
-the speed-up over 2. Two runs side by side that exchange nothing say how much of a second core the machine really has (memory and caches are
-shared). It needs two idle cores: on one that is busy it measures the neighbour."""
+`python benchmarks/training.py [--quick] [--threads 1]`
+
+Everything is measured in this run; rivals take turns and the table gives medians of ratios, so that
+a busy machine slows all alike. Scaling: a global batch of the same size in 2 processes with 1
+thread each (torchrun, gloo) against 1 process with 1 thread; efficiency is the speed-up over 2. Two
+runs side by side that exchange nothing say how much of a second core the machine really has (memory
+and caches are shared). It needs two idle cores: on one that is busy it measures the neighbour."""
 
 import argparse
 import json
@@ -26,7 +29,7 @@ HERE = Path(__file__).resolve()
 
 def config(side, batch, steps):
     "Preset tiny on windows of one size, so that all steps cost the same"
-    from atm_net.train import PRESETS
+    from atm_net.config import PRESETS
 
     return replace(
         PRESETS['tiny'], windows=(side,), batch=batch, steps=steps, warmup=0, plain=0.0, val_cases=1
@@ -45,23 +48,26 @@ def make_cache(root, patients=6):
 
 def stepper(cache, run, side, batch, **kw):
     "A trainer, and a call that makes one step with data that is there already"
-    from atm_net.train import Trainer, World
+    from atm_net.distributed import Distributed
+    from atm_net.trainer import Trainer
 
-    t = Trainer(cache, run, config(side, batch, 10**6), World(), **kw)
+    t = Trainer(cache, run, config(side, batch, 10**6), Distributed(), **kw)
     ready = next(iter(t.batches()))
     return t, lambda: t.update(ready)
 
 
 def worker(cache, side, batch, steps):
-    "One process of the scaling test: prints the seconds of each step, loading and exchange of gradients included"
+    """One process of the scaling test: prints the seconds of each step, loading and exchange of
+    gradients included"""
     import torch
 
     from atm_net.data import Cache
-    from atm_net.train import Trainer, join_world, leave_world
+    from atm_net.distributed import join_group, leave_group
+    from atm_net.trainer import Trainer
 
     torch.set_num_threads(1)
-    world = join_world('cpu')
-    t = Trainer(Cache(cache), '.', config(side, batch, steps + 1), world)
+    group = join_group('cpu')
+    t = Trainer(Cache(cache), '.', config(side, batch, steps + 1), group)
     seconds = []
     last = None
     for b in t.batches():
@@ -70,9 +76,9 @@ def worker(cache, side, batch, steps):
         if last is not None:
             seconds.append(now - last)  # the first step warms up
         last = now
-    if world.lead:
+    if group.lead:
         print(json.dumps(seconds))
-    leave_world(world)
+    leave_group(group)
 
 
 def start(n, args):
@@ -107,7 +113,8 @@ def seconds_of(p):
 
 
 def side_by_side(cache, side, batch, steps):
-    "Two runs at once that know nothing of each other, each with half of the batch: what the machine has for two processes, exchange left out"
+    """Two runs at once that know nothing of each other, each with half of the batch: what the
+    machine has for two processes, exchange left out"""
     return max(map(seconds_of, [start(1, (cache, side, batch // 2, steps)) for _ in range(2)]))
 
 
@@ -152,12 +159,13 @@ def scaling(cache, args):
 def waiting(cache, args):
     "share of the time in which the loop waits for data"
     from atm_net.data import Cache
-    from atm_net.train import Trainer, World
+    from atm_net.distributed import Distributed
+    from atm_net.trainer import Trainer
 
     out = []
     for workers in (0, 1):
         t = Trainer(
-            Cache(cache), '.', config(args.side, args.batch, args.steps + 2), World(), workers
+            Cache(cache), '.', config(args.side, args.batch, args.steps + 2), Distributed(), workers
         )
         wait, work = [], []
         batches = iter(t.batches())
@@ -183,9 +191,10 @@ def waiting(cache, args):
 
 
 def overhead(cache, root, args):
-    "what a log row every 10 steps and a checkpoint every 200 add to a step; validation is not counted"
+    """what a log row every 10 steps and a checkpoint every 200 add to a step; validation is not
+    counted"""
     from atm_net.data import Cache
-    from atm_net.train import Log
+    from atm_net.run_folder import Log
 
     t, step = stepper(Cache(cache), root / 'run', args.side, args.batch)
     (root / 'run').mkdir()
@@ -193,19 +202,20 @@ def overhead(cache, root, args):
     row = dict(step=1, loss=1.234567, seg=1.0, contrast=2.0, dice=0.5, lr=1e-3, seconds=0.5)
     step()
     turns = list(zip(*rivals([step, t.checkpoint, lambda: log.add(**row)], args.repeats)))
-    s, c, l = (statistics.median(x) for x in zip(*turns))
-    share = statistics.median((c / 200 + l / 10) / s for s, c, l in turns)
+    seconds, checkpoint, logging = (statistics.median(x) for x in zip(*turns))
+    share = statistics.median((c / 200 + x / 10) / s for s, c, x in turns)
     return [
         'logging and checkpoints at their defaults',
-        f'checkpoint {c * 1e3:.0f} ms / 200, row {l * 1e3:.2f} ms / 10',
-        f'step: {s * 1e3:.0f} ms',
+        f'checkpoint {checkpoint * 1e3:.0f} ms / 200, row {logging * 1e3:.2f} ms / 10',
+        f'step: {seconds * 1e3:.0f} ms',
         share,
         '<= 3 %',
     ]
 
 
 def variants(cache, args, options):
-    "a step with an option against a step without it; compiling itself, which takes minutes, is not counted"
+    """a step with an option against a step without it; compiling itself, which takes minutes, is
+    not counted"""
     from atm_net.data import Cache
 
     out = []
@@ -250,7 +260,7 @@ def help_time(args):
     ]
 
 
-def main():
+def arguments():
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -265,44 +275,61 @@ def main():
     )
     p.add_argument('--worker', nargs=4, help=argparse.SUPPRESS)
     args = p.parse_args()
-    if args.worker:
-        cache, *n = args.worker
-        return worker(cache, *map(int, n))
+    args.side, args.batch, args.steps, args.repeats = 128, 8, 8, 5
+    args.skip = args.skip.split(',')
+    if args.quick:
+        args.side, args.batch, args.steps, args.repeats = 64, 2, 3, 2
+        args.skip.append('compile')
+    return args
+
+
+def measurements(cache, root, args) -> dict:  # name -> a call that gives rows of the table
+    options = {
+        '--channels_last': dict(channels_last=True),
+        f'--accumulate {args.batch}': dict(accumulate=args.batch),
+    }
+    return dict(
+        scaling=lambda: scaling(cache, args),
+        waiting=lambda: waiting(cache, args),
+        overhead=lambda: [overhead(cache, root, args)],
+        help=lambda: [help_time(args)],
+        variants=lambda: variants(cache, args, options),
+        compile=lambda: variants(cache, args, {'--compile': dict(compile=True)}),
+    )
+
+
+def conditions(args) -> str:
+    "What the numbers depend on"
     import torch
 
     import atm_net
 
-    torch.set_num_threads(args.threads)
-    args.side, args.batch, args.steps, args.repeats = (
-        (64, 2, 3, 2) if args.quick else (128, 8, 8, 5)
+    machine = f'{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}'
+    return (
+        f'Medians of {args.repeats} turns; window {args.side} px, batch {args.batch}; '
+        f'{args.threads} thread(s); {machine}; '
+        f'atm_net {atm_net.__version__}, torch {torch.__version__}.\n'
     )
-    skip = args.skip.split(',') + ['compile'] * args.quick
+
+
+def main():
+    args = arguments()
+    if args.worker:
+        cache, *n = args.worker
+        worker(cache, *map(int, n))
+        return
+    import torch
+
+    torch.set_num_threads(args.threads)
     rows = []
     with tempfile.TemporaryDirectory() as tmp:
         root = Path(tmp)
         cache = make_cache(root, 3 if args.quick else 6)
-        for name, f in dict(
-            scaling=lambda: scaling(cache, args),
-            waiting=lambda: waiting(cache, args),
-            overhead=lambda: [overhead(cache, root, args)],
-            help=lambda: [help_time(args)],
-            variants=lambda: variants(
-                cache,
-                args,
-                {
-                    '--channels_last': dict(channels_last=True),
-                    f'--accumulate {args.batch}': dict(accumulate=args.batch),
-                },
-            ),
-            compile=lambda: variants(cache, args, {'--compile': dict(compile=True)}),
-        ).items():
-            if name not in skip:
+        for name, f in measurements(cache, root, args).items():
+            if name not in args.skip:
                 print(name, file=sys.stderr)
                 rows += f()
-    busy = os.getloadavg()[0]
-    print(
-        f'Medians of {args.repeats} turns; window {args.side} px, batch {args.batch}; {args.threads} thread(s); {platform.machine()}, {os.cpu_count()} cores, load {busy:.1f}; atm_net {atm_net.__version__}, torch {torch.__version__}.\n'
-    )
+    print(conditions(args))
     for r in (['what', 'measured', 'against', 'ratio', 'target'], ['---'] * 5, *rows):
         print('| ' + ' | '.join(x if isinstance(x, str) else f'{x:.3g}' for x in r) + ' |')
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from latex2mathml.converter import convert
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / 'tests'))
+sys.path.insert(0, str(Path(__file__).parents[1] / 'tests'))
 from make_readme import settings
 
+HERE = Path(__file__).parent
 s = settings()
 
 project, author, copyright, release = s['title'], s['author'], s['copyright'], s['version']
@@ -33,28 +33,33 @@ pygments_style, pygments_dark_style = 'friendly', 'monokai'
 
 
 def readable(tex: str) -> str:
-    "TeX as latex2mathml reads it best: one-letter alphabets in braces, pairs of big brackets that grow with what they hold"
+    "TeX as latex2mathml reads it best"
+    # one-letter alphabets in braces
     tex = re.sub(r'\\(mathbf|mathcal|mathbb)\s*([A-Za-z])(?![A-Za-z])', r'\\\1{\2}', tex)
+    # pairs of big brackets that grow with what they hold
     big = r'\\[bB]igg?[lr]?\s*'
-    return re.sub(
-        big, '', re.sub(big + r'([)\]])', r'\\right\1', re.sub(big + r'([(\[])', r'\\left\1', tex))
-    )
+    tex = re.sub(big + r'([(\[])', r'\\left\1', tex)
+    tex = re.sub(big + r'([)\]])', r'\\right\1', tex)
+    return re.sub(big, '', tex)
 
 
-def mathml(self, node, display):
+def mathml(self, node, tag, display):
     "A formula as MathML, which browsers draw by themselves"
     from docutils import nodes
 
-    tag = 'div' if display else 'span'
-    self.body.append(
-        f'<{tag} class="math" title="{escape(node.astext())}">{convert(readable(node.astext()), display="block" if display else "inline")}</{tag}>'
-    )
+    tex = node.astext()
+    formula = convert(readable(tex), display=display)
+    self.body.append(f'<{tag} class="math" title="{escape(tex)}">{formula}</{tag}>')
     raise nodes.SkipNode
 
 
+def inline_formula(self, node):
+    mathml(self, node, 'span', 'inline')
+
+
+def displayed_formula(self, node):
+    mathml(self, node, 'div', 'block')
+
+
 def setup(app):
-    app.add_html_math_renderer(
-        'mathml',
-        (lambda self, node: mathml(self, node, False), None),
-        (lambda self, node: mathml(self, node, True), None),
-    )
+    app.add_html_math_renderer('mathml', (inline_formula, None), (displayed_formula, None))

@@ -30,7 +30,11 @@ def pytest_configure(config):
 
 def console_scripts() -> dict:  # command -> (module, function)
     "The console commands that the package installs"
-    lines = (l.strip().split('=') for l in settings()['console_scripts'].split('\n') if l.strip())
+    lines = (
+        line.strip().split('=')
+        for line in settings()['console_scripts'].split('\n')
+        if line.strip()
+    )
     return {name.strip(): tuple(where.strip().split(':')) for name, where in lines}
 
 
@@ -50,6 +54,7 @@ def shell(command, *args, timeout=150, cwd=None):
     "A console command as a process of its own, under a hard time limit"
     return subprocess.run(
         [str(BIN / command), *map(str, args)],
+        check=False,
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -58,7 +63,8 @@ def shell(command, *args, timeout=150, cwd=None):
 
 
 def call(command, *args) -> SimpleNamespace:  # status, out, err
-    "A console command in this process: the same parsing and the same messages, without the start of an interpreter"
+    """A console command in this process: the same parsing and the same messages, without the
+    start of an interpreter"""
     from atm_net.show import run_command
 
     out, err, status = io.StringIO(), io.StringIO(), 0
@@ -87,9 +93,9 @@ def complaint(r) -> str:
     status = r.status if hasattr(r, 'status') else r.returncode
     err = r.err if hasattr(r, 'err') else r.stderr
     lines = [
-        l
-        for l in re.split(r'[\r\n]+', err)
-        if l.strip() and not re.search(r'\d+%\||\dit/s|\?it/s', l)
+        line
+        for line in re.split(r'[\r\n]+', err)
+        if line.strip() and not re.search(r'\d+%\||\dit/s|\?it/s', line)
     ]
     assert status == 2, f'status {status}: {err}'
     assert 'Traceback' not in err, err
@@ -158,3 +164,37 @@ def scratch(tmp_path, scan):
     for k in ('image', 'mask'):
         shutil.copy(getattr(scan, k), tmp_path / f'{k}.nii.gz')
     return tmp_path
+
+
+@pytest.fixture(scope='session')
+def slab(cohort, home):
+    "The cohort with every other of its ten middle slices: five for each patient"
+    import SimpleITK as sitk
+
+    folder = home / 'slab'
+    for source in [*cohort.glob('images/*'), *cohort.glob('masks/*')]:
+        image = sitk.ReadImage(str(source))
+        first = (image.GetSize()[0] - 10) // 2
+        target = folder / source.relative_to(cohort)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sitk.WriteImage(image[first : first + 10 : 2], str(target))
+    for name in ('labels.yaml', 'cases.csv'):
+        shutil.copy(cohort / name, folder)
+    return folder
+
+
+@pytest.fixture(scope='session')
+def slab_cache(slab, home):
+    "The slab on the grid of the weights that ship, 2 mm"
+    done(call('atm_prepare', slab, home / 'slab_cache'))
+    return home / 'slab_cache'
+
+
+def phantom_cache(home):
+    "Six phantoms with all structures on pixels of 4 mm, made without a process of their own"
+    from atm_net.data import Cache, Grid, open_cohort, prepare
+    from atm_net.phantom import write_cohort
+
+    write_cohort(home / 'six', 'folder', patients=6, seed=1)
+    prepare(open_cohort(home / 'six'), home / 'six_cache', Grid(spacing=4.0))
+    return Cache(home / 'six_cache')

@@ -1,4 +1,5 @@
-"A training run in float64, as one process or under torchrun: `double_run.py CACHE RUN BATCH STEPS [PARTS]`; goes on if RUN is there already (used by test_torchrun)"
+"""A training run in float64, as one process or under torchrun (used by test_torchrun):
+`double_run.py CACHE RUN BATCH STEPS [PARTS]`; goes on if RUN is there already"""
 
 import sys
 from dataclasses import replace
@@ -6,10 +7,12 @@ from pathlib import Path
 
 import torch
 
-from atm_net import train as T
+from atm_net import trainer
+from atm_net.config import PRESETS
+from atm_net.train import train
 
 
-class Doubles(T.SliceDataset):
+class Doubles(trainer.SliceDataset):
     "Slices in float64"
 
     def __getitem__(self, key):
@@ -17,21 +20,22 @@ class Doubles(T.SliceDataset):
         return d | dict(image=d['image'].double())
 
 
-class DoubleWords(T.Words):
+class DoublePrompts(trainer.PromptBatcher):
     "Prompt features in float64"
 
     def holistic(self, batch):
-        g, mask = super().holistic(batch)
-        return g.double(), mask
+        states, mask = super().holistic(batch)
+        return states.double(), mask
 
 
 if __name__ == '__main__':
     cache, run, batch, steps, parts = (*sys.argv[1:], 1)[:5]
     torch.set_default_dtype(torch.float64)
-    T.SliceDataset, T.Words = Doubles, DoubleWords
-    T.Trainer.validate = lambda self, log: {}  # validation is in float32
-    cfg = replace(T.PRESETS['tiny'], batch=int(batch), steps=int(steps), warmup=0, plain=0.5)
-    T.train(
+    trainer.SliceDataset = Doubles
+    trainer.PromptBatcher = DoublePrompts
+    trainer.Trainer.validate = lambda self, log: {}  # validation is in float32
+    cfg = replace(PRESETS['tiny'], batch=int(batch), steps=int(steps), warmup=0, plain=0.5)
+    train(
         cache,
         run,
         cfg,

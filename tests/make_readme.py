@@ -1,4 +1,6 @@
-"README.md from nbs/index.ipynb, and the cells with which lessons and walkthroughs open; addresses come from settings.ini alone; `--check` only compares"
+"""README.md from nbs/index.ipynb, the cells with which lessons and walkthroughs open, CITATION.cff.
+
+Addresses and the version come from settings.ini alone; `--check` only compares."""
 
 import posixpath
 import re
@@ -7,13 +9,9 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import nbformat
+from notebooks import LESSONS, ROOT, TOURS
 
-ROOT = Path(__file__).parents[1]
-OPENED = [
-    p
-    for d in ('walkthroughs', 'workshop')
-    for p in sorted((ROOT / 'nbs' / d).glob('[0-9][0-9]_*.ipynb'))
-]  # notebooks that open on a bare machine
+OPENED = [*TOURS, *LESSONS]  # notebooks that open on a bare machine
 
 
 def settings():
@@ -23,17 +21,23 @@ def settings():
     return cfg['DEFAULT']
 
 
+def user_and_repo(s) -> list:
+    "The last two parts of the repository's address"
+    return s['git_url'].rstrip('/').split('/')[-2:]
+
+
 def binder(path: str, s=None) -> str:  # of a file in the repository
     "Where Binder opens a notebook; lessons in the student edition, which binder/postBuild writes"
     s = s or settings()
-    user, repo = s['git_url'].rstrip('/').split('/')[-2:]
-    return f'https://mybinder.org/v2/gh/{user}/{repo}/{s["branch"]}?urlpath=lab/tree/{path.replace("nbs/workshop/", "student/")}'
+    user, repo = user_and_repo(s)
+    file = path.replace('nbs/workshop/', 'student/')
+    return f'https://mybinder.org/v2/gh/{user}/{repo}/{s["branch"]}?urlpath=lab/tree/{file}'
 
 
 def colab(path: str, s=None) -> str:
     "Where Colab opens a notebook"
     s = s or settings()
-    user, repo = s['git_url'].rstrip('/').split('/')[-2:]
+    user, repo = user_and_repo(s)
     return f'https://colab.research.google.com/github/{user}/{repo}/blob/{s["branch"]}/{path}'
 
 
@@ -42,29 +46,45 @@ def colab(path: str, s=None) -> str:
 
 def badges(s=None) -> str:
     "Under the title of the README"
-    first = 'nbs/walkthroughs/01_explorer.ipynb', 'nbs/walkthroughs/00_tour.ipynb'
-    return f'[![Try the explorer on Binder](images/binder.svg)]({binder(first[0], s)}) [![Open the tour in Colab](images/colab.svg)]({colab(first[1], s)})'
+    explorer = binder('nbs/walkthroughs/01_explorer.ipynb', s)
+    tour = colab('nbs/walkthroughs/00_tour.ipynb', s)
+    return (
+        f'[![Try the explorer on Binder](images/binder.svg)]({explorer}) '
+        f'[![Open the tour in Colab](images/colab.svg)]({tour})'
+    )
 
 
 def clone(s=None) -> str:
     "How to get the repository"
     s = s or settings()
-    return f'```bash\ngit clone {s["git_url"]} && cd {s["git_url"].rstrip("/").split("/")[-1]}\nexport PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu   # Linux without a GPU; else leave it out\nmake demo   # sets up .venv, then the main job: runs/demo/report.html\nmake lab    # JupyterLab at the prompt explorer: edit a sentence, watch the mask\n```'
+    repo = user_and_repo(s)[1]
+    cpu = 'https://download.pytorch.org/whl/cpu   # Linux without a GPU; else leave it out'
+    return f"""```bash
+git clone {s['git_url']} && cd {repo}
+export PIP_EXTRA_INDEX_URL={cpu}
+make demo   # sets up .venv, then the main job: runs/demo/report.html
+make lab    # JupyterLab at the prompt explorer: edit a sentence, watch the mask
+```"""
 
 
 def opening(path: str, s=None) -> str:
     "Under the title of a lesson or walkthrough"
-    which = ('student edition', 'with the solutions') if 'workshop' in path else ('', '')
-    said = [
-        f'[{name}]({url})' + f' ({w})' * bool(w)
-        for name, url, w in zip(('Binder', 'Colab'), (binder(path, s), colab(path, s)), which)
-    ]
-    return f'Open it in {said[0]} or {said[1]}. Anywhere else, the first code cell (folded) installs the kit where it is missing.'
+    at_binder = f'[Binder]({binder(path, s)})'
+    at_colab = f'[Colab]({colab(path, s)})'
+    if 'workshop' in path:
+        at_binder += ' (student edition)'
+        at_colab += ' (with the solutions)'
+    return (
+        f'Open it in {at_binder} or {at_colab}. '
+        'Anywhere else, the first code cell (folded) installs the kit where it is missing.'
+    )
 
 
 def editions(path: str) -> str:
     "At the head of a lesson's source; the student edition is written without it"
-    return f'<!-- notes -->\nHere the solutions stand beside the exercises. To do them yourself, write the student edition first, `atm_workshop lessons --edition student`, and open `lessons/{Path(path).name}`.'
+    return f"""<!-- notes -->
+Here the solutions stand beside the exercises. To do them yourself, write the student edition \
+first, `atm_workshop lessons --edition student`, and open `lessons/{Path(path).name}`."""
 
 
 def install(s=None) -> str:
@@ -99,23 +119,22 @@ def opened(nb, path: str, s=None):
     "A notebook with its opening cells, made anew"
     from nbformat.v4 import new_code_cell, new_markdown_cell
 
-    cells = [c for c in nb.cells if c.get('id') not in ('opening', 'editions', 'install')]
-    at = next(i for i, c in enumerate(cells) if c.cell_type == 'code')
-    cells.insert(
-        at, new_code_cell(install(s), id='install', metadata=dict(jupyter=dict(source_hidden=True)))
-    )
-    heads = [new_markdown_cell(opening(path, s), id='opening')] + [
-        new_markdown_cell(editions(path), id='editions')
-    ] * ('workshop' in path)
-    nb.cells = [*cells[:1], *heads, *cells[1:]]
+    folded = dict(jupyter=dict(source_hidden=True))
+    heads = [new_markdown_cell(opening(path, s), id='opening')]
+    if 'workshop' in path:
+        heads.append(new_markdown_cell(editions(path), id='editions'))
+    title, *cells = [c for c in nb.cells if c.get('id') not in ('opening', 'editions', 'install')]
+    first_code = next(i for i, c in enumerate(cells) if c.cell_type == 'code')
+    cells.insert(first_code, new_code_cell(install(s), id='install', metadata=folded))
+    nb.cells = [title, *heads, *cells]
     return nb
 
 
 def home(nb, s=None):
     "nbs/index.ipynb with its two cells that hold an address"
+    made = dict(badges=badges(s), clone=clone(s))
     for c in nb.cells:
-        if c.id in ('badges', 'clone'):
-            c.source = dict(badges=badges, clone=clone)[c.id](s)
+        c.source = made.get(c.id, c.source)
     return nb
 
 
@@ -124,58 +143,69 @@ def home(nb, s=None):
 
 def moved(text: str, folder: str = 'nbs') -> str:
     "Markdown written for a folder, as it stands one level above: its links follow"
-    return re.sub(
-        r'(?<=\]\()(?!\w+:|#)([^)\s]+)', lambda m: posixpath.normpath(f'{folder}/{m[1]}'), text
-    )
+
+    def one(link):
+        return posixpath.normpath(f'{folder}/{link[1]}')
+
+    return re.sub(r'(?<=\]\()(?!\w+:|#)([^)\s]+)', one, text)
+
+
+def printed(cell) -> str:
+    "What a code cell printed"
+    streams = (o for o in cell.outputs if o.output_type == 'stream')
+    return ''.join(o.get('text', '') for o in streams).strip()
 
 
 def readme(nb) -> str:
     "The README as Markdown: markdown cells as they are, code cells as code, text outputs below"
-    parts = []
+    parts = ['<!-- made from nbs/index.ipynb by `make readme`: edit the notebook -->']
     for c in nb.cells:
         if '#| hide' in c.source:
             continue
-        parts.append(
-            moved(c.source) if c.cell_type == 'markdown' else f'```python\n{c.source}\n```'
-        )
-        if c.cell_type == 'code':
-            text = ''.join(
-                o.get('text', '') for o in c.outputs if o.output_type == 'stream'
-            ).strip()
-            if text:
-                parts.append(f'```\n{text}\n```')
-    return (
-        '<!-- made from nbs/index.ipynb by `make readme`: edit the notebook -->\n\n'
-        + '\n\n'.join(parts)
-        + '\n'
-    )
+        if c.cell_type == 'markdown':
+            parts.append(moved(c.source))
+            continue
+        parts.append(f'```python\n{c.source}\n```')
+        if text := printed(c):
+            parts.append(f'```\n{text}\n```')
+    return '\n\n'.join(parts) + '\n'
+
+
+def citation(text: str, s=None) -> str:
+    "CITATION.cff with the version and the address of settings.ini"
+    s = s or settings()
+    text = re.sub(r'(?m)^version: .*', f'version: {s["version"]}', text)
+    return re.sub(r'(?m)^repository-code: .*', f'repository-code: {s["git_url"]}', text)
 
 
 def files(s=None) -> dict:  # path -> text
     "Everything that this script writes"
 
-    def read(p):
-        return nbformat.read(p, as_version=4)
+    def text(nb):
+        return nbformat.writes(nb) + '\n'
 
-    index = home(read(ROOT / 'nbs' / 'index.ipynb'), s)
-    out = {
-        ROOT / 'nbs' / 'index.ipynb': nbformat.writes(index) + '\n',
-        ROOT / 'README.md': readme(index),
-    }
-    return out | {
-        p: nbformat.writes(opened(read(p), p.relative_to(ROOT).as_posix(), s)) + '\n'
-        for p in OPENED
-    }
+    index = ROOT / 'nbs' / 'index.ipynb'
+    front = home(nbformat.read(index, as_version=4), s)
+    out = {index: text(front), ROOT / 'README.md': readme(front)}
+    for path in OPENED:
+        nb = nbformat.read(path, as_version=4)
+        out[path] = text(opened(nb, path.relative_to(ROOT).as_posix(), s))
+    cite = ROOT / 'CITATION.cff'
+    out[cite] = citation(cite.read_text(encoding='utf-8'), s)
+    return out
+
+
+def main():
+    made = files()
+    stale = [f for f, text in made.items() if f.read_text(encoding='utf-8') != text]
+    names = [str(f.relative_to(ROOT)) for f in stale]
+    if stale and '--check' in sys.argv:
+        said = 'differs from what nbs/index.ipynb and settings.ini say: run `make readme`'
+        sys.exit(f'{", ".join(names)} {said}')
+    for f, name in zip(stale, names):
+        f.write_text(made[f], encoding='utf-8', newline='\n')
+        print(name)
 
 
 if __name__ == '__main__':
-    made = files()
-    stale = [f for f, text in made.items() if f.read_text(encoding='utf-8') != text]
-    if '--check' in sys.argv:
-        sys.exit(
-            bool(stale)
-            and f'{", ".join(str(f.relative_to(ROOT)) for f in stale)} differs from what nbs/index.ipynb and settings.ini say: run `make readme`'
-        )
-    for f in stale:
-        f.write_text(made[f], encoding='utf-8', newline='\n')
-        print(f.relative_to(ROOT))
+    main()

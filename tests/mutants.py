@@ -1,8 +1,10 @@
 """Does a notebook notice when its code is wrong? `python tests/mutants.py [fusion contrast ...]`
 
-A mutant is one small change in an export cell, of the operators of cosmic-ray: `+` becomes `-`, `<` becomes `<=`, 3 becomes 4.
-Each runs in a copy of the project whose notebook cell and exported module are both changed: first all cells of the notebook,
-then the tests of the room. It is dead when one of them fails or takes too long. Results: runs/mutants/<room>.json and report.md."""
+A mutant is one small change in an export cell, of the operators of cosmic-ray: `+` becomes `-`,
+`<` becomes `<=`, 3 becomes 4. Each runs in a copy of the project whose notebook cell and exported
+module are both changed: first all cells of the notebook, then tests/test_<module>.py.
+It is dead when one of them fails or takes too long. A subject is the notebooks of a few modules.
+Results: runs/mutants/<subject>.json and report.md."""
 
 import argparse
 import ast
@@ -15,108 +17,135 @@ import sys
 import tempfile
 import time
 
-os.environ.update(OMP_NUM_THREADS='1', HF_HUB_OFFLINE='1', MPLBACKEND='agg')
+# before torch and the notebooks' own tools are imported; IN_TEST keeps nbdev from exporting
+os.environ.update(OMP_NUM_THREADS='1', HF_HUB_OFFLINE='1', MPLBACKEND='agg', IN_TEST='1')
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 import nbformat
+from notebooks import NBS, ROOT, module_of, notebook_of
 from tqdm import tqdm
 
-ROOT = Path(__file__).parents[1]
-ROOMS = {  # room -> (notebook, its tests)
-    'prompts': ('30_prompts', ['test_reports.py']),
-    'fusion': ('40_fusion', []),
-    'contrast': ('41_contrast', []),
-    'model': ('43_model', []),
-    'losses': ('42_losses', []),
-    'metrics': ('70_metrics', []),
+SUBJECTS = {  # subject -> its modules, as far as they exist
+    'prompts': ('prompts', 'levels', 'reports', 'voting'),
+    'fusion': ('fusion',),
+    'contrast': ('contrast',),
+    'model': ('model', 'variants', 'weights', 'baselines'),
+    'losses': ('losses',),
+    'metrics': ('metrics',),
 }
-EQUIVALENT = (
-    ROOT / 'tests' / 'mutants_equivalent.json'
-)  # [{room, before, after, reason}]: lines of survivors that change nothing one could see
+# [{subject, before, after, reason}]: lines of survivors that change nothing one could see
+EQUIVALENT = ROOT / 'tests' / 'mutants_equivalent.json'
 EXPORT = re.compile(r'^#\|\s*exporti?\b', re.M)
 SKIP = re.compile(r'^#\|\s*(slow|gpu|eval:\s*false)', re.M)
+UNFAIR = re.compile(r'VariableInserter|VariableReplacer|ExceptionReplacer|_Is(Not)?$')
 
 
-def code_cells(notebook):
-    "(id, source) of the cells that `make test` runs"
-    nb = nbformat.read(ROOT / 'nbs' / f'{notebook}.ipynb', as_version=4)
-    return [
-        (c['id'], c.source) for c in nb.cells if c.cell_type == 'code' and not SKIP.search(c.source)
-    ]
+@dataclass(frozen=True)
+class Mutant:
+    "One export cell of a notebook with one small change"
+
+    notebook: Path
+    cell: str  # its id
+    source: str
 
 
-def no_sense(source):
-    "Lines and columns of what only a reader sees: annotations and docstrings; changing them proves nothing"
+def notebooks_of(subject) -> list:
+    "The notebooks of a subject's modules"
+    found = [notebook_of(module) for module in SUBJECTS[subject]]
+    return [path for path in found if path]
+
+
+def tests_of(subject, notebook: Path) -> list:
+    "Files in tests/ that guard a subject, those of the notebook's own module first"
+    own = module_of(notebook)
+    modules = [own, *(m for m in SUBJECTS[subject] if m != own)]
+    files = [f'test_{module}.py' for module in modules]
+    return [f for f in files if (ROOT / 'tests' / f).exists()]
+
+
+def code_cells(notebook: Path) -> list:  # of (id, source)
+    "The cells that `make test` runs"
+    cells = nbformat.read(notebook, as_version=4).cells
+    return [(c.id, c.source) for c in cells if c.cell_type == 'code' and not SKIP.search(c.source)]
+
+
+# --- mutants
+
+
+def no_sense(source) -> list:  # of (start, end), each (line, column)
+    "Places of what only a reader sees, annotations: changing them proves nothing"
     spans = []
-    for n in ast.walk(ast.parse(source)):
-        notes = [getattr(n, 'annotation', None), getattr(n, 'returns', None)]
-        spans += [
-            ((a.lineno, a.col_offset), (a.end_lineno, a.end_col_offset))
-            for a in notes
-            if a is not None
-        ]
+    for node in ast.walk(ast.parse(source)):
+        notes = [getattr(node, 'annotation', None), getattr(node, 'returns', None)]
+        for note in filter(None, notes):
+            start = note.lineno, note.col_offset
+            spans.append((start, (note.end_lineno, note.end_col_offset)))
     return spans
 
 
-def changed(old, new):
+def changed(old, new) -> tuple:
     "The first line that differs, before and after"
-    return next(
-        ((a.strip(), b.strip()) for a, b in zip(old.splitlines(), new.splitlines()) if a != b),
-        ('', ''),
-    )
+    for before, after in zip(old.splitlines(), new.splitlines()):
+        if before != after:
+            return before.strip(), after.strip()
+    return '', ''
 
 
-def orders_names(before, after):
+def orders_names(old, new) -> bool:
     "Is an (in)equality with a string turned into an order? Names have none"
-    a, b = changed(before, after)
     quoted = re.compile(r"(==|!=|<=|>=|<|>)\s*['\"]|['\"]\s*(==|!=|<=|>=|<|>)")
-
-    def ops(s):
-        return [m[1] or m[2] for m in quoted.finditer(s)]
-
-    return len(ops(a)) == len(ops(b)) and any(
-        x in ('==', '!=') and y not in ('==', '!=') for x, y in zip(ops(a), ops(b))
-    )
+    before, after = ([m[1] or m[2] for m in quoted.finditer(s)] for s in changed(old, new))
+    same = ('==', '!=')
+    turned = [a in same and b not in same for a, b in zip(before, after)]
+    return len(before) == len(after) and any(turned)
 
 
-def places(source):
-    "{place in the source: [mutated sources]}, by cosmic-ray's operators"
-    from cosmic_ray.ast import ast_nodes, get_ast
-    from cosmic_ray.mutating import mutate_code
+def fair_operators() -> list:
+    "cosmic-ray's operators, without those whose mutants say nothing"
     from cosmic_ray.plugins import get_operator, operator_names
 
-    tree, hidden, out = get_ast(source), no_sense(source), {}
-    for name in sorted(operator_names()):
-        if re.search(r'VariableInserter|VariableReplacer|ExceptionReplacer|_Is(Not)?$', name):
-            continue  # `is` for `==` of small numbers says the same
-        op = get_operator(name)()
-        k = 0
-        for node in ast_nodes(tree):
-            for start, end in op.mutation_positions(node):
-                new = mutate_code(source, op, k)
-                k += 1
-                if (
-                    new
-                    and new != source
-                    and not any(a <= start < b for a, b in hidden)
-                    and not orders_names(source, new)
-                ):
-                    out.setdefault((start, end), set()).add(new)
-    return {p: sorted(v) for p, v in out.items()}
+    # `is` for `==` of small numbers says the same
+    return [get_operator(name)() for name in sorted(operator_names()) if not UNFAIR.search(name)]
 
 
-def sample(notebook, n, seed):
-    "n mutants of a notebook's export cells, as many places as there are: [(cell id, source)]"
+def places(source) -> dict:  # place in the source -> mutated sources
+    "Every change that an operator can make, by place"
+    from cosmic_ray.ast import ast_nodes, get_ast
+    from cosmic_ray.mutating import mutate_code
+
+    tree = get_ast(source)
+    hidden = no_sense(source)
+    out = {}
+    for operator in fair_operators():
+        positions = [at for node in ast_nodes(tree) for at in operator.mutation_positions(node)]
+        for k, (start, end) in enumerate(positions):
+            new = mutate_code(source, operator, k)
+            if not new or new == source or orders_names(source, new):
+                continue
+            if not any(a <= start < b for a, b in hidden):
+                out.setdefault((start, end), set()).add(new)
+    return {place: sorted(sources) for place, sources in out.items()}
+
+
+def sample(notebooks, n, seed) -> list:  # of Mutant
+    "n mutants of the export cells of notebooks, at as many places as there are"
     rng = random.Random(seed)
-    todo = []
-    for id_, source in code_cells(notebook):
-        if EXPORT.search(source):
-            todo += [(id_, new) for new in places(source).values()]
-    rng.shuffle(todo)
-    turns = [[(id_, new[i]) for i in rng.sample(range(len(new)), len(new))] for id_, new in todo]
-    return [t[k] for k in range(max(map(len, turns))) for t in turns if k < len(t)][:n]
+    by_place = []
+    for notebook in notebooks:
+        for id_, source in code_cells(notebook):
+            if EXPORT.search(source):
+                for sources in places(source).values():
+                    by_place.append([Mutant(notebook, id_, new) for new in sources])
+    rng.shuffle(by_place)
+    turns = [rng.sample(mutants, len(mutants)) for mutants in by_place]
+    rounds = range(max(map(len, turns)))
+    return [t[k] for k in rounds for t in turns if k < len(t)][:n]
+
+
+# --- a copy of the project with one of them
 
 
 def put_in_module(path, id_, source):
@@ -124,8 +153,8 @@ def put_in_module(path, id_, source):
     head, *parts = re.split(r'(?m)^(?=# %% )', path.read_text(encoding='utf-8'))
     body = EXPORT.sub('', source).strip('\n')
     body = re.sub(r'from atm_net\.', 'from .', body)
-    for i, p in enumerate(parts):
-        first, _, rest = p.partition('\n')
+    for i, part in enumerate(parts):
+        first = part.partition('\n')[0]
         if first.endswith(f'#{id_}'):
             parts[i] = f'{first}\n{body}\n\n'
             break
@@ -134,44 +163,51 @@ def put_in_module(path, id_, source):
     path.write_text(head + ''.join(parts), encoding='utf-8')
 
 
-def copy_project(folder, notebook, id_=None, source=None):
-    "A copy of what the cells and tests read, with one cell mutated"
-    for d in ('atm_net', 'tests'):
-        shutil.copytree(
-            ROOT / d, folder / d, ignore=shutil.ignore_patterns('__pycache__', 'weights*', 'assets')
-        )
-    for p in (ROOT / 'atm_net').iterdir():
-        if p.is_dir() and not (folder / 'atm_net' / p.name).exists() and p.name != '__pycache__':
-            os.symlink(p, folder / 'atm_net' / p.name)
+def link_files(source: Path, target: Path):
+    "The same folders with links to the files, so that `..` stays in the copy"
+    target.mkdir()
+    for path in source.iterdir():
+        if path.name in ('.ipynb_checkpoints', '__pycache__'):
+            continue
+        if path.is_dir():
+            link_files(path, target / path.name)
+        else:
+            os.symlink(path, target / path.name)
+
+
+def copy_project(folder):
+    "A copy of what the cells and tests read"
+    ignore = shutil.ignore_patterns('__pycache__', 'assets')
+    for name in ('atm_net', 'tests'):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
+    os.symlink(ROOT / 'atm_net' / 'assets', folder / 'atm_net' / 'assets')
     for name in ('settings.ini', 'README.md', 'benchmarks', 'setup.py'):
         os.symlink(ROOT / name, folder / name)
-    (folder / 'nbs').mkdir()
-    for p in (ROOT / 'nbs').iterdir():
-        if p.name != '.ipynb_checkpoints':
-            os.symlink(p, folder / 'nbs' / p.name)
-    if id_:
-        put_in_module(folder / 'atm_net' / f'{notebook.partition("_")[2]}.py', id_, source)
+    link_files(NBS, folder / 'nbs')
 
 
-def go_there(folder):
+# --- running it
+
+
+def go_there(folder, place):
+    "In a process of its own: stand in the copy, import from it, say nothing"
     os.setpgrp()
-    os.chdir(folder / 'nbs')
+    os.chdir(place)
     os.environ['PYTHONPATH'] = str(folder)
-    sys.path[:] = [
-        str(folder),
-        *(p for p in sys.path if p not in ('', str(ROOT), str(ROOT / 'tests'))),
-    ]
+    sys.modules.pop('notebooks')  # it knows the files of the project, not those of the copy
+    left_out = ('', str(ROOT), str(ROOT / 'tests'))
+    sys.path[:] = [str(folder), *(p for p in sys.path if p not in left_out)]
     null = os.open(os.devnull, os.O_RDWR)
-    for f in (0, 1, 2):
-        os.dup2(null, f)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
 
 
-def run_cells(folder, cells, pipe):
-    "In a process of its own: run the cells in order, send the error of the first that fails"
-    go_there(folder)
+def run_cells(folder, place, cells, pipe):
+    "Run the cells in order, send the error of the first that fails"
+    go_there(folder, place)
     from execnb.shell import CaptureShell
 
-    shell = CaptureShell(folder / 'nbs')
+    shell = CaptureShell(place)
     for id_, source in cells:
         shell.run(source)
         if shell.exc:
@@ -182,86 +218,106 @@ def run_cells(folder, cells, pipe):
 
 
 def run_tests(folder, tests, pipe):
-    go_there(folder)
-    os.chdir(folder)
+    "Run the fast tests of some files, send their exit status if one fails"
+    go_there(folder, folder)
     import pytest
 
-    code = pytest.main(
-        [
-            '-q',
-            '-x',
-            '-m',
-            'not slow',
-            '-p',
-            'no:cacheprovider',
-            *(str(folder / 'tests' / t) for t in tests),
-        ]
-    )
+    files = [str(folder / 'tests' / t) for t in tests]
+    code = pytest.main(['-q', '-x', '-m', 'not slow', '-p', 'no:cacheprovider', *files])
     pipe.send(f'tests: exit {int(code)}' if code else None)
     os._exit(0)
 
 
 def judge(target, *args, limit):
     "What killed it, or None; a process that says nothing in time is dead of it"
-    ctx = get_context('fork')
-    here, there = ctx.Pipe(duplex=False)
-    p = ctx.Process(target=target, args=(*args, there))
-    p.start()
+    context = get_context('fork')
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=target, args=(*args, there))
+    process.start()
     there.close()
     try:
         return here.recv() if here.poll(limit) else f'over {limit:.0f} s'
     except EOFError:
-        return f'died with status {p.exitcode}'
+        return f'died with status {process.exitcode}'
     finally:
-        if p.is_alive():
+        if process.is_alive():
             try:
-                os.killpg(p.pid, 9)
+                os.killpg(process.pid, 9)
             except ProcessLookupError:
-                p.kill()  # before it had a group of its own
-        p.join()
+                process.kill()  # before it had a group of its own
+        process.join()
 
 
-def try_mutant(notebook, tests, limits, id_=None, source=None):
-    "Run one mutant (or the project as it is); returns (killer or None, seconds)"
-    t = time.time()
+def try_notebook(notebook: Path, tests, limit, mutant: Mutant = None) -> tuple:
+    "Run a notebook and its tests, as they are or with a mutant: (killer or None, seconds)"
+    start = time.time()
     folder = Path(tempfile.mkdtemp(prefix='mutant_'))
+    cells = dict(code_cells(notebook))
     try:
-        copy_project(folder, notebook, id_, source)
-        cells = [(i, source if i == id_ else s) for i, s in code_cells(notebook)]
-        killer = judge(run_cells, folder, cells, limit=limits[0])
+        copy_project(folder)
+        if mutant:
+            module = folder / 'atm_net' / f'{module_of(notebook)}.py'
+            put_in_module(module, mutant.cell, mutant.source)
+            cells[mutant.cell] = mutant.source
+        place = folder / notebook.parent.relative_to(ROOT)
+        killer = judge(run_cells, folder, place, list(cells.items()), limit=limit)
         if killer is None and tests:
-            killer = judge(run_tests, folder, tests, limit=limits[1])
-        return killer, time.time() - t
+            killer = judge(run_tests, folder, tests, limit=limit)
+        return killer, time.time() - start
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def study(room, n, seed, jobs):
-    "All mutants of a room; returns what is written to its JSON"
-    notebook, tests = ROOMS[room]
-    before = dict(code_cells(notebook))
-    known = json.loads(EQUIVALENT.read_text(encoding='utf-8'))
-    killer, seconds = try_mutant(notebook, tests, (600, 600))
-    if killer:
-        raise SystemExit(f'{notebook}: fails unchanged ({killer})')
-    limits = (30 + 4 * seconds,) * 2
-    todo = sample(notebook, n, seed)
-    with ThreadPoolExecutor(jobs) as pool:
-        found = list(
-            tqdm(pool.map(lambda m: try_mutant(notebook, tests, limits, *m), todo), room, len(todo))
-        )
-    rows = []
-    for (id_, source), (killer, _) in zip(todo, found):
-        a, b = changed(before[id_], source)
-        why = next(
-            (e['reason'] for e in known if (e['room'], e['before'], e['after']) == (room, a, b)),
-            None,
-        )
-        rows.append(
-            dict(cell=id_, before=a, after=b, killer=killer, equivalent=None if killer else why)
-        )
+# --- a subject
+
+
+def time_limits(subject) -> dict:  # notebook -> seconds
+    "How long a mutant may take, from the notebooks as they are; they must pass"
+    limits = {}
+    for notebook in notebooks_of(subject):
+        killer, seconds = try_notebook(notebook, tests_of(subject, notebook), 600)
+        if killer:
+            raise SystemExit(f'{notebook.stem}: fails unchanged ({killer})')
+        limits[notebook] = 30 + 4 * seconds
+    return limits
+
+
+def known_reason(subject, before, after):  # -> str or None
+    "Why a survivor changes nothing, where tests/mutants_equivalent.json says so"
+    for entry in json.loads(EQUIVALENT.read_text(encoding='utf-8')):
+        if (entry['subject'], entry['before'], entry['after']) == (subject, before, after):
+            return entry['reason']
+    return None
+
+
+def row(subject, mutant: Mutant, killer) -> dict:
+    "What is written down of a mutant"
+    old = dict(code_cells(mutant.notebook))[mutant.cell]
+    before, after = changed(old, mutant.source)
     return dict(
-        room=room,
+        notebook=mutant.notebook.stem,
+        cell=mutant.cell,
+        before=before,
+        after=after,
+        killer=killer,
+        equivalent=None if killer else known_reason(subject, before, after),
+    )
+
+
+def study(subject, n, seed, jobs) -> dict:
+    "n mutants of a subject; returns what is written to its JSON"
+    limits = time_limits(subject)
+    todo = sample(limits, n, seed)
+
+    def killer_of(mutant):
+        book = mutant.notebook
+        return try_notebook(book, tests_of(subject, book), limits[book], mutant)[0]
+
+    with ThreadPoolExecutor(jobs) as pool:
+        killers = list(tqdm(pool.map(killer_of, todo), subject, len(todo)))
+    rows = [row(subject, mutant, killer) for mutant, killer in zip(todo, killers)]
+    return dict(
+        subject=subject,
         seed=seed,
         mutants=len(rows),
         killed=sum(r['killer'] is not None for r in rows),
@@ -270,58 +326,83 @@ def study(room, n, seed, jobs):
     )
 
 
-def report(results):
-    lines = ['| room | mutants | killed | equivalent | alive |', '|---|---|---|---|---|']
-    lines += [
-        f'| {r["room"]} | {r["mutants"]} | {r["killed"]} ({r["killed"] / r["mutants"]:.0%}) | {r["equivalent"]} | {r["mutants"] - r["killed"] - r["equivalent"]} |'
-        for r in results
-    ]
+def survivors(result) -> list:
+    "Lines of the report on what was not noticed"
+    lines = ['', f'**{result["subject"]}**, survivors']
+    for r in result['rows']:
+        if not r['killer']:
+            reason = f': equivalent, {r["equivalent"]}' if r['equivalent'] else ''
+            lines.append(f'- `{r["before"]}` -> `{r["after"]}`{reason}')
+    return lines
+
+
+def report(results) -> str:
+    "A table of the subjects, then the survivors of each"
+    lines = ['| subject | mutants | killed | equivalent | alive |', '|---|---|---|---|---|']
     for r in results:
-        lines += [
-            '',
-            f'**{r["room"]}**, survivors',
-            *(
-                f'- `{x["before"]}` -> `{x["after"]}`'
-                + (f': equivalent, {x["equivalent"]}' if x['equivalent'] else '')
-                for x in r['rows']
-                if not x['killer']
-            ),
-        ]
+        killed = f'{r["killed"]} ({r["killed"] / r["mutants"]:.0%})'
+        alive = r['mutants'] - r['killed'] - r['equivalent']
+        lines.append(
+            f'| {r["subject"]} | {r["mutants"]} | {killed} | {r["equivalent"]} | {alive} |'
+        )
+    for r in results:
+        lines += survivors(r)
     return '\n'.join(lines) + '\n'
 
 
-if __name__ == '__main__':
-    a = argparse.ArgumentParser(
+def arguments():
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    a.add_argument('rooms', nargs='*', metavar='ROOM', help=f'{", ".join(ROOMS)} (default: all)')
-    a.add_argument('--n', type=int, default=60, help='mutants per room')
-    a.add_argument('--seed', type=int, default=0)
-    a.add_argument('--jobs', type=int, default=2)
-    a.add_argument('--min', type=float, default=0.9, help='share that must die')
-    args = a.parse_args()
-    if bad := set(args.rooms) - set(ROOMS):
-        a.error(f'unknown room {", ".join(sorted(bad))}')
-    import hypothesis  # once, before the forks
-    import matplotlib.pyplot
-    import monai.losses
-    import monai.metrics
-    import monai.networks.nets
-    import scipy.ndimage
-    import torch
-    import transformers
+    names = f'{", ".join(SUBJECTS)} (default: all)'
+    parser.add_argument('subjects', nargs='*', metavar='SUBJECT', help=names)
+    parser.add_argument('--n', type=int, default=60, help='mutants per subject')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--jobs', type=int, default=2)
+    parser.add_argument('--min', type=float, default=0.9, help='share that must die')
+    args = parser.parse_args()
+    if bad := set(args.subjects) - set(SUBJECTS):
+        parser.error(f'unknown subject {", ".join(sorted(bad))}')
+    return args
 
+
+def import_once():
+    "Heavy libraries, before the processes are forked"
+    import importlib
+
+    for name in (
+        'hypothesis',
+        'matplotlib.pyplot',
+        'monai.losses',
+        'monai.metrics',
+        'monai.networks.nets',
+        'scipy.ndimage',
+        'torch',
+        'transformers',
+    ):
+        importlib.import_module(name)
+
+
+def failed(result, least) -> bool:
+    "Too few killed, or too many that are said to change nothing"
+    n = result['mutants']
+    return result['killed'] < least * n or result['equivalent'] > 0.05 * n
+
+
+def main():
+    args = arguments()
+    import_once()
     out = ROOT / 'runs' / 'mutants'
     out.mkdir(parents=True, exist_ok=True)
     results = []
-    for room in args.rooms or ROOMS:
-        results.append(study(room, args.n, args.seed, args.jobs))
-        (out / f'{room}.json').write_text(json.dumps(results[-1], indent=1), encoding='utf-8')
+    for subject in args.subjects or SUBJECTS:
+        result = study(subject, args.n, args.seed, args.jobs)
+        (out / f'{subject}.json').write_text(json.dumps(result, indent=1), encoding='utf-8')
+        results.append(result)
     (out / 'report.md').write_text(report(results), encoding='utf-8')
     print(report(results))
-    sys.exit(
-        any(
-            r['killed'] < args.min * r['mutants'] or r['equivalent'] > 0.05 * r['mutants']
-            for r in results
-        )
-    )
+    sys.exit(any(failed(result, args.min) for result in results))
+
+
+if __name__ == '__main__':
+    main()

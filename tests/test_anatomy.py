@@ -1,4 +1,5 @@
-"Another anatomy runs through every command without a change in code: from the phantom, and from a folder of images that nobody here has heard of"
+"""Another anatomy runs through every command without a change in code: from the phantom, and
+from a folder of images that nobody here has heard of"""
 
 import json
 
@@ -66,57 +67,34 @@ def chests(tmp_path_factory):
 
 @pytest.mark.parametrize('what', ['knees', 'chests'])
 def test_from_images_to_scores(what, request, tmp_path):
-    "audit, prepare, train, predict, score: all with the structures of the file and none of the lumbar spine"
-    (root, anatomy), say = request.getfixturevalue(what), ('--anatomy',)
+    """audit, prepare, train, predict, figures, scores: all with the structures of the file and
+    none of the lumbar spine"""
+    root, anatomy = request.getfixturevalue(what)
     names = get_anatomy(str(anatomy)).names
-    audit = done(call('atm_audit', root, *say, anatomy, '--json', tmp_path / 'a.json'))
-    assert 'would skip' not in audit.out
-    found = json.loads((tmp_path / 'a.json').read_text(encoding='utf-8'))['structures']
+    audit = tmp_path / 'a.json'
+    r = done(call('atm_audit', root, '--anatomy', anatomy, '--json', audit))
+    assert 'would skip' not in r.out
+    found = json.loads(audit.read_text(encoding='utf-8'))['structures']
     assert set(found) == set(names) and sum(v['volumes'] > 0 for v in found.values()) >= 4
-    done(call('atm_prepare', root, tmp_path / 'cache', *say, anatomy, '--size', 64))
-    cache = Cache(tmp_path / 'cache')
+
+    folder, run = tmp_path / 'cache', tmp_path / 'run'
+    done(call('atm_prepare', root, folder, '--anatomy', anatomy, '--size', 64))
+    cache = Cache(folder)
     assert cache.scheme.names == names and cache.anatomy != LUMBAR
-    done(call('atm_train', tmp_path / 'cache', tmp_path / 'run', '--steps', 3, '--batch', 2))
+    done(call('atm_train', folder, run, '--steps', 3, '--batch', 2))
+
     case = cache.cases('test')[0]
     image, mask = (root / k / f'{case}.nii.gz' for k in ('images', 'masks'))
-    done(
-        call(
-            'atm_predict',
-            image,
-            tmp_path / 'out.nii.gz',
-            '--weights',
-            tmp_path / 'run',
-            '--protocol',
-            'oracle',
-            '--mask',
-            mask,
-        )
-    )
-    assert read_labels(tmp_path / 'out.nii.gz').shape == read_labels(mask).shape
-    done(
-        call(
-            'atm_figures',
-            tmp_path / 'cache',
-            tmp_path / 'run',
-            '--perplexity',
-            5,
-            '--out',
-            tmp_path / 'figures',
-        )
-    )
-    assert list((tmp_path / 'figures').rglob('*.png'))
-    scores = done(
-        call(
-            'atm_evaluate',
-            tmp_path / 'cache',
-            tmp_path / 'run',
-            '--protocols',
-            'generic,oracle',
-            '--out',
-            tmp_path / 'eval',
-        )
-    )
-    assert names[0] in scores.out
+    made = tmp_path / 'out.nii.gz'
+    options = ['--weights', run, '--protocol', 'oracle', '--mask', mask]
+    done(call('atm_predict', image, made, *options))
+    assert read_labels(made).shape == read_labels(mask).shape
+
+    figures = tmp_path / 'figures'
+    done(call('atm_figures', folder, run, '--perplexity', 5, '--out', figures))
+    assert list(figures.rglob('*.png'))
+    options = ['--protocols', 'generic,oracle', '--out', tmp_path / 'eval']
+    assert names[0] in done(call('atm_evaluate', folder, run, *options)).out
 
 
 def test_prompt_in_its_own_words(knees, chests):

@@ -1,4 +1,5 @@
-"The audit of a folder with a file made broken on purpose: one line names file, field and remedy, the other cases are audited, the status is 0"
+"""The audit of a folder with a file made broken on purpose: one line names file, field and
+remedy, the other cases are audited, the status is 0"""
 
 import json
 import re
@@ -69,7 +70,12 @@ def same(path, other):
     shutil.copy(path, other)
 
 
-I, M = lambda d: d / 'images' / 'b.nii.gz', lambda d: d / 'masks' / 'b.nii.gz'
+def image_of(d):
+    return d / 'images' / 'b.nii.gz'
+
+
+def mask_of(d):
+    return d / 'masks' / 'b.nii.gz'
 
 
 def not_an_image(f):
@@ -77,57 +83,91 @@ def not_an_image(f):
 
 
 def one_slice(d):
-    [
-        sitk.WriteImage(sitk.ReadImage(str(f(d)))[2:3, :, :] if f is not None else None, str(f(d)))
-        for f in (I, M)
-    ]
+    for f in (image_of(d), mask_of(d)):
+        sitk.WriteImage(sitk.ReadImage(str(f))[2:3, :, :], str(f))
 
 
 PROBLEMS = [  # fault, file that the line names, what it says, the remedy
-    ('truncated', lambda d: truncated(I(d)), I, 'truncated', 'copy or export it again'),
+    (
+        'truncated',
+        lambda d: truncated(image_of(d)),
+        image_of,
+        'truncated',
+        'copy or export it again',
+    ),
     (
         'not an image',
-        lambda d: not_an_image(I(d)),
-        I,
+        lambda d: not_an_image(image_of(d)),
+        image_of,
         'cannot be read as a NIfTI image',
         'export it again',
     ),
-    ('truncated mask', lambda d: truncated(M(d)), M, 'truncated', 'copy or export it again'),
-    ('missing mask', lambda d: M(d).unlink(), I, 'mask missing', 'under the same name'),
+    (
+        'truncated mask',
+        lambda d: truncated(mask_of(d)),
+        mask_of,
+        'truncated',
+        'copy or export it again',
+    ),
+    (
+        'missing mask',
+        lambda d: mask_of(d).unlink(),
+        image_of,
+        'mask missing',
+        'under the same name',
+    ),
     (
         'shape',
-        lambda d: sitk.WriteImage(sitk.ReadImage(str(M(d)))[:, 1:, :], str(M(d))),
-        M,
+        lambda d: sitk.WriteImage(sitk.ReadImage(str(mask_of(d)))[:, 1:, :], str(mask_of(d))),
+        mask_of,
         'shape',
         'is it the mask of another image',
     ),
     (
         'geometry',
-        lambda d: spoil(M(d), lambda a: a, shifted),
-        M,
+        lambda d: spoil(mask_of(d), lambda a: a, shifted),
+        mask_of,
         'geometry differs',
         "save the mask again with the image's spacing",
     ),
     (
         'unknown label',
-        lambda d: spoil(M(d), lambda a: np.where(a == 3, 77, a).astype(np.uint8)),
-        M,
+        lambda d: spoil(mask_of(d), lambda a: np.where(a == 3, 77, a).astype(np.uint8)),
+        mask_of,
         r'label value\(s\) 77 unknown',
         'correct the mask, or name it in labels.yaml',
     ),
     (
         'fractions in a mask',
-        lambda d: spoil(M(d), lambda a: a * 0.5),
-        M,
+        lambda d: spoil(mask_of(d), lambda a: a * 0.5),
+        mask_of,
         'whole numbers',
         'linear interpolation',
     ),
-    ('NaN', lambda d: with_nan(I(d)), I, 'NaN', 'replace them'),
-    ('constant', lambda d: constant(I(d)), I, 'constant image', 'export it again'),
-    ('4-D', lambda d: four_d(I(d)), I, 'is 4-D', 'extract one volume'),
-    ('axial', lambda d: axial(I(d)), I, 'axial acquisition', 'give the sagittal series'),
-    ('empty mask', lambda d: spoil(M(d), lambda a: a * 0), M, 'holds no structure', 'is it empty'),
-    ('empty file', lambda d: I(d).write_bytes(b''), I, 'cannot be read', 'export it again'),
+    ('NaN', lambda d: with_nan(image_of(d)), image_of, 'NaN', 'replace them'),
+    ('constant', lambda d: constant(image_of(d)), image_of, 'constant image', 'export it again'),
+    ('4-D', lambda d: four_d(image_of(d)), image_of, 'is 4-D', 'extract one volume'),
+    (
+        'axial',
+        lambda d: axial(image_of(d)),
+        image_of,
+        'axial acquisition',
+        'give the sagittal series',
+    ),
+    (
+        'empty mask',
+        lambda d: spoil(mask_of(d), lambda a: a * 0),
+        mask_of,
+        'holds no structure',
+        'is it empty',
+    ),
+    (
+        'empty file',
+        lambda d: image_of(d).write_bytes(b''),
+        image_of,
+        'cannot be read',
+        'export it again',
+    ),
 ]
 
 
@@ -139,7 +179,7 @@ def test_a_broken_file_is_flagged(folder, fault, file, words, remedy):
     fault(folder)
     before = tree(folder)
     lines, a = audited(folder, '--page', folder.parent / 'a.html')
-    mine = [l for l in lines if l.startswith('would skip')]
+    mine = [line for line in lines if line.startswith('would skip')]
     page = (folder.parent / 'a.html').read_text(encoding='utf-8')
     assert (
         len(mine) == 1
@@ -189,19 +229,23 @@ SUSPICIOUS = [
     ('one slice only', one_slice, ['one slice only']),
     (
         'spacing',
-        lambda d: [spoil(f(d), lambda a: a, coarse) for f in (I, M)],
+        lambda d: [spoil(f(d), lambda a: a, coarse) for f in (image_of, mask_of)],
         ['12 mm from slice to slice, usual are 0.5 to 10'],
     ),
-    ('order', lambda d: spoil(M(d), swapped), ['L3 lies below L3/L4']),
-    ('gap', lambda d: spoil(M(d), without('L4')), ['no L4 between L2 and L5']),
-    ('pieces', lambda d: spoil(M(d), far_piece), ['L3 lies in pieces']),
-    ('saturated', lambda d: spoil(I(d), saturated), ['30% of the voxels at the maximum']),
+    ('order', lambda d: spoil(mask_of(d), swapped), ['L3 lies below L3/L4']),
+    ('gap', lambda d: spoil(mask_of(d), without('L4')), ['no L4 between L2 and L5']),
+    ('pieces', lambda d: spoil(mask_of(d), far_piece), ['L3 lies in pieces']),
+    ('saturated', lambda d: spoil(image_of(d), saturated), ['30% of the voxels at the maximum']),
     (
         'copied file',
-        lambda d: [same(f(d).with_name('a.nii.gz'), f(d)) for f in (I, M)],
+        lambda d: [same(f(d).with_name('a.nii.gz'), f(d)) for f in (image_of, mask_of)],
         ['the same image as a', 'the same mask as a'],
     ),
-    ('same mask', lambda d: same(M(d).with_name('a.nii.gz'), M(d)), ['the same mask as a']),
+    (
+        'same mask',
+        lambda d: same(mask_of(d).with_name('a.nii.gz'), mask_of(d)),
+        ['the same mask as a'],
+    ),
 ]
 
 
@@ -216,15 +260,15 @@ def test_a_suspicious_case_is_flagged_and_kept(folder, fault, why):
         and all(any(w in g for g in by['b']) for w in why)
         and set(by) <= {'a', 'b'}
     ), (by, lines)
-    assert any(l.startswith('suspicious b: ') and all(w in l for w in why) for l in lines)
+    assert any(line.startswith('suspicious b: ') and all(w in line for w in why) for line in lines)
     page = (folder.parent / 'a.html').read_text(encoding='utf-8')
     assert page.index(why[0]) < page.index('What is there')
 
 
 def test_the_same_data_under_another_name_and_format(folder):
     "A duplicate is found by its voxels, whatever file holds them"
-    im = read_volume(I(folder))
-    I(folder).unlink()
+    im = read_volume(image_of(folder))
+    image_of(folder).unlink()
     write_volume(im.data, im, folder / 'images' / 'b.mha')
     shutil.copy(folder / 'masks' / 'b.nii.gz', folder / 'masks' / 'twin.nii.gz')
     write_volume(im.data, im, folder / 'images' / 'twin.nii')
@@ -247,15 +291,15 @@ def test_the_same_data_under_another_name_and_format(folder):
 
 def test_two_files_of_one_name(folder):
     "The audit names both and goes on with the first; prepare stops"
-    shutil.copy(I(folder), folder / 'images' / 'B.nii.gz')
+    shutil.copy(image_of(folder), folder / 'images' / 'B.nii.gz')
     lines, a = audited(folder)
     assert (
         any(
-            l.startswith('problem: ')
-            and 'b.nii.gz' in l
-            and 'B.nii.gz' in l
-            and 'rename or remove' in l
-            for l in lines
+            line.startswith('problem: ')
+            and 'b.nii.gz' in line
+            and 'B.nii.gz' in line
+            and 'rename or remove' in line
+            for line in lines
         )
         and a['cases'] == a['usable'] == 4
     )
@@ -267,10 +311,10 @@ def test_an_optional_table_that_cannot_be_read(folder):
     lines, a = audited(folder)
     assert (
         any(
-            l.startswith('problem: ')
-            and 'cases.csv: field(s) case, patient missing' in l
-            and 'add the column' in l
-            for l in lines
+            line.startswith('problem: ')
+            and 'cases.csv: field(s) case, patient missing' in line
+            and 'add the column' in line
+            for line in lines
         )
         and a['usable'] == 4
     )
@@ -279,16 +323,16 @@ def test_an_optional_table_that_cannot_be_read(folder):
 def test_ten_faults_at_once_as_a_process(good, tmp_path):
     "Every fault in one folder: all are named, the status is 0"
     d = shutil.copytree(good, tmp_path / 'd')
-    for k, (name, fault, *_) in enumerate(PROBLEMS):
+    for k, (_, fault, *_) in enumerate(PROBLEMS):
         for kind in ('images', 'masks'):
             shutil.copy(good / kind / 'b.nii.gz', d / kind / 'b.nii.gz')
         fault(d)
-        for f in (I(d), M(d)):
+        for f in (image_of(d), mask_of(d)):
             if f.exists():
                 f.rename(f.with_name(f'bad{k:02}.nii.gz'))
     r = done(shell('atm_audit', d, '--page', tmp_path / 'a.html'))
     assert r.err == '' and [
-        l.split(':')[0] for l in r.out.splitlines() if l.startswith('would skip')
+        line.split(':')[0] for line in r.out.splitlines() if line.startswith('would skip')
     ] == [f'would skip bad{k:02}' for k in range(len(PROBLEMS))]
     assert '3 usable' in r.out and (tmp_path / 'a.html').stat().st_size < 40_000 * (
         len(PROBLEMS) + 3
@@ -313,7 +357,8 @@ def test_a_page_is_a_file(folder):
 
 @pytest.fixture
 def spider(tmp_path):
-    "SPIDER's layout: T1 and T2 of patient 1 with one mask, of 2 with different masks; one vertebra of 3 partly visible and one above the range"
+    """SPIDER's layout: T1 and T2 of patient 1 with one mask, of 2 with different masks; one
+    vertebra of 3 partly visible and one above the range"""
     d = toy(
         tmp_path / 's', ('1_t1', '1_t2', '2_t1', '2_t2', '3_t2', '4_t2', '5_t2'), '.mha', SPIDER
     )
@@ -355,7 +400,7 @@ def test_spider_tables_are_optional(spider, tmp_path):
     assert (
         'note: overview.csv: 1 row(s) for cases that are not here, such as 77_t1' in lines
         and 'note: radiological_gradings.csv: 1 patient(s) that are not here, such as 300' in lines
-        and not any('absent' in l for l in lines)
+        and not any('absent' in line for line in lines)
     )
     r = done(
         call('atm_prepare', spider, tmp_path / 'o', '--size', 48, '--strict', '--split', 'official')
@@ -390,7 +435,8 @@ def test_series_of_a_patient_stay_together(spider, tmp_path, seed):
     'partial,above', [('keep', 'ignore'), ('ignore', 'ignore'), ('keep', 'refuse')]
 )
 def test_partly_visible_and_above_the_range(spider, tmp_path, partial, above):
-    "Options of audit and prepare; the source is read in the same way; another choice is another cache"
+    """Options of audit and prepare; the source is read in the same way; another choice is
+    another cache"""
     from atm_net.anatomy import IGNORE
     from atm_net.data import Cache
 
@@ -402,7 +448,7 @@ def test_partly_visible_and_above_the_range(spider, tmp_path, partial, above):
         [],
     )
     assert a['skipped'] == (['3_t2'] if above == 'refuse' else []) and any(
-        'here are also 12, 104' in l for l in lines
+        'here are also 12, 104' in line for line in lines
     )
     args = ('atm_prepare', spider, tmp_path / 'c', '--size', 48)
     r = done(call(*args, *opts))

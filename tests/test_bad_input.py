@@ -1,4 +1,5 @@
-"Bad input: status 2, one line that names file, field and remedy, no traceback, nothing half-written"
+"""Bad input: status 2, one line that names file, field and remedy, no traceback, nothing
+half-written"""
 
 import json
 import shutil
@@ -306,7 +307,8 @@ def test_weights_of_another_kind(run, scan, cache, tmp_path):
 
 
 def test_weights_of_another_scheme(run, scan, home, tmp_path):
-    "The weights' channels and their names must agree, and a cache of another anatomy is no test for them"
+    """The weights' channels and their names must agree, and a cache of another anatomy is no
+    test for them"""
     line = complaint(
         call(
             'atm_predict',
@@ -428,7 +430,8 @@ def test_predict_refuses_words_for_a_network_without_text(unet, scan, tmp_path, 
 
 
 def test_predict_spares_its_inputs(run, scratch):
-    "A mask never takes the place of a scan, of a true mask or of a report, however the path is spelt"
+    """A mask never takes the place of a scan, of a true mask or of a report, however the path is
+    spelt"""
     (scratch / 'scans').mkdir()
     shutil.copy(scratch / 'image.nii.gz', scratch / 'scans' / 'a.nii.gz')
     (scratch / 'link').symlink_to(scratch / 'scans')
@@ -617,7 +620,8 @@ def test_score_refuses(scan, scratch):
 
 
 def test_score_refuses_two_schemes_as_one(scan, tmp_path):
-    "A prediction in MRSpineSeg's numbers beside a truth in SPIDER's: every vertebra would be scored against its neighbour"
+    """A prediction in MRSpineSeg's numbers beside a truth in SPIDER's: every vertebra would be
+    scored against its neighbour"""
     from atm_net.anatomy import convert
     from atm_net.volumes import read_labels, write_labels
 

@@ -1,4 +1,5 @@
-"The explorer in a real browser: JupyterLab and Notebook 7, headless Chromium; ATM_NET_BROWSER=required makes a missing browser a failure"
+"""The explorer in a real browser: JupyterLab and Notebook 7, headless Chromium;
+ATM_NET_BROWSER=required makes a missing browser a failure"""
 
 import os
 import re
@@ -57,24 +58,20 @@ def serve(app, folder):
         JUPYTER_RUNTIME_DIR=str(folder / 'runtime'),
         PATH=f'{BIN}:{os.environ["PATH"]}',
     )
-    p = subprocess.Popen(
-        [
-            str(BIN / 'jupyter'),
-            app,
-            '--no-browser',
-            '--allow-root',
-            f'--port={port}',
-            '--IdentityProvider.token=',
-            '--ServerApp.password=',
-            f'--ServerApp.root_dir={folder}',
-            '--LabApp.news_url=None',
-            '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate',
-        ],
-        env=env,
-        cwd=folder,
-        stdout=open(folder / 'server.log', 'w', encoding='utf-8'),
-        stderr=subprocess.STDOUT,
-    )
+    options = [
+        '--no-browser',
+        '--allow-root',
+        f'--port={port}',
+        '--IdentityProvider.token=',
+        '--ServerApp.password=',
+        f'--ServerApp.root_dir={folder}',
+        '--LabApp.news_url=None',
+        '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate',
+    ]
+    command = [str(BIN / 'jupyter'), app, *options]
+    log = folder / 'server.log'
+    with log.open('w', encoding='utf-8') as out:  # the server keeps it open
+        p = subprocess.Popen(command, env=env, cwd=folder, stdout=out, stderr=subprocess.STDOUT)
     for _ in range(240):
         if p.poll() is not None:
             break
@@ -84,10 +81,7 @@ def serve(app, folder):
         except OSError:
             time.sleep(0.5)
     p.kill()
-    pytest.fail(
-        f'jupyter {app} did not start:\n'
-        + (folder / 'server.log').read_text(encoding='utf-8')[-2000:]
-    )
+    pytest.fail(f'jupyter {app} did not start:\n{log.read_text(encoding="utf-8")[-2000:]}')
 
 
 @pytest.fixture(params=['lab', 'notebook'])
@@ -188,7 +182,8 @@ def until(page, ok, what, seconds=30):
 
 
 def press_run(page, ex):
-    "Tab from the sentence to the button and press it with the keyboard; returns the seconds until the pictures changed"
+    """Tab from the sentence to the button and press it with the keyboard; returns the seconds
+    until the pictures changed"""
     was, go = pictures(ex)[0], ex.locator('button:has-text("Run")').first
     t = time.monotonic()
     go.focus()
@@ -196,14 +191,20 @@ def press_run(page, ex):
     return until(page, lambda: pictures(ex)[0] != was, 'another picture') - t
 
 
-def test_a_person_with_a_keyboard(page):
-    ex = run_all(page)
-    until(page, lambda: len(mean(ex)) >= 2, 'a table of Dice')
-    first = pictures(ex)[0]
+def write(page, box, text):
+    "Replace the sentence, and leave the box"
+    box.click()
+    page.keyboard.press('Control+A')
+    page.keyboard.type(text)
+    page.keyboard.press('Tab')
 
+
+def another_slice(page, ex):
+    "Move the slider by the keyboard"
+    first = pictures(ex)[0]
     if page.app == 'lab':
         value(ex, 'slice').locator('.noUi-handle').first.click()
-        page.keyboard.press('ArrowRight')  # the slider moves: another slice
+        page.keyboard.press('ArrowRight')
     else:
         value(ex, 'slice').locator('.widget-readout').first.click()
         page.keyboard.press('Control+A')
@@ -211,23 +212,24 @@ def test_a_person_with_a_keyboard(page):
         page.keyboard.press('Enter')  # Notebook 7 keeps the arrows for its cells: type the number
     until(page, lambda: pictures(ex)[0] != first, 'another slice')
 
+
+def test_a_person_with_a_keyboard(page):
+    ex = run_all(page)
+    until(page, lambda: len(mean(ex)) >= 2, 'a table of Dice')
+    another_slice(page, ex)
+
     value(ex, 'words from').locator('select').select_option('oracle')
     box = ex.locator('textarea:visible').first
-    until(
-        page, lambda: 'From superior to inferior' in box.input_value(), 'the sentence of the oracle'
-    )
+    said = 'From superior to inferior'
+    until(page, lambda: said in box.input_value(), 'the sentence of the oracle')
     press_run(page, ex)
     right, before = box.input_value(), mean(ex)
     level = re.search(r'lumbar vertebra (L\d)', right)[1]
     wrong = 'L1' if level != 'L1' else 'L2'
-    assert (
-        ex.locator('.widget-checkbox input:checked, input[type=checkbox]:checked').count() > 5
-    )  # the ticks follow
+    ticks = ex.locator('.widget-checkbox input:checked, input[type=checkbox]:checked')
+    assert ticks.count() > 5  # the ticks follow
 
-    box.click()
-    page.keyboard.press('Control+A')
-    page.keyboard.type(right.replace(f'vertebra {level}', f'vertebra {wrong}'))
-    page.keyboard.press('Tab')
+    write(page, box, right.replace(f'vertebra {level}', f'vertebra {wrong}'))
     until(page, lambda: ex.get_by_text('press Run').count(), 'the hint to run')
     took = press_run(page, ex)
     until(page, lambda: mean(ex) != before, 'another Dice')
@@ -237,10 +239,7 @@ def test_a_person_with_a_keyboard(page):
     shown = pictures(ex)
     value(ex, 'stage').locator('select').select_option('1/32')
     until(page, lambda: pictures(ex) != shown, 'another word map')
-    box.click()
-    page.keyboard.press('Control+A')
-    page.keyboard.type('It shows lumbar vertebra L9.')
-    page.keyboard.press('Tab')
+    write(page, box, 'It shows lumbar vertebra L9.')
     until(page, lambda: ex.get_by_text('did you mean').count(), 'a suggestion')
     kept = pictures(ex)[0]
     page.wait_for_timeout(300)

@@ -12,12 +12,11 @@ from conftest import call, console_scripts, done, function_of, has_module, shell
 
 from atm_net.anatomy import LUMBAR
 from atm_net.data import Cache
-from atm_net.prompts import MIN_PIXELS
 from atm_net.volumes import read_labels, read_volume
 
 
 def needs(module):
-    "Skip while a room is not built, and name it"
+    "Skip while a module is not built, and name it"
     return pytest.mark.skipif(not has_module(module), reason=f'{module} does not exist yet')
 
 
@@ -71,10 +70,17 @@ def test_help_is_fast():
     import subprocess
     import sys
 
-    code = "import sys, runpy; sys.argv=['atm_train','--help']\ntry:\n from atm_net.train import atm_train\nfinally: print(sorted({'torch','monai','transformers'}&set(sys.modules)))"
+    code = """
+import sys
+sys.argv = ['atm_train', '--help']
+try:
+    from atm_net.train import atm_train
+finally:
+    print(sorted({'torch', 'monai', 'transformers'} & set(sys.modules)))
+"""
     assert (
         subprocess.run(
-            [sys.executable, '-c', code], capture_output=True, text=True, timeout=60
+            [sys.executable, '-c', code], check=False, capture_output=True, text=True, timeout=60
         ).stdout.strip()
         == '[]'
     )
@@ -113,14 +119,14 @@ def test_phantom_folder(cohort, home):
     assert (cohort / 'labels.yaml').exists()
     rows = list(csv.DictReader((cohort / 'cases.csv').open(encoding='utf-8')))
     assert len({r['patient'] for r in rows}) == 6
-    again = done(call('atm_phantom', home / 'again', '--patients', 1, '--seed', 3))
+    done(call('atm_phantom', home / 'again', '--patients', 1, '--seed', 3))
     name = rows[0]['case']
     for kind in ('images', 'masks'):
         np.testing.assert_array_equal(
             read_volume(home / 'again' / kind / f'{name}.nii.gz').data,
             read_volume(cohort / kind / f'{name}.nii.gz').data,
         )
-    other = done(call('atm_phantom', home / 'other', '--patients', 1, '--seed', 4))
+    done(call('atm_phantom', home / 'other', '--patients', 1, '--seed', 4))
     a, b = (read_volume(home / d / 'images' / f'{name}.nii.gz').data for d in ('again', 'other'))
     assert a.shape != b.shape or (a != b).any()
 
@@ -189,7 +195,8 @@ def test_prepare_small(cache):
 
 
 def test_prepare_tiny_annotated_resumed(cohort, home, tmp_path):
-    "2 mm pixels; what a case annotates goes into the manifest and the labels; a second call changes nothing"
+    """2 mm pixels; what a case annotates goes into the manifest and the labels; a second call
+    changes nothing"""
     from atm_net.anatomy import IGNORE
 
     rows = list(csv.DictReader((cohort / 'cases.csv').open(encoding='utf-8')))
@@ -228,7 +235,8 @@ def test_prepare_tiny_annotated_resumed(cohort, home, tmp_path):
     [('spider', None, 'S'), ('mrspineseg', None, 'SC'), ('mrspineseg', 'joint', None)],
 )
 def test_prepare_joint(tmp_path, layout, labels, lack):
-    "A joint cache of a dataset with other file values: every case is in it, and what its files never draw is not annotated"
+    """A joint cache of a dataset with other file values: every case is in it, and what its files
+    never draw is not annotated"""
     done(
         call(
             'atm_phantom',
@@ -398,7 +406,7 @@ def test_predict_file(run, scan, tmp_path):
     values = set(np.unique(read_labels(out).data).tolist())
     assert values <= {0, *LUMBAR.scheme('joint').values.values()}
     assert {p.name for p in tmp_path.iterdir()} == {'mask.nii.gz', 'mask.png'}
-    again = done(
+    done(
         call(
             'atm_predict',
             scan.image,
@@ -484,7 +492,8 @@ def test_predict_without_text(unet, scan, tmp_path):
 
 
 def test_words_reach_the_mask_file(run, scan, tmp_path):
-    "With a fusion gain that is not small, another sentence writes another mask, and the same sentence the same (rule 3, through the command)"
+    """With a fusion gain that is not small, another sentence writes another mask, and the same
+    sentence the same (rule 3, through the command)"""
     import torch
 
     from atm_net.model import load_network, save_weights
@@ -675,7 +684,8 @@ def write_dicom(folder, v):
 
 
 def test_own_scan_from_dicom(tmp_path):
-    "A folder from the hospital becomes a mask, a picture and a table, with the weights that ship; the same as from a file"
+    """A folder from the hospital becomes a mask, a picture and a table, with the weights that
+    ship; the same as from a file"""
     from atm_net.measures import measure
     from atm_net.phantom import make_phantom
     from atm_net.volumes import write_volume
@@ -771,7 +781,7 @@ def test_prompt_of_a_report(tmp_path):
 
 @needs('atm_net.figures')
 def test_figures(cache, run, unet, tmp_path):
-    r = done(
+    done(
         shell(
             'atm_figures',
             cache,

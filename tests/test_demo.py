@@ -9,7 +9,8 @@ from conftest import done, shell
 
 @pytest.mark.slow
 def test_demo_in_ten_minutes(tmp_path):
-    "The command of `make demo`, in full: the page and all that is behind it; the limit is the promise of the README, not a benchmark"
+    """The command of `make demo`, in full: the page and all that is behind it; the limit is the
+    promise of the README, not a benchmark"""
     start = time.time()
     r = done(shell('atm_demo', '--out', tmp_path / 'demo', timeout=900))
     minutes = (time.time() - start) / 60

@@ -14,10 +14,11 @@ PYTHON = os.environ.get('ATM_NET_NNUNET', sys.executable)  # the python that has
 @pytest.mark.slow
 @pytest.mark.skipif(
     not (Path(PYTHON).parent / 'nnUNetv2_train').exists(),
-    reason="no nnunetv2: pip install 'atm_net[nnunet]', or name the python that has it in ATM_NET_NNUNET",
+    reason="no nnunetv2: pip install 'atm_net[nnunet]', or name its python in ATM_NET_NNUNET",
 )
 def test_real_nnunet(tmp_path):
-    "Planned, trained for two short epochs, predicted and scored; taken up without doing anything twice; then a row beside a study's"
+    """Planned, trained for two short epochs, predicted and scored; taken up without doing
+    anything twice; then a row beside a study's"""
     done(call('atm_phantom', tmp_path / 'data', '--patients', 6, '--seed', 3, '--view', 120))
     done(call('atm_prepare', tmp_path / 'data', tmp_path / 'cache', '--split', '4:1:1'))
     args = (

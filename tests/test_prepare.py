@@ -5,20 +5,23 @@ import os
 import random
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
-import numpy as np
 import pytest
-from conftest import BIN, ROOT, done, tree
+from conftest import ROOT, tree
 from test_audit import toy
 
 from atm_net.anatomy import LUMBAR
 
 N = 10
-GO = 'import sys; from atm_net.data import Grid, open_cohort, prepare; prepare(open_cohort(sys.argv[1]), sys.argv[2], Grid(size=int(sys.argv[3])))'
+GO = """
+import sys
+from atm_net.data import Grid, open_cohort, prepare
+prepare(open_cohort(sys.argv[1]), sys.argv[2], Grid(size=int(sys.argv[3])))
+"""
 
 
 def start(cohort, cache, size=96, code=GO, **kw):
@@ -76,21 +79,17 @@ def kill_when(p, ready, delay=0.0, timeout=90):
 
 
 def killed_runs(toys, cache, whole, moments, seed):
-    "Kill at each of the moments (number of finished cases), look at what is there, then let it finish; returns how many kills came in time"
+    """Kill at each of the moments (number of finished cases), look at what is there, then let it
+    finish; returns how many kills came in time"""
     rng = random.Random(seed)
     hits = 0
+
+    def has_finished(n):
+        metas = list((cache / 'meta').glob('[!.]*.json'))
+        return (cache / 'cache.json').exists() and len(metas) >= n
+
     for n in moments:
-
-        def metas():
-            return (
-                len(list((cache / 'meta').glob('[!.]*.json'))) if (cache / 'meta').exists() else 0
-            )
-
-        hits += kill_when(
-            start(toys, cache),
-            lambda: (cache / 'cache.json').exists() and metas() >= n,
-            rng.random() * 0.03,
-        )
+        hits += kill_when(start(toys, cache), partial(has_finished, n), rng.random() * 0.03)
         left = kept(cache)
         assert all(whole[k] == v for k, v in left.items()), (
             'a file that is not whole, or not the same'
@@ -104,7 +103,8 @@ def killed_runs(toys, cache, whole, moments, seed):
 
 
 def test_killed_at_random_moments(toys, whole, tmp_path):
-    "kill -9 at the start, in the middle and near the end: nothing half-written, and the same bytes in the end"
+    """kill -9 at the start, in the middle and near the end: nothing half-written, and the same
+    bytes in the end"""
     hits = killed_runs(toys, tmp_path / 'c', whole, (0, 3, N - 1), 0)
     assert hits and kept(tmp_path / 'c') == whole
 
@@ -122,7 +122,7 @@ def test_two_runs_at_once(toys, whole, tmp_path):
     assert finished(a) == finished(b)
     assert tree(tmp_path / 'c') == whole
     a, b = (start(toys, tmp_path / 'd') for _ in range(2))
-    kill_when(a, lambda: (tmp_path / 'd' / 'meta').exists())
+    kill_when(a, (tmp_path / 'd' / 'meta').exists)
     finished(b)
     assert kept(tmp_path / 'd') == whole
 
@@ -132,11 +132,17 @@ def small_files(limit=6000):
 
 
 def test_no_space_left(toys, whole, tmp_path):
-    "A file that cannot grow as it must, as on a full disk: status 2, one line with the file, no case is blamed, nothing half-written; with space it goes on"
-    code = "import sys; from atm_net.show import run_command; from atm_net.predict_command import atm_prepare; run_command(atm_prepare.__wrapped__, sys.argv[1:3]+['--size',sys.argv[3]])"
+    """A file that cannot grow as it must, as on a full disk: status 2, one line with the file,
+    no case is blamed, nothing half-written; with space it goes on"""
+    code = """
+import sys
+from atm_net.show import run_command
+from atm_net.predict_command import atm_prepare
+run_command(atm_prepare.__wrapped__, [*sys.argv[1:3], '--size', sys.argv[3]])
+"""
     p = start(toys, tmp_path / 'c', code=code, preexec_fn=small_files)
     _, err = p.communicate(timeout=120)
-    lines = [l for l in err.splitlines() if l.strip()]
+    lines = [line for line in err.splitlines() if line.strip()]
     assert (
         p.returncode == 2
         and len(lines) == 1
@@ -170,10 +176,11 @@ def test_the_split_is_written_down(toys, whole, tmp_path):
     assert all(other[k] == v for k, v in whole.items() if k.endswith('.npy'))
 
 
-PEAK = (
-    GO
-    + "; import re; print('PEAK', re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
-)  # ru_maxrss would begin with the peak of pytest
+# ru_maxrss would begin with the peak of pytest
+PEAK = f"""{GO}
+import re
+print('PEAK', re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])
+"""
 
 
 @pytest.mark.slow

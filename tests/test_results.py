@@ -55,7 +55,8 @@ TEXT_USED, PAGE = (
 
 
 def table_again(folder, out):
-    "The table that follows from the scores in a folder of results, which is the one that lies beside them"
+    """The table that follows from the scores in a folder of results, which is the one that lies
+    beside them"""
     shutil.copy(folder / 'scores.json', out)
     text = TEXT_USED['write_table'](out)
     assert text == (folder / 'table.md').read_text(encoding='utf-8')
@@ -64,23 +65,29 @@ def table_again(folder, out):
 
 def cells(text, name):
     return [
-        [c.strip() for c in l.split('|')] for l in text.splitlines() if l.startswith(f'| {name} |')
+        [c.strip() for c in line.split('|')]
+        for line in text.splitlines()
+        if line.startswith(f'| {name} |')
     ]
 
 
 def test_the_table_of_texts_is_what_its_scores_say(tmp_path):
-    "results/text_used: the table follows from the scores that lie beside it, and its numbers are what the page of benchmarks quotes"
+    """results/text_used: the table follows from the scores that lie beside it, and its numbers
+    are what the page of benchmarks quotes"""
     for folder, name in (('.', 'tiny'), ('one_decoder', 'one decoder')):
         rows = [
-            l
-            for l in table_again(RESULTS / 'text_used' / folder, tmp_path).splitlines()
-            if l.startswith(('| plain |', f'| {name} |', '| with the sacrum |', '| without it |'))
+            line
+            for line in table_again(RESULTS / 'text_used' / folder, tmp_path).splitlines()
+            if line.startswith(
+                ('| plain |', f'| {name} |', '| with the sacrum |', '| without it |')
+            )
         ]
-        assert len(rows) == 6 and all(l in PAGE for l in rows)
+        assert len(rows) == 6 and all(line in PAGE for line in rows)
 
 
 def test_without_words_the_preset_is_the_plain_network():
-    "The page says so of networks that were trained apart: the Dice of each volume and structure is the same, and with words it is not"
+    """The page says so of networks that were trained apart: the Dice of each volume and
+    structure is the same, and with words it is not"""
     runs = read_json(RESULTS / 'text_used' / 'scores.json')['runs']
     assert set(runs['tiny']) == set(runs['plain']) == {'0', '1', '2'}
     for seed, plain in runs['plain'].items():
@@ -90,7 +97,7 @@ def test_without_words_the_preset_is_the_plain_network():
 
 def test_the_held_out_tables_are_what_their_scores_say(tmp_path):
     halves, fresh, ships = (
-        ('in view', 'out of view'),
+        ('in the field of view', 'outside the field of view'),
         table_again(RESULTS / 'text_used' / 'fresh', tmp_path),
         table_again(RESULTS / 'text_used' / 'shipped', tmp_path),
     )
@@ -103,9 +110,9 @@ def test_the_held_out_tables_are_what_their_scores_say(tmp_path):
 
 
 def test_the_card_is_of_the_weights_that_ship():
-    "Hash, size and number of parameters in the card are those of the file, which is as small as promised"
+    """Hash, size and number of parameters in the card are those of the file, which is as small
+    as promised"""
     import hashlib
-    import re
 
     from atm_net.predict import SHIPPED, load_predictor
 
@@ -121,7 +128,8 @@ def test_the_card_is_of_the_weights_that_ship():
 
 
 def test_an_interval_that_draws_seeds_is_wider_where_they_differ():
-    "By hand: one structure, patients alike, seeds .2 apart: .1 for certain where both columns are of the same networks, -.1 to .1 where one is of its own"
+    """By hand: one structure, patients alike, seeds .2 apart: .1 for certain where both columns
+    are of the same networks, -.1 to .1 where one is of its own"""
     patients = dict(v1='a', v2='b', v3='c')
 
     def col(*ds):
@@ -139,29 +147,30 @@ def test_an_interval_that_draws_seeds_is_wider_where_they_differ():
     )
 
 
-def test_the_table_of_readings_is_what_was_measured():
-    "results/README quotes Dice and difference of each reading that is not the preset's"
+def test_the_table_of_interpretations_is_what_was_measured():
+    "results/README quotes Dice and difference of each interpretation that is not the preset's"
     tables = read_json(RESULTS / 'readings' / 'study.json')['tables']['readings']
     page = (RESULTS / 'README.md').read_text(encoding='utf-8')
 
     def row(q, n):
-        return next(r for r in tables[q] if r['method'] == n)['scores']['penalised']['dsc']
+        found = next(r for r in tables[q] if r['method'] == n)
+        return found['scores']['penalised']['dsc']
 
     preset = 'words in order'
 
-    def seeds(f, vs):
-        return ', '.join(f'{100 * v:{f}}' for v in vs)
+    def seeds(form, values):
+        return ', '.join(f'{100 * v:{form}}' for v in values)
 
-    def of(c, p):
-        return f'{100 * c["mean"]:.1f}, {100 * c["difference"]["mean"]:+.1f} [{100 * c["difference"]["low"]:+.1f}, {100 * c["difference"]["high"]:+.1f}] ({seeds("+.1f", (a - b for a, b in zip(c["values"], p["values"], strict=True)))})'
+    def beside(column, other):
+        d = column['difference']
+        apart = [a - b for a, b in zip(column['values'], other['values'], strict=True)]
+        low_high = f'[{100 * d["low"]:+.1f}, {100 * d["high"]:+.1f}]'
+        change = f'{100 * d["mean"]:+.1f} {low_high} ({seeds("+.1f", apart)})'
+        return f'{100 * column["mean"]:.1f}, {change}'
 
-    assert (
-        ' and '.join(
-            f'{100 * row(q, preset)["mean"]:.1f} ({seeds(".1f", row(q, preset)["values"])})'
-            for q in ('generic', 'oracle')
-        )
-        in page
-    )
+    own = [row(q, preset) for q in ('generic', 'oracle')]
+    quoted = [f'{100 * c["mean"]:.1f} ({seeds(".1f", c["values"])})' for c in own]
+    assert ' and '.join(quoted) in page
     for n in (
         'plain decoder',
         'grid contrast',
@@ -171,19 +180,14 @@ def test_the_table_of_readings_is_what_was_measured():
         'mixed keys, 1d',
         'exact attention',
     ):
-        assert any(
-            l.startswith(f'| {n} in place of ')
-            and l.endswith(
-                ' | '
-                + ' | '.join(of(row(q, n), row(q, preset)) for q in ('generic', 'oracle'))
-                + ' |'
-            )
-            for l in page.splitlines()
-        ), n
+        shown = ' | '.join(beside(row(q, n), row(q, preset)) for q in ('generic', 'oracle'))
+        lines = [text for text in page.splitlines() if text.startswith(f'| {n} in place of ')]
+        assert any(text.endswith(f' | {shown} |') for text in lines), n
 
 
-def test_without_words_a_reading_of_the_words_changes_nothing():
-    "Three seeds, each reading trained by itself: keys, code, attention and contrast meet the words alone"
+def test_without_words_their_interpretation_changes_nothing():
+    """Three seeds, each trained by itself: keys, code, attention and contrast meet the words
+    alone"""
     rows = {
         r['method']: r['scores']['penalised']
         for r in read_json(RESULTS / 'readings' / 'study.json')['tables']['readings']['generic']

@@ -14,7 +14,6 @@ from atm_net.metrics import (
     hd95,
     jaccard,
     structure_scores,
-    surface,
     surface_distances,
     variant_distances,
     volume_scores,

@@ -1,27 +1,28 @@
-"The map of the paper resolves, links lead somewhere, addresses come from settings.ini; and the whole site in a headless browser"
+"""The map of the paper resolves, links lead somewhere, addresses come from settings.ini; and the
+whole site in a headless browser"""
 
 import functools
 import http.server
 import importlib
 import importlib.util
-import json
 import os
 import re
 import subprocess
 import sys
 import threading
 from pathlib import Path
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
 import yaml
 from conftest import ROOT, console_scripts, settings
 from make_readme import OPENED, binder, colab, files
+from notebooks import LESSONS, NBS, NOTEBOOKS, module_of
+from notebooks import notebook as found
 from test_browser import CHROMIUM, FLAGS, need_browser
 from test_house import tracked
 
-NBS = ROOT / 'nbs'
 MAP = yaml.safe_load((ROOT / 'docs' / 'paper_map.yaml').read_text(encoding='utf-8'))
 
 
@@ -43,15 +44,15 @@ def headings(text):
 
 def unresolved(e: dict) -> list:  # of complaints
     "What an entry of the map names and is not there"
-    path = NBS / f'{e["notebook"]}.ipynb'
+    path = found(e['notebook'])
     bad = []
-    if not path.exists():
+    if not path:
         return [f'{e["paper"]}: no notebook {e["notebook"]}']
     if e['heading'] not in [
         h for c in notebook(path).cells if c.cell_type == 'markdown' for h in headings(c.source)
     ]:
         bad.append(f'{e["paper"]}: no heading {e["heading"]!r}')
-    own = [f for f in e['functions'] if f.split('.')[0] == path.stem[3:]]
+    own = [f for f in e['functions'] if f.split('.')[0] == module_of(path)]
     if not own:
         bad.append(f'{e["paper"]}: nothing that {path.stem} exports')
     for f in e['functions']:
@@ -67,8 +68,8 @@ def unresolved(e: dict) -> list:  # of complaints
             ok = p.exists() and re.search(rf'^def {name}\(', p.read_text(encoding='utf-8'), re.M)
         else:
             book, cell = t.split('#')
-            p = NBS / f'{book}.ipynb'
-            ok = p.exists() and any(
+            p = found(book)
+            ok = p and any(
                 c.id == cell
                 and c.cell_type == 'code'
                 and re.search(r'\b(test_\w+|test|assert\w*)\b', c.source)
@@ -172,7 +173,7 @@ def test_broken_notices():
     ) == ['nowhere.md', 'CONTRIBUTING.md#no-such-heading', 'nbs/99_none.ipynb']
 
 
-# --- one address, and what the machines elsewhere are told
+# --- one address, and what runs on machines elsewhere
 
 
 def test_addresses_come_from_settings_alone():
@@ -205,10 +206,9 @@ def test_the_repository_is_as_the_script_writes_it():
 
 def test_badges():
     s = settings()
-    assert (
-        binder('nbs/workshop/01_reading_mri.ipynb')
-        == f'https://mybinder.org/v2/gh/{s["user"]}/{s["repo"]}/{s["branch"]}?urlpath=lab/tree/student/01_reading_mri.ipynb'
-    )
+    lesson = binder('nbs/workshop/01_reading_mri.ipynb')
+    branch = f'https://mybinder.org/v2/gh/{s["user"]}/{s["repo"]}/{s["branch"]}'
+    assert lesson == f'{branch}?urlpath=lab/tree/student/01_reading_mri.ipynb'
     readme = (ROOT / 'README.md').read_text(encoding='utf-8')
     assert (
         colab('nbs/walkthroughs/00_tour.ipynb') in readme
@@ -219,9 +219,9 @@ def test_badges():
 
 def names(file):
     return [
-        re.split(r'[=<>]', l)[0].lower().replace('_', '-')
-        for l in (ROOT / file).read_text(encoding='utf-8').splitlines()
-        if l and l[0] not in '#-'
+        re.split(r'[=<>]', line)[0].lower().replace('_', '-')
+        for line in (ROOT / file).read_text(encoding='utf-8').splitlines()
+        if line and line[0] not in '#-'
     ]
 
 
@@ -231,7 +231,7 @@ def test_binder():
     assert (
         names('binder/requirements.txt') == []
         and '-r ../requirements.lock' in lines
-        and any('whl/cpu' in l for l in lines)
+        and any('whl/cpu' in line for line in lines)
     )
     assert ((ROOT / 'binder').resolve() / '../requirements.lock').exists() and (
         ROOT / 'binder' / 'runtime.txt'
@@ -241,7 +241,7 @@ def test_binder():
     assert (
         text.startswith('#!')
         and os.access(post, os.X_OK)
-        and subprocess.run(['bash', '-n', str(post)]).returncode == 0
+        and subprocess.run(['bash', '-n', str(post)], check=False).returncode == 0
     )
     assert (
         set(re.findall(r'^(atm_\w+)', text, re.M)) == {'atm_workshop'} <= set(console_scripts())
@@ -257,8 +257,8 @@ def test_locks():
         re.split(r'[<>=]', r)[0].lower() for r in settings()['site_requirements'].split()
     } <= set(site)
     assert all(
-        re.match(r'^[\w.-]+==[\w.]+$', l)
-        for l in (ROOT / 'requirements-site.lock').read_text(encoding='utf-8').splitlines()
+        re.match(r'^[\w.-]+==[\w.]+$', line)
+        for line in (ROOT / 'requirements-site.lock').read_text(encoding='utf-8').splitlines()
     )
 
 
@@ -275,10 +275,10 @@ def build():
 
 
 def test_api_names_everything(build):
-    "Every public name of every room once, with a way back to its section"
-    for room in build.ROOMS:
-        page = build.api(room)
-        m = room.stem[3:]
+    "Every public name of every module once, with a way back to its section"
+    for path in NOTEBOOKS:
+        page = build.api(path)
+        m = module_of(path)
         assert [
             n
             for n in importlib.import_module(f'atm_net.{m}').__all__
@@ -290,28 +290,32 @@ def test_api_names_everything(build):
 def test_api_of_a_function(build):
     import ast
 
-    source = "def f(\n    a:int, b, # rows, columns\n    *rest, # more\n    c:str='x # y', # a word\n)->float: # mm\n    'What it does to `a_b` and c_d'\n    return 1. # not this\n"
-    page = build.function(ast.parse(source).body[0], build.comments(source))
-    assert (
-        page.startswith(
-            "```python\nf(a: int, b, *rest, c: str='x # y') -> float\n```\n\nWhat it does to `a_b` and c\\_d\n"
-        )
-        and page.endswith('**Returns** `float` mm')
-        and 'not this' not in page
-    )
-    assert all(
-        f'| {row} |' in page
-        for row in (
-            '`a` | `int` |  | rows, columns',
-            '`b` |  |  | rows, columns',
-            '`*rest` |  |  | more',
-            "`c` | `str` | `'x # y'` | a word",
-        )
-    )
+    from api import comments, function  # docs/ is on the path by then
+
+    source = """def f(
+    a:int, b, # rows, columns
+    *rest, # more
+    c:str='x # y', # a word
+)->float: # mm
+    'What it does to `a_b` and c_d'
+    return 1. # not this
+"""
+    page = function(ast.parse(source).body[0], comments(source))
+    signature = "f(a: int, b, *rest, c: str='x # y') -> float"
+    assert page.startswith(f'```python\n{signature}\n```\n\nWhat it does to `a_b` and c\\_d\n')
+    assert page.endswith('**Returns** `float` mm') and 'not this' not in page
+    for row in (
+        '`a` | `int` |  | rows, columns',
+        '`b` |  |  | rows, columns',
+        '`*rest` |  |  | more',
+        "`c` | `str` | `'x # y'` | a word",
+    ):
+        assert f'| {row} |' in page
 
 
 def test_page_of_a_lesson(build):
-    "Marks, solutions and what was printed by a check are gone; words between backticks lead to their pages"
+    """Marks, solutions and what was printed by a check are gone; words between backticks lead to
+    their pages"""
     from nbformat.v4 import new_code_cell as code
     from nbformat.v4 import new_markdown_cell as md
     from nbformat.v4 import new_notebook, new_output
@@ -339,8 +343,8 @@ def test_page_of_a_lesson(build):
         and text.count('(sec-workshop-04_attention_hasf-') == 2
     )
     assert (
-        '[`40_fusion`](../../nbs/4_network/40_fusion.ipynb) and [`TextFusion`](#api-fusion-textfusion), `nobody`\n```\n`40_fusion`\n```'
-        in text
+        '[`40_fusion`](../../nbs/4_network/40_fusion.ipynb) and '
+        '[`TextFusion`](#api-fusion-textfusion), `nobody`\n```\n`40_fusion`\n```' in text
     )
     made = next(c for c in p.cells if c.cell_type == 'code')
     assert (
@@ -368,6 +372,7 @@ def site(tmp_path_factory):
     out = tmp_path_factory.mktemp('site') / '_site'
     r = subprocess.run(
         [sys.executable, str(ROOT / 'docs' / 'build.py'), str(out)],
+        check=False,
         capture_output=True,
         text=True,
         timeout=900,
@@ -382,6 +387,7 @@ def test_no_folder_of_somebody_else(tmp_path):
     (tmp_path / 'mine.txt').write_text('keep', encoding='utf-8')
     r = subprocess.run(
         [sys.executable, str(ROOT / 'docs' / 'build.py'), str(tmp_path)],
+        check=False,
         capture_output=True,
         text=True,
         timeout=120,
@@ -415,11 +421,29 @@ def chromium():
         b.close()
 
 
-LOOK = """() => {const held = e => {for(let p=e.parentElement; p && p.tagName!='BODY'; p=p.parentElement) if(['auto','scroll'].includes(getComputedStyle(p).overflowX)) return true; return false};
-  return {sticks:[...document.querySelectorAll('article *')].filter(e=>e.getBoundingClientRect().width && e.getBoundingClientRect().right>innerWidth+1 && !held(e)).map(e=>e.tagName+'.'+e.className).slice(0,3),
-  links:[...document.querySelectorAll('a[href]')].map(a=>a.href), ids:[...document.querySelectorAll('[id]')].map(e=>e.id), wide:document.documentElement.scrollWidth,
-  broken:[...document.images].filter(i=>!i.naturalWidth).map(i=>i.src), pictures:document.querySelectorAll('.cell_output img').length, formulas:document.querySelectorAll('math').length,
-  text:[...document.querySelectorAll('article p, article li, article h2')].map(e=>e.innerText).join(' ')}}"""
+LOOK = """() => {
+  const all = what => [...document.querySelectorAll(what)];
+  const scrolls = e => ['auto', 'scroll'].includes(getComputedStyle(e).overflowX);
+  const held = e => {
+    for (let p = e.parentElement; p && p.tagName != 'BODY'; p = p.parentElement)
+      if (scrolls(p)) return true;
+    return false;
+  };
+  const sticks = e => {
+    const box = e.getBoundingClientRect();
+    return box.width && box.right > innerWidth + 1 && !held(e);
+  };
+  return {
+    sticks: all('article *').filter(sticks).map(e => e.tagName + '.' + e.className).slice(0, 3),
+    links: all('a[href]').map(a => a.href),
+    ids: all('[id]').map(e => e.id),
+    wide: document.documentElement.scrollWidth,
+    broken: [...document.images].filter(i => !i.naturalWidth).map(i => i.src),
+    pictures: all('.cell_output img').length,
+    formulas: all('math').length,
+    text: all('article p, article li, article h2').map(e => e.innerText).join(' '),
+  };
+}"""
 
 
 def crawl(chromium, address) -> tuple:  # page -> what LOOK saw; addresses that were asked for
@@ -434,39 +458,44 @@ def crawl(chromium, address) -> tuple:  # page -> what LOOK saw; addresses that 
             continue
         view.goto(address + page)
         seen[page] = view.evaluate(LOOK)
-        todo += [
-            p
-            for l in seen[page]['links']
-            if l.startswith(address)
-            and (p := unquote(urlsplit(l).path[1:])).endswith('.html')
-            and p not in seen
-        ]
+        own = [link for link in seen[page]['links'] if link.startswith(address)]
+        paths = [unquote(urlsplit(link).path[1:]) for link in own]
+        todo += [p for p in paths if p.endswith('.html') and p not in seen]
     view.close()
     return seen, asked
+
+
+def faults_of_page(page, seen) -> list:
+    "What is wrong with what was seen on a page, links apart"
+    bad = [f'{page}: broken picture {u[:80]}' for u in seen['broken']]
+    if seen['wide'] > 390:
+        bad.append(f'{page}: {seen["wide"]} px wide on a phone')
+    bad += [f'{page}: {e} sticks out on a phone' for e in seen['sticks']]
+    raw = re.findall(r'\$\$|\\(?:frac|mathrm|mathbf|alpha)\b', seen['text'])
+    return bad + [f'{page}: formula not drawn: {m}' for m in raw[:1]]
+
+
+def broken_links(page, seen, address, site) -> list:
+    "Links of a page to files or anchors that the site lacks"
+    bad = []
+    for link in seen[page]['links']:
+        if not link.startswith(address):
+            continue
+        parts = urlsplit(link)
+        to = unquote(parts.path[1:]) or 'index.html'
+        if not (site / to).is_file():
+            bad.append(f'{page}: no {to}')
+        elif parts.fragment and to in seen and unquote(parts.fragment) not in seen[to]['ids']:
+            bad.append(f'{page}: no {to}#{parts.fragment}')
+    return bad
 
 
 def faults(seen, asked, address, site) -> list:
     "What is wrong with what the crawl saw"
     bad = [f'asked elsewhere: {u}' for u in asked if not u.startswith((address, 'data:'))]
-    for page, s in seen.items():
-        bad += (
-            [f'{page}: broken picture {u[:80]}' for u in s['broken']]
-            + [f'{page}: {s["wide"]} px wide on a phone'] * (s['wide'] > 390)
-            + [f'{page}: {e} sticks out on a phone' for e in s['sticks']]
-        )
-        bad += [
-            f'{page}: formula not drawn: {m}'
-            for m in re.findall(r'\$\$|\\(?:frac|mathrm|mathbf|alpha)\b', s['text'])[:1]
-        ]
-        for l in s['links']:
-            if not l.startswith(address):
-                continue
-            u = urlsplit(l)
-            to = unquote(u.path[1:]) or 'index.html'
-            if not (site / to).is_file():
-                bad.append(f'{page}: no {to}')
-            elif u.fragment and to in seen and unquote(u.fragment) not in seen[to]['ids'] + ['']:
-                bad.append(f'{page}: no {to}#{u.fragment}')
+    for page in seen:
+        bad += faults_of_page(page, seen[page])
+        bad += broken_links(page, seen, address, site)
     return bad
 
 
@@ -486,7 +515,8 @@ def pictures_of(path) -> int:
 
 @pytest.mark.slow
 def test_every_page(site, address, chromium):
-    "No broken link, anchor, picture or formula; nothing from elsewhere; nothing wider than a phone, unless it scrolls in its box; each notebook with its pictures"
+    """No broken link, anchor, picture or formula; nothing from elsewhere; nothing wider than a
+    phone, unless it scrolls in its box; each notebook with its pictures"""
     seen, asked = crawl(chromium, address)
     assert faults(seen, asked, address, site) == []
     assert {p.relative_to(site).as_posix() for p in site.rglob('*.html')} - set(seen) <= {
@@ -494,19 +524,18 @@ def test_every_page(site, address, chromium):
         'search.html',
     }, 'pages that no link leads to'
     books = {
-        p: f'{p.relative_to(ROOT).with_suffix("").as_posix()}.html'
-        for p in [*NBS.glob('[0-9]_*/[0-9][0-9]_*.ipynb'), *OPENED]
+        p: f'{p.relative_to(ROOT).with_suffix("").as_posix()}.html' for p in [*NOTEBOOKS, *OPENED]
     }
     assert len(books) >= 34
     assert {h: seen[h]['pictures'] for h in books.values()} == {
         h: pictures_of(p) for p, h in books.items()
     } and sum(s['pictures'] for s in seen.values()) > 60
-    assert seen['nbs/40_fusion.html']['formulas'] > 10 and all(
-        f'api/{p.stem[3:]}.html' in seen for p in NBS.glob('[0-9]_*/[0-9][0-9]_*.ipynb')
+    assert seen['nbs/4_network/40_fusion.html']['formulas'] > 10 and all(
+        f'api/{module_of(p)}.html' in seen for p in NOTEBOOKS
     )
-    print(
-        f'{len(seen)} pages, {sum(len(s["links"]) for s in seen.values())} links, {sum(s["pictures"] for s in seen.values())} pictures, {sum(s["formulas"] for s in seen.values())} formulas, {len(asked)} requests'
-    )
+    counted = {k: sum(page[k] for page in seen.values()) for k in ('pictures', 'formulas')}
+    links = sum(len(page['links']) for page in seen.values())
+    print(f'{len(seen)} pages, {links} links, {counted}, {len(asked)} requests')
 
 
 def test_faults_notices(tmp_path):
@@ -538,7 +567,8 @@ def test_faults_notices(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize('how', ['served', 'from a folder'])
 def test_search_finds(how, site, address, chromium):
-    "A word of the lessons and the name of a function, with the pages on a server and opened as files"
+    """A word of the lessons and the name of a function, with the pages on a server and opened as
+    files"""
     view = chromium.new_page()
     at = address if how == 'served' else site.as_uri() + '/'
     for word, page in dict(superior='30_prompts', SelfEnhance='fusion').items():
@@ -554,17 +584,17 @@ def test_lessons_tell_no_answers(site):
     "The pages of the lessons hold neither solutions nor answers"
     from atm_net.workshop import read_lesson, role
 
-    for p in (NBS / 'workshop').glob('[0-9][0-9]_*.ipynb'):
+    for p in LESSONS:
         page = re.sub(
             '<[^>]+>',
             '',
             (site / 'nbs' / 'workshop' / f'{p.stem}.html').read_text(encoding='utf-8'),
         )
-        told = [
-            l
+        given_away = [
+            text
             for c in read_lesson(p).cells
             if role(c).role in ('answer', 'notes')
-            for l in re.findall(r'[A-Za-z ,]{40,}', role(c).source)
-            if l in page
+            for text in re.findall(r'[A-Za-z ,]{40,}', role(c).source)
+            if text in page
         ]
-        assert told == [] and 'Summary' in page
+        assert given_away == [] and 'Summary' in page

@@ -1,4 +1,5 @@
-"A run outlives kill -9, Ctrl-C, a crashed worker and a full disk, and ends with the weights of a run that nobody touched"
+"""A run outlives kill -9, Ctrl-C, a crashed worker and a full disk, and ends with the weights of
+a run that nobody touched"""
 
 import contextlib
 import os
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,24 +24,48 @@ from dataclasses import replace
 from pathlib import Path
 import safetensors.torch as st
 from atm_net import train as T
-cache,run,fault = Path(sys.argv[1]),Path(sys.argv[2]),sys.argv[3]
-mark = run.parent/f'{run.name}.faults'                         # how often it has gone wrong
-def once(): n = int(mark.read_text() or 0) if mark.exists() else 0; mark.write_text(str(n+1)); return n==0
-def die(): os.kill(os.getpid(), signal.SIGKILL)
-write,update = st.save_file,T.Trainer.update
+
+cache, run, fault = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+mark = run.parent / f'{run.name}.faults'  # how often it has gone wrong
+write, update = st.save_file, T.Trainer.update
+
+def once():
+    n = int(mark.read_text() or 0) if mark.exists() else 0
+    mark.write_text(str(n + 1))
+    return n == 0
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
 def half(t, f, **kw):
     "Die in the middle of writing a checkpoint"
     write(t, f, **kw)
-    if 'step-0000005' in str(f) and once(): Path(f).write_bytes(Path(f).read_bytes()[:5000]); die()
+    if 'step-0000005' in str(f) and once():
+        Path(f).write_bytes(Path(f).read_bytes()[:5000])
+        die()
+
 def crash(self, batch):
     "Die in the middle of the run"
-    if self.step==int(fault[5:]) and self.world.rank==self.world.size-1 and once(): die()
+    last = self.group.rank == self.group.size - 1
+    if self.step == int(fault[5:]) and last and once():
+        die()
     return update(self, batch)
-def slow(self, batch): time.sleep(.3); return update(self, batch)
-if fault=='write': st.save_file = half
-if fault.startswith('crash'): T.Trainer.update = crash
-if fault=='slow': T.Trainer.update = slow
-if __name__=='__main__': T.train(cache, run, replace(T.PRESETS['tiny'], steps=8, batch=2, warmup=0, plain=.5, windows=(64,), val_cases=1), resume=(run/'config.json').exists() and 'no-resume' not in sys.argv, device='cpu', every=1, val_every=4, save_every=1)
+
+def slow(self, batch):
+    time.sleep(.3)
+    return update(self, batch)
+
+if fault == 'write':
+    st.save_file = half
+if fault.startswith('crash'):
+    T.Trainer.update = crash
+if fault == 'slow':
+    T.Trainer.update = slow
+if __name__ == '__main__':
+    few = dict(steps=8, batch=2, warmup=0, plain=.5, windows=(64,), val_cases=1)
+    resume = (run / 'config.json').exists() and 'no-resume' not in sys.argv
+    every = dict(every=1, val_every=4, save_every=1)
+    T.train(cache, run, replace(T.PRESETS['tiny'], **few), resume=resume, device='cpu', **every)
 """
 ENV = os.environ | {'TORCH_DISABLE_SHARE_RDZV_TCP_STORE': '1'}  # else a restart may hang
 
@@ -85,7 +111,7 @@ def children(pid) -> list:
     return [
         int(c)
         for c in subprocess.run(
-            ['pgrep', '-P', str(pid)], capture_output=True, text=True
+            ['pgrep', '-P', str(pid)], check=False, capture_output=True, text=True
         ).stdout.split()
     ]
 
@@ -132,8 +158,8 @@ def same(a, b):
 
     def rows(f):
         return [
-            l.split(',')[:6] + l.split(',')[7:]
-            for l in (f / 'log.csv').read_text(encoding='utf-8').splitlines()
+            line.split(',')[:6] + line.split(',')[7:]
+            for line in (f / 'log.csv').read_text(encoding='utf-8').splitlines()
         ]
 
     assert rows(a) == rows(b)
@@ -142,7 +168,8 @@ def same(a, b):
 
 
 def test_kill_in_the_middle_of_a_checkpoint(script, cache, whole, tmp_path):
-    "kill -9 while the fifth checkpoint is being written; the half file is no checkpoint, the fourth is taken up"
+    """kill -9 while the fifth checkpoint is being written; the half file is no checkpoint, the
+    fourth is taken up"""
     r = finish(start(script, cache, tmp_path / 'run', 'write'))
     assert r.returncode == -signal.SIGKILL, r.stderr
     assert points(tmp_path / 'run')[-1].name == 'step-0000004.safetensors' and list(
@@ -154,16 +181,26 @@ def test_kill_in_the_middle_of_a_checkpoint(script, cache, whole, tmp_path):
 
 
 def test_what_safetensors_leaves_is_swept(tmp_path):
-    "safetensors fills a nameless file of its own first. Here the system kills it in the middle, by a limit on the size of files; the next start removes what is left, and nothing else"
-    from atm_net.train import sweep
+    """safetensors fills a nameless file of its own first. Here the system kills it in the
+    middle, by a limit on the size of files; the next start removes what is left, and nothing
+    else"""
+    from atm_net.checkpoint import sweep
 
-    code = 'import resource, signal, sys, torch; from safetensors.torch import save_file; signal.signal(signal.SIGXFSZ, signal.SIG_DFL); resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000)); save_file(dict(a=torch.zeros(50_000)), sys.argv[1])'
+    code = """
+import resource, signal, sys, torch
+from safetensors.torch import save_file
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+save_file(dict(a=torch.zeros(50_000)), sys.argv[1])
+"""
     (tmp_path / 'checkpoints').mkdir()
     (tmp_path / '.mine').touch()
     for f in ('last', 'checkpoints/step-0000001'):
         assert (
             subprocess.run(
-                [sys.executable, '-c', code, tmp_path / f'{f}.safetensors'], capture_output=True
+                [sys.executable, '-c', code, tmp_path / f'{f}.safetensors'],
+                check=False,
+                capture_output=True,
             ).returncode
             == -signal.SIGXFSZ
         )
@@ -172,36 +209,38 @@ def test_what_safetensors_leaves_is_swept(tmp_path):
     assert [f.name for f in tmp_path.rglob('.*')] == ['.mine']
 
 
+def has_saved(p, run, step) -> bool:
+    "Has a run ended, or written the checkpoint of a step or a later one?"
+    return p.poll() is not None or any(f.stem >= f'step-{step:07d}' for f in points(run))
+
+
 @pytest.mark.slow
 def test_ten_kills_at_random_moments(script, cache, whole, tmp_path):
     "Each run is killed once, a random moment after the checkpoint of a random step"
     for k in range(10):
-        run, rng = tmp_path / f'run{k}', random.Random(k)
+        run = tmp_path / f'run{k}'
+        rng = random.Random(k)
         step, wait = rng.randrange(1, STEPS), rng.uniform(0, 0.2)
         p = start(script, cache, run)
-        until(
-            lambda: (
-                p.poll() is not None or points(run) and points(run)[-1].stem >= f'step-{step:07d}'
-            ),
-            120,
-            'no checkpoint',
-        )
+        until(partial(has_saved, p, run, step), 120, 'no checkpoint')
         t = time.time()
         while time.time() < t + wait:
             pass
         stop_all(p)
         err = finish(p).stderr
         assert p.returncode == -signal.SIGKILL, f'it ended before kill {k}: {err}'
-        print(
-            f'kill {k}: {wait:.3f} s after checkpoint {step}; then there were {[f.name for f in points(run)]} and {len(list(run.rglob(".*")))} half-written files'
-        )
+        names = [f.name for f in points(run)]
+        half = len(list(run.rglob('.*')))
+        print(f'kill {k}: {wait:.3f} s after checkpoint {step}')
+        print(f'then there were {names} and {half} half-written files')
         r = finish(start(script, cache, run))
         assert r.returncode == 0 and 'going on from step' in r.stderr, r.stderr
         same(whole, run)
 
 
 def test_a_killed_worker_restarts(script, cache, tmp_path):
-    "One of two workers dies at step 5; torchrun starts both again, they resume without being told, and the run ends well"
+    """One of two workers dies at step 5; torchrun starts both again, they resume
+    by themselves, and the run ends well"""
     check_restart(script, cache, tmp_path / 'run', 5)
 
 
@@ -240,14 +279,15 @@ def check_restart(script, cache, run, step):
         r.stderr[-3000:]
     )
     assert points(run)[-1].name == f'step-{STEPS:07d}.safetensors' and [
-        l.split(',')[0]
-        for l in (run / 'log.csv').read_text(encoding='utf-8').splitlines()
-        if l.split(',')[1]
+        line.split(',')[0]
+        for line in (run / 'log.csv').read_text(encoding='utf-8').splitlines()
+        if line.split(',')[1]
     ] == ['step', *map(str, range(1, STEPS + 1))]
 
 
 def test_workers_end_with_their_torchrun(script, cache, tmp_path):
-    "kill -9 of torchrun alone: within seconds no worker is left that would go on writing into the run"
+    """kill -9 of torchrun alone: within seconds no worker is left that would go on writing into
+    the run"""
     run, workers = tmp_path / 'run', []
     p = start(
         script,
@@ -325,6 +365,7 @@ def small_disk(tmp_path):
     size = 48
     r = subprocess.run(
         ['mount', '-t', 'tmpfs', '-o', f'size={size}m', 'tmpfs', str(d)],
+        check=False,
         capture_output=True,
         text=True,
     )
@@ -335,8 +376,9 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk(cache, small_disk):
-    "The run stops with one line, the checkpoint before is whole, and with room again it goes on to the end"
-    from atm_net.train import read_checkpoint
+    """The run stops with one line, the checkpoint before is whole, and with space again it
+    goes on to the end"""
+    from atm_net.checkpoint import read_checkpoint
 
     args = (
         'atm_train',
@@ -351,16 +393,15 @@ def test_a_full_disk(cache, small_disk):
         '--save',
         1,
     )
-    room = done(call(*args[:2], small_disk.parent / 'room', *args[3:])) and sum(
-        f.stat().st_size for f in (small_disk.parent / 'room').rglob('*') if f.is_file()
-    )
-    point = points(small_disk.parent / 'room')[0].stat().st_size
+    elsewhere = small_disk.parent / 'elsewhere'
+    done(call(*args[:2], elsewhere, *args[3:]))
+    whole = sum(f.stat().st_size for f in elsewhere.rglob('*') if f.is_file())
+    point = points(elsewhere)[0].stat().st_size
     st = os.statvfs(small_disk)
     free = st.f_bavail * st.f_frsize
-    assert free > room, f'the disk is too small: {free} for {room}'
-    (small_disk / 'ballast').write_bytes(
-        bytes(free - room + point // 2)
-    )  # room for all but the second checkpoint
+    assert free > whole, f'the disk is too small: {free} for {whole}'
+    # space for all but the second checkpoint
+    (small_disk / 'ballast').write_bytes(bytes(free - whole + point // 2))
     line = complaint_of_a_run(shell(*args))
     assert 'No space left' in line and '--resume' in line and str(small_disk / 'run') in line
     found = points(small_disk / 'run')
@@ -378,7 +419,9 @@ def complaint_of_a_run(r) -> str:
     "Status 2 and no traceback; the last line says why, those before are progress"
     assert r.returncode == 2 and 'Traceback' not in r.stderr, f'status {r.returncode}: {r.stderr}'
     *before, last = r.stderr.strip().splitlines()
-    assert last.startswith('atm_train:') and all(l.startswith('step ') for l in before), r.stderr
+    assert last.startswith('atm_train:') and all(line.startswith('step ') for line in before), (
+        r.stderr
+    )
     return last
 
 

@@ -48,6 +48,7 @@ def one(cache, run, *args):
     "The same in one process"
     return subprocess.run(
         [sys.executable, str(HERE / 'double_run.py'), str(cache), str(run), *map(str, args)],
+        check=False,
         capture_output=True,
         text=True,
         timeout=600,
@@ -126,7 +127,9 @@ def gap_share(run, other) -> float:
 
 
 def test_two_processes_equal_one_in_float64(cache, tmp_path):
-    "Four steps over both stages (text and contrast from step 2), global batch 4: the same weights up to rounding. In float32 AdamW blows rounding up to the learning rate wherever a gradient is nearly 0, so the sharp comparison is in float64"
+    """Four steps over both stages (text and contrast from step 2), global batch 4: the same
+    weights up to rounding. In float32 AdamW blows rounding up to the learning rate wherever a
+    gradient is nearly 0, so the sharp comparison is in float64"""
     done(torchrun(HERE / 'double_run.py', cache, tmp_path / 'two', 4, 4))
     done(one(cache, tmp_path / 'one', 4, 4))
     a, b = (load_file(tmp_path / n / 'last.safetensors') for n in ('one', 'two'))
@@ -141,7 +144,8 @@ def test_two_processes_equal_one_in_float64(cache, tmp_path):
 
 
 def test_two_nodes_with_accumulation_equal_one_process(cache, tmp_path):
-    "--nnodes 2, each batch in two parts in each process: still the weights of one process that sees the batch whole"
+    """--nnodes 2, each batch in two parts in each process: still the weights of one process that
+    sees the batch whole"""
     two_nodes(HERE / 'double_run.py', cache, tmp_path / 'nodes', 4, 4, 2)
     done(one(cache, tmp_path / 'one', 4, 4))
     a, b = (load_file(tmp_path / n / 'last.safetensors') for n in ('one', 'nodes'))
@@ -152,7 +156,8 @@ def test_two_nodes_with_accumulation_equal_one_process(cache, tmp_path):
 
 
 def test_torchrun_command(cache, tmp_path):
-    "The command itself under torchrun, in float32: one run folder, written once, and weights that lie close to one process's"
+    """The command itself under torchrun, in float32: one run folder, written once, and weights
+    that lie close to one process's"""
     done(torchrun('-m', 'atm_net.train', cache, tmp_path / 'two', '--steps', 2, '--batch', 4))
     done(call('atm_train', cache, tmp_path / 'one', '--steps', 2, '--batch', 4))
     assert (share := gap_share(tmp_path / 'one', tmp_path / 'two')) < 0.1, share
@@ -189,7 +194,7 @@ def kill_at_checkpoint(p, points, timeout=180):
             time.sleep(0.02)
     finally:
         workers = subprocess.run(
-            ['pgrep', '-P', str(p.pid)], capture_output=True, text=True
+            ['pgrep', '-P', str(p.pid)], check=False, capture_output=True, text=True
         ).stdout.split()  # torchrun gives each a session of its own
         for pid in (p.pid, *map(int, workers)):
             os.kill(pid, signal.SIGKILL)
@@ -199,7 +204,8 @@ def kill_at_checkpoint(p, points, timeout=180):
 
 @pytest.mark.slow
 def test_another_number_of_processes_after_a_kill(cache, tmp_path):
-    "Two processes, killed after the first checkpoint; one process goes on over the border of the stages and ends where an unbroken run ends (in float64, see above)"
+    """Two processes, killed after the first checkpoint; one process goes on over the border of
+    the stages and ends where an unbroken run ends (in float64, see above)"""
     whole, broken = tmp_path / 'whole', tmp_path / 'broken'
     done(one(cache, whole, 4, 8))
     p = subprocess.Popen(
@@ -229,6 +235,8 @@ def test_another_number_of_processes_after_a_kill(cache, tmp_path):
     assert gap < 1e-6, f'{name} differs by {gap:.2g}'
 
     def steps(f):
-        return [l.split(',')[0] for l in (f / 'log.csv').read_text(encoding='utf-8').splitlines()]
+        return [
+            line.split(',')[0] for line in (f / 'log.csv').read_text(encoding='utf-8').splitlines()
+        ]
 
     assert steps(broken) == steps(whole)

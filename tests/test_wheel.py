@@ -23,6 +23,7 @@ def installed(tmp_path_factory):
         return done(
             subprocess.run(
                 [sys.executable, '-m', 'pip', '--disable-pip-version-check', *map(str, a)],
+                check=False,
                 capture_output=True,
                 text=True,
                 timeout=150,
@@ -42,6 +43,7 @@ def python(installed, code, cwd, timeout=150):
     return done(
         subprocess.run(
             [sys.executable, '-c', code],
+            check=False,
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -52,7 +54,13 @@ def python(installed, code, cwd, timeout=150):
 
 
 def test_encoder_comes_from_the_wheel(installed, tmp_path):
-    code = "import atm_net, atm_net.text; e = atm_net.text.load_encoder('spine_bert_tiny'); g,m = e(['An MRI with L4.'], 16); print(atm_net.__file__); print(tuple(g.shape), int(m.sum()))"
+    code = """
+import atm_net
+from atm_net.text import load_encoder
+states, mask = load_encoder('spine_bert_tiny')(['An MRI with L4.'], 16)
+print(atm_net.__file__)
+print(tuple(states.shape), int(mask.sum()))
+"""
     out = python(installed, code, tmp_path).out.split('\n')
     assert (
         out[0].startswith(str(installed))
@@ -84,15 +92,26 @@ def test_shipped_weights_segment_from_the_wheel(installed, scan, tmp_path):
     assert (installed / 'atm_net' / 'assets' / 'atm_net_tiny' / 'weights.safetensors').is_file(), (
         'no weights ship: atm_net/assets/atm_net_tiny/weights.safetensors'
     )
-    code = f'from atm_net.predict import segment, SHIPPED; p = segment({str(scan.image)!r}); print(SHIPPED); print(p.protocol, p.scheme.name, p.labels.shape)'
+    code = f"""
+from atm_net.predict import SHIPPED, segment
+p = segment({str(scan.image)!r})
+print(SHIPPED)
+print(p.protocol, p.scheme.name, p.labels.shape)
+"""
     out = python(installed, code, tmp_path).out.split('\n')
     assert out[0].startswith(str(installed)) and out[1].startswith('self joint')
     from atm_net.volumes import read_labels
 
-    run = 'import sys; from atm_net.show import run_command; from atm_net.predict_command import atm_predict; run_command(atm_predict.__wrapped__, sys.argv[1:])'
+    run = """
+import sys
+from atm_net.show import run_command
+from atm_net.predict_command import atm_predict
+run_command(atm_predict.__wrapped__, sys.argv[1:])
+"""
     done(
         subprocess.run(
             [sys.executable, '-c', run, str(scan.image), str(tmp_path / 'm.nii.gz')],
+            check=False,
             capture_output=True,
             text=True,
             timeout=150,

@@ -1,19 +1,19 @@
-"The lessons: every solution passes its check, every stub and every plausible mistake gets a hint; both editions, and the slides"
+"""The lessons: every solution passes its check, every stub and every plausible mistake gets a
+hint; both editions, and the slides"""
 
 import os
 import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from conftest import ROOT, call, complaint, done
+from notebooks import LESSONS
 
 from atm_net.workshop import KINDS, exercises, minutes, promised, read_lesson, rehearse, role
 
-FILES = sorted((ROOT / 'nbs' / 'workshop').glob('[0-9][0-9]_*.ipynb'))
-lessons = pytest.mark.parametrize('path', FILES, ids=lambda p: p.stem)
+lessons = pytest.mark.parametrize('path', LESSONS, ids=lambda p: p.stem)
 
 
 @pytest.fixture
@@ -44,7 +44,9 @@ def assert_checks(found: dict, names):
 
 
 def test_there_are_lessons():
-    assert [f.name[:2] for f in FILES] == [f'{i:02d}' for i in range(1, len(FILES) + 1)] and FILES
+    assert [f.name[:2] for f in LESSONS] == [
+        f'{i:02d}' for i in range(1, len(LESSONS) + 1)
+    ] and LESSONS
 
 
 @lessons
@@ -141,9 +143,9 @@ def test_student_edition_holds_no_answer(path, written):
     text = '\n'.join(c.source for c in nb.cells)
     for c in source.cells:
         r = role(c)
-        lines = [l for l in r.source.split('\n') if len(l.strip()) > 15]
+        lines = [line for line in r.source.split('\n') if len(line.strip()) > 15]
         if r.role in ('notes', 'answer'):
-            assert not any(l in text for l in lines), lines
+            assert not any(line in text for line in lines), lines
         if r.role == 'solution':
             assert r.source not in text and '#| solution' not in text
     code = [c for c in nb.cells if c.cell_type == 'code']
@@ -167,7 +169,7 @@ def test_instructor_edition_holds_everything(path, written):
     for c in source.cells:
         r = role(c)
         if r.role in ('notes', 'answer', 'wrong'):
-            assert all(f'> {l}'.rstrip() in text for l in r.source.split('\n'))
+            assert all(f'> {line}'.rstrip() in text for line in r.source.split('\n'))
         if r.role == 'solution':
             assert r.source in text
     assert all(
@@ -189,11 +191,11 @@ def test_slides_load_nothing_and_tell_nothing(path, written):
         written / 'instructor' / f'{path.stem}.slides.html'
     ).read_text(encoding='utf-8')
     assert [
-        l
+        line
         for c in read_lesson(path).cells
         if role(c).role == 'answer'
-        for l in re.findall(r'[A-Za-z ,]{40,}', role(c).source)
-        if l in plain
+        for line in re.findall(r'[A-Za-z ,]{40,}', role(c).source)
+        if line in plain
     ] == []
 
 
@@ -237,6 +239,7 @@ def test_command_as_a_process(tmp_path):
     "It finds the lessons of its clone from any folder"
     r = subprocess.run(
         [sys.executable, '-m', 'atm_net.workshop', str(tmp_path / 'out'), '--lesson', '1'],
+        check=False,
         cwd=tmp_path,
         env=os.environ | dict(PYTHONPATH=str(ROOT)),
         capture_output=True,
@@ -244,7 +247,7 @@ def test_command_as_a_process(tmp_path):
         timeout=120,
     )
     assert r.returncode == 0 and [p.name for p in (tmp_path / 'out').iterdir()] == [
-        FILES[0].name
+        LESSONS[0].name
     ], r.stderr
 
 
@@ -266,7 +269,8 @@ def test_checks_at_full_length(path, place, monkeypatch):
 @pytest.mark.parametrize('edition,status', [('student', ('…', '✘')), ('instructor', ('✔',))])
 @lessons
 def test_edition_in_a_kernel(path, edition, status, written, place, monkeypatch):
-    "As a person runs it: no error in any cell; the checks of a student who did nothing all give a hint, the instructor's are all right"
+    """As a person runs it: no error in any cell; the checks of a student who did nothing all
+    give a hint, the instructor's are all right"""
     from nbclient import NotebookClient
 
     monkeypatch.setenv('ATM_NET_WORKSHOP', 'short')

@@ -1,0 +1,101 @@
+"Batches: each slice once an epoch, whatever the processes; prompts that fit the window"
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from atm_net.anatomy import IGNORE, LUMBAR
+from atm_net.batches import PromptBatcher, TrainingSampler, present_classes, step_samples
+from atm_net.config import PRESETS
+from atm_net.distributed import Distributed
+from atm_net.text import load_encoder
+
+CFG = replace(PRESETS['tiny'], batch=4, seed=5, steps=9)
+SLICES = 9  # do not divide by the batch
+
+
+def samples(steps=9, cfg=CFG):
+    "The endless list of (slice, epoch)"
+    return [sample for step in range(steps) for sample in step_samples(cfg, SLICES, step)[0]]
+
+
+def test_each_slice_once_an_epoch():
+    assert len(samples()) == 4 * SLICES
+    for epoch in range(4):
+        assert sorted(i for i, e in samples() if e == epoch) == list(range(SLICES))
+
+
+@pytest.mark.parametrize('size', [1, 2, 4])
+def test_several_ranks_are_one_in_the_same_order(size):
+    ranks = [list(TrainingSampler(CFG, SLICES, 0, Distributed(r, size))) for r in range(size)]
+    seen = [item[:2] for shares in zip(*ranks) for share in shares for item in share]
+    assert seen == samples()
+
+
+def test_a_start_in_the_middle_goes_on_with_the_same_batches():
+    whole = list(TrainingSampler(CFG, SLICES, 0, Distributed()))
+    rest = TrainingSampler(CFG, SLICES, 4, Distributed())
+    assert (list(rest), len(rest)) == (whole[4:], 5)
+
+
+def test_windows_are_drawn_per_step():
+    assert {step_samples(CFG, SLICES, s)[1] for s in range(60)} == {64, 96, 128, 160}
+    batch = next(iter(TrainingSampler(CFG, SLICES, 0, Distributed())))
+    assert {w for _, _, w in batch} == {step_samples(CFG, SLICES, 0)[1]}
+
+
+def test_another_seed_another_order():
+    assert samples(3) != samples(3, replace(CFG, seed=6))
+
+
+@pytest.fixture(scope='module')
+def encoder():
+    return load_encoder('spine_bert_tiny')
+
+
+def item(**more):
+    label = torch.zeros(40, 30, dtype=torch.long)
+    label[:20] = LUMBAR.scheme('joint').channel('L4')
+    label[30:] = IGNORE
+    known = torch.ones(21).bool()
+    return dict(k=1, n=9, annotated=known, index=3, epoch=0, label=label) | more
+
+
+def batcher(encoder, **changes):
+    cfg = replace(CFG, **changes)
+    return PromptBatcher(cfg, LUMBAR.scheme('joint'), LUMBAR, encoder)
+
+
+def text(prompts, sample):
+    return prompts.prompt(sample, sample['label'].numpy())
+
+
+def test_classes_that_occur():
+    label = torch.stack([item()['label'], torch.full((40, 30), IGNORE)])
+    present = present_classes(label, 21)
+    l4 = LUMBAR.scheme('joint').channel('L4')
+    assert present.shape == (2, 21)
+    assert present.nonzero().tolist() == [[0, 0], [0, l4]]
+
+
+def test_dropout_is_keyed_by_epoch_and_sample(encoder):
+    prompts = batcher(encoder, p_generic=0.5)
+    seen = [text(prompts, item(epoch=e)) for e in range(20)]
+    assert seen == [text(prompts, item(epoch=e)) for e in range(20)]
+    assert len(set(seen)) > 1
+    assert seen != [text(prompts, item(epoch=e, index=4)) for e in range(20)]
+
+
+def test_the_second_pass_has_no_level(encoder):
+    sure = batcher(encoder, p_generic=0.0, p_incomplete=0.0, p_wrong=0.0)
+    assert 'L4' in text(sure, item())
+    assert 'L4' not in text(sure, item(generic=True))
+
+
+def test_features_of_a_batch(encoder):
+    prompts = batcher(encoder)
+    states, mask = prompts.holistic([item(), item(generic=True)])
+    assert states.shape == (2, 128, encoder.dim)
+    assert mask.shape[:2] == (2, 128)
+    assert prompts.classes.shape == (21, 2, encoder.dim)

@@ -1,0 +1,118 @@
+"Configurations of training: what is refused, what an option changes, where a value comes from"
+
+from dataclasses import replace
+
+import pytest
+
+from atm_net.anatomy import LUMBAR, InputError
+from atm_net.config import (
+    PRESETS,
+    Config,
+    check_config,
+    clamp_warmup,
+    configure,
+    from_options,
+    learning_rate,
+    network_kwargs,
+    provenance,
+    sources,
+    stage_border,
+    window_sides,
+)
+
+TINY, PAPER = PRESETS['tiny'], PRESETS['paper']
+STAGED = replace(TINY, plain=0.2)
+
+
+def test_every_value_has_a_source():
+    assert set(sources(PAPER).values()) == {'paper', 'assumed', 'ours'}
+    assert sources(TINY)['batch'] == 'paper'
+    assert provenance(TINY)['lambda_2'] == dict(value=0.02, source='ours')
+    assert list(provenance(TINY)) == list(sources(Config()))
+
+
+def test_the_cosine_runs_once_per_stage():
+    border = stage_border(STAGED)
+    assert (stage_border(PAPER), stage_border(TINY), border) == (0, 0, 80)
+    assert learning_rate(PAPER, 50_000) == pytest.approx(1e-6)
+    assert learning_rate(STAGED, border - 1) < 2e-5
+    assert learning_rate(STAGED, border + STAGED.warmup) > 9e-4
+
+
+def test_the_warm_up_is_linear():
+    first = [learning_rate(TINY, s) / learning_rate(replace(TINY, warmup=0), s) for s in range(22)]
+    assert first == pytest.approx([(s + 1) / 21 for s in range(21)] + [1])
+
+
+@pytest.mark.parametrize(
+    'faulty,word',
+    [
+        (dict(windows=(96, 100)), '100'),
+        (dict(windows=()), 'none'),
+        (dict(windows=(0,)), '0'),
+        (dict(amp='int4'), 'int4'),
+        (dict(lr=1e-9), '--lr'),
+        (dict(steps=0), '--steps'),
+        (dict(batch=-1), '--batch'),
+        (dict(focal='x'), '--focal'),
+        (dict(option=4), '--option'),
+        (dict(swin='v3'), '--swin'),
+        (dict(paired=False), 'text_decoder needs paired'),
+        (dict(w_generic=1.5), 'w_generic 1.5'),
+    ],
+)
+def test_what_cannot_work_is_refused(faulty, word):
+    with pytest.raises(InputError, match=word):
+        check_config(replace(TINY, **faulty))
+
+
+def test_the_presets_are_accepted():
+    check_config(TINY)
+    check_config(PAPER)
+
+
+def test_windows_on_the_command_line():
+    assert window_sides('96,128') == (96, 128)
+    with pytest.raises(InputError, match="--windows '96 px'"):
+        window_sides('96 px')
+
+
+def test_mixed_tokens_take_the_position_code_of_the_image():
+    assert configure(TINY, tokens='mixed').code == '2d'
+    assert configure(TINY, tokens='mixed', code='1d').code == '1d'
+    assert configure(TINY, seed=3).code == 'order'
+    assert configure(PAPER, tokens='mixed', code='order').code == 'order'
+
+
+def test_warm_up_of_a_short_run():
+    assert clamp_warmup(TINY, 50).warmup == 5
+    assert clamp_warmup(TINY, 4000).warmup == TINY.warmup
+    assert clamp_warmup(replace(PAPER, warmup=30), 50).warmup == 30
+
+
+def test_options_that_were_not_given_change_nothing():
+    assert from_options('tiny', dict(lr=None, windows=None)) == TINY
+    assert from_options('paper', dict(hasf=True)) == PAPER
+
+
+def test_a_network_without_text_has_neither_module():
+    cfg = from_options('tiny', dict(network='unet', hasf=True, ccae=True))
+    assert (cfg.hasf, cfg.ccae) == (False, False)
+
+
+def test_idle_options_are_refused():
+    assert from_options('tiny', dict(network='swin_unetr', swin='v1')).swin == 'v1'
+    with pytest.raises(InputError, match='--model unet has no use for --option, --swin: leave'):
+        from_options('tiny', dict(network='unet', swin='v1', option=2))
+    with pytest.raises(InputError, match='--model swin_unetr has no use for --code: leave'):
+        from_options('tiny', dict(network='swin_unetr', swin='v1', code='2d'))
+    with pytest.raises(InputError, match="--preset 'big' is unknown: use paper or tiny"):
+        from_options('big', {})
+
+
+def test_arguments_of_the_networks():
+    scheme = LUMBAR.scheme('joint')
+    swin = replace(TINY, network='swin_unetr')
+    assert network_kwargs(swin, 128, scheme, LUMBAR) == dict(use_v2=True)
+    graph = network_kwargs(replace(TINY, network='spineparsenet'), 128, scheme, LUMBAR)
+    assert list(graph) == ['edges']

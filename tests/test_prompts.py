@@ -1,0 +1,176 @@
+"ATPG: the sentences of a mask, and prompts that are wrong on purpose"
+
+import numpy as np
+import pytest
+from drawn import draw, joint, knee, spider, truth
+
+from atm_net.anatomy import LUMBAR, InputError
+from atm_net.prompts import (
+    POSITIONS,
+    Prompt,
+    atpg,
+    class_facts,
+    class_prompt,
+    class_prompts,
+    drop_words,
+    holistic,
+    join_words,
+    shift_levels,
+    slice_position,
+)
+
+
+def test_a_source_that_does_not_exist():
+    with pytest.raises(InputError, match='oracle'):
+        Prompt((), 1, None, False, 'x', source='mask')
+
+
+def test_lists_of_every_length():
+    assert [join_words(w) for w in ([], ['a'], ['a', 'b'])] == ['', 'a', 'a and b']
+    assert join_words(iter('abc')) == 'a, b and c'
+
+
+def test_thirds_of_nine_slices():
+    at = [slice_position(k, 9) for k in (2, 3, 5, 6)]
+    assert at == ['upper', 'middle', 'middle', 'lower']
+
+
+@pytest.mark.parametrize('n', range(1, 12))
+def test_thirds_are_symmetric(n):
+    thirds = [POSITIONS.index(slice_position(k, n)) for k in range(n)]
+    assert thirds == [2 - t for t in thirds[::-1]]
+
+
+@pytest.mark.parametrize('k', (-1, 7))
+def test_a_slice_that_does_not_exist(k):
+    with pytest.raises(InputError, match='0 to 6'):
+        slice_position(k, 7)
+
+
+def test_sentences_word_by_word():
+    demo = ('L4', 'L3', 'L3/L4', 'SC')
+    assert holistic(demo, 1).text == 'This is a sagittal MRI of the lumbar spine.'
+    assert holistic(demo, 3, 'middle').text == (
+        'This is a sagittal MRI of the lumbar spine from the middle third of the slices, '
+        'counted from the right side of the patient. From superior to inferior it shows '
+        'lumbar vertebra L3, intervertebral disc L3/L4, lumbar vertebra L4, '
+        'and lastly the spinal canal SC.'
+    )
+
+
+def listed(*args, **options):
+    return holistic(*args, **options).text.split('. ', 1)[1]
+
+
+def test_none_one_and_many():
+    assert listed(()) == 'It shows none of its labelled structures.'
+    assert listed(['S']) == 'It shows the sacrum S.'
+    assert listed(['L1'], complete=False) == 'It shows at least lumbar vertebra L1.'
+    two = 'From superior to inferior it shows thoracic vertebra T12 and lumbar vertebra L1.'
+    assert listed(['T12', 'L1']) == two
+
+
+def test_lastly_is_said_of_the_canal_alone():
+    assert 'lastly' not in holistic(['L3', 'L3/L4', 'L4'], 3).text
+    assert 'lastly' not in holistic(['L3', 'SC'], 3).text
+    assert 'lastly' in holistic(['L3', 'L4', 'SC'], 3).text
+
+
+@pytest.mark.parametrize(
+    'args, message', ((['L6'], 'L6'), (['L5', 4], '1, 2 or 3'), (['L5', 3, 'left'], 'upper'))
+)
+def test_what_holistic_refuses(args, message):
+    with pytest.raises(InputError, match=message):
+        holistic([args[0]], *args[1:])
+
+
+def test_class_prompts_by_channel():
+    assert class_prompt('L1', True) == 'It contains lumbar vertebra L1.'
+    assert class_prompt('T10', False) == 'It does not contain thoracic vertebra T10.'
+    sentences = class_prompts(['L5', 'SC'], spider)
+    assert sentences[0] == 'It contains the background.'
+    assert sentences[spider.channel('SC')] == 'It contains the spinal canal SC.'
+    present = [p.name for p in class_facts(['L5', 'SC'], spider) if p.present]
+    assert present == ['background', *(n for n in spider.names if n in ('L5', 'SC'))]
+
+
+def test_pixels_that_do_not_count():
+    lab = draw((*LUMBAR.run('T12', 'L3'), 'SC'))
+    lab[lab == joint.channel('L3')] = 0
+    lab[60, :9] = joint.channel('L3')
+    assert 'L3' not in atpg(lab, joint, 5, 11).structures
+    assert 'L3' in atpg(lab, joint, 5, 11, min_pixels=9).structures
+    lab[lab == joint.channel('SC')] = 255  # ignored
+    assert 'SC' not in atpg(lab, joint, 5, 11).structures
+
+
+def test_ten_pixels_are_enough():
+    lab = np.zeros((5, 31), np.uint8)
+    lab[1, :10] = joint.channel('L3')
+    assert atpg(lab, joint, 0, 1).structures == ('L3',)
+
+
+def test_shift_levels():
+    moved = shift_levels(('L4', 'L4/L5', 'L5', 'L5/S', 'S', 'SC'), -1)
+    assert moved == ('L3', 'L3/L4', 'L4', 'L4/L5', 'S', 'SC')
+    assert shift_levels(('T9', 'L5'), 1) == ('T10',)  # what leaves the anatomy is dropped
+    assert shift_levels(truth, 0) == truth
+    assert shift_levels(('femur', 'tibia'), 1, knee()) == ('femur', 'tibia')
+
+
+PROMPT = atpg(draw(truth), joint, 5, 11)
+
+
+def kind(q):
+    "What `drop_words` did"
+    if q == PROMPT:
+        return 'same'
+    if q.option == 1:
+        return 'generic'
+    return 'wrong' if q.complete else 'incomplete'
+
+
+@pytest.fixture(scope='module')
+def dropped():
+    return [drop_words(PROMPT, np.random.default_rng(i)) for i in range(2000)]
+
+
+def test_shares_of_dropped_words(dropped):
+    wanted = dict(same=0.55, generic=0.15, incomplete=0.25, wrong=0.05)
+    for name, share in wanted.items():
+        assert abs(sum(kind(q) == name for q in dropped) / 2000 - share) < 0.03, name
+
+
+def test_what_dropped_words_say(dropped):
+    names = PROMPT.structures
+    for q in dropped:
+        if kind(q) == 'incomplete':
+            assert set(q.structures) < set(names) and len(q.structures) >= len(names) // 2
+            assert 'at least' in q.text
+        if kind(q) == 'wrong':
+            assert q.structures in (shift_levels(names, 1), shift_levels(names, -1))
+        if kind(q) == 'generic':
+            assert q.source == 'generic'
+
+
+def test_dropped_words_follow_the_generator():
+    a, b = (drop_words(PROMPT, np.random.default_rng(4)) for _ in range(2))
+    assert a == b
+
+
+def test_wrong_goes_up_and_down():
+    wrong = {drop_words(PROMPT, np.random.default_rng(i), 0, 0, 1).structures for i in range(40)}
+    assert wrong == {shift_levels(PROMPT.structures, 1), shift_levels(PROMPT.structures, -1)}
+
+
+def test_one_structure_is_never_left_out():
+    one = holistic(['L3'], 3)
+    assert drop_words(one, np.random.default_rng(0), 0.0, 1.0, 0.0) == one
+
+
+def test_a_knee():
+    q = holistic(['tibia', 'PCL', 'femur'], anatomy=knee())
+    assert q.structures == ('femur', 'PCL', 'tibia')
+    scheme = knee().scheme('joint')
+    assert class_prompts(['PCL'], scheme, knee())[-1] == 'It contains the ligament PCL.'
+    assert drop_words(q, np.random.default_rng(0), 0, 0, 1, knee()) == q

@@ -1,0 +1,170 @@
+"""How code must read, in numbers: cells that fit a screen, one statement a line, short lines,
+functions that do one thing. The rest of the style is in ruff.toml, which `make lint` checks"""
+
+import ast
+import functools
+import json
+import statistics
+
+import pytest
+from conftest import ROOT
+from notebooks import NBS
+from test_house import NEW_LAYOUT, lines_of_code, source_of
+
+MAX_CELL = 30  # lines of a cell that readers see
+MEDIAN_CELL = 12
+MAX_COLUMNS = 100
+MAX_FUNCTION = 40  # lines, the signature included
+BOOKS = sorted(p for p in NBS.rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
+
+# What does not hold a rule yet
+WAITING = {
+    'long cells': {  # notebooks
+        '00_tour',
+        '02_anatomy',
+        '02_leak',
+        '03_show',
+        '04_attention_hasf',
+        '05_volumes',
+        '06_training',
+        '07_measuring_honestly',
+        '08_your_own_scan',
+        '12_phantom',
+        '20_data',
+        '25_mask_files',
+        '30_prompts',
+        '33_text',
+        '40_fusion',
+        '41_contrast',
+        '42_losses',
+        '43_model',
+        '52_predict',
+        '53_measures',
+        '63_train',
+        '70_metrics',
+        '74_evaluate',
+        '76_figures',
+        '80_study',
+        '81_report',
+        '82_explorer',
+        '83_demo',
+        '84_workshop',
+        '85_nnunet',
+        '86_recipe',
+    },
+    'median cell': True,
+    'functions': set(),  # modules
+}
+
+
+# --- the code of the repository
+
+
+def without_magics(source: str) -> str:
+    "Code that Python can read: a line of IPython becomes `pass`"
+    lines = source.splitlines()
+    return '\n'.join('pass' if x.lstrip().startswith(('%', '!')) else x for x in lines)
+
+
+@functools.cache
+def code_cells(path) -> list:
+    "The code cells of a notebook that are not empty"
+    cells = json.loads(path.read_text(encoding='utf-8'))['cells']
+    return [c for c in cells if c['cell_type'] == 'code' and ''.join(c['source']).strip()]
+
+
+def is_visible(cell) -> bool:
+    "Neither exported nor hidden: a cell for readers"
+    folded = cell['metadata'].get('jupyter', {}).get('source_hidden')
+    first = ''.join(cell['source']).lstrip()
+    return not folded and not first.startswith(('#| export', '#| hide'))
+
+
+def visible_cells(path) -> list:  # of sources
+    return [''.join(c['source']) for c in code_cells(path) if is_visible(c)]
+
+
+@functools.cache
+def all_code() -> dict:  # where -> source
+    "Modules, tests, benchmarks, pages, and every cell"
+    texts = {}
+    for folder in ('atm_net', 'tests', 'benchmarks', 'docs'):
+        for p in (ROOT / folder).glob('*.py'):
+            if p.name != '_modidx.py':
+                texts[f'{folder}/{p.name}'] = p.read_text(encoding='utf-8')
+    for book in BOOKS:
+        for k, c in enumerate(code_cells(book)):
+            texts[f'{book.stem}[{k}]'] = without_magics(''.join(c['source']))
+    return texts
+
+
+# --- what a reader meets
+
+
+@pytest.mark.parametrize('path', BOOKS, ids=lambda p: p.stem)
+def test_visible_cells_fit_a_screen(path):
+    if path.stem in WAITING['long cells']:
+        pytest.skip('its long cells wait')
+    sizes = {text.strip().splitlines()[0]: lines_of_code(text) for text in visible_cells(path)}
+    assert {head: size for head, size in sizes.items() if size > MAX_CELL} == {}
+
+
+def test_most_visible_cells_are_short():
+    sizes = [lines_of_code(text) for book in BOOKS for text in visible_cells(book)]
+    if not WAITING['median cell']:
+        assert statistics.median(sizes) <= MEDIAN_CELL
+
+
+def shared(source: str) -> list:  # of line numbers
+    "Lines on which a second statement begins"
+    starts = [n.lineno for n in ast.walk(ast.parse(source)) if isinstance(n, ast.stmt)]
+    return sorted({line for line in starts if starts.count(line) > 1})
+
+
+def test_shared_notices():
+    assert shared('a = 1; b = 2\nif a: pass\nc = 3') == [1, 2]
+
+
+def test_one_statement_a_line():
+    found = {where: shared(source) for where, source in all_code().items()}
+    assert {where: lines for where, lines in found.items() if lines} == {}
+
+
+def test_lines_are_short():
+    "95 % of the lines of code, over everything"
+    lines = [x for source in all_code().values() for x in source.splitlines() if x.strip()]
+    code = [x for x in lines if not x.lstrip().startswith('#')]
+    assert sum(len(x) <= MAX_COLUMNS for x in code) >= 0.95 * len(code)
+
+
+# --- functions
+
+
+def function_lengths(source: str) -> dict:  # name -> lines
+    nodes = ast.walk(ast.parse(source))
+    functions = [n for n in nodes if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    return {f'{n.name}:{n.lineno}': n.end_lineno - n.lineno + 1 for n in functions}
+
+
+def mostly_short(lengths: dict) -> list:  # of (lines, name), where more than 5 % are long
+    "The long functions, if more than one of twenty is long"
+    long = [(size, name) for name, size in lengths.items() if size > MAX_FUNCTION]
+    return sorted(long, reverse=True) if len(long) > 0.05 * len(lengths) else []
+
+
+def test_functions_of_the_new_layout_are_short():
+    lengths = {}
+    for module in NEW_LAYOUT:
+        if module not in WAITING['functions']:
+            found = function_lengths(source_of(module))
+            lengths |= {f'{module}.{name}': size for name, size in found.items()}
+    assert mostly_short(lengths) == []
+
+
+@pytest.mark.parametrize('folder', ['tests', 'benchmarks', 'docs'])
+def test_functions_beside_the_package_are_short(folder):
+    lengths = {}
+    for p in (ROOT / folder).glob('*.py'):
+        found = function_lengths(p.read_text(encoding='utf-8'))
+        lengths |= {f'{p.name}: {name}': size for name, size in found.items()}
+    assert mostly_short(lengths) == []
