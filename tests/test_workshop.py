@@ -5,12 +5,19 @@ import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from conftest import ROOT, call, complaint, done
 
-from atm_net.workshop import KINDS, exercises, minutes, promised, read_lesson, rehearse, role
+from atm_net.workshop import (
+    EXERCISE_KINDS,
+    exercises,
+    minutes,
+    promised,
+    read_lesson,
+    rehearse,
+    role,
+)
 
 FILES = sorted((ROOT / 'nbs' / 'workshop').glob('[0-9][0-9]_*.ipynb'))
 lessons = pytest.mark.parametrize('path', FILES, ids=lambda p: p.stem)
@@ -53,7 +60,7 @@ def test_lesson_is_whole(path):
     nb = read_lesson(path)
     kinds = exercises(nb)
     text = [c.source for c in nb.cells if c.cell_type == 'markdown']
-    assert set(kinds.values()) == set(KINDS) and len(kinds) >= 5, kinds
+    assert set(kinds.values()) == set(EXERCISE_KINDS) and len(kinds) >= 5, kinds
     assert 20 <= promised(nb) <= 40 and all(m > 0 for _, m in minutes(nb))
     assert (
         all(f'| {w} |' in text[0] for w in ('goal', 'time', 'you need'))
