@@ -34,11 +34,12 @@ from atm_net.evaluate import (
     overall_table,
     predicted_labels,
     read_scores,
+    row_interval,
     shuffled_partner,
     structure_rows,
 )
 from .figures import dice_by_structure, protocol_bars
-from .metrics import mean_of
+from .metrics import interval_text, mean_of, span_text
 from atm_net.show import (
     atomic_path,
     cell,
@@ -62,20 +63,18 @@ def slug(
     return re.sub(r'[^a-z0-9]+', '-', title.lower()).strip('-') or 'section'
 
 
+def _marked(text: str) -> str:
+    "Escaped text with `code` and **bold**"
+    text = re.sub(r'`([^`]+)`', r'<code>\1</code>', html.escape(text, quote=False))
+    return re.sub(r'\*\*(.+?)\*\*', r'<strong>\1</strong>', text)
+
+
 def text_html(
     text,  # str with blank lines between paragraphs, or a list of paragraphs
 ) -> str:
     "Plain text as paragraphs: escaped, with `code` and **bold**"
     paragraphs = re.split(r'\n\s*\n', text.strip()) if isinstance(text, str) else list(text)
-
-    def mark(t):
-        return re.sub(
-            r'\*\*(.+?)\*\*',
-            r'<strong>\1</strong>',
-            re.sub(r'`([^`]+)`', r'<code>\1</code>', html.escape(t, quote=False)),
-        )
-
-    return ''.join(f'<p>{mark(t)}</p>' for t in paragraphs if t)
+    return ''.join(f'<p>{_marked(t)}</p>' for t in paragraphs if t)
 
 
 def section(
@@ -84,29 +83,32 @@ def section(
     anchor: str = None,  # address; None: from the title
 ) -> str:
     "A titled section of a page"
-    return f'<section id="{anchor or slug(title)}"><h2>{html.escape(title)}</h2>{"".join(parts)}</section>'
+    head = f'<h2>{html.escape(title)}</h2>'
+    return f'<section id="{anchor or slug(title)}">{head}{"".join(parts)}</section>'
 
 # %% ../nbs/8_people/81_report.ipynb #c011
+def _value_text(v) -> str:
+    "A value as text; a dict as a list within"
+    if isinstance(v, dict):
+        return '; '.join(f'{k} {cell(x)}' for k, x in v.items())
+    return ', '.join(map(cell, v)) if isinstance(v, (list, tuple)) else cell(v)
+
+
 def provenance_html(
     d: dict,  # name -> value; a dict becomes a list within, 'commands' lines to copy
 ) -> str:
     "Names and values, commands as code; escaped"
-
-    def value(v):
-        if isinstance(v, dict):
-            return '; '.join(f'{k} {cell(x)}' for k, x in v.items())
-        return ', '.join(map(cell, v)) if isinstance(v, (list, tuple)) else cell(v)
-
     rows = ''.join(
-        f'<dt>{html.escape(k)}</dt><dd>{html.escape(value(v))}</dd>'
+        f'<dt>{html.escape(k)}</dt><dd>{html.escape(_value_text(v))}</dd>'
         for k, v in d.items()
         if k != 'commands'
     )
+    out = f'<dl>{rows}</dl>' if rows else ''
     lines = d.get('commands') or []
     lines = lines.splitlines() if isinstance(lines, str) else lines
-    return (f'<dl>{rows}</dl>' if rows else '') + (
-        f'<p>To repeat it:</p><pre>{html.escape(chr(10).join(lines))}</pre>' if lines else ''
-    )
+    if lines:
+        out += f'<p>To repeat it:</p><pre>{html.escape(chr(10).join(lines))}</pre>'
+    return out
 
 # %% ../nbs/8_people/81_report.ipynb #c014
 LIMIT = 3_000_000  # bytes of a page (ours)
@@ -142,20 +144,63 @@ def image_html(
         raise InputError(f'{path}: is no PNG: give the .png beside it')
     cap = html.escape(caption)
     tail = f'<figcaption>{cap}</figcaption>' if cap else ''
-    return f'<figure><img alt="{cap or "figure"}" src="data:image/png;base64,{base64.b64encode(data).decode()}">{tail}</figure>'
+    image = base64.b64encode(data).decode()
+    return (
+        f'<figure><img alt="{cap or "figure"}" src="data:image/png;base64,{image}">{tail}</figure>'
+    )
 
 # %% ../nbs/8_people/81_report.ipynb #c017
-LIMITS = 'For teaching and research, not for diagnosis. No physician has checked these masks.'  # stands on every page
-_style = """body{font:17px/1.6 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;max-width:60rem;margin:0 auto;padding:1.5rem 1.2rem 4rem;color:#1b1b1f}
-h1{font-size:2.1rem;line-height:1.15;letter-spacing:-.02em;margin:.6rem 0 .2rem}h2{font-size:1.35rem;border:0;margin:0 0 .6rem;padding-top:.2rem}h3{font-size:1.02rem;margin:1.4rem 0 .4rem}
-section{margin-top:2.6rem;padding-top:1.4rem;border-top:1px solid #e2e2e6}p,dl{max-width:44rem}p.lead:empty{display:none}p.lead{font-size:1.05rem}.intro p{font-size:1.14rem;line-height:1.55}
-nav{display:flex;flex-wrap:wrap;gap:.35rem .5rem;margin:1.3rem 0 0;font-size:.86rem}nav a{color:#005a9c;background:#eef4fa;border-radius:1rem;padding:.12rem .7rem;text-decoration:none}nav a:hover{background:#d9e8f5}
-figure{margin:1.1rem 0 1.5rem}img{display:block;border-radius:4px}figcaption{font-size:.88rem;line-height:1.45;color:#4a4a52;margin-top:.5rem;max-width:44rem}
-table{font-size:.86rem;margin:.8rem 0;max-width:100%}td,th{white-space:nowrap;padding:.28rem .7rem}th{background:#f4f5f7;font-weight:600}tr:hover td{background:#fafbfc}.note{font-size:.92rem;color:#4a4a52}
-pre{background:#f4f5f7;padding:.8rem 1rem;border-radius:6px;font-size:.84rem;overflow-x:auto;white-space:pre-wrap}code{background:#f0f1f4;border-radius:3px;font-size:.9em}
-dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem 1.1rem;font-size:.92rem}dt{color:#4a4a52}dd{margin:0;overflow-wrap:anywhere}.limits{border-left:4px solid #d55e00;background:#fdf3ec;padding:.6rem 1rem;max-width:42rem}
-details{margin:.7rem 0}summary{cursor:pointer;color:#005a9c}@media(max-width:40rem){body{font-size:16px;padding:1rem .9rem 3rem}h1{font-size:1.6rem}dl{display:block}dt{margin-top:.5rem;font-weight:600}}
-@media print{nav{display:none}section{break-inside:avoid}}"""
+LIMITS = (  # stands on every page
+    'For teaching and research, not for diagnosis. No physician has checked these masks.'
+)
+_style = (
+    'body{font:17px/1.6 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",'
+    'sans-serif;max-width:60rem;margin:0 auto;padding:1.5rem 1.2rem 4rem;color:#1b1b1f}\n'
+    'h1{font-size:2.1rem;line-height:1.15;letter-spacing:-.02em;margin:.6rem 0 .2rem}'
+    'h2{font-size:1.35rem;border:0;margin:0 0 .6rem;padding-top:.2rem}'
+    'h3{font-size:1.02rem;margin:1.4rem 0 .4rem}\n'
+    'section{margin-top:2.6rem;padding-top:1.4rem;border-top:1px solid #e2e2e6}'
+    'p,dl{max-width:44rem}'
+    'p.lead:empty{display:none}'
+    'p.lead{font-size:1.05rem}'
+    '.intro p{font-size:1.14rem;line-height:1.55}\n'
+    'nav{display:flex;flex-wrap:wrap;gap:.35rem .5rem;margin:1.3rem 0 0;font-size:.86rem}'
+    'nav a{color:#005a9c;background:#eef4fa;border-radius:1rem;padding:.12rem .7rem;'
+    'text-decoration:none}'
+    'nav a:hover{background:#d9e8f5}\n'
+    'figure{margin:1.1rem 0 1.5rem}'
+    'img{display:block;border-radius:4px}'
+    'figcaption{font-size:.88rem;line-height:1.45;color:#4a4a52;margin-top:.5rem;'
+    'max-width:44rem}\n'
+    'table{font-size:.86rem;margin:.8rem 0;max-width:100%}'
+    'td,th{white-space:nowrap;padding:.28rem .7rem}'
+    'th{background:#f4f5f7;font-weight:600}'
+    'tr:hover td{background:#fafbfc}'
+    '.note{font-size:.92rem;color:#4a4a52}\n'
+    'pre{background:#f4f5f7;padding:.8rem 1rem;border-radius:6px;font-size:.84rem;'
+    'overflow-x:auto;white-space:pre-wrap}'
+    'code{background:#f0f1f4;border-radius:3px;font-size:.9em}\n'
+    'dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem 1.1rem;font-size:.92rem}'
+    'dt{color:#4a4a52}'
+    'dd{margin:0;overflow-wrap:anywhere}'
+    '.limits{border-left:4px solid #d55e00;background:#fdf3ec;padding:.6rem 1rem;'
+    'max-width:42rem}\n'
+    'details{margin:.7rem 0}'
+    'summary{cursor:pointer;color:#005a9c}'
+    '@media(max-width:40rem){body{font-size:16px;'
+    'padding:1rem .9rem 3rem}h1{font-size:1.6rem}dl{display:block}dt{margin-top:.5rem;'
+    'font-weight:600}}\n'
+    '@media print{nav{display:none}section{break-inside:avoid}}'
+)
+
+
+def _anchors(titles) -> list:
+    "An address for each section, no two alike"
+    out = []
+    for title in titles:
+        s = slug(title)
+        out.append(s if s not in out else f'{s}-{len(out)}')
+    return out
 
 
 def build_page(
@@ -167,29 +212,21 @@ def build_page(
 
     Raises `InputError` if it is over `LIMIT`.
     """
-    anchors = []
-    for t, _ in sections:
-        s = slug(t)
-        anchors.append(s if s not in anchors else f'{s}-{len(anchors)}')
-    nav = (
-        '<nav>'
-        + ''.join(f'<a href="#{a}">{html.escape(t)}</a>' for a, (t, _) in zip(anchors, sections))
-        + '</nav>'
-    )
+    anchors = _anchors(t for t, _ in sections)
+    links = (f'<a href="#{a}">{html.escape(t)}</a>' for a, (t, _) in zip(anchors, sections))
     parts = [
         f'<div class="intro">{text_html(intro)}</div>',
-        nav,
+        f'<nav>{"".join(links)}</nav>',
         *(section(t, h, anchor=a) for a, (t, h) in zip(anchors, sections)),
         f'<section id="limits"><p class="limits">{html.escape(LIMITS)}</p></section>',
     ]
-    out = (
-        page(title, *parts)
-        .replace('</style>', _style + '</style>', 1)
-        .replace('width=device-width', 'width=device-width,initial-scale=1', 1)
-    )
+    wide = 'width=device-width'
+    out = page(title, *parts).replace('</style>', _style + '</style>', 1)
+    out = out.replace(wide, f'{wide},initial-scale=1', 1)
     if (n := len(out.encode())) > LIMIT:
         raise InputError(
-            f"page '{title}' has {n / 1e6:.1f} MB, {LIMIT / 1e6:g} MB are allowed: leave figures out"
+            f"page '{title}' has {n / 1e6:.1f} MB, {LIMIT / 1e6:g} MB are allowed: leave figures "
+            'out'
         )
     return out
 
@@ -208,16 +245,11 @@ def _gather(panels, tables, order=None, budget=LIMIT * 9 // 10):
     "(title, HTML) of each section: notes, figures, tables"
     pictures = figures_html([(c, f) for _, c, f in panels], budget)
     out = []
-    for t in _titles(panels, tables, order):
-        notes = ''.join(text_html(n) for title, _, _, n in tables if title == t and n)
-        out.append(
-            (
-                t,
-                notes
-                + ''.join(p for (title, *_), p in zip(panels, pictures) if title == t)
-                + ''.join(table_html(r, h) for title, r, h, _ in tables if title == t),
-            )
-        )
+    for title in _titles(panels, tables, order):
+        parts = [text_html(note) for t, _, _, note in tables if t == title and note]
+        parts += [p for (t, *_), p in zip(panels, pictures) if t == title]
+        parts += [table_html(rows, header) for t, rows, header, _ in tables if t == title]
+        out.append((title, ''.join(parts)))
     return out
 
 
@@ -239,11 +271,19 @@ def demo_page(
     return Path(out)
 
 # %% ../nbs/8_people/81_report.ipynb #c026
+def _written_entry(e: dict) -> SimpleNamespace:  # run, protocol, crop, name
+    "An entry of evaluation.json"
+    end = ' (oracle crop)' if e['crop'] == 'oracle' else ''
+    name = f'{e["run"]}: {e["protocol"]}{end}'
+    return SimpleNamespace(run=e['run'], protocol=e['protocol'], crop=e['crop'], name=name)
+
+
 def read_evaluation(
     folder,  # of `atm_evaluate`
 ) -> tuple:  # dict of evaluation.json; entries (run, protocol, crop, name); summaries
     "An evaluation as it was written; raises `InputError`"
-    d = read_json(Path(folder) / 'evaluation.json')
+    file = Path(folder) / 'evaluation.json'
+    d = read_json(file)
     try:
         sums = [e['summary'] for e in d['entries']]
         for c in sums:
@@ -251,22 +291,11 @@ def read_evaluation(
                 c['exact']['penalised']['structures'],
                 c['intervals'],
                 c['matched'],
-            )  # what the page needs
-
-        def one(e):
-            return SimpleNamespace(
-                run=e['run'],
-                protocol=e['protocol'],
-                crop=e['crop'],
-                name=f'{e["run"]}: {e["protocol"]}'
-                + (' (oracle crop)' if e['crop'] == 'oracle' else ''),
-            )
-
-        return d, [one(e) for e in d['entries']], sums
+            )  # the page's needs
+        return d, [_written_entry(e) for e in d['entries']], sums
     except (KeyError, TypeError) as ex:
         raise InputError(
-            f'{Path(folder) / "evaluation.json"}: is not an evaluation of atm_evaluate (field '
-            f'{ex} missing): evaluate again'
+            f'{file}: is not an evaluation of atm_evaluate (field {ex} missing): evaluate again'
         ) from ex
 
 
@@ -286,28 +315,32 @@ def headline(
     rows,  # of `overall_rows`
 ) -> str:  # plain text
     "The result in sentences: the best row that needs no mask, then what the mask would add"
-    told = [
-        r for r in rows if r['protocol'].startswith('oracle') and r['penalised_dsc'] is not None
-    ]
-
-    def name(r):
-        return f'`{r["run"]}` with protocol `{r["protocol"]}`'
-
-    def best(rs):
-        return max(rs, key=lambda r: r['penalised_dsc'])
-
-    if not (b := best_fair(rows)):
+    best = best_fair(rows)
+    if not best:
         return 'Every row reads a true mask: nothing here is a result on a new scan.'
-    span = (
-        ''
-        if b['penalised_dsc_low'] is None
-        else f' (95 % interval {b["penalised_dsc_low"]:.3f} to {b["penalised_dsc_high"]:.3f})'
+    dice = row_interval(best, 'penalised_dsc')
+    span = span_text(dice, form=' (95 % interval {} to {})')
+    text = (
+        f'On {best["volumes"]} volumes of {best["patients"]} patients, the best row that needs no '
+        f'mask is `{best["run"]}` with protocol `{best["protocol"]}`: Dice '
+        f'**{dice["mean"]:.3f}**{span}, and {best["shifted"]} of {best["shift_n"]} cases are '
+        'shifted by a level.'
     )
-    text = f'On {b["volumes"]} volumes of {b["patients"]} patients, the best row that needs no mask is {name(b)}: Dice **{b["penalised_dsc"]:.3f}**{span}, and {b["shifted"]} of {b["shift_n"]} cases are shifted by a level.'
-    told = [r for r in told if r['run'] == b['run']]  # the same network, only other words
-    if told:
-        o = best(told)
-        text += f' Told the levels by the true mask, the same network gets {o["penalised_dsc"]:.3f} (`{o["protocol"]}`): the difference is what knowing the answer is worth.'
+    # the same network, only other words
+    oracles = [
+        r
+        for r in rows
+        if r['run'] == best['run']
+        and r['protocol'].startswith('oracle')
+        and r['penalised_dsc'] is not None
+    ]
+    if oracles:
+        o = max(oracles, key=lambda r: r['penalised_dsc'])
+        text += (
+            f' With true level names from the mask, the same network gets '
+            f'{o["penalised_dsc"]:.3f} (`{o["protocol"]}`): the difference is what knowing the '
+            'answer is worth.'
+        )
     return text
 
 # %% ../nbs/8_people/81_report.ipynb #r002
@@ -317,17 +350,15 @@ def worst_of(
 ) -> list:  # of (case, mean Dice, structures missed, structures invented), worst first
     "The cases with the lowest mean Dice over their structures"
 
-    def row(c, v):
-        return (
-            c,
-            mean_of(r['dsc'] for r in v.values()),
-            *([k for k, r in v.items() if r['status'] == s] for s in ('missed', 'false positive')),
-        )
+    def named(records, status):
+        return [k for k, r in records.items() if r['status'] == status]
 
-    return sorted(
-        (r for r in (row(c, v) for c, v in scores.items()) if r[1] is not None),
-        key=lambda r: (r[1], r[0]),
-    )[:n]
+    rows = []
+    for case, records in scores.items():
+        dice = mean_of(r['dsc'] for r in records.values())
+        if dice is not None:
+            rows.append((case, dice, named(records, 'missed'), named(records, 'false positive')))
+    return sorted(rows, key=lambda r: (r[1], r[0]))[:n]
 
 
 def wrong_slice(
@@ -337,13 +368,23 @@ def wrong_slice(
     "The slice with the most wrong pixels"
     return int(((pred != truth) & (truth != IGNORE)).sum((1, 2)).argmax())
 
+# %% ../nbs/8_people/81_report.ipynb #n188da33
+def _strip(image, truth, pred, cache, mm, side: int) -> np.ndarray:  # (h, w, 3) uint8
+    "Image, truth and prediction of a slice, beside each other"
+    shown = [
+        thumbnail(image, labels, cache.scheme, mm, side, anatomy=cache.anatomy)
+        for labels in (None, truth, pred)
+    ]
+    gap = np.full((shown[0].shape[0], 6, 3), 255, np.uint8)
+    return np.concatenate([shown[0], gap, shown[1], gap, shown[2]], 1)
+
 
 def draw_worst(
-    folder,
+    folder,  # of `atm_evaluate`
     cache,
-    predictors: dict,  # folder of `atm_evaluate`; name -> `Predictor`
-    n: int = 3,
-    side: int = 230,  # cases; px of a picture's longer side
+    predictors: dict,  # name -> `Predictor`
+    n: int = 3,  # cases
+    side: int = 230,  # px of a picture's longer side
 ) -> list:  # what worst.json holds
     "Image, truth and prediction of the worst cases, as PNGs in worst/"
     from PIL import Image
@@ -352,35 +393,23 @@ def draw_worst(
     d, entries, sums = read_evaluation(folder)
     rows = overall_rows(entries, sums)
     e = entries[rows.index(best_fair(rows) or rows[0])]
+    part = cache.cases(None if d['split'] == 'all' else d['split'])
+    scores = read_scores(folder / 'scores' / f'{e.run}-{e.protocol}.json')
+    end = '' if PROMPTED[e.protocol] == 'no' and e.crop != 'oracle' else '-oracle'
+    names = cache.scheme.names
     out = []
-    for case, dice, missed, invented in progress(
-        worst_of(read_scores(folder / 'scores' / f'{e.run}-{e.protocol}.json'), n), 'worst cases'
-    ):
+    for case, dice, missed, invented in progress(worst_of(scores, n), 'worst cases'):
         data = case_data(cache, case, d['grid'])
         x, truth, mm = data
-        partner = (
-            shuffled_partner(cache, case, cache.cases(None if d['split'] == 'all' else d['split']))
-            if e.protocol == 'shuffled'
-            else None
-        )
-        pred = predicted_labels(
-            predictors[e.run], cache, case, e.protocol, data, d['grid'], partner
-        )
+        partner = shuffled_partner(cache, case, part) if e.protocol == 'shuffled' else None
+        predictor = predictors[e.run]
+        pred = predicted_labels(predictor, cache, case, e.protocol, data, d['grid'], partner)
         k = wrong_slice(pred, truth)
-        img = np.asarray(x if isinstance(x, np.ndarray) else x.data)[k]
-        strip = [
-            thumbnail(img, l, cache.scheme, mm[1:], side, anatomy=cache.anatomy)
-            for l in (None, truth[k], pred[k])
-        ]
-        gap = np.full((strip[0].shape[0], 6, 3), 255, np.uint8)
-        f = f'worst/{case}{"" if PROMPTED[e.protocol] == "no" and e.crop != "oracle" else "-oracle"}.png'
+        image = np.asarray(x if isinstance(x, np.ndarray) else x.data)[k]
+        f = f'worst/{case}{end}.png'
         with atomic_path(folder / f) as t:
-            Image.fromarray(np.concatenate([strip[0], gap, strip[1], gap, strip[2]], 1)).save(t)
-        seen = [
-            cache.scheme.names[c - 1]
-            for c in np.unique(np.stack([truth[k], pred[k]]))
-            if 0 < c < cache.scheme.channels
-        ]
+            Image.fromarray(_strip(image, truth[k], pred[k], cache, mm[1:], side)).save(t)
+        seen = np.unique(np.stack([truth[k], pred[k]]))
         out.append(
             dict(
                 case=case,
@@ -390,7 +419,7 @@ def draw_worst(
                 invented=invented,
                 slice=k,
                 slices=len(truth),
-                structures=seen,
+                structures=[names[c - 1] for c in seen if 0 < c < cache.scheme.channels],
                 file=f,
             )
         )
@@ -398,33 +427,39 @@ def draw_worst(
     return out
 
 
+def _worst_caption(w: dict) -> str:
+    "What stands under the picture of a worst case"
+    text = f'{w["case"]}: mean Dice {w["dice"]:.3f}. Slice {w["slice"] + 1} of {w["slices"]}: '
+    text += 'image, truth, prediction.'
+    for k in ('missed', 'invented'):
+        if w[k]:
+            text += f' {k.capitalize()}: {", ".join(w[k])}.'
+    return text
+
+
 def _worst_html(folder, scheme, anatomy) -> str:  # '' without pictures
     "The section of the worst cases"
     f = Path(folder) / 'worst.json'
-    ws = read_json(f) if f.is_file() else []
-
-    def word(w):
-        return (
-            f'{w["case"]}: mean Dice {w["dice"]:.3f}. Slice {w["slice"] + 1} of {w["slices"]}: '
-            'image, truth, prediction.'
-            + (f' Missed: {", ".join(w["missed"])}.' if w['missed'] else '')
-            + (f' Invented: {", ".join(w["invented"])}.' if w['invented'] else '')
-        )
-
-    if not ws:
+    cases = read_json(f) if f.is_file() else []
+    if not cases:
         return ''
-    return (
-        text_html(f'The lowest Dice under {ws[0]["entry"]}; the slice with the most wrong pixels.')
-        + ''.join(image_html(Path(folder) / w['file'], word(w)) for w in ws)
-        + legend_html(
-            scheme, [n for n in scheme.names if any(n in w['structures'] for w in ws)], anatomy
-        )
-    )
+    head = f'The lowest Dice under {cases[0]["entry"]}; the slice with the most wrong pixels.'
+    pictures = [image_html(Path(folder) / w['file'], _worst_caption(w)) for w in cases]
+    seen = [n for n in scheme.names if any(n in w['structures'] for w in cases)]
+    return text_html(head) + ''.join(pictures) + legend_html(scheme, seen, anatomy)
 
 # %% ../nbs/8_people/81_report.ipynb #c028
-_how = """Dice is the mean over structures of the mean over volumes, with a 95 % bootstrap interval over patients. **Penalised**: a missed structure and a false positive score 0 and the diagonal of the image. **Paper**: undefined values are dropped. **Matched**: a structure is scored against the predicted one that overlaps it most, whatever its name. **Shifted**: cases in which most matched vertebrae bear a wrong level.
+_how = (
+    'Dice is the mean over structures of the mean over volumes, with a 95 % bootstrap interval '
+    'over patients. **Penalised**: a missed structure and a false positive score 0 and the '
+    'diagonal of the image. **Paper**: undefined values are dropped. **Matched**: a structure '
+    'is scored against the predicted one that overlaps it most, whatever its name. **Shifted**: '
+    'cases in which most matched vertebrae bear a wrong level.\n\n'
+    'Hatched bars, and rows that read a true mask, show what telling the network the levels is '
+    'worth; they are no result on a new scan.'
+)
 
-Hatched bars, and rows that read a true mask, show what telling the network the levels is worth; they are no result on a new scan."""
+
 _captions = dict(
     qualitative='Image, truth and methods; dashed: most pixels of a wrong structure, dotted: most '
     'wrong outline.',
@@ -440,6 +475,8 @@ _captions = dict(
     'the feature space; purity asks the nearest neighbour in another patient.',
     curves='The training.',
 )
+
+
 _heads = dict(
     qualitative='Cases',
     confusion='Which level for which',
@@ -452,39 +489,86 @@ _heads = dict(
 )
 
 
-def _drawn(figures, room):
-    """(title, HTML) of the PNGs of `atm_figures` that fit into `room` bytes
+def _drawn(figures, free: int) -> list:
+    """(title, HTML) of the PNGs of `atm_figures` that fit into `free` bytes
 
-    Whole kinds in order, each named if left out.
+    Kinds in order; each says how many pictures were left out.
     """
     out = []
+    files = read_json(Path(figures) / 'figures.json')['files']
     for kind, title in _heads.items():
-        files = [
-            Path(figures) / f
-            for f in read_json(Path(figures) / 'figures.json')['files']
-            if f.startswith(kind + '-') and f.endswith('.png')
-        ]
-        parts = [image_html(f, f'{f.stem}. {_captions[kind]}') for f in files]
+        own = [Path(figures) / f for f in files if f.startswith(kind + '-') and f.endswith('.png')]
+        if not own:
+            continue
         kept = []
-        for p in parts:
-            if len(p) <= room:
-                kept.append(p)
-                room -= len(p)
-        left = len(parts) - len(kept)
-        if parts:
-            out.append(
-                (
-                    title,
-                    ''.join(kept)
-                    + (
-                        f'<p class="note">{left} more in {html.escape(str(figures))}; they would '
-                        'make this page too large.</p>'
-                        if left
-                        else ''
-                    ),
-                )
+        for f in own:
+            part = image_html(f, f'{f.stem}. {_captions[kind]}')
+            if len(part) <= free:
+                kept.append(part)
+                free -= len(part)
+        if left := len(own) - len(kept):
+            where = html.escape(str(figures))
+            kept.append(
+                f'<p class="note">{left} more in {where}; they would make this page too large.</p>'
             )
+        out.append((title, ''.join(kept)))
     return out
+
+# %% ../nbs/8_people/81_report.ipynb #n33daded
+def _all_scores(entries, sums) -> str:
+    "Folded tables: every score of every entry, under both policies"
+    out = ''
+    for e, c in zip(entries, sums):
+        lines = headline_text(c).replace('- ', '').splitlines()
+        tables = ''.join(
+            f'<h3>policy {p}</h3>{table_html(structure_rows(c["exact"][p]), HEADER)}'
+            for p in c['exact']
+        )
+        head = f'<summary>{html.escape(e.name)}: all scores</summary>'
+        out += f'<details>{head}{text_html(lines)}{tables}</details>'
+    return out
+
+
+def _paper_html(name: str) -> str:  # of `paper_data`
+    "The paper's own figures for a data set"
+    text = (
+        f'Table 2 of the paper for {name}, the same data set, on its own split; read as prompts '
+        'from the true mask and policy `paper`.'
+    )
+    rows = [[m, *v] for m, v in PAPER[name]['table2'].items()]
+    return text_html(text) + table_html(rows, ['method', *FORM.values()])
+
+
+def _configs(configs: dict) -> str:  # run -> field -> value, source
+    "The settings of each run, each with where it comes from"
+    out = ''
+    for n, c in configs.items():
+        rows = [[k, str(v['value']), v['source']] for k, v in c.items()]
+        table = table_html(rows, ['setting', 'value', 'source'])
+        out += f'<details><summary>{html.escape(n)}</summary>{table}</details>'
+    return out
+
+
+def _differences(rows) -> str:
+    "Paired differences of Dice as text and table"
+    text = (
+        'Each row against the first, on the same patients; the interval is a paired bootstrap '
+        'over patients.'
+    )
+    lines = []
+    for r in rows:
+        change = interval_text(r | dict(mean=r['difference']), sign='+')
+        lines.append([r['entry'], r['against'], change, r['p'], r['n']])
+    header = ['row', 'against', 'Dice', 'p (Wilcoxon)', 'patients']
+    return text_html(text) + table_html(lines, header)
+
+
+def _provenance(d: dict) -> dict:
+    "Where an evaluation came from, by evaluation.json"
+    out = {k: d[k] for k in ('cache', 'split', 'grid', 'labels', 'runs', 'notes') if d.get(k)}
+    out |= {f'weights of {n}': w for n, w in d.get('weights', {}).items()}
+    out |= {k: d[k] for k in ('versions', 'commands') if d.get(k)}
+    return out | (dict(data='phantoms') if d.get('phantom') else {})
 
 
 def evaluation_report(
@@ -499,165 +583,73 @@ def evaluation_report(
     "Write the page of an evaluation; raises `InputError`"
     d, entries, sums = read_evaluation(folder)
     rows = overall_rows(entries, sums)
-    t, h = dsc_by_structure(entries, sums)
-    t.sort(key=lambda r: anatomy.top_down.index(r[0]))
-    by = {e.name: {r[0]: r[2 + i] for r in t} for i, e in enumerate(entries)}
+    per, header = dsc_by_structure(entries, sums)
+    per.sort(key=lambda r: anatomy.top_down.index(r[0]))
+    by = {e.name: {r[0]: r[2 + i] for r in per} for i, e in enumerate(entries)}
+    levels = dice_by_structure(by, anatomy=anatomy)
     own = [
         ('Overall', 'Dice, penalised, with 95 % interval.', protocol_bars(rows)),
-        (
-            'By structure',
-            'Dice, penalised, from head to feet.',
-            dice_by_structure(by, anatomy=anatomy),
-        ),
+        ('By structure', 'Dice, penalised, from head to feet.', levels),
         *panels,
     ]
-    full = ''.join(
-        f'<details><summary>{html.escape(e.name)}: all '
-        f'scores</summary>{text_html(headline_text(c).replace("- ", "").splitlines())}'
-        + ''.join(
-            f'<h3>policy {p}</h3>' + table_html(structure_rows(c['exact'][p]), HEADER)
-            for p in c['exact']
-        )
-        + '</details>'
-        for e, c in zip(entries, sums)
-    )
-    sections = _gather(
-        own,
-        [('Overall', overall_table(rows), OVERALL, _how), ('By structure', t, h, '')],
-        budget=LIMIT // 3,
-    )
+    tables = [('Overall', overall_table(rows), OVERALL, _how), ('By structure', per, header, '')]
+    sections = _gather(own, tables, budget=LIMIT // 3)
     if d.get('differences'):
         sections.append(('Differences', _differences(d['differences'])))
-    if worst := _worst_html(
-        folder,
-        anatomy.scheme(d['labels'])
-        if d['labels'] in anatomy.schemes
-        else SimpleNamespace(names=anatomy.names),
-        anatomy,
-    ):
+    scheme = anatomy.schemes.get(d['labels'], SimpleNamespace(names=anatomy.names))
+    if worst := _worst_html(folder, scheme, anatomy):
         sections.append(('Worst cases', worst))
     if d.get('paper'):
-        sections.append(
-            (
-                "The paper's figures",
-                text_html(
-                    f'Table 2 of the paper for {d["paper"]}, the same data set, on its own split; '
-                    'read as prompts from the true mask and policy `paper`.'
-                )
-                + table_html(
-                    [[m, *v] for m, v in PAPER[d['paper']]['table2'].items()],
-                    ['method', *FORM.values()],
-                ),
-            )
-        )
-    used = sum(len(x) for _, x in sections) + len(full)
-    sections += _drawn(figures, LIMIT * 9 // 10 - used) if figures else []
-    info = (
-        {k: d[k] for k in ('cache', 'split', 'grid', 'labels', 'runs', 'notes') if d.get(k)}
-        | {f'weights of {n}': w for n, w in d.get('weights', {}).items()}
-        | {k: d[k] for k in ('versions', 'commands') if d.get(k)}
-        | (dict(data='phantoms') if d.get('phantom') else {})
-        | (provenance or {})
-    )
-    sections += [
-        ('All scores', full),
-        *([('Configuration', _configs(d['configs']))] if d.get('configs') else []),
-        ('Where this came from', provenance_html(info)),
-    ]
+        sections.append(("The paper's figures", _paper_html(d['paper'])))
+    full = _all_scores(entries, sums)
+    if figures:
+        used = sum(len(x) for _, x in sections) + len(full)
+        sections += _drawn(figures, LIMIT * 9 // 10 - used)
+    sections.append(('All scores', full))
+    if d.get('configs'):
+        sections.append(('Configuration', _configs(d['configs'])))
+    info = _provenance(d) | (provenance or {})
+    sections.append(('Where this came from', provenance_html(info)))
     out = Path(out) if out else Path(folder) / 'report.html'
     write_text(out, build_page(title, headline(rows), sections))
     return out
-
-
-def _configs(configs: dict) -> str:  # run -> field -> value, source
-    "The settings of each run, each with where it comes from"
-    return ''.join(
-        f'<details><summary>{html.escape(n)}</summary>'
-        + table_html(
-            [[k, str(v['value']), v['source']] for k, v in c.items()],
-            ['setting', 'value', 'source'],
-        )
-        + '</details>'
-        for n, c in configs.items()
-    )
-
-
-def _differences(rows) -> str:
-    "Paired differences of Dice as text and table"
-
-    def span(r):
-        return (
-            '–'
-            if r['difference'] is None
-            else f'{r["difference"]:+.3f}'
-            + ('' if r['low'] is None else f' [{r["low"]:+.3f}, {r["high"]:+.3f}]')
-        )
-
-    return text_html(
-        'Each row against the first, on the same patients; the interval is a paired bootstrap '
-        'over patients.'
-    ) + table_html(
-        [[r['entry'], r['against'], span(r), r['p'], r['n']] for r in rows],
-        ['row', 'against', 'Dice', 'p (Wilcoxon)', 'patients'],
-    )
 
 # %% ../nbs/8_people/81_report.ipynb #c031
 @command
 def atm_evaluate(
     cache: str,  # prepared slice cache
     runs: Param('run folders or weights files', str, nargs='+'),
-    protocols: str = 'self,generic,oracle-levels,oracle,shuffled',  # sources of the words, in the order of the table
+    protocols: str = 'self,generic,oracle-levels,oracle,shuffled',  # in the order of the table
     split: str = 'test',  # part of the cache: train, val, test or all
     grid: str = 'source',  # source: the pixels of the files; cache: the network's grid
-    out: str = None,  # folder for tables and report (default: evaluation/ in the first run's folder)
+    out: str = None,  # folder for tables and report (default: evaluation/ in the first run's)
     figures: str = None,  # folder of atm_figures, whose pictures go into the report
-    column: bool = False,  # one name for each vertebra and disc of a volume, not every pixel by itself
+    column: bool = False,  # one name for each vertebra and disc of a volume
     device: str = 'cpu',  # cpu, cuda or auto
-    encoder: str = None,  # text encoder, name or folder (default: the one that each run was trained with)
+    encoder: str = None,  # text encoder, name or folder (default: each run's own)
     seed: int = 0,  # of the intervals
 ):
     "Score runs side by side under several sources of words: tables, intervals and a report page"
     if figures is not None:
         read_json(Path(figures) / 'figures.json')  # before hours of scoring
-    folder, tables = evaluate_into(
-        cache,
-        [runs] if isinstance(runs, str) else runs,
-        protocols,
-        out,
-        split,
-        grid,
-        device,
-        encoder,
-        seed,
-        column,
-    )
+    runs = [runs] if isinstance(runs, str) else runs
+    how = (protocols, out, split, grid, device, encoder, seed, column)
+    folder, tables = evaluate_into(cache, runs, *how)
     print(tables, end='')
     from atm_net.predict import load_predictor
 
     c, d = Cache(cache), read_json(folder / 'evaluation.json')
-    draw_worst(
-        folder, c, {n: load_predictor(r, device, encoder, column) for n, r in d['runs'].items()}
-    )
-    line = shlex.join(
-        [
-            'atm_evaluate',
-            str(cache),
-            *map(str, d['runs'].values()),
-            '--protocols',
-            protocols,
-            '--split',
-            split,
-            '--grid',
-            grid,
-            '--out',
-            str(folder),
-            '--seed',
-            str(seed),
-            *(['--column'] if column else []),
-            *(['--figures', str(figures)] if figures else []),
-            *(['--encoder', encoder] if encoder else []),
-        ]
-    )
-    print(
-        f'\nreport: {evaluation_report(folder, c.anatomy, figures=figures, provenance=dict(commands=[line]))}'
-    )
+    predictors = {n: load_predictor(r, device, encoder, column) for n, r in d['runs'].items()}
+    draw_worst(folder, c, predictors)
+    options = dict(protocols=protocols, split=split, grid=grid, out=folder, seed=seed)
+    parts = ['atm_evaluate', cache, *d['runs'].values()]
+    for k, v in options.items():
+        parts += [f'--{k}', v]
+    if column:
+        parts.append('--column')
+    for k, v in dict(figures=figures, encoder=encoder).items():
+        if v:
+            parts += [f'--{k}', v]
+    line = shlex.join(map(str, parts))
+    made = evaluation_report(folder, c.anatomy, figures=figures, provenance=dict(commands=[line]))
+    print(f'\nreport: {made}')

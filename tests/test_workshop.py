@@ -11,7 +11,15 @@ import pytest
 from conftest import ROOT, call, complaint, done
 from notebooks import LESSONS
 
-from atm_net.workshop import KINDS, exercises, minutes, promised, read_lesson, rehearse, role
+from atm_net.workshop import (
+    EXERCISE_KINDS,
+    exercises,
+    minutes,
+    promised,
+    read_lesson,
+    rehearse,
+    role,
+)
 
 lessons = pytest.mark.parametrize('path', LESSONS, ids=lambda p: p.stem)
 
@@ -55,7 +63,7 @@ def test_lesson_is_whole(path):
     nb = read_lesson(path)
     kinds = exercises(nb)
     text = [c.source for c in nb.cells if c.cell_type == 'markdown']
-    assert set(kinds.values()) == set(KINDS) and len(kinds) >= 5, kinds
+    assert set(kinds.values()) == set(EXERCISE_KINDS) and len(kinds) >= 5, kinds
     assert 20 <= promised(nb) <= 40 and all(m > 0 for _, m in minutes(nb))
     assert (
         all(f'| {w} |' in text[0] for w in ('goal', 'time', 'you need'))
