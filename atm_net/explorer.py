@@ -63,14 +63,13 @@ def open_scan(
     return Scan(Path(image).name, volume, truth, scheme)
 
 # %% ../nbs/8_people/82_explorer.ipynb #c008
-HELD_OUT = (
-    1 << 40
-)  # seeds from here on are never drawn by `write_cohort`, whose subjects' seeds lie below 2**32 (ours)
+# seeds from here on are never drawn by `write_cohort`, whose subjects' seeds lie below 2**32 (ours)
+HELD_OUT = 1 << 40
 
 
 def demo_cases(
-    n: int = 3,
-    seed: int = 0,  # `n` phantoms; another seed, other phantoms
+    n: int = 3,  # phantoms
+    seed: int = 0,  # another seed, other phantoms
     **kwargs,  # of `make_phantom`
 ) -> list:  # of `Scan`, truth in the joint scheme
     "Held-out phantoms: seeds that no cohort can have"
@@ -78,34 +77,28 @@ def demo_cases(
         raise InputError(
             f'{n} phantoms, seed {seed}: at least one, and a seed from 0 to {(1 << 15) - 1}'
         )
-    made = [make_phantom(HELD_OUT + (seed << 16) + i, **kwargs) for i in range(n)]
-    return [
-        Scan(
-            f'phantom {i + 1} ({p.meta["spec"]["contrast"]})',
-            p.volume,
-            p.labels,
-            LUMBAR.scheme('joint'),
-        )
-        for i, p in enumerate(made)
-    ]
+    out = []
+    for i in range(n):
+        p = make_phantom(HELD_OUT + (seed << 16) + i, **kwargs)
+        name = f'phantom {i + 1} ({p.meta["spec"]["contrast"]})'
+        out.append(Scan(name, p.volume, p.labels, LUMBAR.scheme('joint')))
+    return out
 
 # %% ../nbs/8_people/82_explorer.ipynb #c011
 def narrow(
     scan: Scan,
     mm: float,  # rows of the middle to keep, in mm
 ) -> Scan:
-    "The same scan in a narrow field of view, where words must say what the picture does not"
+    "The same scan in a narrow field of view, where words must say what the image does not"
     v = scan.volume
     n = min(round(mm / v.spacing[1]), v.shape[1])
-    a = (v.shape[1] - n) // 2
     if n < 16:
         raise InputError(f'{mm} mm are {n} rows: keep at least 16')
-    return Scan(
-        f'{scan.name}, {mm:.0f} mm',
-        new_volume(v.data[:, a : a + n], new_geometry((v.shape[0], n, v.shape[2]), v.spacing)),
-        None if scan.truth is None else scan.truth[:, a : a + n],
-        scan.scheme,
-    )
+    a = (v.shape[1] - n) // 2
+    geometry = new_geometry((v.shape[0], n, v.shape[2]), v.spacing)
+    truth = None if scan.truth is None else scan.truth[:, a : a + n]
+    volume = new_volume(v.data[:, a : a + n], geometry)
+    return Scan(f'{scan.name}, {mm:.0f} mm', volume, truth, scan.scheme)
 
 
 def as_scans(
@@ -133,17 +126,15 @@ def run_slice(
     predictor,  # a `Predictor` whose network reads
     image: np.ndarray,  # (h, w) on the predictor's grid, 0..1
     prompt,  # sentence or `Prompt`
-    shape=None,
-    spacing=None,  # (h, w) px and mm of the source slice; None: labels stay on the grid
+    shape=None,  # (h, w) px of the source slice; None: labels stay on the grid
+    spacing=None,  # (h, w) mm of the source slice
     box=None,  # as in `Predictor.to_grid`
-) -> tuple[
-    np.ndarray, list
-]:  # (h, w) uint8 channels; share of each token (l, h', w') per stage, deepest first
+) -> tuple[np.ndarray, list]:  # (h, w) uint8 channels; shares (l, h', w') per stage, deepest first
     "Segment one slice with one sentence, and keep the attention; raises `InputError`"
     probs, shares = read_slice(predictor, image, prompt)
-    return probs.argmax(0).astype(np.uint8) if shape is None else predictor.grid.from_grid(
-        probs, shape, spacing, box
-    ), shares
+    if shape is None:
+        return probs.argmax(0).astype(np.uint8), shares
+    return predictor.grid.from_grid(probs, shape, spacing, box), shares
 
 # %% ../nbs/8_people/82_explorer.ipynb #c021
 def stage_shares(
@@ -174,8 +165,8 @@ def first_level(
     anatomy=LUMBAR,
 ) -> str:  # a label, or '' without words
     "The first word that names a structure, else the first word"
-    labels = [l for l, _ in choices]
-    return next((l for l in labels if l in anatomy.names), labels[0] if labels else '')
+    labels = [label for label, _ in choices]
+    return next((x for x in labels if x in anatomy.names), labels[0] if labels else '')
 
 # %% ../nbs/8_people/82_explorer.ipynb #c027
 def slice_dice(
@@ -212,7 +203,7 @@ def dice_change(
     rows = [(n, now.get(n), before.get(n)) for n in anatomy.order({*now, *before})]
     return [(n, a, b, minus(a, b)) for n, a, b in rows + [('mean', mean(now), mean(before))]]
 
-# %% ../nbs/8_people/82_explorer.ipynb #c029
+# %% ../nbs/8_people/82_explorer.ipynb #n365d807
 def change_html(
     rows,  # of `dice_change`
 ) -> str:
@@ -265,49 +256,63 @@ def renamed_html(
     "'L1 to T12: 210 px, ...' as a line of HTML"
     if not rows:
         return '<b>renamed:</b> nothing'
+    parts = [f'{a} &rarr; {b}: {n} px' for a, b, n in rows[:most]]
     rest = sum(n for *_, n in rows[most:])
-    return (
-        '<b>renamed:</b> '
-        + ', '.join(f'{a} &rarr; {b}: {n} px' for a, b, n in rows[:most])
-        + f', others: {rest} px' * (rest > 0)
-    )
+    if rest:
+        parts.append(f'others: {rest} px')
+    return '<b>renamed:</b> ' + ', '.join(parts)
 
 
 def words_changed(
     before: str,
     now: str,  # sentences
 ) -> str:
-    """HTML of the new sentence with the words that went out struck through and those that came in
-    underlined
+    """HTML of the new sentence
+
+    Words that went out are struck through, those that came in underlined.
     """
     a, b = before.split(), now.split()
     out = []
-    for how, i, j, k, l in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
-        old, new = (html.escape(' '.join(w)) for w in (a[i:j], b[k:l]))
-        out += (
-            [new]
-            if how == 'equal'
-            else [f'<del>{old}</del>'] * (j > i) + [f'<ins><b>{new}</b></ins>'] * (l > k)
-        )
+    for how, *at in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+        old = html.escape(' '.join(a[at[0] : at[1]]))
+        new = html.escape(' '.join(b[at[2] : at[3]]))
+        if how == 'equal':
+            out.append(new)
+            continue
+        if old:
+            out.append(f'<del>{old}</del>')
+        if new:
+            out.append(f'<ins><b>{new}</b></ins>')
     return ' '.join(out)
 
-
+# %% ../nbs/8_people/82_explorer.ipynb #n1468d92
 def spine_columns(
     maps,  # of (h, w) channels
-    w: int,
-    mm: float,  # columns of the slice, mm of one
-    margin: float = 25.0,
-    least: float = 110.0,  # mm beside the structures, and in all (ours)
+    w: int,  # columns of the slice
+    mm: float,  # of one column
+    margin: float = 25.0,  # mm beside the structures (ours)
+    least: float = 110.0,  # mm in all (ours)
 ) -> tuple:  # (left, right) mm; the whole slice where no structure is
     "The part of a slice from front to back that holds every structure"
     on = np.flatnonzero(np.any([(m > 0) & (m != IGNORE) for m in maps], (0, 1))) if maps else []
     if not len(on):
         return 0, w * mm
-    mid, half = (
-        (on[0] + on[-1] + 1) / 2 * mm,
-        max((on[-1] + 1 - on[0]) * mm / 2 + margin, least / 2),
-    )
-    return max(0, mid - half), min(w * mm, mid + half)
+    middle = (on[0] + on[-1] + 1) / 2 * mm
+    half = max((on[-1] + 1 - on[0]) * mm / 2 + margin, least / 2)
+    return max(0, middle - half), min(w * mm, middle + half)
+
+
+def _maps(labels, truth, before, title: str) -> list:  # of (title, (h, w) channels)
+    "Truth, prediction, and what changed since the prediction before, as far as they are there"
+    maps = []
+    if truth is not None:
+        maps.append(('truth', truth))
+    if labels is not None:
+        maps.append((title, labels))
+    if labels is not None and before is not None:
+        changed = np.where(labels != before, np.where(labels > 0, labels, before), 0)
+        maps.append((f'renamed: {change_share(labels, before):.1%} of the mask', changed))
+    return maps
 
 
 def slice_figure(
@@ -321,17 +326,11 @@ def slice_figure(
     anatomy=LUMBAR,
     before: np.ndarray = None,  # (h, w) channels of the prediction before, or None
 ) -> Figure:
-    """Image, truth, prediction and what changed since the one before,
-    side by side with one legend, as wide as the spine needs
+    """Image, truth, prediction and what changed since the one before
+
+    Side by side with one legend, as wide as the spine needs.
     """
-    changed = (
-        None
-        if before is None or labels is None
-        else np.where(labels != before, np.where(labels > 0, labels, before), 0)
-    )
-    maps = [('truth', truth)] * (truth is not None) + [(title, labels)] * (labels is not None)
-    if changed is not None:
-        maps.append((f'renamed: {change_share(labels, before):.1%} of the mask', changed))
+    maps = _maps(labels, truth, before, title)
     n = 1 + len(maps)
     dh, dw = spacing or (1, 1)
     a, b = spine_columns([m for _, m in maps], img.shape[1], dw)
@@ -344,56 +343,49 @@ def slice_figure(
     fig.subplots_adjust(0.65 / full, 0.54 / tall, 1 - 1.05 / full, 1 - 0.3 / tall, 0.05)
     show_slice(img, axs[0], spacing, 'image')
     for ax, (name, m) in zip(axs[1:], maps):
-        overlay(
-            img,
-            m,
-            scheme,
-            ax,
-            spacing,
-            alpha,
-            name,
-            anatomy=anatomy,
-            names=None if m is changed else 8,
-        )
+        names = None if name.startswith('renamed: ') else 8
+        overlay(img, m, scheme, ax, spacing, alpha, name, anatomy=anatomy, names=names)
         ax.set_ylabel('')
     for ax in axs:
         ax.set_xlim(a, b)
-        ax.set_xticks(
-            [t for t in ax.get_xticks() if a <= t < a + 0.85 * (b - a)]
-        )  # numbers of neighbours must not touch
+        # numbers of neighbours must not touch
+        ax.set_xticks([t for t in ax.get_xticks() if a <= t < a + 0.85 * (b - a)])
     found = {s for _, m in maps for s in present_structures(m, scheme, 1)}
     if found:
         legend(scheme, found, axs[-1], anatomy, fontsize=8, labelspacing=0.35)
     return fig
 
-
+# %% ../nbs/8_people/82_explorer.ipynb #nb95b471
 def word_figure(
     img: np.ndarray,  # (h, w) slice on the grid
     share: np.ndarray,  # (h', w') share of the word, in the cells of a stage
     word: str,
     spacing=None,  # (h, w) mm of a grid pixel
     even: float = None,  # share of an indifferent stage
-    lim: float = 2.0,  # |log2| of the darkest colours: a quarter and four times (ours), always, so that words, stages and sentences compare
+    lim: float = 2.0,  # |log2| of the darkest colours: a quarter and four times (ours)
 ) -> Figure:
-    """Where a word gets more (purple) or less (orange) than its mean share,
-    drawn as `word_maps` draws
+    """Where a word gets more (purple) or less (orange) than its mean share
+
+    Drawn as `word_maps` draws. The limit is always the same, so that words, stages and sentences
+    compare.
     """
     (mean,), (ratio,), cell = word_ratio(share[None], img.shape)
     fig = Figure(figsize=(4.6, 3.7), layout='constrained')
     ax = fig.subplots()
-    show_slice(
-        img,
-        ax,
-        spacing,
-        f"'{word}': mean {mean:.2%}"
-        + (f', even share {even:.2%}' if even is not None else '')
-        + f'\nfrom {ratio.min():.2f} to {ratio.max():.2f} times the mean',
-    )
+    usual = f', even share {even:.2%}' if even is not None else ''
+    span = f'from {ratio.min():.2f} to {ratio.max():.2f} times the mean'
+    show_slice(img, ax, spacing, f"'{word}': mean {mean:.2%}{usual}\n{span}")
     ax.imshow(tint(img, ratio, cell, lim), extent=ax.images[0].get_extent())
     ratio_bar(fig, ax, lim)
     return fig
 
 # %% ../nbs/8_people/82_explorer.ipynb #c038
+def _picture() -> widgets.Image:
+    "A place for a PNG, at most as wide as the page"
+    layout = dict(max_width='100%', object_fit='contain', align_self='flex-start')
+    return widgets.Image(format='png', layout=layout)
+
+
 class SliceBrowser(widgets.VBox):
     "Look through a volume, with labels over it if there are any"
 
@@ -409,26 +401,17 @@ class SliceBrowser(widgets.VBox):
             raise InputError(
                 f'labels of shape {labels.shape} do not fit a volume of {volume.shape}'
             )
-        self.volume, self.labels, self.scheme, self.anatomy = (
-            volume,
-            labels,
-            scheme or anatomy.scheme('joint'),
-            anatomy,
-        )
+        self.volume, self.labels = volume, labels
+        self.scheme, self.anatomy = scheme or anatomy.scheme('joint'), anatomy
         n = volume.shape[0]
-        self.slice = widgets.IntSlider(
-            n // 2, 0, n - 1, description='slice', layout=dict(width='22em')
-        )
+        wide = dict(width='22em')
+        self.slice = widgets.IntSlider(n // 2, 0, n - 1, description='slice', layout=wide)
         self.opacity = widgets.FloatSlider(
-            alpha, min=0, max=1, step=0.05, description='opacity', layout=dict(width='22em')
+            alpha, min=0, max=1, step=0.05, description='opacity', layout=wide
         )
-        self.picture = widgets.Image(
-            format='png',
-            layout=dict(max_width='100%', object_fit='contain', align_self='flex-start'),
-        )
-        super().__init__(
-            [widgets.HBox([self.slice] + [self.opacity] * (labels is not None)), self.picture]
-        )
+        self.picture = _picture()
+        controls = [self.slice] if labels is None else [self.slice, self.opacity]
+        super().__init__([widgets.HBox(controls), self.picture])
         for w in (self.slice, self.opacity):
             w.observe(self.draw, 'value')
         self.draw()
@@ -436,20 +419,18 @@ class SliceBrowser(widgets.VBox):
     def draw(self, _=None):
         "Render the chosen slice"
         k = self.slice.value
-        lab = None if self.labels is None else self.labels[k]
-        title = f'slice {k + 1} of {len(self.volume.data)}, from the right'
-        self.picture.value = figure_png(
-            slice_figure(
-                self.volume.data[k],
-                lab,
-                None,
-                self.scheme,
-                self.volume.spacing[1:],
-                self.opacity.value,
-                title,
-                self.anatomy,
-            )
+        labels = None if self.labels is None else self.labels[k]
+        fig = slice_figure(
+            self.volume.data[k],
+            labels,
+            None,
+            self.scheme,
+            self.volume.spacing[1:],
+            self.opacity.value,
+            f'slice {k + 1} of {len(self.volume.data)}, from the right',
+            self.anatomy,
         )
+        self.picture.value = figure_png(fig)
 
 # %% ../nbs/8_people/82_explorer.ipynb #c041
 @dataclass(frozen=True)
@@ -480,22 +461,21 @@ def make_ready(
         raise InputError(
             f'{scan.name}: truth of shape {scan.truth.shape} does not fit a volume of {v.shape}'
         )
-    truth = None if scan.truth is None else convert(scan.truth, scan.scheme, predictor.scheme)[0]
-    known = (
-        () if truth is None else tuple(n for n in predictor.scheme.names if n in scan.scheme.values)
-    )
-    return Ready(
-        predictor.to_grid(v, box), predictor.grid.pixel(part, v.spacing[1:]), box, truth, known
-    )
+    truth, known = None, ()
+    if scan.truth is not None:
+        truth = convert(scan.truth, scan.scheme, predictor.scheme)[0]
+        known = tuple(n for n in predictor.scheme.names if n in scan.scheme.values)
+    pixel = predictor.grid.pixel(part, v.spacing[1:])
+    return Ready(predictor.to_grid(v, box), pixel, box, truth, known)
 
 # %% ../nbs/8_people/82_explorer.ipynb #c044
 def source_prompt(
     predictor,
     ready: Ready,
     source: str,  # 'generic', 'self', 'oracle' or 'report'
-    k: int,
+    k: int,  # slice
     option: int = 3,
-    voted: list = None,  # slice; for 'self': prompts of the volume, made if not given
+    voted: list = None,  # for 'self': prompts of the volume, made if not given
     report: str = '',  # text for 'report', which also knows Option 4
 ):  # `Prompt`
     "What a source says about slice `k`"
@@ -510,14 +490,18 @@ def source_prompt(
             ready.images, source, option=option, truth=ready.truth, complete=complete
         )[0][k]
     p = (voted or self_prompts(predictor, ready.images)[0])[k]
-    return (
-        p
-        if p.source != 'self'
-        else holistic(p.structures, option, slice_position(k, n), p.complete, a, 'self')
-    )
+    if p.source != 'self':
+        return p
+    return holistic(p.structures, option, slice_position(k, n), p.complete, a, 'self')
 
 # %% ../nbs/8_people/82_explorer.ipynb #c047
-REPORT = 'Disc desiccation and mild bulge at L3-4. Broad protrusion at L4-5 with canal stenosis. No fracture. The canal is included from T12 to S1.'  # to begin with
+REPORT = (  # to begin with
+    'Disc desiccation and mild bulge at L3-4. Broad protrusion at L4-5 with canal stenosis. '
+    'No fracture. The canal is included from T12 to S1.'
+)
+_short = dict(width='15em')
+_broad = dict(width='min(100%, 62em)')
+_wrap = dict(flex_flow='row wrap')
 
 
 def card_html(text: str) -> str:
@@ -528,6 +512,7 @@ def card_html(text: str) -> str:
 
 
 def _tick(name, color):
+    "A structure in or out of the sentence"
     return widgets.Checkbox(
         False,
         description=name,
@@ -537,6 +522,10 @@ def _tick(name, color):
     )
 
 
+def _button(description, icon, tooltip, **layout):
+    return widgets.Button(description=description, icon=icon, tooltip=tooltip, layout=layout)
+
+# %% ../nbs/8_people/82_explorer.ipynb #n2c5734d
 class Explorer(widgets.VBox):
     "Choose a slice, change the sentence, run, compare"
 
@@ -551,127 +540,125 @@ class Explorer(widgets.VBox):
             raise InputError('this network reads no text: look at its masks with SliceBrowser')
         self.scans = as_scans(demo_cases() if scans is None else scans)
         self.anatomy, self.scheme = self.predictor.anatomy, self.predictor.scheme
-        self._busy, self._voted, self._at, self._chosen, self._origin = (
-            False,
-            {},
-            0,
-            None,
-            'generic',
-        )
-        self.last = self.before = None
-        self._controls(option or self.predictor.option)
+        self._busy = False  # are we writing into the controls ourselves?
+        self._voted = {}  # case -> prompts of `self` and the picture of the vote
+        self._at = 0  # case that works
+        self._chosen = None  # word that a person chose
+        self._origin = 'generic'  # source of the sentence before a person changed it
+        self.last = self.before = None  # results of two runs
+        self._choosing(option or self.predictor.option)
+        self._writing()
+        self._showing()
         super().__init__(self._arrange())
         self._connect()
         self._take_case()
 
-    def _controls(self, option):
-        short = dict(width='15em')
-        pic = dict(max_width='100%', object_fit='contain', align_self='flex-start')
-        rgb = dict(zip(self.scheme.names, (self.anatomy[n].color for n in self.scheme.names)))
-        self.case = widgets.Dropdown(
-            options=[(s.name, i) for i, s in enumerate(self.scans)], description='case'
-        )
-        self.slice = widgets.IntSlider(
-            0, 0, 0, description='slice', continuous_update=False, layout=dict(width='24em')
-        )
-        self.source = widgets.Dropdown(
-            options=['generic', 'self', 'user'], description='words from', layout=short
-        )
-        self.option = widgets.ToggleButtons(
-            options=[(f'Option {i}', i) for i in (1, 2, 3, 4)],
-            value=option,
-            style=dict(button_width='6em'),
-            tooltips=[
-                'kind of image',
-                'and a list of structures',
-                "and the slice's third, top-down",
-                "and a report's findings",
-            ],
-        )
-        self.report = widgets.Textarea(
-            REPORT,
-            rows=3,
-            continuous_update=False,
-            description='report',
-            layout=dict(width='min(100%, 62em)', display='none'),
-        )
-        self.complete = widgets.Checkbox(
-            True, description='the list is complete', indent=False, layout=short
-        )
-        self.up, self.down = (
-            widgets.Button(
-                description=f'levels {w}',
-                icon=f'arrow-{w}',
-                tooltip=f'Every level of the sentence one further {w}',
-                layout=dict(width='9.5em'),
-            )
-            for w in ('up', 'down')
-        )
-        self.reword = widgets.Button(
-            description='reword',
-            icon='pencil',
-            tooltip='Say the same structures as the training sentences do',
-            layout=dict(width='8em'),
-        )
-        self.ticks = {n: _tick(n, rgb[n]) for n in self.anatomy.order(self.scheme.names)}
-        self.text = widgets.Textarea(
-            '', rows=4, continuous_update=False, layout=dict(width='min(100%, 62em)')
-        )
-        self.go = widgets.Button(
-            description='Run',
-            icon='play',
-            tooltip='Segment this slice with the sentence in the box',
-        )
-        self.note, self.table, self.changed = widgets.HTML(), widgets.HTML(), widgets.HTML()
-        self.word = widgets.Dropdown(description='word', layout=short)
-        self.stage = widgets.Dropdown(
-            options=[(f'1/{s}', i) for i, s in enumerate((32, 16, 8, 4, 2))]
-            + [('mean of all', None)],
-            value=2,
-            description='stage',
-            layout=short,
-        )
-        self.picture, self.words, self.votes = (
-            widgets.Image(format='png', layout=dict(pic)) for _ in range(3)
-        )
-        self.votes.layout.display = 'none'
-        self.card = widgets.Accordion(
-            [widgets.HTML(card_html(model_card(self.predictor)))],
-            titles=('about these weights',),
-            selected_index=None,
-            layout=dict(max_width='62em'),
-        )
 
-    def _arrange(self):
-        "Rows from top to bottom; bodies, discs and the rest have a row of ticks each"
-        wrap = dict(flex_flow='row wrap')
-        kinds = [
-            [t for n, t in self.ticks.items() if f(self.anatomy[n].kind)]
-            for f in (
-                ('vertebra', 'sacrum').__contains__,
-                'disc'.__eq__,
-                lambda k: k not in ('vertebra', 'sacrum', 'disc'),
-            )
-        ]
-        return [
-            widgets.HBox([self.case, self.slice], layout=wrap),
-            widgets.HBox(
-                [self.source, self.option, self.complete, self.up, self.down, self.reword],
-                layout=wrap,
-            ),
-            self.report,
-            *(widgets.HBox(row, layout=wrap) for row in kinds if row),
-            self.text,
-            widgets.HBox([self.go, self.note], layout=wrap),
-            self.changed,
-            self.picture,
-            self.votes,
-            widgets.HBox(
-                [self.table, widgets.VBox([widgets.HBox([self.word, self.stage]), self.words])],
-                layout=wrap | dict(align_items='flex-start'),
-            ),
-            self.card,
-        ]
+@patch
+def _choosing(self: Explorer, option: int):
+    "Controls for scan, slice, source and option"
+    scans = [(s.name, i) for i, s in enumerate(self.scans)]
+    self.case = widgets.Dropdown(options=scans, description='case')
+    self.slice = widgets.IntSlider(
+        0, 0, 0, description='slice', continuous_update=False, layout=dict(width='24em')
+    )
+    sources = ['generic', 'self', 'user']
+    self.source = widgets.Dropdown(options=sources, description='words from', layout=_short)
+    self.option = widgets.ToggleButtons(
+        options=[(f'Option {i}', i) for i in (1, 2, 3, 4)],
+        value=option,
+        style=dict(button_width='6em'),
+        tooltips=[
+            'kind of image',
+            'and a list of structures',
+            "and the slice's third, top-down",
+            "and a report's findings",
+        ],
+    )
+
+
+@patch
+def _writing(self: Explorer):
+    "Controls for the sentence: report, ticks, buttons, text"
+    self.report = widgets.Textarea(
+        REPORT,
+        rows=3,
+        continuous_update=False,
+        description='report',
+        layout=_broad | dict(display='none'),
+    )
+    self.complete = widgets.Checkbox(
+        True, description='the list is complete', indent=False, layout=_short
+    )
+    self.up, self.down = (
+        _button(
+            f'levels {w}',
+            f'arrow-{w}',
+            f'Every level of the sentence one further {w}',
+            width='9.5em',
+        )
+        for w in ('up', 'down')
+    )
+    self.reword = _button(
+        'reword',
+        'pencil',
+        'Say the same structures as the training sentences do',
+        width='8em',
+    )
+    names = self.anatomy.order(self.scheme.names)
+    self.ticks = {n: _tick(n, self.anatomy[n].color) for n in names}
+    self.text = widgets.Textarea('', rows=4, continuous_update=False, layout=_broad)
+    self.go = _button('Run', 'play', 'Segment this slice with the sentence in the box')
+
+
+@patch
+def _showing(self: Explorer):
+    "What is shown: notes, table, pictures, words, the card"
+    self.note, self.table, self.changed = widgets.HTML(), widgets.HTML(), widgets.HTML()
+    self.word = widgets.Dropdown(description='word', layout=_short)
+    stages = [(f'1/{s}', i) for i, s in enumerate((32, 16, 8, 4, 2))]
+    self.stage = widgets.Dropdown(
+        options=[*stages, ('mean of all', None)], value=2, description='stage', layout=_short
+    )
+    self.picture, self.words, self.votes = _picture(), _picture(), _picture()
+    self.votes.layout.display = 'none'
+    self.card = widgets.Accordion(
+        [widgets.HTML(card_html(model_card(self.predictor)))],
+        titles=('about these weights',),
+        selected_index=None,
+        layout=dict(max_width='62em'),
+    )
+
+
+@patch
+def _tick_rows(self: Explorer) -> list:
+    "Bodies, discs and the rest have a row of ticks each"
+    rows = {'bodies': [], 'discs': [], 'rest': []}
+    for n, t in self.ticks.items():
+        kind = self.anatomy[n].kind
+        group = {'vertebra': 'bodies', 'sacrum': 'bodies', 'disc': 'discs'}.get(kind, 'rest')
+        rows[group].append(t)
+    return [widgets.HBox(row, layout=_wrap) for row in rows.values() if row]
+
+
+@patch
+def _arrange(self: Explorer):
+    "Rows from top to bottom"
+    row = [self.source, self.option, self.complete, self.up, self.down, self.reword]
+    words = widgets.VBox([widgets.HBox([self.word, self.stage]), self.words])
+    return [
+        widgets.HBox([self.case, self.slice], layout=_wrap),
+        widgets.HBox(row, layout=_wrap),
+        self.report,
+        *self._tick_rows(),
+        self.text,
+        widgets.HBox([self.go, self.note], layout=_wrap),
+        self.changed,
+        self.picture,
+        self.votes,
+        widgets.HBox([self.table, words], layout=_wrap | dict(align_items='flex-start')),
+        self.card,
+    ]
 
 # %% ../nbs/8_people/82_explorer.ipynb #c049
 @patch
@@ -679,7 +666,8 @@ def _connect(self: Explorer):
     "Which control does what"
 
     def on(ws, f):
-        return [w.observe(self._unless_busy(f), 'value') for w in ws]
+        for w in ws:
+            w.observe(self._unless_busy(f), 'value')
 
     on([self.case], self._take_case)
     on([self.slice], self._take_slice)
@@ -714,13 +702,14 @@ def _unless_busy(self: Explorer, f):
 @patch
 @contextmanager
 def _quietly(self: Explorer):
+    "While this is on, changes of the controls are our own"
     was, self._busy = self._busy, True
     try:
         yield
     finally:
         self._busy = was
 
-
+# %% ../nbs/8_people/82_explorer.ipynb #n744c8bc
 @patch
 def say(self: Explorer, text: str = '', bad=False):
     "One line below the sentence; errors in red"
@@ -747,9 +736,8 @@ def _take_case(self: Explorer):
     self.scan, n = self.scans[self._at], len(self.ready.images)
     with self._quietly():
         now = self.source.value
-        self.source.options = (
-            ['generic', 'self', 'report'] + ['oracle'] * (self.ready.truth is not None) + ['user']
-        )
+        oracle = [] if self.ready.truth is None else ['oracle']
+        self.source.options = ['generic', 'self', 'report', *oracle, 'user']
         self.source.value = now if now in self.source.options else 'generic'
         self.slice.max = n - 1
         self.slice.value = n // 2
@@ -821,7 +809,7 @@ def _remark(self: Explorer, text: str) -> str:
     )
     return '. '.join(t for t in (note, text) if t)
 
-
+# %% ../nbs/8_people/82_explorer.ipynb #ne78c6c0
 @patch
 def ticked(self: Explorer) -> tuple:
     return tuple(n for n, t in self.ticks.items() if t.value)
@@ -919,11 +907,9 @@ def run(self: Explorer):
     except InputError as e:
         self.say(str(e), bad=True)
         return
-    score = (
-        None
-        if self.ready.truth is None
-        else slice_dice(labels, self.ready.truth[k], self.scheme, self.ready.known)
-    )
+    score = None
+    if self.ready.truth is not None:
+        score = slice_dice(labels, self.ready.truth[k], self.scheme, self.ready.known)
     if self.last is not None and self.last['text'] != text:
         self.before = self.last
     self.last = dict(
@@ -937,50 +923,55 @@ def run(self: Explorer):
     self.draw()
     self.say(self._remark(f'{time.perf_counter() - t:.1f} s'))
 
-
+# %% ../nbs/8_people/82_explorer.ipynb #n954aefd
 @patch
 def draw(self: Explorer):
     "Picture, table and words of the last run; without one, the slice alone"
     r, v, k = self.last or {}, self.scan.volume, self.slice.value
     truth = None if self.ready.truth is None else self.ready.truth[k]
     was = self.before and self.before['labels']
-    self.picture.value = figure_png(
-        slice_figure(
-            v.data[k],
-            r.get('labels'),
-            truth,
-            self.scheme,
-            v.spacing[1:],
-            title=f'prediction, words: {r.get("source")}',
-            anatomy=self.anatomy,
-            before=was,
-        )
+    fig = slice_figure(
+        v.data[k],
+        r.get('labels'),
+        truth,
+        self.scheme,
+        v.spacing[1:],
+        title=f'prediction, words: {r.get("source")}',
+        anatomy=self.anatomy,
+        before=was,
     )
-    self.changed.value = (
-        ''
-        if was is None
-        else '<b>words changed:</b> '
-        f'{words_changed(self.before["text"], r["text"])}<br>{renamed_html(renamed(r["labels"], was, self.scheme))}'
-    )
-    self.table.value = (
-        ''
-        if not r
-        else '<i>no truth, no Dice</i>'
-        if truth is None
-        else change_html(dice_change(r['dice'], self.before and self.before['dice'], self.anatomy))
-    )
-    choices = word_choices(self.predictor.encoder, r['text']) if r else []
-    labels = [l for l, _ in choices]
+    self.picture.value = figure_png(fig)
+    self.changed.value = '' if was is None else self._changes()
+    self.table.value = self._scores() if r else ''
+    self._offer_words(word_choices(self.predictor.encoder, r['text']) if r else [])
+    self.draw_word()
+
+
+@patch
+def _changes(self: Explorer) -> str:
+    "What the sentence and the mask lost and won since the run before"
+    words = words_changed(self.before['text'], self.last['text'])
+    rows = renamed(self.last['labels'], self.before['labels'], self.scheme)
+    return f'<b>words changed:</b> {words}<br>{renamed_html(rows)}'
+
+
+@patch
+def _scores(self: Explorer) -> str:
+    "Dice now and before, where there is a truth"
+    if self.last['dice'] is None:
+        return '<i>no truth, no Dice</i>'
+    before = self.before and self.before['dice']
+    return change_html(dice_change(self.last['dice'], before, self.anatomy))
+
+
+@patch
+def _offer_words(self: Explorer, choices):
+    "The words of the sentence that was run; a person's word stays chosen, where it is in it"
+    labels = [label for label, _ in choices]
+    chosen = self._chosen if self._chosen in labels else first_level(choices, self.anatomy)
     with self._quietly():
         self.word.options = choices
-        self.word.index = (
-            labels.index(
-                self._chosen if self._chosen in labels else first_level(choices, self.anatomy)
-            )
-            if labels
-            else None
-        )
-    self.draw_word()
+        self.word.index = labels.index(chosen) if labels else None
 
 
 @patch

@@ -223,7 +223,7 @@ def class_features(
     model,  # `ATMNet`, or another network with `features`
     images: np.ndarray,  # (n, h, w) slices on the grid, 0..1
     labels: np.ndarray,  # (n, h, w) channels: the regions
-    features=None,  # (g (n, l, d), mask (n, l)) of one prompt per slice, or None without text
+    features=None,  # `TextFeatures` of one prompt per slice, or None without text
     min_pixels: int = 10,  # smaller regions are left out (ours)
     device='cpu',
     batch: int = 8,
@@ -247,9 +247,10 @@ def class_features(
         x = pad32(torch.as_tensor(np.asarray(images[i : i + batch], np.float32))[:, None]).to(
             device
         )
-        text = () if features is None else tuple(f[i : i + batch].to(device) for f in features)
+        part = slice(i, i + batch)
+        text = () if features is None else (features.for_images(part).to(device),)
         with torch.inference_mode():
-            f = model.features(x, *text)[0][..., :h, :w].float().cpu().numpy()
+            f = model.features(x, *text)[..., :h, :w].float().cpu().numpy()
         out += [
             (f[k][:, m].mean(1), c, i + k)
             for k in range(len(f))
@@ -498,15 +499,16 @@ def read_slice(
     import torch
 
     from atm_net.predict import pad32
+    from atm_net.variants import logits_and_word_maps
 
     if not predictor.has_text:
         raise InputError('this network reads no text: it has no attention on words')
     h, w = image.shape
     x = pad32(torch.as_tensor(np.asarray(image, np.float32))[None, None]).to(predictor.device)
-    text = [t.to(predictor.device) for t in predictor.features([prompt])]
+    text = predictor.features([prompt]).to(predictor.device)
     with torch.inference_mode():
-        y, shares = predictor.model.features(x, *text, need_weights=True)
-        probs = predictor.model.out(y).float().softmax(1)
+        logits, shares = logits_and_word_maps(predictor.model, x, text)
+        probs = logits.float().softmax(1)
     return probs[0, :, :h, :w].cpu().numpy(), [s[0].float().cpu().numpy() for s in shares]
 
 
@@ -531,17 +533,20 @@ def even_shares(
     "What each token would get from a stage that attends to all of its text tokens alike"
     import torch
 
-    mask = predictor.features([prompt])[1].to(predictor.device) > 0
+    from atm_net.variants import to_words
 
-    def even(p):
-        "Attention 1/m on the m mixed tokens, or 1/n on the n words"
-        keys = mask.float()
-        if p.mix is not None:
-            keys = mask.new_ones((1, len(p.mix.weight)), dtype=torch.float32)
-        return p.to_words((keys / keys.sum())[:, None], mask)[0, 0].float().cpu().numpy()
+    text = predictor.features([prompt]).to(predictor.device)
+
+    def even(project):  # attention 1/m on the mixed tokens, or 1/n on the n words
+        projected = project(text)
+        keys = projected.mask
+        if keys is None:
+            keys = torch.ones(projected.states.shape[:2], device=predictor.device)
+        weights = (keys / keys.sum())[:, None]
+        return to_words(project, weights, text.mask)[0, 0].float().cpu().numpy()
 
     with torch.inference_mode():
-        return [even(s.project) for s in predictor.model.hasf]
+        return [even(stage.project) for stage in predictor.model.hasf]
 
 # %% ../nbs/7_evaluation/76_figures.ipynb #c041
 def choose_words(
@@ -1041,7 +1046,7 @@ def segment_case(
 
     images = np.asarray(cache.image(case), np.float32)
     labels, conf = np.zeros(images.shape, np.uint8), np.zeros(images.shape, np.float32)
-    texts = predictor.texts(prompts)
+    texts = predictor.features(prompts)
     for k, p in predict.slice_probs(predictor.model, images, texts, predictor.device):
         best, channel = p.max(0)
         labels[k] = channel.numpy()

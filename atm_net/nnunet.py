@@ -25,21 +25,8 @@ from .volumes import read_labels, write_labels, write_volume
 DATASET = 'Dataset001_atm_net'
 
 
-def to_nnunet(
-    cache: Cache,
-    out,
-    split: str = 'test',  # split: the part to predict
-) -> dict:  # short name -> case of the cache, also in nnunet.json
-    "Raw dataset and split of a cache under `out`; raises `InputError`"
-    out = Path(out)
-    raw = out / 'raw' / DATASET
-    mark = out / 'nnunet.json'
-    want = dict(cache=cache_hash(cache), split=split)
-    if mark.exists():
-        m = read_json(mark)
-        if {k: m[k] for k in want} != want:
-            raise InputError(f'{out}: holds another cache or part: choose another folder')
-        return m['cases']
+def _check_export(cache: Cache, split: str):
+    "Refuse what nnU-Net cannot learn from; raises `InputError`"
     if bad := [c for c in cache.cases(None) if cache.row(c)['annotated'] is not None]:
         raise InputError(
             f"{cache.path}: case '{bad[0]}' annotates only some structures, which nnU-Net cannot "
@@ -47,42 +34,57 @@ def to_nnunet(
         )
     if empty := [p for p in ('train', split) if not cache.cases(p)]:
         raise InputError(f"{cache.path}: part '{empty[0]}' is empty")
+
+
+def _write_case(cache: Cache, case: str, name: str, raw: Path, learn: bool, predict: bool):
+    "A volume to train with, to predict, or both"
+    vol, labels = cache.source(case)
+    if learn:
+        # nnU-Net wants the ignored pixels as its highest label
+        mask = np.where(labels == IGNORE, cache.scheme.channels, labels)
+        write_volume(vol.data, vol, raw / 'imagesTr' / f'{name}_0000.nii.gz')
+        write_labels(mask, vol, raw / 'labelsTr' / f'{name}.nii.gz')
+    if predict:
+        write_volume(vol.data, vol, raw / 'imagesTs' / f'{name}_0000.nii.gz')
+
+
+def _dataset(scheme, n: int) -> dict:  # n: cases to learn from
+    "What dataset.json holds"
+    labels = {'background': 0}
+    labels |= {s.replace('/', '-'): i for i, s in enumerate(scheme.names, 1)}
+    labels |= {'ignore': scheme.channels}
+    names = dict(channel_names={'0': 'MRI'}, labels=labels)
+    return names | dict(numTraining=n, file_ending='.nii.gz')
+
+# %% ../nbs/8_people/85_nnunet.ipynb #n159028a
+def to_nnunet(
+    cache: Cache,
+    out,
+    split: str = 'test',  # the part to predict
+) -> dict:  # short name -> case of the cache, also in nnunet.json
+    "Raw dataset and split of a cache under `out`; raises `InputError`"
+    out = Path(out)
+    raw, mark = out / 'raw' / DATASET, out / 'nnunet.json'
+    want = dict(cache=cache_hash(cache), split=split)
+    if mark.exists():
+        m = read_json(mark)
+        if {k: m[k] for k in want} != want:
+            raise InputError(f'{out}: holds another cache or part: choose another folder')
+        return m['cases']
+    _check_export(cache, split)
     shutil.rmtree(raw, ignore_errors=True)
-    names = {f'c{i:04d}': c for i, c in enumerate(cache.cases(None))}
-    part = {
-        p: [n for n, c in names.items() if c in set(cache.cases(p))]
-        for p in ('train', 'val', split)
-    }
     for d in ('imagesTr', 'labelsTr', 'imagesTs'):
         (raw / d).mkdir(parents=True)
+    names = {f'c{i:04d}': c for i, c in enumerate(cache.cases(None))}
+    parts = {p: set(cache.cases(p)) for p in ('train', 'val', split)}
+    part = {p: [n for n, c in names.items() if c in cases] for p, cases in parts.items()}
     learn = part['train'] + part['val']
     keep = names if split == 'train' else {n: names[n] for n in dict.fromkeys(learn + part[split])}
     for n, c in progress(list(keep.items()), 'export'):
-        vol, labels = cache.source(c)
-        if n in learn:
-            write_volume(vol.data, vol, raw / 'imagesTr' / f'{n}_0000.nii.gz')
-            write_labels(
-                np.where(labels == IGNORE, cache.scheme.channels, labels),
-                vol,
-                raw / 'labelsTr' / f'{n}.nii.gz',
-            )
-        if n in part[split]:
-            write_volume(vol.data, vol, raw / 'imagesTs' / f'{n}_0000.nii.gz')
-    labels = (
-        {'background': 0}
-        | {s.replace('/', '-'): i for i, s in enumerate(cache.scheme.names, 1)}
-        | {'ignore': cache.scheme.channels}
-    )
-    write_json(
-        raw / 'dataset.json',
-        dict(
-            channel_names={'0': 'MRI'}, labels=labels, numTraining=len(learn), file_ending='.nii.gz'
-        ),
-    )
-    write_json(
-        out / 'preprocessed' / DATASET / 'splits_final.json',
-        [dict(train=part['train'], val=part['val'] or part['train'][:1])],
-    )
+        _write_case(cache, c, n, raw, n in learn, n in part[split])
+    write_json(raw / 'dataset.json', _dataset(cache.scheme, len(learn)))
+    folds = [dict(train=part['train'], val=part['val'] or part['train'][:1])]
+    write_json(out / 'preprocessed' / DATASET / 'splits_final.json', folds)
     write_json(mark, want | dict(cases=keep, predict=part[split]))
     return keep
 
@@ -90,48 +92,55 @@ def to_nnunet(
 TRAINER = """
 import json, os, torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import nnUNetTrainerNoMirroring
+from nnunetv2.training.nnUNetTrainer.variants.data_augmentation import nnUNetTrainerNoMirroring as n
 
-def _length(self):
-    self.num_epochs, self.num_iterations_per_epoch = int(os.environ['ATM_NET_EPOCHS']), int(os.environ['ATM_NET_ITERATIONS'])
-    self.num_val_iterations_per_epoch, self.save_every = max(1, self.num_iterations_per_epoch//5), 1
 
-def _count(self):
-    with open(os.environ['ATM_NET_COUNT'], 'w') as f: json.dump(sum(p.numel() for p in self.network.parameters()), f)
+class OurLength:
+    "Length from the environment; the number of parameters into a file"
 
-class ATMNetTrainer(nnUNetTrainerNoMirroring):
-    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device('cpu')): super().__init__(plans, configuration, fold, dataset_json, device); _length(self)
-    def initialize(self): super().initialize(); _count(self)
+    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device('cpu')):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_epochs = int(os.environ['ATM_NET_EPOCHS'])
+        self.num_iterations_per_epoch = int(os.environ['ATM_NET_ITERATIONS'])
+        self.num_val_iterations_per_epoch = max(1, self.num_iterations_per_epoch // 5)
+        self.save_every = 1
 
-class ATMNetTrainerMirror(nnUNetTrainer):
-    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device('cpu')): super().__init__(plans, configuration, fold, dataset_json, device); _length(self)
-    def initialize(self): super().initialize(); _count(self)
+    def initialize(self):
+        super().initialize()
+        with open(os.environ['ATM_NET_COUNT'], 'w') as f:
+            json.dump(sum(p.numel() for p in self.network.parameters()), f)
+
+
+class ATMNetTrainer(OurLength, n.nnUNetTrainerNoMirroring):
+    pass
+
+
+class ATMNetTrainerMirror(OurLength, nnUNetTrainer):
+    pass
 """
 
-
+# %% ../nbs/8_people/85_nnunet.ipynb #n1320a49
 def _last_line(log) -> str:
     "What a command said last"
-    lines = [
-        l.strip()
-        for l in Path(log).read_text(errors='replace', encoding='utf-8').splitlines()
-        if l.strip()
-    ]
+    text = Path(log).read_text(errors='replace', encoding='utf-8')
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:200] if lines else 'it said nothing'
 
 
 def run_tool(
     python,
-    name: str,
+    name: str,  # of the command; it is looked for beside `python`
     args,
     env: dict,
-    log,  # `name` is looked for beside `python`
+    log,
 ):
     "Run one of nnU-Net's commands, its output in `log`; raises `InputError`"
     tool = Path(python).parent / name
     if not tool.exists():
         raise InputError(
             f"{tool}: not there: pip install 'atm_net[nnunet]', or name the python that has "
-            'nnunetv2 with --python'
+            'nnunetv2 '
+            'with --python'
         )
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     with open(log, 'w', encoding='utf-8') as f:
@@ -141,38 +150,15 @@ def run_tool(
             stdout=f,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
+            check=False,  # the status is looked at below
         ).returncode
     if status:
         raise InputError(f'{name} ended with status {status}: {_last_line(log)} ({log})')
 
 
-def run_nnunet(
-    out,
-    python=sys.executable,  # out: folder of `to_nnunet`
-    epochs: int = 1000,
-    iterations: int = 250,  # nnU-Net's own length
-    configuration: str = '2d',
-    device: str = 'cpu',
-    mirror=False,
-    memory: float = None,  # GB that planning aims at; None: nnU-Net's 8
-) -> Path:  # folder of the predicted masks
-    "Plan, train and predict, each once; raises `InputError`"
-    out = Path(out).resolve()
-    mark = read_json(out / 'nnunet.json')
-    asked = dict(
-        epochs=epochs,
-        iterations=iterations,
-        configuration=configuration,
-        mirror=mirror,
-        memory=memory,
-    )
-    if mark.get('asked', asked) != asked:
-        raise InputError(
-            f'{out}: was begun with {mark["asked"]}: ask for the same, or choose another folder'
-        )
-    write_text(out / 'trainer' / 'atm_net_trainer.py', TRAINER)
-    trainer = 'ATMNetTrainer' + ('Mirror' if mirror else '')
-    env = dict(
+def _environment(out: Path, epochs: int, iterations: int) -> dict:
+    "What nnU-Net and our trainer read"
+    return dict(
         nnUNet_raw=str(out / 'raw'),
         nnUNet_preprocessed=str(out / 'preprocessed'),
         nnUNet_results=str(out / 'results'),
@@ -184,54 +170,74 @@ def run_nnunet(
         ATM_NET_COUNT=str(out / 'parameters.json'),
         MPLBACKEND='agg',
     )
-    planner = (
-        []
-        if memory is None
-        else ['-gpu_memory_target', memory, '-overwrite_plans_name', 'nnUNetPlans']
-    )
+
+
+def _steps(out: Path, configuration: str, device: str, mirror: bool, memory) -> dict:
+    "name -> (command, arguments) of the three steps"
+    trainer = 'ATMNetTrainer' + ('Mirror' if mirror else '')
     model = out / 'results' / DATASET / f'{trainer}__nnUNetPlans__{configuration}' / 'fold_0'
-    go_on = ['--c'] if (model / 'checkpoint_latest.pth').exists() else []
-    steps = dict(
-        plan=(
-            'nnUNetv2_plan_and_preprocess',
-            ['-d', 1, '-c', configuration, '-npfp', 1, '-np', 1, '--no_pbar', *planner],
-        ),
-        train=('nnUNetv2_train', [1, configuration, 0, '-tr', trainer, '-device', device, *go_on]),
-        predict=(
-            'nnUNetv2_predict',
-            [
-                '-i',
-                out / 'raw' / DATASET / 'imagesTs',
-                '-o',
-                out / 'masks',
-                '-d',
-                1,
-                '-c',
-                configuration,
-                '-f',
-                0,
-                '-tr',
-                trainer,
-                '-device',
-                device,
-                '-npp',
-                1,
-                '-nps',
-                1,
-                '--continue_prediction',
-                *([] if mirror else ['--disable_tta']),
-            ],
-        ),
+    plan = ['-d', 1, '-c', configuration, '-npfp', 1, '-np', 1, '--no_pbar']
+    if memory is not None:
+        plan += ['-gpu_memory_target', memory, '-overwrite_plans_name', 'nnUNetPlans']
+    train = [1, configuration, 0, '-tr', trainer, '-device', device]
+    if (model / 'checkpoint_latest.pth').exists():
+        train.append('--c')
+    predict = ['-i', out / 'raw' / DATASET / 'imagesTs', '-o', out / 'masks', '-d', 1]
+    predict += ['-c', configuration, '-f', 0, '-tr', trainer, '-device', device]
+    predict += ['-npp', 1, '-nps', 1, '--continue_prediction']
+    if not mirror:
+        predict.append('--disable_tta')
+    return dict(
+        plan=('nnUNetv2_plan_and_preprocess', plan),
+        train=('nnUNetv2_train', train),
+        predict=('nnUNetv2_predict', predict),
     )
-    for k, (tool, args) in progress(
-        [s for s in steps.items() if s[0] not in mark.get('done', [])], 'nnU-Net'
-    ):
+
+
+def run_nnunet(
+    out,  # folder of `to_nnunet`
+    python=sys.executable,
+    epochs: int = 1000,
+    iterations: int = 250,  # nnU-Net's own length
+    configuration: str = '2d',
+    device: str = 'cpu',
+    mirror=False,
+    memory: float = None,  # GB that planning aims at; None: nnU-Net's 8
+) -> Path:  # folder of the predicted masks
+    "Plan, train and predict, each once; raises `InputError`"
+    out = Path(out).resolve()
+    mark = read_json(out / 'nnunet.json')
+    asked = dict(epochs=epochs, iterations=iterations, configuration=configuration)
+    asked |= dict(mirror=mirror, memory=memory)
+    if mark.get('asked', asked) != asked:
+        raise InputError(
+            f'{out}: was begun with {mark["asked"]}: ask for the same, or choose another folder'
+        )
+    write_text(out / 'trainer' / 'atm_net_trainer.py', TRAINER)
+    env = _environment(out, epochs, iterations)
+    steps = _steps(out, configuration, device, mirror, memory)
+    left = [(k, v) for k, v in steps.items() if k not in mark.get('done', [])]
+    for k, (tool, args) in progress(left, 'nnU-Net'):
         run_tool(python, tool, args, env, out / 'logs' / f'{k}.txt')
         mark = read_json(out / 'nnunet.json') | dict(asked=asked, done=[*mark.get('done', []), k])
         write_json(out / 'nnunet.json', mark)
     return out / 'masks'
 
 # %% ../nbs/8_people/85_nnunet.ipynb #c013
+def _predicted(cache: Cache, out: Path, name: str, shape) -> np.ndarray:  # (s, h, w) channels
+    "nnU-Net's mask of a case; raises `InputError`"
+    f = out / 'masks' / f'{name}.nii.gz'
+    if not f.exists():
+        raise InputError(f'{f}: nnU-Net wrote no mask of this case: see {out}/logs/predict.txt')
+    pred = read_labels(f).data
+    if pred.shape != shape or pred.max() >= cache.scheme.channels:
+        raise InputError(
+            f'{f}: {pred.shape} with labels up to {pred.max()} is no mask of {shape} with '
+            f'{cache.scheme.channels} channels'
+        )
+    return pred
+
+
 def nnunet_scores(
     cache: Cache,
     out,  # folder of `to_nnunet`, with masks/
@@ -242,27 +248,19 @@ def nnunet_scores(
     out = Path(out)
     mark = read_json(out / 'nnunet.json')
     scored = {}
-    count = out / 'parameters.json'
     for n in progress(mark['predict'], 'score'):
         c = mark['cases'][n]
-        f = out / 'masks' / f'{n}.nii.gz'
         vol, truth = cache.source(c)
-        row = cache.row(c)
-        if not f.exists():
-            raise InputError(f'{f}: nnU-Net wrote no mask of this case: see {out}/logs/predict.txt')
-        pred = read_labels(f).data
-        if pred.shape != truth.shape or pred.max() >= cache.scheme.channels:
-            raise InputError(
-                f'{f}: {pred.shape} with labels up to {pred.max()} is no mask of {truth.shape} '
-                f'with {cache.scheme.channels} channels'
-            )
+        pred = _predicted(cache, out, n, truth.shape)
         spacing = vol.spacing
         if grid == 'cache':
             pred = cache.grid.to_grid(pred, spacing[1:], labels=True, box=cache.meta(c)['box'])
             _, truth, spacing = case_data(cache, c, grid)
+        row = cache.row(c)
         scored[c] = score(
             pred, truth, spacing, cache.scheme, row['annotated'], cache.anatomy, row['patient']
         )
+    count = out / 'parameters.json'
     return scores_dict(
         scored,
         cache.scheme,
@@ -289,7 +287,7 @@ def atm_nnunet(
     memory: float = None,  # GB that its planning aims at (default: nnU-Net's)
     python: str = None,  # the python that has nnunetv2 (default: this one)
     mirror: bool = False,  # with its mirroring, head to feet too
-    grid: str = 'source',  # score on the pixels of the source, or on the grid of the cache, as the study does that it joins
+    grid: str = 'source',  # score on the pixels of the source, or on the grid of the cache
 ):
     """nnU-Net v2 on the split of a cache, planned and trained by itself, scored like the others
 

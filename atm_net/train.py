@@ -171,13 +171,13 @@ def fit(
         raise Stopped(f'stopped at step {trainer.step}; a checkpoint is saved: {again}')
 
 # %% ../nbs/6_training/67_train.ipynb #tl06
-def _taken_over(info: dict, theirs: dict, own: dict) -> list:  # headers of weights and of the run
+def _taken_over(info, theirs: dict, own: dict) -> list:  # headers of weights and of the run
     "What `init_from` did, in words"
-    fresh = Counter(k.split('.')[0] for k in info['fresh'])
+    fresh = Counter(k.split('.')[0] for k in info.fresh)
     parts = ', '.join(f'{k} ({n} tensors)' for k, n in sorted(fresh.items()))
-    said = [f'{info["taken"]} tensors taken over', f'fresh: {parts or "nothing"}']
-    if info['new_structures']:
-        said.append(f'new structures: {", ".join(info["new_structures"])}')
+    said = [f'{info.taken} tensors taken over', f'fresh: {parts or "nothing"}']
+    if info.new_structures:
+        said.append(f'new structures: {", ".join(info.new_structures)}')
     was, now = theirs.get('encoder_revision'), own.get('encoder_revision')
     if was and now and was != now:
         said.append(
@@ -197,7 +197,7 @@ def start_from(trainer: Trainer, weights) -> str:  # weights: a run or a file
     names = list(trainer.cache.scheme.names)
     axes = class_axes(cfg.network, cfg.feature_size, trainer.meta['kwargs'])
     info = init_from(trainer.net, state, names, list(theirs['values']), axes)
-    if not info['taken']:
+    if not info.taken:
         own = f'{cfg.network} of feature size {cfg.feature_size}'
         raise InputError(f'{path}: nothing of this {theirs["network"]} fits a {own}')
     trainer.meta['init'] = weights_id(path)

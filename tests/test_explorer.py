@@ -46,17 +46,13 @@ from atm_net.figures import (
     word_ratio,
     word_shares,
 )
-from atm_net.model import ATMNet
 from atm_net.phantom import _series, make_phantom
 from atm_net.predict import SHIPPED, Predictor, load_predictor, model_card
-from atm_net.prompts import (
-    holistic,
-    parse_prompt,
-    present_structures,
-    shift_levels,
-)
+from atm_net.prompts import holistic, present_structures, shift_levels
+from atm_net.reports import parse_prompt
 from atm_net.text import load_encoder
 from atm_net.volumes import Volume, new_geometry, new_volume, write_labels, write_volume
+from atm_net.weights import build_network
 
 joint = LUMBAR.scheme('joint')
 enc = load_encoder('spine_bert_tiny')
@@ -86,7 +82,7 @@ def untrained(seed=0, **kwargs):
         option=3,
         length=128,
     )
-    return Predictor(ATMNet(21, 12, **kw), meta, encoder=enc)
+    return Predictor(build_network('atm_net', 21, 12, **kw), meta, encoder=enc)
 
 
 net = untrained(alpha=1.0)

@@ -56,12 +56,11 @@ from atm_net.figures import (
     zoom_boxes,
 )
 from atm_net.metrics import volume_scores
-from atm_net.weights import build_network
 from atm_net.phantom import make_phantom, write_cohort
 from atm_net.predict import Predictor, pad32
 from atm_net.prompts import holistic, present_structures
 from atm_net.text import TextFeatures, load_encoder
-from atm_net.weights import save_weights
+from atm_net.weights import build_network, save_weights
 
 joint = LUMBAR.scheme('joint')
 rng = np.random.default_rng(0)
@@ -395,7 +394,9 @@ def test_attention_on_words():
 def indifferent(**kw):
     "The reading network, its queries set to 0"
     torch.manual_seed(0)
-    p = Predictor(build_network('atm_net', 21, text_dim=enc.dim, alpha=1.0, **kw), meta, encoder=enc)
+    p = Predictor(
+        build_network('atm_net', 21, text_dim=enc.dim, alpha=1.0, **kw), meta, encoder=enc
+    )
     for s in p.model.hasf:
         torch.nn.init.zeros_(s.fuse.att.q.weight)
         torch.nn.init.zeros_(s.fuse.att.q.bias)

@@ -14,7 +14,6 @@ from atm_net.anatomy import IGNORE, LUMBAR, InputError
 from atm_net.data import Grid, open_cohort, prepare
 from atm_net.evaluate import Entry, overall_rows, score, write_evaluation
 from atm_net.figures import protocol_bars
-from atm_net.model import build_network, save_weights
 from atm_net.phantom import write_cohort
 from atm_net.report import (
     LIMIT,
@@ -36,6 +35,7 @@ from atm_net.report import (
     wrong_slice,
 )
 from atm_net.show import read_json, run_command, save_figure, write_json
+from atm_net.weights import build_network, save_weights
 
 joint = LUMBAR.scheme('joint')
 
