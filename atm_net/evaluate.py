@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .anatomy import LUMBAR, InputError, Scheme, convert, get_anatomy, suggest
+from .anatomy import InputError, Scheme, convert, get_anatomy, suggest
 from .data import Cache, read_annotated, read_table, spider_patient
 from .mask_files import mask_values, read_mask, reading, side_schemes, unsure
 from .measures import rows_csv
@@ -92,19 +92,23 @@ def pair_masks(
     return [(_id(P[k], T[k]), P[k], T[k]) for k in P]
 
 # %% ../nbs/7_evaluation/74_evaluate.ipynb #c009
-def _least(scheme, held, anatomy) -> str:
+def _least(scheme, held) -> str:
     "Name of the smallest scheme that reads the values as `scheme` does"
     values = set().union(*held.values())
     return min(
-        (s for s in anatomy.schemes.values() if reading(s, values) == reading(scheme, values)),
+        (
+            s
+            for s in scheme.anatomy.schemes.values()
+            if reading(s, values) == reading(scheme, values)
+        ),
         key=lambda s: s.channels,
     ).name
 
 
 def score_schemes(
     pairs,  # of `pair_masks`
+    anatomy,
     labels=None,  # one scheme name for both sides, or 'PRED,TRUTH'; None goes by the values of all files of each side
-    anatomy=LUMBAR,
 ) -> tuple[
     Scheme, Scheme, str
 ]:  # of the predictions; of the truths; a note where the values left a choice, or ''
@@ -123,7 +127,7 @@ def score_schemes(
     if not any(truth.values()):
         t = p
     if p[0] != t[0]:
-        a, b = (_least(fits[0], held, anatomy) for fits, held in ((p, pred), (t, truth)))
+        a, b = (_least(fits[0], held) for fits, held in ((p, pred), (t, truth)))
         raise InputError(
             f"{pairs[0][1]}: the values of the predictions are of scheme '{a}', those of the truths of '{b}': if that is so use --labels {a},{b} (predictions, truths), else one name for both"
         )
@@ -142,7 +146,7 @@ def common_scheme(
         raise InputError(
             f'--labels {pred.name},{truth.name}: these schemes have no structure in common'
         )
-    return Scheme(f'{pred.name}/{truth.name}', both)
+    return Scheme(f'{pred.name}/{truth.name}', both, truth.of)
 
 
 @dataclass
@@ -163,19 +167,18 @@ def score(
     spacing,
     scheme,  # (3,) mm
     annotated=None,
-    anatomy=LUMBAR,
     patient: str = '',
 ) -> Scored:
     "Score one volume under both label protocols"
     kw = dict(scheme=scheme, annotated=annotated)
     exact = volume_scores(pred, truth, spacing, **kw)
-    moved, extra = relabel_matched(pred, truth, **kw, anatomy=anatomy)
+    moved, extra = relabel_matched(pred, truth, **kw)
     matched = exact if np.array_equal(moved, pred) else volume_scores(moved, truth, spacing, **kw)
     return Scored(
         exact,
         matched,
-        any_vertebra(pred, truth, **kw, anatomy=anatomy),
-        level_shift(pred, truth, **kw, anatomy=anatomy),
+        any_vertebra(pred, truth, **kw),
+        level_shift(pred, truth, **kw),
         extra,
         patient,
     )
@@ -193,13 +196,13 @@ def _csv_patients(path) -> dict:
 def score_folders(
     pred,
     truth,  # files or folders of masks
+    anatomy,
     labels=None,  # as `score_schemes`
     annotated=None,  # CSV: what each case annotates (in values or names of the truth), and its patient if there is such a column
-    anatomy=LUMBAR,
 ) -> tuple[dict, object]:  # id -> `Scored`; `Scheme`, of the structures that both sides know
     "Score mask files by pair; raises `InputError`"
     pairs = pair_masks(pred, truth)
-    ps, ts, _ = score_schemes(pairs, labels, anatomy)
+    ps, ts, _ = score_schemes(pairs, anatomy, labels)
     scheme = common_scheme(ps, ts)
     given = (
         {
@@ -222,7 +225,6 @@ def score_folders(
             vt.spacing,
             scheme,
             given.get(mask_key(i)),
-            anatomy,
             who.get(mask_key(i)) or (spider_patient(i) if ts.name == 'spider' else i),
         )
     return out, scheme
@@ -423,8 +425,8 @@ def atm_score(
 ):
     "Score masks: DSC, Jaccard, HD95 and ASD per structure, under both policies, with level shifts"
     an = get_anatomy(anatomy)
-    ps, ts, note = score_schemes(pair_masks(pred, truth), labels, an)
-    scored, scheme = score_folders(pred, truth, f'{ps.name},{ts.name}', annotated, an)
+    ps, ts, note = score_schemes(pair_masks(pred, truth), an, labels)
+    scored, scheme = score_folders(pred, truth, an, f'{ps.name},{ts.name}', annotated)
     d = scores_dict(
         scored, scheme, annotated=bool(annotated), files=dict(pred=ps.name, truth=ts.name)
     )
@@ -588,9 +590,7 @@ def evaluate_case(
     "Predict one case under one protocol and score it"
     row = cache.row(case)
     labels = predicted_labels(predictor, cache, case, protocol, data, grid, partner)
-    return score(
-        labels, data[1], data[2], cache.scheme, row['annotated'], cache.anatomy, row['patient']
-    )
+    return score(labels, data[1], data[2], cache.scheme, row['annotated'], row['patient'])
 
 # %% ../nbs/7_evaluation/74_evaluate.ipynb #c037
 @dataclass
@@ -890,7 +890,7 @@ def form_rows(
 
 def form_structures(
     methods: dict,  # method -> structure -> mean DSC or None
-    anatomy=LUMBAR,
+    anatomy,
 ) -> tuple[list, list]:  # rows, header
     "Structures against methods, as in Table 3: DSC in per cent, their mean in the last row"
     names = [n for n in anatomy.top_down if any(v.get(n) is not None for v in methods.values())]
@@ -950,7 +950,7 @@ def by_protocol(
 
 # %% ../nbs/7_evaluation/74_evaluate.ipynb #c049
 def evaluation_markdown(
-    entries, summaries, rows, differences, info, paper: str = None
+    entries, summaries, rows, differences, info, anatomy, paper: str = None
 ) -> str:  # paper: of `paper_data`
     "All tables as Markdown"
     t, h = dsc_by_structure(entries, summaries)
@@ -961,13 +961,13 @@ def evaluation_markdown(
         [*out, '## DSC by structure, penalised\n', table_md(t, h)]
         + [
             f'## {c}\n\n{table_md(r, h)}'
-            for _, c, r, h in form_tables(entries, rows, summaries, paper)
+            for _, c, r, h in form_tables(entries, rows, summaries, anatomy, paper)
         ]
     )
 
 
 def form_tables(
-    entries, rows, summaries, paper: str = None, anatomy=LUMBAR
+    entries, rows, summaries, anatomy, paper: str = None
 ) -> list:  # of (name, caption, rows, header); paper: of `paper_data`
     "All tables in the paper's form: for each protocol the metrics under both policies, and the structures"
     out, by = [], {e.name: c for e, c in zip(entries, summaries)}
@@ -1072,7 +1072,7 @@ def write_evaluation(
     ):
         if r:
             write_text(out / f'{name}.csv', rows_csv(r))
-    forms = form_tables(entries, rows, sums, paper)
+    forms = form_tables(entries, rows, sums, scheme.anatomy, paper)
     write_text(out / 'tables.tex', '\n'.join(table_tex(r, h, c) for _, c, r, h in forms))
     write_text(
         out / 'tables.csv',
@@ -1098,7 +1098,7 @@ def write_evaluation(
             paper=paper,
         ),
     )
-    md = evaluation_markdown(entries, sums, rows, differences, info, paper)
+    md = evaluation_markdown(entries, sums, rows, differences, info, scheme.anatomy, paper)
     write_text(out / 'tables.md', md)
     return md
 

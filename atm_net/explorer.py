@@ -49,14 +49,16 @@ class Scan:
 def open_scan(
     image,  # .mha, .nii, .nii.gz or a DICOM folder
     mask=None,  # its true mask, or None
+    anatomy=None,  # `Anatomy` of the mask; a mask needs it
     labels=None,  # label scheme of the mask; None: by its values
-    anatomy=LUMBAR,
 ) -> Scan:
     "A scan from files; raises `InputError` as every reader does"
     volume = read_volume(image)
     check_image(volume)
     if mask is None:
         return Scan(Path(image).name, volume)
+    if anatomy is None:
+        raise InputError(f'{mask}: a mask needs its anatomy: open_scan(image, mask, anatomy)')
     scheme = file_scheme(labels, [mask], anatomy)
     v, truth = read_mask(mask, scheme)
     check_pair(volume, v)
@@ -171,7 +173,7 @@ def word_choices(
 
 def first_level(
     choices,
-    anatomy=LUMBAR,
+    anatomy,
 ) -> str:  # a label, or '' without words
     "The first word that names a structure, else the first word"
     labels = [l for l, _ in choices]
@@ -197,8 +199,8 @@ def slice_dice(
 
 def dice_change(
     now: dict,
+    anatomy,
     before: dict = None,  # of `slice_dice`
-    anatomy=LUMBAR,
 ) -> list:  # of (name, now, before, change), top-down, the mean last; None where undefined
     "This prompt against the one before"
     before = before or {}
@@ -316,7 +318,6 @@ def slice_figure(
     spacing=None,  # (h, w) mm
     alpha: float = 0.45,
     title: str = 'prediction',
-    anatomy=LUMBAR,
     before: np.ndarray = None,  # (h, w) channels of the prediction before, or None
 ) -> Figure:
     "Image, truth, prediction and what changed since the one before, side by side with one legend, as wide as the spine needs"
@@ -348,7 +349,6 @@ def slice_figure(
             spacing,
             alpha,
             name,
-            anatomy=anatomy,
             names=None if m is changed else 8,
         )
         ax.set_ylabel('')
@@ -359,7 +359,7 @@ def slice_figure(
         )  # numbers of neighbours must not touch
     found = {s for _, m in maps for s in present_structures(m, scheme, 1)}
     if found:
-        legend(scheme, found, axs[-1], anatomy, fontsize=8, labelspacing=0.35)
+        legend(scheme, found, axs[-1], fontsize=8, labelspacing=0.35)
     return fig
 
 
@@ -395,20 +395,18 @@ class SliceBrowser(widgets.VBox):
         self,
         volume,  # `Volume`
         labels=None,  # (s, h, w) channels of `scheme`
-        scheme=None,  # None: the joint scheme
+        scheme=None,  # `Scheme` of the labels
         alpha: float = 0.45,
-        anatomy=LUMBAR,
     ):
         if labels is not None and labels.shape != volume.shape:
             raise InputError(
                 f'labels of shape {labels.shape} do not fit a volume of {volume.shape}'
             )
-        self.volume, self.labels, self.scheme, self.anatomy = (
-            volume,
-            labels,
-            scheme or anatomy.scheme('joint'),
-            anatomy,
-        )
+        if labels is not None and scheme is None:
+            raise InputError('labels without a scheme: give the scheme of their channels')
+        self.volume = volume
+        self.labels = labels
+        self.scheme = scheme
         n = volume.shape[0]
         self.slice = widgets.IntSlider(
             n // 2, 0, n - 1, description='slice', layout=dict(width='22em')
@@ -441,7 +439,6 @@ class SliceBrowser(widgets.VBox):
                 self.volume.spacing[1:],
                 self.opacity.value,
                 title,
-                self.anatomy,
             )
         )
 
@@ -497,7 +494,7 @@ def source_prompt(
     if option == 4 and source != 'report':
         raise InputError("Option 4 says a report's findings: choose words from 'report'")
     if source == 'report':
-        return report_prompt(report, option=option, position=slice_position(k, n), anatomy=a)
+        return report_prompt(report, a, option=option, position=slice_position(k, n))
     if source != 'self':
         complete = len(ready.known) == len(predictor.scheme.names)
         return predictor.words_for(
@@ -507,7 +504,7 @@ def source_prompt(
     return (
         p
         if p.source != 'self'
-        else holistic(p.structures, option, slice_position(k, n), p.complete, a, 'self')
+        else holistic(p.structures, a, option, slice_position(k, n), p.complete, 'self')
     )
 
 # %% ../nbs/8_people/82_explorer.ipynb #c047
@@ -845,9 +842,9 @@ def _reword(self: Explorer):
     self._put(
         reword(
             said,
+            self.anatomy,
             self.option.value,
             slice_position(self.slice.value, len(self.ready.images)),
-            self.anatomy,
         )
     )
 
@@ -870,7 +867,7 @@ def _from_ticks(self: Explorer):
     if o == 4:
         raise InputError("Option 4 says a report's findings: choose words from 'report'")
     at = slice_position(self.slice.value, len(self.ready.images)) if o == 3 else None
-    self._put(holistic(self.ticked(), o, at, self.complete.value, self.anatomy), ticks=False)
+    self._put(holistic(self.ticked(), self.anatomy, o, at, self.complete.value), ticks=False)
 
 
 @patch
@@ -946,7 +943,6 @@ def draw(self: Explorer):
             self.scheme,
             v.spacing[1:],
             title=f'prediction, words: {r.get("source")}',
-            anatomy=self.anatomy,
             before=was,
         )
     )
@@ -960,7 +956,7 @@ def draw(self: Explorer):
         if not r
         else '<i>no truth, no Dice</i>'
         if truth is None
-        else change_html(dice_change(r['dice'], self.before and self.before['dice'], self.anatomy))
+        else change_html(dice_change(r['dice'], self.anatomy, self.before and self.before['dice']))
     )
     choices = word_choices(self.predictor.encoder, r['text']) if r else []
     labels = [l for l, _ in choices]

@@ -19,7 +19,7 @@ import numpy as np
 from fastcore.script import Param
 from scipy import ndimage
 
-from .anatomy import IGNORE, LUMBAR, InputError, convert
+from .anatomy import IGNORE, InputError, convert
 from .data import Cache
 from atm_net.evaluate import (
     PROMPTED,
@@ -118,11 +118,11 @@ FRAMES = {
 }  # zoom box -> colour, dash, meaning
 
 
-def _draw(ax, image, labels, scheme, spacing, anatomy):
+def _draw(ax, image, labels, scheme, spacing):
     "One picture: the bare slice, or a mask over it"
     if labels is None:
         return show_slice(image, ax, spacing, ticks=False)
-    return overlay(image, labels, scheme, ax, spacing, ticks=False, anatomy=anatomy, names=5)
+    return overlay(image, labels, scheme, ax, spacing, ticks=False, names=5)
 
 
 def _frame(ax, box, kind, spacing):
@@ -143,9 +143,9 @@ def _zoom(ax, box, kind, spacing):
         s.set(edgecolor=color, linestyle=dash, linewidth=2)
 
 
-def _side_legend(fig, scheme, names, ax, anatomy):
+def _side_legend(fig, scheme, names, ax):
     "The legend of structures to the right of the whole figure"
-    own = legend(scheme, names, ax, anatomy)
+    own = legend(scheme, names, ax)
     handles = own.legend_handles
     own.remove()
     fig.legend(
@@ -173,7 +173,6 @@ def qualitative(
     boxes=None,  # of `zoom_boxes`; None: by its rule; {}: no zoom
     texts=None,  # method -> what it read, written below
     title: str = None,
-    anatomy=LUMBAR,
 ):  # -> Figure
     "Image, truth and methods side by side, with the two zoom boxes (after Fig. 5)"
     import matplotlib.pyplot as plt
@@ -193,7 +192,7 @@ def qualitative(
     )
     for j, (name, labels) in enumerate(cols.items()):
         for i, ax in enumerate(axs[:, j]):
-            _draw(ax, image, labels, scheme, spacing, anatomy)
+            _draw(ax, image, labels, scheme, spacing)
             i and _zoom(ax, boxes[rows[i - 1]], rows[i - 1], spacing)
         axs[0, j].set_title('\n'.join(textwrap.wrap(name, 18)), fontsize=9)
         for k in rows:
@@ -201,9 +200,7 @@ def qualitative(
     for i, k in enumerate(rows, 1):
         axs[i, 0].set_ylabel(FRAMES[k][2], color=FRAMES[k][0], fontsize=8)
     seen = set().union(*(np.unique(l) for l in cols.values() if l is not None))
-    _side_legend(
-        fig, scheme, [n for c, n in enumerate(scheme.names, 1) if c in seen], axs[0, -1], anatomy
-    )
+    _side_legend(fig, scheme, [n for c, n in enumerate(scheme.names, 1) if c in seen], axs[0, -1])
     if title:
         fig.suptitle(title, fontsize=10)
     if texts:
@@ -397,7 +394,6 @@ def tsne(
     perplexity: float = 30,
     seed: int = 0,
     title: str = '',
-    anatomy=LUMBAR,
 ) -> tuple:  # Figure; dict of `cluster_scores` and the settings
     "Scatter of the features by structure (after Fig. 4)"
     import matplotlib.pyplot as plt
@@ -407,17 +403,17 @@ def tsne(
     scores = cluster_scores(x, y, None if groups is None else np.asarray(groups)[keep])
     z = embed(x, perplexity, seed)
     fig, ax = plt.subplots(figsize=(6, 5), layout='constrained')
-    rgb = colors(scheme, anatomy)
+    rgb = colors(scheme)
     at = {
         n: z[y == scheme.channel(n)]
-        for n in anatomy.order([scheme.names[c - 1] for c in np.unique(y)])
+        for n in scheme.anatomy.order([scheme.names[c - 1] for c in np.unique(y)])
     }
     handles = [
         ax.scatter(
             *p.T,
             s=16,
             color=rgb[scheme.channel(n)],
-            marker=_marks.get(anatomy[n].kind, '^'),
+            marker=_marks.get(scheme.anatomy[n].kind, '^'),
             ec='k',
             lw=0.25,
             label=n,
@@ -448,7 +444,6 @@ def tsne_seeds(
     scheme,
     perplexity: float = 30,
     seeds=(0, 1, 2),
-    anatomy=LUMBAR,
 ) -> tuple:  # Figure; method -> dict of `cluster_scores`, perplexity, seeds: list of `cluster_scores` in the plane
     "t-SNE of several networks, one row each, with several seeds; raises `InputError` if they were not sampled alike"
     import matplotlib.pyplot as plt
@@ -458,7 +453,7 @@ def tsne_seeds(
         raise InputError(
             't-SNE: the networks were sampled differently: give all of them the same slices and regions'
         )
-    rgb = colors(scheme, anatomy)
+    rgb = colors(scheme)
     out = {}
     fig, axs = plt.subplots(
         len(clouds),
@@ -473,13 +468,13 @@ def tsne_seeds(
             z = embed(x, perplexity, seed, 'random')
             s = cluster_scores(z, y, g)
             out[m]['seeds'].append(s | dict(seed=seed))
-            for n in anatomy.order([scheme.names[c - 1] for c in np.unique(y)]):
+            for n in scheme.anatomy.order([scheme.names[c - 1] for c in np.unique(y)]):
                 p = z[y == scheme.channel(n)]
                 ax.scatter(
                     *p.T,
                     s=9,
                     color=rgb[scheme.channel(n)],
-                    marker=_marks.get(anatomy[n].kind, '^'),
+                    marker=_marks.get(scheme.anatomy[n].kind, '^'),
                     ec='k',
                     lw=0.2,
                     label=n,
@@ -569,8 +564,8 @@ def even_shares(
 def choose_words(
     words,  # in text order
     shares: np.ndarray,  # (words, h', w')
+    anatomy,
     n: int = 6,
-    anatomy=LUMBAR,
 ) -> list:  # indices, in text order
     "The structure names whose maps vary most; all words if there is no such name"
     vary = shares.std((1, 2)) / shares.mean((1, 2)).clip(1e-12)
@@ -632,10 +627,10 @@ def word_maps(
     image: np.ndarray,  # (h, w) slice on the grid
     words,  # in text order, of `word_attention`
     shares: np.ndarray,  # (words, h', w') of one stage
+    anatomy,
     chosen=None,  # words or indices; None: `choose_words`
     n: int = 6,
     title: str = '',
-    anatomy=LUMBAR,
 ):  # -> Figure
     "Where each word gets more or less than its usual share of the attention; raises `InputError` for a word that is not in the prompt"
     import matplotlib.pyplot as plt
@@ -645,7 +640,7 @@ def word_maps(
     at = (
         [_word_at(c, words) for c in chosen]
         if chosen is not None
-        else choose_words(words, ratio, n, anatomy)
+        else choose_words(words, ratio, anatomy, n)
     )
     lim = colour_limit(ratio[at])
     fig, axs = plt.subplots(
@@ -685,13 +680,12 @@ def level_confusion(
 def neighbour_share(
     m: np.ndarray,  # (channels, channels) of `level_confusion`
     scheme,
-    anatomy=LUMBAR,
 ) -> float | None:  # 0..1; None if no true body pixel was called a body
     "Share of body pixels that got the name of the next body above or below"
     bodies = [
         n
-        for n in anatomy.top_down
-        if n in scheme.names and anatomy[n].kind in ('vertebra', 'sacrum')
+        for n in scheme.anatomy.top_down
+        if n in scheme.names and scheme.anatomy[n].kind in ('vertebra', 'sacrum')
     ]
     c = [scheme.channel(n) for n in bodies]
     b = m[np.ix_(c, c)]
@@ -702,14 +696,13 @@ def show_confusion(
     m: np.ndarray,  # (channels, channels) of `level_confusion`
     scheme,
     title: str = '',
-    anatomy=LUMBAR,
 ):  # -> Figure
     "Each row as shares of the true structure's pixels, from head to feet; background last"
     import matplotlib.pyplot as plt
 
     names = [
         n
-        for n in anatomy.order(scheme.names)
+        for n in scheme.anatomy.order(scheme.names)
         if m[scheme.channel(n)].sum() + m[:, scheme.channel(n)].sum()
     ]
     c = [scheme.channel(n) for n in names] + [0]
@@ -732,7 +725,7 @@ def show_confusion(
     ax.set(xticks=range(len(c)), yticks=range(len(c)), xlabel='predicted', ylabel='true')
     ax.set_xticklabels(names, rotation=90, fontsize=7)
     ax.set_yticklabels(names, fontsize=7)
-    s = neighbour_share(m, scheme, anatomy)
+    s = neighbour_share(m, scheme)
     ax.set_title(
         (title + '\n') * bool(title)
         + ('' if s is None else f'{s:.1%} of the body pixels are called the neighbour'),
@@ -807,8 +800,8 @@ def protocol_bars(
 # %% ../nbs/7_evaluation/76_figures.ipynb #c052
 def dice_by_structure(
     scores: dict,  # entry -> {structure: Dice or None}
+    anatomy,
     label: str = 'Dice',
-    anatomy=LUMBAR,
 ):  # -> Figure
     "Dice of each structure, top-down, one line of points per entry; raises `InputError` for an unknown structure"
     import matplotlib.pyplot as plt
@@ -864,8 +857,8 @@ def structure_points(
 
 def dice_by_size(
     points: dict,  # method -> list of dicts with structure, size, dice, patient
+    anatomy,
     bins: int = 5,
-    anatomy=LUMBAR,
 ):  # -> Figure
     "Dice against the true size: a point for each structure of each volume, and the mean of each bin with its interval; raises `InputError` without a structure"
     import matplotlib.pyplot as plt
@@ -1176,7 +1169,6 @@ def _panel(cache, case, methods, said, word, out, done, info):
             boxes=info[case]['boxes'],
             texts=texts,
             title=f'{case} ({word}), slice {k + 1} of {len(truth)}',
-            anatomy=cache.anatomy,
         ),
         out / f'qualitative-{word.split()[0]}-{case}{_told(cache, methods)}',
         done,
@@ -1185,9 +1177,7 @@ def _panel(cache, case, methods, said, word, out, done, info):
         p, q = methods[m]
         words, stages = word_attention(p, img, said[m, case][k])
         _write(
-            word_maps(
-                img, words, stages[3], title=f'{m}, stage 4 of 5: {texts[m]}', anatomy=cache.anatomy
-            ),
+            word_maps(img, words, stages[3], cache.anatomy, title=f'{m}, stage 4 of 5: {texts[m]}'),
             out / f'words-{_file(m, q)}-{case}',
             done,
         )
@@ -1226,13 +1216,10 @@ def _clouds(cache, cases, methods, said, slices, perplexity, seed, out, done):
             perplexity=perplexity,
             seed=seed,
             title=m,
-            anatomy=cache.anatomy,
         )
         _write(fig, out / f'tsne-{_file(m, q)}', done)
     if clouds:
-        fig, by_seed = tsne_seeds(
-            clouds, cache.scheme, perplexity, (seed, seed + 1, seed + 2), cache.anatomy
-        )
+        fig, by_seed = tsne_seeds(clouds, cache.scheme, perplexity, (seed, seed + 1, seed + 2))
         _write(fig, out / f'tsne-seeds{_told(cache, methods)}', done)
         for m in scores:
             scores[m]['seeds'] = by_seed[m]['seeds']
@@ -1283,7 +1270,7 @@ def draw_figures(
         _panel(cache, c, methods, said, w, out, done, info)
     for m, a in conf.items():
         _write(
-            show_confusion(a, cache.scheme, m, cache.anatomy),
+            show_confusion(a, cache.scheme, m),
             out / f'confusion-{_file(m, methods[m][1])}',
             done,
         )
@@ -1291,10 +1278,10 @@ def draw_figures(
         (
             'levels',
             dice_by_structure(
-                {m: level_means(p) for m, p in points.items()}, 'Dice, penalised', cache.anatomy
+                {m: level_means(p) for m, p in points.items()}, cache.anatomy, 'Dice, penalised'
             ),
         ),
-        ('size', dice_by_size(points, anatomy=cache.anatomy)),
+        ('size', dice_by_size(points, cache.anatomy)),
         ('calibration', show_calibration(sure)),
     ):
         _write(fig, out / f'{stem}-all{told}', done)
@@ -1311,9 +1298,7 @@ def draw_figures(
         split=split,
         cases=info,
         ranked_by=next(iter(methods)),
-        neighbour_share={
-            m: neighbour_share(a, cache.scheme, cache.anatomy) for m, a in conf.items()
-        },
+        neighbour_share={m: neighbour_share(a, cache.scheme) for m, a in conf.items()},
         tsne=clouds,
         calibration_error={m: calibration_error(t) for m, t in sure.items()},
         levels={m: level_means(p) for m, p in points.items()},

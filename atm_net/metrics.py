@@ -17,7 +17,7 @@ from scipy import ndimage, stats
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import KDTree
 
-from .anatomy import IGNORE, LUMBAR, InputError
+from .anatomy import IGNORE, InputError
 
 # %% ../nbs/7_evaluation/70_metrics.ipynb #c007
 def dice(
@@ -426,11 +426,11 @@ def summarise(
     return dict(policy=policy, volumes=len(volumes), structures=rows, headline=head)
 
 # %% ../nbs/7_evaluation/70_metrics.ipynb #c043
-def _groups(scheme, anatomy):
+def _groups(scheme):
     "Channels that may be taken for one another: the bodies, the discs"
 
     def kind(c):
-        return anatomy[scheme.names[c - 1]].kind
+        return scheme.anatomy[scheme.names[c - 1]].kind
 
     cs = range(1, scheme.channels)
     return [[c for c in cs if kind(c) in ks] for ks in (('vertebra', 'sacrum'), ('disc',))]
@@ -441,7 +441,6 @@ def match_levels(
     truth: np.ndarray,  # (s, h, w) channels
     scheme,  # `Scheme` of both
     annotated=None,  # names that the truth annotates
-    anatomy=LUMBAR,
 ) -> dict:  # true name -> predicted name that lies there
     "Pair bodies with bodies and discs with discs, one to one, by largest total overlap (after SPIDER's evaluator)"
     p, t = exclude(pred, truth, scheme, annotated)
@@ -449,7 +448,7 @@ def match_levels(
     both = (t > 0) & (p > 0) & (p < n)
     overlap = np.bincount(t[both].astype(np.int64) * n + p[both], minlength=n * n).reshape(n, n)
     out = {}
-    for cs in _groups(scheme, anatomy):
+    for cs in _groups(scheme):
         m = overlap[np.ix_(cs, cs)]
         out.update(
             {
@@ -466,17 +465,16 @@ def relabel_matched(
     truth: np.ndarray,  # (s, h, w) channels
     scheme,
     annotated=None,
-    anatomy=LUMBAR,
 ) -> tuple[
     np.ndarray, tuple
 ]:  # (s, h, w) prediction under the names of the truth that it overlaps; names left without a place
     "The prediction as the matched protocol sees it: what overlaps no true structure keeps its name if the truth does not use it"
-    m = match_levels(pred, truth, scheme, annotated, anatomy)
+    m = match_levels(pred, truth, scheme, annotated)
     back = {v: k for k, v in m.items()}
     t = exclude(pred, truth, scheme, annotated)[1]
     table = np.zeros(scheme.channels, np.uint8)
     extra = []
-    levelled = {scheme.names[c - 1] for cs in _groups(scheme, anatomy) for c in cs}
+    levelled = {scheme.names[c - 1] for cs in _groups(scheme) for c in cs}
     for name in scheme.names:
         c = scheme.channel(name)
         used = (t == c).any()
@@ -494,19 +492,18 @@ def level_shift(
     truth: np.ndarray,  # (s, h, w) channels
     scheme,
     annotated=None,
-    anatomy=LUMBAR,
 ) -> dict:  # matched: n; off: n; shift: median step, +1 = named one level too low; shifted: bool, None if nothing matched
     "Are most matched vertebrae of this case off by one level or more? (design, section 8)"
     rank = {
         n: i
         for i, n in enumerate(
-            n for n in anatomy.top_down if anatomy[n].kind in ('vertebra', 'sacrum')
+            n for n in scheme.anatomy.top_down if scheme.anatomy[n].kind in ('vertebra', 'sacrum')
         )
     }
     steps = [
         rank[p] - rank[t]
-        for t, p in match_levels(pred, truth, scheme, annotated, anatomy).items()
-        if anatomy[t].kind == 'vertebra'
+        for t, p in match_levels(pred, truth, scheme, annotated).items()
+        if scheme.anatomy[t].kind == 'vertebra'
     ]
     off = sum(s != 0 for s in steps)
     return dict(
@@ -522,11 +519,10 @@ def any_vertebra(
     truth: np.ndarray,  # (s, h, w) channels
     scheme,
     annotated=None,
-    anatomy=LUMBAR,
 ) -> float | None:  # Dice, None if there is no vertebra in either
     "Dice of all vertebrae as one structure, between the top and bottom annotated body of each slice if `annotated` is given"
     p, t = exclude(pred, truth, scheme, annotated)
-    cs = [scheme.channel(n) for n in scheme.names if anatomy[n].kind == 'vertebra']
+    cs = [scheme.channel(n) for n in scheme.names if scheme.anatomy[n].kind == 'vertebra']
     a, b = np.isin(p, cs), np.isin(t, cs)
     if annotated is not None:
         rows = b.any(2)  # (s, h)

@@ -351,11 +351,14 @@ class UBiSeNet(_TwoPaths):
 # %% ../nbs/4_network/43_model.ipynb #n006
 def column_edges(
     scheme,
-    anatomy,  # of the output channels
 ) -> list:  # [[i, j], ...] channels of structures that touch
     "Neighbours in the column, and the canal with all of it"
-    spine = [n for n in anatomy.top_down if n in scheme.names and anatomy[n].kind != 'canal']
-    canal = [n for n in scheme.names if anatomy[n].kind == 'canal']
+    spine = [
+        n
+        for n in scheme.anatomy.top_down
+        if n in scheme.names and scheme.anatomy[n].kind != 'canal'
+    ]
+    canal = [n for n in scheme.names if scheme.anatomy[n].kind == 'canal']
     pairs = list(zip(spine, spine[1:])) + [(c, n) for c in canal for n in spine]
     return [[scheme.channel(a), scheme.channel(b)] for a, b in pairs]
 

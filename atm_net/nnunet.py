@@ -257,9 +257,7 @@ def nnunet_scores(
         if grid == 'cache':
             pred = cache.grid.to_grid(pred, spacing[1:], labels=True, box=cache.meta(c)['box'])
             _, truth, spacing = case_data(cache, c, grid)
-        scored[c] = score(
-            pred, truth, spacing, cache.scheme, row['annotated'], cache.anatomy, row['patient']
-        )
+        scored[c] = score(pred, truth, spacing, cache.scheme, row['annotated'], row['patient'])
     return scores_dict(
         scored,
         cache.scheme,

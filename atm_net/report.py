@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 from fastcore.script import Param
 
-from .anatomy import IGNORE, LUMBAR, InputError
+from .anatomy import IGNORE, InputError
 from .data import Cache
 from atm_net.evaluate import (
     FORM,
@@ -363,10 +363,7 @@ def draw_worst(
         )
         k = wrong_slice(pred, truth)
         img = np.asarray(x if isinstance(x, np.ndarray) else x.data)[k]
-        strip = [
-            thumbnail(img, l, cache.scheme, mm[1:], side, anatomy=cache.anatomy)
-            for l in (None, truth[k], pred[k])
-        ]
+        strip = [thumbnail(img, l, cache.scheme, mm[1:], side) for l in (None, truth[k], pred[k])]
         gap = np.full((strip[0].shape[0], 6, 3), 255, np.uint8)
         f = f'worst/{case}{"" if PROMPTED[e.protocol] == "no" and e.crop != "oracle" else "-oracle"}.png'
         with atomic_path(folder / f) as t:
@@ -393,7 +390,7 @@ def draw_worst(
     return out
 
 
-def _worst_html(folder, scheme, anatomy) -> str:  # '' without pictures
+def _worst_html(folder, scheme) -> str:  # '' without pictures
     "The section of the worst cases"
     f = Path(folder) / 'worst.json'
     ws = read_json(f) if f.is_file() else []
@@ -410,9 +407,7 @@ def _worst_html(folder, scheme, anatomy) -> str:  # '' without pictures
     return (
         text_html(f'The lowest Dice under {ws[0]["entry"]}; the slice with the most wrong pixels.')
         + ''.join(image_html(Path(folder) / w['file'], word(w)) for w in ws)
-        + legend_html(
-            scheme, [n for n in scheme.names if any(n in w['structures'] for w in ws)], anatomy
-        )
+        + legend_html(scheme, [n for n in scheme.names if any(n in w['structures'] for w in ws)])
     )
 
 # %% ../nbs/8_people/81_report.ipynb #c028
@@ -474,12 +469,12 @@ def _drawn(figures, room):
 
 def evaluation_report(
     folder,  # of `atm_evaluate`
+    anatomy,
     out=None,  # file; None: report.html in the folder
     figures=None,  # folder of `atm_figures`; None: no pictures of cases
     panels=(),  # further (title, caption, Figure)
     provenance=None,  # further names and values
     title: str = 'Evaluation',
-    anatomy=LUMBAR,
 ) -> Path:
     "Write the page of an evaluation; raises `InputError`"
     d, entries, sums = read_evaluation(folder)
@@ -492,7 +487,7 @@ def evaluation_report(
         (
             'By structure',
             'Dice, penalised, from head to feet.',
-            dice_by_structure(by, anatomy=anatomy),
+            dice_by_structure(by, anatomy),
         ),
         *panels,
     ]
@@ -516,8 +511,7 @@ def evaluation_report(
         folder,
         anatomy.scheme(d['labels'])
         if d['labels'] in anatomy.schemes
-        else SimpleNamespace(names=anatomy.names),
-        anatomy,
+        else SimpleNamespace(names=anatomy.names, anatomy=anatomy),
     ):
         sections.append(('Worst cases', worst))
     if d.get('paper'):
@@ -641,5 +635,5 @@ def atm_evaluate(
         ]
     )
     print(
-        f'\nreport: {evaluation_report(folder, figures=figures, provenance=dict(commands=[line]), anatomy=c.anatomy)}'
+        f'\nreport: {evaluation_report(folder, c.anatomy, figures=figures, provenance=dict(commands=[line]))}'
     )

@@ -967,6 +967,7 @@ def form_files(
     tables,
     protocols,
     seeds: int,  # as `study_tables`; tables: its result
+    anatomy,  # of the labels
     paper: str = None,  # of `paper_data`
     beside: dict = None,  # of `read_beside`
 ) -> dict:  # file stem -> list of (caption, rows, header)
@@ -1010,7 +1011,8 @@ def form_files(
                                     {r.name: get(s, r.name, q) for r in STUDIES[s]}
                                     | _beside(s, beside)
                                 ).items()
-                            }
+                            },
+                            anatomy,
                         ),
                     )
                 ]
@@ -1413,7 +1415,11 @@ def run_study(
         claims=study_claims(names, runs, results, asked, seeds),
     )
     write_study(
-        d, out, form_files(names, runs, results, tables, asked, seeds, paper_data(cache), more)
+        d,
+        out,
+        form_files(
+            names, runs, results, tables, asked, seeds, cache.anatomy, paper_data(cache), more
+        ),
     )
     return d
 

@@ -114,7 +114,7 @@ def text(args):
     names = [n for n in LUMBAR.top_down if n != 'SC']
     at = np.random.default_rng(0).integers(0, 6, args.batch)
     prompts = [
-        str(holistic(names[i:] + ['SC'], 3, p))
+        str(holistic(names[i:] + ['SC'], LUMBAR, 3, p))
         for i, p in zip(at, ['upper', 'middle', 'lower'] * args.batch)
     ]
 
@@ -159,7 +159,7 @@ def phantoms(args):
     with tempfile.TemporaryDirectory() as tmp:
         root = Path(tmp)
         silent(write_cohort, root / 'ph', patients=3, seed=0)
-        silent(prepare, open_cohort(root / 'ph'), root / 'cache', Grid(spacing=2.0))
+        silent(prepare, open_cohort(root / 'ph', LUMBAR), root / 'cache', Grid(spacing=2.0))
         cache = Cache(root / 'cache')
         counts = {}
 
@@ -228,7 +228,7 @@ def preparation(args):
     with tempfile.TemporaryDirectory() as tmp:
         root = Path(tmp)
         silent(write_cohort, root / 'ph', 'folder', patients=3, seed=0)
-        c = open_cohort(root / 'ph')
+        c = open_cohort(root / 'ph', LUMBAR)
         n = len(c.cases)
 
         def own():
@@ -384,7 +384,7 @@ def loading(args):
     with tempfile.TemporaryDirectory() as tmp:
         root = Path(tmp)
         silent(write_cohort, root / 'ph', 'folder', patients=3, seed=0)
-        silent(prepare, open_cohort(root / 'ph'), root / 'cache', Grid(spacing=2.0))
+        silent(prepare, open_cohort(root / 'ph', LUMBAR), root / 'cache', Grid(spacing=2.0))
         plain = SliceDataset(Cache(root / 'cache'), 'train')
         peer = monai_augmented([plain[i % len(plain)] for i in range(n)], side)
         own = augmented_epochs(SliceDataset(Cache(root / 'cache'), 'train', augment=True), n, side)

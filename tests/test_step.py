@@ -42,13 +42,13 @@ class Spy:
 
     def __init__(self, cfg, encoder):
         torch.manual_seed(0)
-        kwargs = network_kwargs(cfg, encoder.dim, JOINT, LUMBAR)
+        kwargs = network_kwargs(cfg, encoder.dim, JOINT)
         self.net = ATMNet(21, 12, **kwargs).eval()
         if self.net.text_decoder is not None:
             with torch.no_grad():
                 for p in self.net.text_decoder.parameters():
                     p.add_(0.05 * torch.randn_like(p))
-        self.prompts = PromptBatcher(cfg, JOINT, LUMBAR, encoder)
+        self.prompts = PromptBatcher(cfg, JOINT, encoder)
         self.asked = []
 
     def __call__(self, x, text, classes):
@@ -64,7 +64,7 @@ def images_and_labels(batch):
 def test_one_decoder_weighs_the_two_passes(batch, encoder):
     spy = Spy(SHARED, encoder)
     x, y = images_and_labels(batch)
-    without = encoder([str(holistic((), 1, source='generic'))] * 2, 128, LUMBAR)
+    without = encoder([str(holistic((), LUMBAR, 1, source='generic'))] * 2, 128, LUMBAR)
     logits = [spy.net(x, *spy.prompts.holistic(batch)), spy.net(x, *without)]
     got = step_loss(spy, SHARED, batch, spy.prompts, True)['seg']
     by_hand = 0.3 * dice_focal(logits[0], y) + 0.7 * dice_focal(logits[1], y)
