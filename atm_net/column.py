@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .anatomy import Anatomy, Scheme
+from .anatomy import Scheme
 
 # %% ../nbs/5_masks/51_column.ipynb #kc10
 def middle_line(

@@ -228,7 +228,6 @@ def _outcome(agree: float, trust: float, confidence: float, before: float) -> st
 def _proposal(predictor, seen: np.ndarray) -> tuple:  # names, support, prompts
     "What the slices of a prediction vote for, and the words for it"
     scheme = predictor.scheme
-    anatomy = predictor.anatomy
     votes = support(seen, scheme)
     names = supported_levels(votes, scheme)
     n = len(seen)
@@ -245,7 +244,6 @@ def self_prompts(
 ) -> tuple:  # prompts; a `Vote` per round; labels of each confirmed pass, the generic one first
     "Generic prompt, prediction, vote, ATPG; the words stay if the next pass confirms them (ours)"
     scheme = predictor.scheme
-    anatomy = predictor.anatomy
     prompts = protocol_prompts('generic', len(images), scheme)
     labels, confidence = predictor.predict_with_confidence(images, prompts, labeler)
     confirmed = [labels]

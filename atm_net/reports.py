@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import NamedTuple
+
 from atm_net.levels import (
     cue,
     discs_between,

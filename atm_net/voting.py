@@ -9,6 +9,7 @@ __all__ = ['SUPPORT', 'support', 'best_run', 'supported_levels', 'vote_levels', 
 from dataclasses import replace
 
 import numpy as np
+
 from .prompts import MIN_PIXELS, Prompt, holistic, present_structures, slice_position
 from .reports import say_findings
 

@@ -152,6 +152,7 @@ def phantoms(args):
     "(c) seconds for a slice drawn fresh, against loading one from the cache"
     import numpy as np
 
+    from atm_net.anatomy import LUMBAR
     from atm_net.data import Cache, Grid, open_cohort, prepare
     from atm_net.phantom import make_phantom, write_cohort
 
@@ -219,6 +220,7 @@ def preparation(args):
     PersistentDataset on the same files"""
     from monai.data import PersistentDataset
 
+    from atm_net.anatomy import LUMBAR
     from atm_net.data import Grid, open_cohort, prepare
     from atm_net.phantom import write_cohort
 
@@ -264,14 +266,16 @@ import speed
 print('PEAK', speed.kilobytes('VmHWM'))
 """
 OWN = """
+from atm_net.anatomy import LUMBAR
 from atm_net.data import Grid, open_cohort, prepare
-prepare(open_cohort(sys.argv[1]), sys.argv[2], Grid(spacing=2.))
+prepare(open_cohort(sys.argv[1], LUMBAR), sys.argv[2], Grid(spacing=2.))
 """
 PEER = """
 import run
 from monai.data import CacheDataset
+from atm_net.anatomy import LUMBAR
 from atm_net.data import open_cohort
-files = run.files_of(open_cohort(sys.argv[1]))
+files = run.files_of(open_cohort(sys.argv[1], LUMBAR))
 d = CacheDataset(files, run.monai_pipeline(), num_workers=0, progress=False)
 """
 
@@ -377,6 +381,7 @@ def augmented_epochs(slices, n, side):
 
 def loading(args):
     "(f) a training slice, read and augmented, against what a training step needs for it"
+    from atm_net.anatomy import LUMBAR
     from atm_net.data import Cache, Grid, SliceDataset, open_cohort, prepare
     from atm_net.phantom import write_cohort
 

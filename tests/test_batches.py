@@ -95,7 +95,7 @@ def test_the_second_pass_has_no_level(encoder):
 
 def test_features_of_a_batch(encoder):
     prompts = batcher(encoder)
-    states, mask = prompts.holistic([item(), item(generic=True)], LUMBAR)
+    states, mask = prompts.holistic([item(), item(generic=True)])
     assert states.shape == (2, 128, encoder.dim)
     assert mask.shape[:2] == (2, 128)
     assert prompts.classes.shape == (21, 2, encoder.dim)

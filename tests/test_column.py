@@ -394,7 +394,7 @@ def test_no_body_changes_nothing():
 
 def test_a_scheme_with_one_body_changes_nothing():
     p = np.random.default_rng(0).random((2, 3, 8, 8)).astype(np.float32)
-    scheme = Scheme('one', {'L4': 1, 'L4/L5': 2})
+    scheme = Scheme('one', {'L4': 1, 'L4/L5': 2}, LUMBAR)
     np.testing.assert_array_equal(order_column(p, scheme, (4.0, 2.0, 2.0)), p)
 
 

@@ -20,8 +20,8 @@ from atm_net.text import load_encoder
 from atm_net.user_prompts import check_prompt
 
 
-def draw(kind, n, seed, **how):
-    return sentences(kind, n, np.random.default_rng(seed), **how)
+def draw(kind, n, seed, anatomy=LUMBAR, **how):
+    return sentences(kind, n, np.random.default_rng(seed), anatomy, **how)
 
 
 def make_anatomy(name, **kinds):

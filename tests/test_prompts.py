@@ -58,8 +58,8 @@ def test_sentences_word_by_word():
     )
 
 
-def listed(*args, **options):
-    return holistic(*args, **options).text.split('. ', 1)[1]
+def listed(names, *args, **options):
+    return holistic(names, LUMBAR, *args, **options).text.split('. ', 1)[1]
 
 
 def test_none_one_and_many():
@@ -81,7 +81,7 @@ def test_lastly_is_said_of_the_canal_alone():
 )
 def test_what_holistic_refuses(args, message):
     with pytest.raises(InputError, match=message):
-        holistic([args[0]], *args[1:])
+        holistic([args[0]], LUMBAR, *args[1:])
 
 
 def test_class_prompts_by_channel():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from atm_net.anatomy import LUMBAR, InputError, Scheme, get_anatomy
+from atm_net.anatomy import LUMBAR, InputError, get_anatomy
 from atm_net.prompts import SOURCES, holistic
 from atm_net.protocols import (
     INPUTS,
@@ -325,8 +325,7 @@ def test_agreement_without_vertebrae_counts_all_structures(tmp_path):
         f'- {{name: {n}, kind: bone}}\n' for n in ('femur', 'tibia')
     )
     (tmp_path / 'knee.yaml').write_text(text + 'top_down: [femur, tibia]\n')
-    knee = get_anatomy(tmp_path / 'knee.yaml')
-    scheme = Scheme('knee', {'femur': 1, 'tibia': 2})
+    scheme = get_anatomy(tmp_path / 'knee.yaml').scheme('joint')
     assert agreement(np.array([1, 2, 0]), np.array([1, 1, 2]), scheme) == 0.5
 
 

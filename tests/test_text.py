@@ -432,7 +432,7 @@ def test_every_prompt_is_readable(spine, tmp_path):
         for encoder in encoders:
             assert_readable(
                 encoder,
-                str(report_prompt(findings=findings, option=4, position=position, anatomy=LUMBAR)),
+                str(report_prompt('', LUMBAR, findings, 4, position)),
             )
 
     @settings(max_examples=40, deadline=None, derandomize=True)

@@ -230,7 +230,7 @@ def test_gradings(gradings):
         Finding('spondylolisthesis', 'L3/L4'),
         Finding('Pfirrmann grade 5', 'L3/L4'),
     ]
-    assert report_prompt(findings=g, anatomy=LUMBAR).structures == (
+    assert report_prompt('', LUMBAR, g).structures == (
         'L4',
         'L4/L5',
         'L5',
@@ -381,7 +381,7 @@ def sited(finding):
 )
 def test_findings_there_and_back(found, position):
     found = [Finding(*f) for f in sorted(found, key=str)]
-    p = report_prompt(findings=found, option=4, position=position, anatomy=LUMBAR)
+    p = report_prompt('', LUMBAR, found, 4, position)
     r = parse_prompt(str(p), LUMBAR)
     with_level = {f.finding for f in found if f.level}
     assert set(r.findings) == {f for f in found if f.level or f.finding not in with_level}

@@ -88,16 +88,16 @@ def test_a_disc_beyond_the_last_body_if_voted():
 
 
 def test_one_list_for_all_slices():
-    ps = volume_prompts(vote_levels(BAD, joint), len(BAD))
+    ps = volume_prompts(vote_levels(BAD, joint), len(BAD), joint)
     assert {(p.complete, p.option, p.source, p.structures) for p in ps} == {
         (True, 3, 'self', truth)
     }
     assert [p.position for p in ps] == [slice_position(k, len(BAD)) for k in range(len(BAD))]
-    assert {p.option for p in volume_prompts((), 4)} == {1}
+    assert {p.option for p in volume_prompts((), 4, joint)} == {1}
 
 
 def test_each_slice_says_its_own_part():
-    part = volume_prompts(vote_levels(BAD, joint), len(BAD), labels=BAD, scheme=joint)
+    part = volume_prompts(vote_levels(BAD, joint), len(BAD), joint, labels=BAD)
     shown = [present_structures(of_slice, joint) for of_slice in BAD]
     assert [p.structures for p in part] == [tuple(n for n in truth if n in s) for s in shown]
     assert part[0].option == 1 and str(part[0]) == str(holistic((), LUMBAR, 1))  # an empty slice
@@ -130,5 +130,5 @@ def test_a_knee_is_voted_structure_by_structure():
     assert vote_levels(vol, scheme) == ('femur', 'tibia')
     assert vote_levels(vol, scheme, 0.1) == ('femur', 'PCL', 'tibia')
     assert vote_levels(vol * 0, scheme) == ()
-    ps = volume_prompts(('femur', 'tibia'), 9, anatomy=knee())
+    ps = volume_prompts(('femur', 'tibia'), 9, scheme)
     assert [p.structures for p in ps] == [('femur', 'tibia')] * 9
