@@ -102,9 +102,9 @@ def _classwise(names, scheme):
     return dict(zip(('background', *scheme.names), class_prompts(names, scheme)))
 
 
-def _from_mask(path, scheme, k, option, classwise):
+def _from_mask(path, name, k, option, classwise, anatomy):
     "What `atm_prompt` says about a label volume, as a dict"
-    mask = _read_mask(path, scheme, scheme.anatomy)
+    mask = _read_mask(path, name, anatomy)
     out = _all_slices(mask, option) if k is None else _one_slice(mask, k, option)
     if classwise:
         out['classwise'] = _classwise(out['structures'], mask.scheme)
@@ -198,7 +198,7 @@ def atm_prompt(
     anatomy = get_anatomy(anatomy)
     _check_options(mask, report, option)
     said = _from_report(report, patient, option, classwise, labels, anatomy) if report else {}
-    out = _from_mask(mask, labels, slice, min(option, 3), classwise) if mask else said
+    out = _from_mask(mask, labels, slice, min(option, 3), classwise, anatomy) if mask else said
     if mask and report:
         _add_findings(out, said['findings'], option, anatomy)
     if json:
