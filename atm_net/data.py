@@ -79,6 +79,10 @@ class Cohort:
     partial: str = 'keep'  # SPIDER's partly visible vertebrae, one of `RULES`
     above: str = 'ignore'  # SPIDER's levels above our range, one of `RULES`
 
+    @property
+    def anatomy(self):  # `Anatomy`
+        return self.scheme.anatomy
+
 # %% ../nbs/2_data/20_data.ipynb #c008
 def read_table(
     path,
