@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .anatomy import Anatomy, Scheme
+from .anatomy import Scheme
 
 # %% ../nbs/5_masks/51_column.ipynb #kc10
 def middle_line(
@@ -361,17 +361,16 @@ def name_discs(
 # %% ../nbs/5_masks/51_column.ipynb #kc37
 def column_levels(
     scheme: Scheme,
-    anatomy: Anatomy,
 ) -> tuple:  # names of the bodies, top-down; {index of a body: channel of the disc below it}
     "The levels of the column that a scheme has"
     bodies = [
         n
-        for n in anatomy.top_down
-        if anatomy[n].kind in ('vertebra', 'sacrum') and n in scheme.values
+        for n in scheme.anatomy.top_down
+        if scheme.anatomy[n].kind in ('vertebra', 'sacrum') and n in scheme.values
     ]
     discs = {}
     for level, name in enumerate(bodies[:-1]):
-        disc = anatomy.below(name, 'disc')
+        disc = scheme.anatomy.below(name, 'disc')
         if disc in scheme.values:
             discs[level] = scheme.channel(disc)
     return bodies, discs
@@ -381,12 +380,11 @@ def order_column(
     probs: np.ndarray,  # (s, k, h, w) of a whole volume
     scheme: Scheme,
     spacing,  # (slice, row, column) mm
-    anatomy: Anatomy,
     known_levels=(),  # structures that a prompt names; none: the image alone decides
 ) -> np.ndarray:  # (s, k, h, w) float32
     "One name for each vertebra and disc of a volume, in anatomical order, none twice (ours)"
     probs = probs.astype(np.float32)
-    names, discs = column_levels(scheme, anatomy)
+    names, discs = column_levels(scheme)
     bodies = [scheme.channel(n) for n in names]
     body = probs[:, bodies].sum(1)
     if len(names) < 2 or not (body > 0.5).any():
@@ -408,11 +406,10 @@ class ColumnLabeler:
 
     scheme: Scheme
     spacing: tuple  # (slice, row, column) mm of the probabilities
-    anatomy: Anatomy
 
     def __call__(
         self,
         probabilities: np.ndarray,  # (s, k, h, w) of a whole volume
         known_levels=(),  # structures that a prompt names
     ) -> np.ndarray:  # (s, k, h, w) float32
-        return order_column(probabilities, self.scheme, self.spacing, self.anatomy, known_levels)
+        return order_column(probabilities, self.scheme, self.spacing, known_levels)

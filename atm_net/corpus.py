@@ -12,7 +12,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 
-from .anatomy import LUMBAR, InputError
+from .anatomy import InputError
 from .prompts import POSITIONS, class_prompt, holistic, join_words, phrase
 
 # %% ../nbs/3_prompts/34_corpus.ipynb #c030
@@ -22,7 +22,7 @@ def _bodies(anatomy):
 
 
 def level_tokens(
-    anatomy=LUMBAR,
+    anatomy,
 ) -> dict:  # structure name -> token
     "The token of each vertebra, disc and the sacrum"
     return {
@@ -94,7 +94,7 @@ def _pre_tokenizer(levels):
 # %% ../nbs/3_prompts/34_corpus.ipynb #c031b
 def spine_tokenizer(
     corpus,  # iterable of sentences: their words are the vocabulary
-    anatomy=LUMBAR,
+    anatomy,
     max_length: int = 256,
 ):
     "A fast BERT tokenizer that keeps 'L4/L5' whole; no ASCII text becomes [UNK] (ours)"
@@ -211,7 +211,7 @@ def _region_facts(bodies, anatomy):
 
 
 def facts(
-    anatomy=LUMBAR,
+    anatomy,
 ) -> list:  # of (kind, sentence)
     "Every order fact about the levels, once per template and naming (ours)"
     bodies = _bodies(anatomy)
@@ -333,7 +333,7 @@ def _atpg(rng, anatomy):
     names = [*names, *(n for n in rest if rng.random() < 0.6)]
     option = int(rng.choice([1, 2, 3], p=[0.04, 0.24, 0.72]))
     position = rng.choice([*POSITIONS, None])
-    return holistic(names, option, position, complete, anatomy).text
+    return holistic(names, anatomy, option, position, complete).text
 
 # %% ../nbs/3_prompts/34_corpus.ipynb #c037
 KINDS = dict(
@@ -383,7 +383,7 @@ def sentences(
     kind: str,  # a key of `KINDS`
     n: int,
     rng,
-    anatomy=LUMBAR,
+    anatomy,
     test: bool = False,  # only held-out ones (class prompts are all trained on)
 ) -> list:  # n sentences
     "Draw sentences of one kind; all but class prompts need an anatomy with levels (`InputError`)"
@@ -406,10 +406,10 @@ def _template_words(templates):
     return [re.sub(r'\{\w\}', ' ', template) for template in templates]
 
 
-def vocabulary_corpus(anatomy=LUMBAR) -> list:
+def vocabulary_corpus(anatomy) -> list:
     "Sentences that hold every word of the grammar once or more"
     everything = [
-        holistic(anatomy.names, option, position, complete, anatomy).text
+        holistic(anatomy.names, anatomy, option, position, complete).text
         for option in (1, 2, 3)
         for position in POSITIONS
         for complete in (True, False)
@@ -426,7 +426,7 @@ def vocabulary_corpus(anatomy=LUMBAR) -> list:
         + _findings['vertebra']
         + _how
         + everything
-        + [holistic((), 3).text]
+        + [holistic((), anatomy, 3).text]
         + classes
         + _named
         + ['Present: Absent:']

@@ -74,11 +74,14 @@ class Cohort:
     layout: str  # 'spider', 'mrspineseg' or 'folder'
     file_scheme: Scheme  # values in the mask files
     scheme: Scheme  # what the labels become
-    anatomy: object  # `Anatomy`
     cases: tuple  # of `Case`
     notes: tuple = ()  # what is absent or odd, in words
     partial: str = 'keep'  # SPIDER's partly visible vertebrae, one of `RULES`
     above: str = 'ignore'  # SPIDER's levels above our range, one of `RULES`
+
+    @property
+    def anatomy(self):  # `Anatomy`
+        return self.scheme.anatomy
 
 # %% ../nbs/2_data/20_data.ipynb #c008
 def read_table(
@@ -198,7 +201,7 @@ def _folder_scheme(path, anatomy) -> Scheme:
         raise InputError(f'{path}: {e}') from e
     if len(values) != sum(k > 0 for k in d):
         raise InputError(f'{path}: a name occurs twice: one value for each name')
-    return Scheme('folder', {n: values[n] for n in anatomy.names if n in values})
+    return Scheme('folder', {n: values[n] for n in anatomy.names if n in values}, anatomy)
 
 
 def _own_scheme(root, layout, anatomy) -> Scheme:
@@ -339,16 +342,16 @@ def _by_name(files, key, complain=_refuse) -> dict:  # key -> path
 
 def open_cohort(
     root,  # dataset folder
+    anatomy,  # `Anatomy`
     layout='auto',  # spider, mrspineseg, folder or auto
     labels=None,  # label scheme of the cache to come; None: that of the files
     annotated=None,  # CSV (case, labels): what each case annotates
-    anatomy=None,  # `Anatomy`; None is the lumbar spine
     partial='keep',
     above='ignore',  # of `RULES`
     complain=_refuse,  # called with what is wrong with names and optional CSVs; an audit goes on from there
 ) -> Cohort:
     "Find the cases of a dataset folder; reads no volume; raises `InputError`"
-    anatomy, root = anatomy or LUMBAR, Path(root)
+    root = Path(root)
     check_rules(partial, above)
     if not root.is_dir():
         raise InputError(f'{root}: no such folder: check the path')
@@ -392,7 +395,7 @@ def open_cohort(
         )
         for i, p in found.items()
     )
-    return Cohort(str(root), layout, files, scheme, anatomy, cases, tuple(notes), partial, above)
+    return Cohort(str(root), layout, files, scheme, cases, tuple(notes), partial, above)
 
 # %% ../nbs/2_data/20_data.ipynb #c021
 def spider_values(
@@ -750,14 +753,14 @@ def _save(path, a: np.ndarray):
         np.save(t, a)
 
 
-def levels_in(labels: np.ndarray, scheme: Scheme, anatomy=LUMBAR) -> tuple:  # names, top-down
+def levels_in(labels: np.ndarray, scheme: Scheme) -> tuple:  # names, top-down
     "Structures that occur in `labels`"
-    return anatomy.order(
+    return scheme.anatomy.order(
         [scheme.names[v - 1] for v in np.unique(labels).tolist() if 0 < v < IGNORE]
     )
 
 
-def topmost(names, anatomy=LUMBAR) -> str:
+def topmost(names, anatomy) -> str:
     "The uppermost structure that is neither disc nor canal, or just the uppermost"
     return next(
         (n for n in anatomy.order(names) if anatomy[n].kind not in ('disc', 'canal')),
@@ -787,7 +790,7 @@ def prepare_case(
         grid.to_grid(labels, mm, True, box),
     )
     part = vol.shape[1:] if box is None else (box[2] - box[0], box[3] - box[1])
-    names = levels_in(labels, cohort.scheme, cohort.anatomy)
+    names = levels_in(labels, cohort.scheme)
     use = [k for k in range(len(lab)) if (lab[k] != IGNORE).any()]
     meta = dict(
         id=case.id,
@@ -1084,11 +1087,9 @@ class Cache:
                 f'{m}: field version: {d.get("version") if isinstance(d, dict) else None}, this kit reads {VERSION}: prepare the data again'
             )
         self.manifest, self.rows = d, {r['id']: r for r in d['cases']}
-        self.scheme, self.file_scheme = (
-            Scheme(d['scheme'], d['values']),
-            Scheme(d['file_scheme'], d['file_values']),
-        )
         self.anatomy = get_anatomy(d['anatomy'] and self.path / d['anatomy'])
+        self.scheme = Scheme(d['scheme'], d['values'], self.anatomy)
+        self.file_scheme = Scheme(d['file_scheme'], d['file_values'], self.anatomy)
         self.grid, self.crop = Grid(**d['grid']), d['crop']
         self.rules = {k: d.get(k, v) for k, v in _defaults.items()}
 
@@ -1426,7 +1427,7 @@ def shapes(
 
 def odd_labels(
     found: dict,  # of `shapes`
-    anatomy=LUMBAR,
+    anatomy,
     annotated=None,  # names, or None for all
 ) -> list:  # of phrases
     "Structures out of order, missing in between, tiny, or in far pieces"
@@ -1460,7 +1461,7 @@ def odd_labels(
     ]
 
 # %% ../nbs/2_data/20_data.ipynb #c085
-def picture(vol: Volume, labels, scheme, anatomy=LUMBAR) -> str:  # HTML
+def picture(vol: Volume, labels, scheme) -> str:  # HTML
     "The middle one of the labelled slices, small"
     on = (
         np.nonzero(((labels > 0) & (labels != IGNORE)).any((1, 2)))[0] if labels is not None else ()
@@ -1472,7 +1473,6 @@ def picture(vol: Volume, labels, scheme, anatomy=LUMBAR) -> str:  # HTML
             None if labels is None else labels[k],
             scheme,
             vol.spacing[1:],
-            anatomy=anatomy,
         )
     )
 
@@ -1500,7 +1500,7 @@ def audit_case(case: Case, cohort: Cohort, draw=False) -> dict:  # `draw`: with 
     except InputError as e:
         r['problem'] = str(e)
     if draw and vol is not None and vol.data.size:
-        r['picture'] = picture(vol, labels, cohort.scheme, cohort.anatomy)
+        r['picture'] = picture(vol, labels, cohort.scheme)
     return r
 
 
@@ -1684,10 +1684,10 @@ def _expectations(a, rows) -> list:  # of notes
 
 def audit(
     root,
+    anatomy,
     layout='auto',
     labels=None,
     annotated=None,
-    anatomy=None,
     partial='keep',
     above='ignore',  # as in `open_cohort`
     gallery=None,  # `Gallery` that takes the pictures
@@ -1697,9 +1697,9 @@ def audit(
     wrong = []
     check_rules(partial, above)
     if labels:
-        (anatomy or LUMBAR).scheme(labels)
+        anatomy.scheme(labels)
     try:
-        c = open_cohort(root, layout, labels, annotated, anatomy, partial, above, wrong.append)
+        c = open_cohort(root, anatomy, layout, labels, annotated, partial, above, wrong.append)
     except InputError as e:
         if (
             not Path(root).is_dir()
@@ -1941,7 +1941,7 @@ def _cases_html(ids, said: dict, kept: dict) -> str:
 def audit_page(
     a: dict,  # of `audit`
     gallery: Gallery,  # filled by it
-    anatomy=LUMBAR,
+    anatomy,
 ) -> str:  # HTML
     "An audit as one self-contained page, problems and suspicious cases first"
     said = {}
@@ -1976,7 +1976,6 @@ def audit_page(
             legend_html(
                 anatomy.scheme(a['scheme']),
                 [n for n, s in a['structures'].items() if s['volumes']],
-                anatomy,
             ),
             _cases_html(rest, said, gallery.kept),
         ]
@@ -2008,7 +2007,7 @@ def atm_audit(
                 f'--{k} {f}: is a folder: give the name of a file'
             )  # before the work, not after
     shape, gallery = get_anatomy(anatomy), Gallery(pictures) if page else None
-    a = audit(root, layout, labels, annotated, shape, partial, above, gallery)
+    a = audit(root, shape, layout, labels, annotated, partial, above, gallery)
     if json:
         write_json(json, a)
     if page:

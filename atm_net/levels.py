@@ -14,8 +14,6 @@ from importlib.resources import files
 
 import yaml
 
-from .anatomy import LUMBAR
-
 # %% ../nbs/3_prompts/31_levels.ipynb #le06
 def read_asset(
     name: str,  # of a YAML file that ships with the package
@@ -304,7 +302,7 @@ def _in_order(text, known):
 
 def find_levels(
     text: str,
-    anatomy=LUMBAR,
+    anatomy,
 ) -> list:  # of `Mention`, in text order
     "Every place in `text` that names a level, a range of levels, the sacrum or the canal"
     known = spelling(anatomy)
@@ -386,7 +384,7 @@ _discs_too = cue('discs too')  # 'and the discs between them'
 
 def stated_levels(
     text: str,
-    anatomy=LUMBAR,
+    anatomy,
 ) -> tuple:  # structure names
     "What a text names and does not negate, in the order of mention"
     found = [(m.start, m.names) for m in find_levels(text, anatomy)]

@@ -10,14 +10,14 @@ import sys
 
 import numpy as np
 
-from .anatomy import LUMBAR, InputError, some
+from .anatomy import InputError, some
 from .data import spider_values
 from .volumes import Volume, read_labels
 
 # %% ../nbs/2_data/25_mask_files.ipynb #c075
 def guess_scheme(
     values,  # integers found in a label file
-    anatomy=LUMBAR,
+    anatomy,
 ) -> str:
     "The label scheme that fits `values`: SPIDER's if there is a value from 100, else the smallest that knows them all; raises `InputError`"
     values = {int(v) for v in values} - {0}
@@ -49,7 +49,7 @@ def reading(scheme, values) -> dict:  # value -> structure
 
 def fitting_schemes(
     values,  # whole numbers in a mask
-    anatomy=LUMBAR,
+    anatomy,
 ) -> list:  # of `Scheme`
     "The default scheme of `values`, then those that know them all and read them differently; raises `InputError`"
     values = {int(v) for v in values} - {0}
@@ -69,7 +69,7 @@ def fitting_schemes(
 
 def side_schemes(
     held: dict,  # of `mask_values`: files that are to be read alike
-    anatomy=LUMBAR,
+    anatomy,
 ) -> list:  # as `fitting_schemes`
     "The schemes that all files fit together; raises `InputError` that names the file which does not"
     own = {}
@@ -98,7 +98,7 @@ def unsure(fits) -> str:
 def file_scheme(
     labels,  # name of a scheme, or None to go by the values
     paths,  # files to look at
-    anatomy=LUMBAR,
+    anatomy,
 ):  # -> `Scheme`
     "The label scheme of mask files, with a note on stderr where the values leave a choice; raises `InputError`"
     if labels:

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
-from .anatomy import LUMBAR, InputError, get_anatomy
+from .anatomy import InputError, get_anatomy
 from .mask_files import file_scheme, read_mask
 from .show import command, table_md, write_json, write_text
 
@@ -291,19 +291,18 @@ def frames(
     labels: np.ndarray,  # (s, h, w) channels
     spacing,  # (3,) mm
     scheme,
-    anatomy=LUMBAR,
 ) -> dict:  # name -> `Frame`, None for a structure of too few pixels; bodies and discs, top-down
     "The frame of every vertebral body and disc in its own mid-sagittal slice"
     plane = np.array(spacing[1:], float)
-    names = anatomy.order(scheme.names)
-    names = [n for n in names if anatomy[n].kind in ('vertebra', 'disc', 'sacrum')]
+    names = scheme.anatomy.order(scheme.names)
+    names = [n for n in names if scheme.anatomy[n].kind in ('vertebra', 'disc', 'sacrum')]
     found = {n: _piece(labels, scheme.channel(n)) for n in names}
     pieces = {n: piece for n, piece in found.items() if piece}
     guess = _guesses(pieces, plane)
     return {
         name: fit_frame(mask, plane, guess[name], name, k)
         for name, (k, mask) in pieces.items()
-        if anatomy[name].kind != 'sacrum'
+        if scheme.anatomy[name].kind != 'sacrum'
     }
 
 # %% ../nbs/5_masks/53_measures.ipynb #can1
@@ -412,27 +411,28 @@ def measure(
     labels: np.ndarray,  # (s, h, w) channels
     spacing,  # (3,) mm
     scheme,
-    anatomy=LUMBAR,
 ) -> list:  # of dicts with the keys `COLUMNS`; mm and degrees, None where it cannot be measured
     "Heights, depths, angles and canal widths by level, top-down (ours)"
     plane = np.array(spacing[1:], float)
-    frame_of = frames(labels, spacing, scheme, anatomy)
-    canals = [labels == scheme.channel(n) for n in scheme.names if anatomy[n].kind == 'canal']
+    frame_of = frames(labels, spacing, scheme)
+    canals = [
+        labels == scheme.channel(n) for n in scheme.names if scheme.anatomy[n].kind == 'canal'
+    ]
     canal = canals[0] if canals and canals[0].any() else None
     rows = []
     tilts = {}
     for name, frame in frame_of.items():
-        rows.append(_level_row(name, anatomy[name].kind, frame, canal, plane))
+        rows.append(_level_row(name, scheme.anatomy[name].kind, frame, canal, plane))
         if frame is not None:
             tilts[name, 'sup'] = frame.sup_tilt
             tilts[name, 'inf'] = frame.inf_tilt
     mark_odd(rows)
     for name in scheme.names:
-        if anatomy[name].kind != 'sacrum':
+        if scheme.anatomy[name].kind != 'sacrum':
             continue
         mask = labels == scheme.channel(name)
         if mask.any():
-            above = frame_of.get(anatomy.above(name, 'vertebra'))
+            above = frame_of.get(scheme.anatomy.above(name, 'vertebra'))
             row, tilts[name, 'sup'] = _sacrum_row(name, mask, above, plane)
             rows.append(row)
     if 'L1' in scheme.names:
@@ -488,7 +488,7 @@ def atm_measure(
         raise InputError(
             f'{mask}: holds no structure (every voxel is background): nothing to measure'
         )
-    rows = measure(channels, volume.spacing, scheme, an)
+    rows = measure(channels, volume.spacing, scheme)
     if out:
         write_table(rows, out)
     if not labels:

@@ -55,7 +55,7 @@ _SPOTS = (
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c011
 def channel_of(
     name: str,  # a level 'L4', 'S1', a disc 'L4/L5', 'L5/S1', 'SC' or 'cord'
-    anatomy=LUMBAR,
+    anatomy,
 ) -> int:  # its place in the anatomy's table, from 1; 0 if the structure is drawn but not labelled
     "Channel of something that the phantom draws"
     return next(
@@ -818,7 +818,7 @@ def canal_sdf(spec, curve, c):
 class Canvas:
     "A picture in the making: the spec, its coordinates, noise fields for textures, `img`, and the label layers `labels` (bodies, discs) and `behind` (canal, posterior elements)"
 
-    def __init__(self, spec: PhantomSpec, anatomy=LUMBAR):
+    def __init__(self, spec: PhantomSpec, anatomy):
         self.anatomy, self.spec, self.T, self.curve, self.cavity = (
             anatomy,
             spec,
@@ -1848,7 +1848,7 @@ def gradings(spec: PhantomSpec) -> list:  # of dicts, from L5/S upwards
 
 def present(
     labels: np.ndarray,  # (...) channels of the anatomy's table
-    anatomy=LUMBAR,
+    anatomy,
 ) -> list:  # names
     "Structures in a label map, top-down"
     return list(anatomy.order([anatomy.names[k - 1] for k in np.unique(labels) if k]))
@@ -1858,7 +1858,7 @@ def make_phantom(
     seed,  # a seed (then the options of `draw_spec` hold), or a `PhantomSpec`
     vertebra: str = 'body',  # 'body', or 'whole' with the posterior elements
     codes: str = 'LPS',  # axes of the file that it would be stored in
-    anatomy=LUMBAR,  # what is labelled, out of what is drawn
+    anatomy=None,  # what is labelled, out of what is drawn; None: the lumbar spine
     **kwargs,  # with a seed: options of `draw_spec`
 ) -> Phantom:
     "Draw one phantom; the same arguments give the same bytes; raises `InputError`"
@@ -1869,6 +1869,7 @@ def make_phantom(
             f'option(s) {", ".join(kwargs)}: go with a seed, a spec has all its fields: change it with dataclasses.replace, or draw another one'
         )
     spec = seed if isinstance(seed, PhantomSpec) else draw_spec(seed, **kwargs)
+    anatomy = anatomy or LUMBAR
     drawn_levels(anatomy)
     p = Canvas(spec, anatomy)
     paint_body(p)
@@ -2034,15 +2035,16 @@ def write_cohort(
     vertebra: str = None,  # 'body' or 'whole'; None: as the dataset has it
     patients: int = 10,
     seed: int = 0,  # not negative
-    anatomy=LUMBAR,  # another one only in layout 'folder'
+    anatomy=None,  # None: the lumbar spine; another one only in layout 'folder'
     view: float = None,  # height of the field of view in mm, half of the patients with the sacrum in it; None: as scanners have it
 ) -> Path:  # `out`
     "Write a synthetic cohort, or take up an interrupted one; raises `InputError`"
     if layout not in LAYOUTS:
         raise InputError(f"layout '{layout}' unknown: use one of {', '.join(LAYOUTS)}")
+    anatomy = anatomy or LUMBAR
     other = anatomy != LUMBAR
     around = tuple(drawn_levels(anatomy)) if other else None
-    table = Scheme('table', {n: i for i, n in enumerate(anatomy.names, 1)})
+    table = Scheme('table', {n: i for i, n in enumerate(anatomy.names, 1)}, anatomy)
     if other and layout != 'folder':
         raise InputError(
             f"layout '{layout}': a dataset of the lumbar spine: use --layout folder for anatomy '{anatomy.name}'"

@@ -155,7 +155,7 @@ def _report_of(path, predictor):
     if path is None:
         return None
     report = report_text(path)
-    if report and (note := unrecognised(report_prompt(report, anatomy=predictor.anatomy))):
+    if report and (note := unrecognised(report_prompt(report, predictor.anatomy))):
         print(f'{path}: {note}', file=sys.stderr)
     return report
 
@@ -185,7 +185,7 @@ def predict_file(
     prediction.labels, lost = convert(prediction.labels, predictor.scheme, scheme)
     prediction.scheme = scheme
     write_labels(scheme.decode(prediction.labels), volume, job.mask)
-    save_figure(prediction_figure(volume, prediction, predictor.anatomy), job.picture)
+    save_figure(prediction_figure(volume, prediction), job.picture)
     done = f'{job.mask}: protocol {prediction.protocol}, labels {scheme.name}{_said(prediction)}'
     if lost:
         done += (
@@ -286,7 +286,7 @@ def atm_prepare(
     grid = _grid_of(preset, size)
     if crop not in ('fov', 'self', 'oracle'):
         raise InputError(f"--crop '{crop}' is unknown: use fov, self or oracle")
-    cohort = open_cohort(root, layout, labels, annotated, get_anatomy(anatomy), partial, above)
+    cohort = open_cohort(root, get_anatomy(anatomy), layout, labels, annotated, partial, above)
     options = {'crop': crop, 'seed': seed, 'strict': strict, 'splits': split}
     if crop != 'self':
         return prepare(cohort, cache, grid, **options)

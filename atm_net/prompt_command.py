@@ -35,7 +35,6 @@ class _Labels:
 
     channels: np.ndarray  # (n, h, w) channels of `scheme`
     scheme: Scheme
-    anatomy: object  # `Anatomy`
 
 
 def _guess(path, values, anatomy):
@@ -62,13 +61,13 @@ def _read_mask(path, name, anatomy):
         channels = scheme.encode(volume.data, *spider_values(scheme, values))
     except InputError as e:
         raise InputError(f'{path}: {e}') from e
-    return _Labels(channels, scheme, anatomy)
+    return _Labels(channels, scheme)
 
 # %% ../nbs/3_prompts/38_prompt_command.ipynb #pc07
 def _slice_prompt(mask, k, option):
     n = len(mask.channels)
     position = slice_position(k, n)
-    return atpg(mask.channels[k], mask.scheme, k, n, option, anatomy=mask.anatomy), position
+    return atpg(mask.channels[k], mask.scheme, k, n, option), position
 
 
 def _one_slice(mask, k, option):
@@ -76,7 +75,7 @@ def _one_slice(mask, k, option):
     prompt, position = _slice_prompt(mask, k, option)
     names = prompt.structures
     if option == 1:  # it lists none
-        names = mask.anatomy.order(present_structures(mask.channels[k], mask.scheme))
+        names = mask.scheme.anatomy.order(present_structures(mask.channels[k], mask.scheme))
     out = dict(scheme=mask.scheme.name, structures=list(names), findings=[])
     return out | dict(sentence=prompt.text, slice=k, position=position)
 
@@ -92,23 +91,23 @@ def _all_slices(mask, option):
         names |= {*p.structures}
     if option == 1:
         names = present_structures(mask.channels, mask.scheme)
-    names = mask.anatomy.order(names)
-    sentence = holistic(names, option, anatomy=mask.anatomy, source='oracle-levels').text
+    names = mask.scheme.anatomy.order(names)
+    sentence = holistic(names, mask.scheme.anatomy, option, source='oracle-levels').text
     out = dict(scheme=mask.scheme.name, structures=list(names), findings=[])
     return out | dict(sentence=sentence, slices=slices)
 
 
-def _classwise(names, scheme, anatomy):
+def _classwise(names, scheme):
     "Channel name -> class-wise sentence"
-    return dict(zip(('background', *scheme.names), class_prompts(names, scheme, anatomy)))
+    return dict(zip(('background', *scheme.names), class_prompts(names, scheme)))
 
 
-def _from_mask(path, scheme, k, option, classwise, anatomy):
+def _from_mask(path, name, k, option, classwise, anatomy):
     "What `atm_prompt` says about a label volume, as a dict"
-    mask = _read_mask(path, scheme, anatomy)
+    mask = _read_mask(path, name, anatomy)
     out = _all_slices(mask, option) if k is None else _one_slice(mask, k, option)
     if classwise:
-        out['classwise'] = _classwise(out['structures'], mask.scheme, anatomy)
+        out['classwise'] = _classwise(out['structures'], mask.scheme)
     return out
 
 # %% ../nbs/3_prompts/38_prompt_command.ipynb #pc09
@@ -125,14 +124,14 @@ def _read_findings(path, patient, anatomy):
 def _from_report(path, patient, option, classwise, labels, anatomy):
     "What `atm_prompt` says about a report or a grading table, as a dict"
     text, findings = _read_findings(path, patient, anatomy)
-    prompt = report_prompt(text, findings, option, anatomy=anatomy)
-    names = report_levels(text, findings, anatomy)
+    prompt = report_prompt(text, anatomy, findings, option)
+    names = report_levels(text, anatomy, findings)
     if not names:
         print(f'{path}: {unrecognised(prompt)}', file=sys.stderr)
     out = dict(structures=list(names), findings=[vars(f) for f in findings], sentence=prompt.text)
     if classwise:
         scheme = anatomy.scheme(labels or next(iter(anatomy.schemes)))
-        out['classwise'] = _classwise(names, scheme, anatomy)
+        out['classwise'] = _classwise(names, scheme)
     return out
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .anatomy import LUMBAR, InputError
+from .anatomy import InputError
 
 # %% ../nbs/3_prompts/30_prompts.ipynb #c006
 SOURCES = ('self', 'generic', 'user', 'report', 'oracle', 'oracle-levels', 'shuffled')
@@ -46,7 +46,7 @@ class Prompt:
 # %% ../nbs/3_prompts/30_prompts.ipynb #c009
 def phrase(
     name: str,  # structure name such as 'L4/L5'
-    anatomy=LUMBAR,
+    anatomy,
 ) -> str:
     "A structure in words, with an article where there is only one of its kind (ours)"
     structure = anatomy[name]
@@ -102,10 +102,10 @@ def _check_holistic(option, position):
 
 def holistic(
     structures,  # names that the text shall list, in any order
+    anatomy,
     option: int = 3,  # 1 kind of image, 2 plus list, 3 plus position and top-down order
     position: str = None,  # 'upper', 'middle', 'lower' or None (unstated); Option 3 only
     complete: bool = True,  # False: 'at least these'
-    anatomy=LUMBAR,
     source: str = 'user',
 ) -> Prompt:
     "The holistic prompt (Sec. 3.2, Fig. 6), in our wording; raises `InputError`"
@@ -129,7 +129,7 @@ def holistic(
 def class_prompt(
     name: str,  # structure name, or 'background'
     present: bool,  # is it in the image?
-    anatomy=LUMBAR,
+    anatomy,
 ) -> str:
     "'It contains ...' or 'It does not contain ...' (Sec. 3.2)"
     what = 'the background' if name == 'background' else phrase(name, anatomy)
@@ -151,12 +151,11 @@ class ClassPrompt:
 def class_facts(
     present,  # names of the structures in the image; background counts as present
     scheme,  # `Scheme`, gives the channels
-    anatomy=LUMBAR,
 ) -> list:  # of `ClassPrompt`, one per channel, background first
     "The class-wise prompts of one image with what they state"
     here = {*present, 'background'}
     return [
-        ClassPrompt(n, n in here, class_prompt(n, n in here, anatomy))
+        ClassPrompt(n, n in here, class_prompt(n, n in here, scheme.anatomy))
         for n in ('background', *scheme.names)
     ]
 
@@ -164,10 +163,9 @@ def class_facts(
 def class_prompts(
     present,  # names of the structures in the image; background counts as present
     scheme,  # `Scheme`, gives the channels
-    anatomy=LUMBAR,
 ) -> list:  # one sentence per channel, background first
     "The class-wise prompts of one image, by channel"
-    return [str(p) for p in class_facts(present, scheme, anatomy)]
+    return [str(p) for p in class_facts(present, scheme)]
 
 # %% ../nbs/3_prompts/30_prompts.ipynb #c023
 MIN_PIXELS = 10  # a structure with fewer pixels in a slice is not named (ours)
@@ -191,18 +189,17 @@ def atpg(
     option: int = 3,
     complete: bool = True,  # False where the mask annotates only a part
     min_pixels: int = MIN_PIXELS,
-    anatomy=LUMBAR,
     source: str = 'oracle',
 ) -> Prompt:
     "The holistic prompt of one labelled slice (Sec. 3.2)"
     names = present_structures(labels, scheme, min_pixels)
-    return holistic(names, option, slice_position(k, n), complete, anatomy, source)
+    return holistic(names, scheme.anatomy, option, slice_position(k, n), complete, source)
 
 # %% ../nbs/3_prompts/30_prompts.ipynb #c053
 def shift_levels(
     names,  # structure names
     by: int,  # +1 one level down, -1 one level up
-    anatomy=LUMBAR,
+    anatomy,
 ) -> tuple:  # names top-down; what leaves the anatomy is dropped
     "Every vertebra and disc renamed by `by` levels; sacrum, canal and others stay"
 
@@ -228,17 +225,17 @@ def _part(names, rng):
 def drop_words(
     prompt: Prompt,
     rng,  # NumPy Generator
+    anatomy,
     p_generic: float = 0.15,  # chance of the generic sentence (these three are ours)
     p_incomplete: float = 0.25,  # chance of a part of the list
     p_wrong: float = 0.05,  # chance of a shift by one level; the sum is at most 1
-    anatomy=LUMBAR,
 ) -> Prompt:
     "For training: the prompt as it is, or generic, or incomplete, or shifted by one level (ours)"
     u = rng.random()
     names = prompt.structures
     complete = prompt.complete
     if u < p_generic:
-        return holistic((), 1, anatomy=anatomy, source='generic')
+        return holistic((), anatomy, 1, source='generic')
     if u < p_generic + p_incomplete and len(names) > 1:
         names = _part(names, rng)
         complete = False
@@ -246,4 +243,4 @@ def drop_words(
         names = shift_levels(names, rng.choice([-1, 1]), anatomy)
     else:
         return prompt
-    return holistic(names, prompt.option, prompt.position, complete, anatomy, prompt.source)
+    return holistic(names, anatomy, prompt.option, prompt.position, complete, prompt.source)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .anatomy import LUMBAR, InputError
+from .anatomy import InputError
 from .prompts import atpg, holistic, present_structures, slice_position
 from .user_prompts import report_prompt, reword, user_prompt
 from .voting import SUPPORT, slice_parts, support, supported_levels, volume_prompts
@@ -128,7 +128,7 @@ def _typed(text: str, n: int, option: int, verbatim: bool, anatomy) -> list:
     typed = user_prompt(text, anatomy)
     if verbatim:
         return [typed] * n
-    return [reword(typed, option, slice_position(k, n), anatomy) for k in range(n)]
+    return [reword(typed, anatomy, option, slice_position(k, n)) for k in range(n)]
 
 
 def protocol_prompts(
@@ -141,7 +141,6 @@ def protocol_prompts(
     truth: np.ndarray = None,  # (n, h, w) channels, for the oracle protocols
     other: list = None,  # another patient's prompts, for 'shuffled'
     complete=True,  # does the truth label all that is visible?
-    anatomy=LUMBAR,
     verbatim=False,  # 'user': the words as typed, in place of `reword`
 ) -> list:  # n `Prompt`s
     "The prompts of every protocol but `self` and `none`; raises `InputError`"
@@ -151,18 +150,18 @@ def protocol_prompts(
         raise InputError(f"protocol '{protocol}' needs {INPUTS[needs].missing}")
     match protocol:
         case 'generic':
-            return [holistic((), 1, anatomy=anatomy, source='generic')] * n
+            return [holistic((), scheme.anatomy, 1, source='generic')] * n
         case 'user':
-            return _typed(prompt, n, option, verbatim, anatomy)
+            return _typed(prompt, n, option, verbatim, scheme.anatomy)
         case 'report':
             at = [slice_position(k, n) for k in range(n)]
-            return [report_prompt(report, option=option, position=p, anatomy=anatomy) for p in at]
+            return [report_prompt(report, scheme.anatomy, option=option, position=p) for p in at]
         case 'oracle':
-            kw = {'option': option, 'complete': complete, 'anatomy': anatomy}
-            return [atpg(labels, scheme, k, n, **kw) for k, labels in enumerate(truth)]
+            say = [option, complete]
+            return [atpg(labels, scheme, k, n, *say) for k, labels in enumerate(truth)]
         case 'oracle-levels':
             levels = present_structures(truth, scheme)
-            return volume_prompts(levels, n, option, complete, anatomy, protocol)
+            return volume_prompts(levels, n, scheme, option, complete, protocol)
         case 'shuffled':
             return _shuffled(other, n)
     raise InputError(f"protocol '{protocol}' makes its prompts from a prediction, not from data")
@@ -184,7 +183,7 @@ def own_part(
     if not known_levels:
         return prompts
     labels = predictor.grid_labels(images, prompts, labeler, known_levels)
-    return slice_parts(prompts, labels, predictor.scheme, predictor.anatomy)
+    return slice_parts(prompts, labels, predictor.scheme)
 
 # %% ../nbs/5_masks/50_protocols.ipynb #pr23
 TRUST = 0.85  # share of vertebral pixels that must keep their name (ours, see the table below)
@@ -194,10 +193,11 @@ def agreement(
     a: np.ndarray,  # channels of `scheme`
     b: np.ndarray,  # as `a`, of another pass
     scheme,
-    anatomy=LUMBAR,
 ) -> float:  # 0..1; 0 if no pixel is a body in both
     "Share of the pixels that both passes call a body to which both give the same name (ours)"
-    bodies = [scheme.channel(n) for n in scheme.names if anatomy[n].kind in ('vertebra', 'sacrum')]
+    bodies = [
+        scheme.channel(n) for n in scheme.names if scheme.anatomy[n].kind in ('vertebra', 'sacrum')
+    ]
     if not bodies:  # no vertebrae in this anatomy: any structure counts
         bodies = list(range(1, scheme.channels))
     both = np.isin(a, bodies) & np.isin(b, bodies)
@@ -228,11 +228,10 @@ def _outcome(agree: float, trust: float, confidence: float, before: float) -> st
 def _proposal(predictor, seen: np.ndarray) -> tuple:  # names, support, prompts
     "What the slices of a prediction vote for, and the words for it"
     scheme = predictor.scheme
-    anatomy = predictor.anatomy
-    votes = support(seen, scheme, anatomy=anatomy)
-    names = supported_levels(votes, scheme, anatomy=anatomy)
+    votes = support(seen, scheme)
+    names = supported_levels(votes, scheme)
     n = len(seen)
-    prompts = volume_prompts(names, n, predictor.option, True, anatomy, 'self', seen, scheme)
+    prompts = volume_prompts(names, n, scheme, predictor.option, True, 'self', seen)
     return names, votes, prompts
 
 
@@ -245,8 +244,7 @@ def self_prompts(
 ) -> tuple:  # prompts; a `Vote` per round; labels of each confirmed pass, the generic one first
     "Generic prompt, prediction, vote, ATPG; the words stay if the next pass confirms them (ours)"
     scheme = predictor.scheme
-    anatomy = predictor.anatomy
-    prompts = protocol_prompts('generic', len(images), scheme, anatomy=anatomy)
+    prompts = protocol_prompts('generic', len(images), scheme)
     labels, confidence = predictor.predict_with_confidence(images, prompts, labeler)
     confirmed = [labels]
     trace = []
@@ -260,7 +258,7 @@ def self_prompts(
             break
         before = confidence
         labels, confidence = predictor.predict_with_confidence(images, new, labeler)
-        agree = agreement(confirmed[-1], labels, scheme, anatomy)
+        agree = agreement(confirmed[-1], labels, scheme)
         trace.append(Vote(names, votes, _outcome(agree, trust, confidence, before), agree))
         if trace[-1].outcome != 'confirmed':
             break
@@ -286,7 +284,7 @@ def _draw_vote(ax, vote: Vote, title: str, anatomy):
 
 def vote_figure(
     trace,  # `Vote`s of `self_prompts`
-    anatomy=LUMBAR,
+    anatomy,
 ):  # -> Figure
     "What each round of `self` voted for: names in the words filled, names left out hatched"
     from matplotlib.figure import Figure

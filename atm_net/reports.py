@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import NamedTuple
 
-from .anatomy import LUMBAR
 from atm_net.levels import (
     cue,
     discs_between,
@@ -417,7 +416,7 @@ def _read_sentence(s, context, anatomy):
 
 def read_report(
     text: str,
-    anatomy=LUMBAR,
+    anatomy,
 ) -> list:  # of `Finding`
     "Findings with level and negation from a report's text, by rules (ours)"
     out = []
@@ -438,7 +437,7 @@ SAY = ' Findings: '  # before the findings of Option 4
 
 def say_findings(
     findings,  # `Finding`s
-    anatomy=LUMBAR,
+    anatomy,
 ) -> str:  # ' Findings: disc herniation at L4/L5 and L5/S; fracture at L2.'; '' without findings
     "The findings sentence of Option 4, levels top-down, negated ones left out (ours)"
     levels_of = {}
@@ -481,7 +480,7 @@ def _stated_option(names, findings, position, text):
 
 def parse_prompt(
     text: str,
-    anatomy=LUMBAR,
+    anatomy,
     source: str = 'user',
 ) -> Prompt:
     "The facts in a generated or freely edited prompt; negated levels are left out (ours)"

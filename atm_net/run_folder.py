@@ -62,7 +62,7 @@ def _network_meta(cfg: Config, cache: Cache, text_dim: int) -> dict:
         network=cfg.network,
         out_channels=scheme.channels,
         feature_size=cfg.feature_size,
-        kwargs=network_kwargs(cfg, text_dim, scheme, cache.anatomy),
+        kwargs=network_kwargs(cfg, text_dim, scheme),
         scheme=scheme.name,
         values=dict(scheme.values),
         anatomy=cache.manifest['anatomy'] and read_anatomy(cache),

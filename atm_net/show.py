@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.script import anno_parser
 
-from .anatomy import IGNORE, LUMBAR, InputError
+from .anatomy import IGNORE, InputError
 
 # %% ../nbs/0_ground/03_show.ipynb #c006
 @contextmanager
@@ -182,12 +182,11 @@ def show_slice(
 # %% ../nbs/0_ground/03_show.ipynb #c013
 def colors(
     scheme,  # `Scheme`
-    anatomy=LUMBAR,
 ) -> np.ndarray:  # (channels, 3) in 0..1; channel 0 is black
     "The colour of each channel"
     rgb = [[0, 0, 0]]
     for name in scheme.names:
-        color = anatomy[name].color
+        color = scheme.anatomy[name].color
         rgb.append([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
     return np.array(rgb)
 
@@ -215,20 +214,19 @@ def overlay(
     alpha: float = 0.45,  # opacity of the colours
     title: str = None,
     ticks=True,
-    anatomy=LUMBAR,
     names: float = None,  # size of the letters in which levels are written on the bodies
 ):
     "Show `labels` over a slice, with a line one pixel thin along the inside of each structure"
     ax = show_slice(img, ax, spacing, title, ticks)
     on = (labels > 0) & (labels != IGNORE)
     rgba = np.zeros((*labels.shape, 4))
-    rgba[on, :3] = colors(scheme, anatomy)[labels[on]]
+    rgba[on, :3] = colors(scheme)[labels[on]]
     rgba[on, 3] = alpha
     rgba[_border(labels) & on, 3] = 1
     ax.imshow(rgba, extent=_extent(img.shape, spacing), interpolation='nearest')
     if names is None:
         return ax
-    return level_names(labels, scheme, ax, spacing, anatomy, size=names)
+    return level_names(labels, scheme, ax, spacing, size=names)
 
 # %% ../nbs/0_ground/03_show.ipynb #c014
 def level_names(
@@ -236,7 +234,6 @@ def level_names(
     scheme,
     ax,
     spacing=None,  # (row, column) in mm, as the picture was drawn with
-    anatomy=LUMBAR,
     least: int = 30,  # px of the largest piece, below which a level is not named
     size: float = 6.5,
 ):
@@ -246,7 +243,7 @@ def level_names(
 
     dh, dw = spacing or (1, 1)
     for n in scheme.names:
-        if anatomy[n].kind not in ('vertebra', 'sacrum'):
+        if scheme.anatomy[n].kind not in ('vertebra', 'sacrum'):
             continue
         parts, _ = ndi.label(labels == scheme.channel(n))
         px = np.bincount(parts.ravel())[1:]
@@ -271,14 +268,15 @@ def legend(
     scheme,
     present=None,  # names to list; None lists all
     ax=None,
-    anatomy=LUMBAR,
     **kwargs,
 ):
     "Colour patches with names, top-down; raises `InputError` for a name that the anatomy lacks"
     from matplotlib.patches import Patch
 
-    names = anatomy.order(scheme.names if present is None else present)
-    patches = [Patch(facecolor=anatomy[n].color, edgecolor='k', lw=0.3, label=n) for n in names]
+    names = scheme.anatomy.order(scheme.names if present is None else present)
+    patches = [
+        Patch(facecolor=scheme.anatomy[n].color, edgecolor='k', lw=0.3, label=n) for n in names
+    ]
     beside = dict(loc='center left', bbox_to_anchor=(1, 0.5), fontsize=7, frameon=False)
     return _axes(ax, (1.6, 4)).legend(handles=patches, **(beside | kwargs))
 
@@ -290,7 +288,6 @@ def contact_sheet(
     titles=None,
     ncols: int = 6,
     size: float = 1.6,  # inches for each picture
-    anatomy=LUMBAR,
 ):
     "A grid of slices, with overlays if labels are given -> `Figure`"
     import matplotlib.pyplot as plt
@@ -314,7 +311,7 @@ def contact_sheet(
         if labels is None:
             show_slice(images[i], ax, title=title, ticks=False)
         else:
-            overlay(images[i], labels[i], scheme, ax, title=title, ticks=False, anatomy=anatomy)
+            overlay(images[i], labels[i], scheme, ax, title=title, ticks=False)
     return fig
 
 # %% ../nbs/0_ground/03_show.ipynb #c021
@@ -325,7 +322,6 @@ def thumbnail(
     spacing=None,  # (row, column) in mm
     side: int = 220,  # px of the longer side
     alpha: float = 0.4,  # opacity of the colours
-    anatomy=LUMBAR,
 ) -> np.ndarray:  # (h', w', 3) uint8
     "A slice as a small picture in its true proportions, structures in colour with an opaque border"
     from PIL import Image
@@ -341,7 +337,7 @@ def thumbnail(
         labels = np.asarray(Image.fromarray(labels).resize(size, Image.NEAREST))
         on = (labels > 0) & (labels != IGNORE)
         share = np.where(_border(labels), 1, alpha)[on, None]
-        out[on] = out[on] * (1 - share) + 255 * share * colors(scheme, anatomy)[labels[on]]
+        out[on] = out[on] * (1 - share) + 255 * share * colors(scheme)[labels[on]]
     return out.astype(np.uint8)
 
 # %% ../nbs/0_ground/03_show.ipynb #c024
@@ -495,13 +491,12 @@ def picture_html(
 def legend_html(
     scheme,
     present=None,  # names to list; None lists all
-    anatomy=LUMBAR,
 ) -> str:
     "Names with their colours, top-down"
-    names = anatomy.order(scheme.names if present is None else present)
+    names = scheme.anatomy.order(scheme.names if present is None else present)
     entries = []
     for name in names:
-        square = f'<span style="color:{anatomy[name].color}">&#9632;</span>'
+        square = f'<span style="color:{scheme.anatomy[name].color}">&#9632;</span>'
         entries.append(f'<span style="white-space:nowrap">{square} {html.escape(name)}</span>')
     return f'<p>{" ".join(entries)}</p>'
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from .anatomy import LUMBAR, InputError
+from .anatomy import InputError
 from atm_net.corpus import (
     KINDS,
     check_levels,
@@ -123,11 +123,11 @@ def _seeded_model(n_vocab, seed, sizes):
 
 
 def fit_spine_bert(
+    anatomy,
     steps: int = 2600,
     seed: int = 0,
     tokens: int = 400,  # tokens per batch, roughly
     lr: float = 2e-3,  # peak of the one-cycle schedule
-    anatomy=LUMBAR,
     **sizes,  # of `spine_bert`
 ) -> tuple:  # (tokenizer, `BertForMaskedLM` in eval mode, rows of step, loss, accuracy)
     "Train by masked language modelling; same seed, machine and threads: same weights (ours)"
@@ -187,9 +187,7 @@ def _gap_sentences(n, rng, anatomy):
 
 
 @torch.no_grad()
-def gap_accuracy(
-    tok, model, n: int = 200, seed: int = 1, anatomy=LUMBAR
-) -> dict:  # kind -> share right
+def gap_accuracy(tok, model, anatomy, n: int = 200, seed: int = 1) -> dict:  # kind -> share right
     "Share of hidden levels filled in rightly, in held-out sentences with one right answer"
     rng = np.random.default_rng(seed)
     levels = _level_ids(tok, anatomy)
@@ -255,7 +253,7 @@ def _presence_gap(statement, anatomy):
 
 # %% ../nbs/3_prompts/35_spine_bert.ipynb #neg3
 def negation(
-    encode, model, n: int = 300, seed: int = 1, anatomy=LUMBAR
+    encode, model, anatomy, n: int = 300, seed: int = 1
 ) -> dict:  # shares; encode: a `TextEncoder`; model: the same with its head
     "Does the encoder know what is not there? By gaps and by a logistic regression (ours)"
     from sklearn.linear_model import LogisticRegression
@@ -284,8 +282,8 @@ def negation(
 def class_states(
     encode,  # a `TextEncoder`
     names,
+    anatomy,
     present=True,
-    anatomy=LUMBAR,
 ) -> tuple:  # (k, d) mean state of the level's own word; (k, d) mean state of the whole sentence
     "How an encoder represents the class prompts of `names`"
     own = []
@@ -305,10 +303,10 @@ def cosines(
     return normalize(a, dim=-1) @ normalize(b, dim=-1).T
 
 
-def separation(encode, anatomy=LUMBAR) -> dict:  # 0 is well apart, 1 is the same
+def separation(encode, anatomy) -> dict:  # 0 is well apart, 1 is the same
     "Cosines between classes (mean, largest), and between both signs of a class (mean)"
-    affirmed = class_states(encode, anatomy.names, True, anatomy)
-    denied = class_states(encode, anatomy.names, False, anatomy)
+    affirmed = class_states(encode, anatomy.names, anatomy, True)
+    denied = class_states(encode, anatomy.names, anatomy, False)
     out = {}
     for what, yes, no in zip(('word', 'sentence'), affirmed, denied):
         between = cosines(yes, yes)
@@ -376,14 +374,14 @@ def _card(encoder, steps, seed, options, minutes, rows, scores):
 
 def train_spine_bert(
     out,  # folder to write
+    anatomy,
     steps: int = 2600,
     seed: int = 0,
-    anatomy=LUMBAR,
     **options,  # of `fit_spine_bert`
 ) -> tuple:  # (rows of the loss, scores)
     "Train `spine_bert_tiny` and save it with its tokenizer and a model card"
     start = time.time()
-    tokenizer, model, rows = fit_spine_bert(steps, seed, anatomy=anatomy, **options)
+    tokenizer, model, rows = fit_spine_bert(anatomy, steps, seed, **options)
     minutes = (time.time() - start) / 60
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -392,10 +390,10 @@ def train_spine_bert(
         tokenizer.save_pretrained(out)
     (out / 'model.safetensors').chmod(0o644)  # written for its owner alone otherwise
     encoder = load_encoder(out)
-    gaps = gap_accuracy(tokenizer, model.float(), anatomy=anatomy)
+    gaps = gap_accuracy(tokenizer, model.float(), anatomy)
     scores = {f'gap, {kind}': share for kind, share in gaps.items()}
-    scores |= negation(encoder, model, anatomy=anatomy)
-    scores |= separation(encoder, anatomy=anatomy)
+    scores |= negation(encoder, model, anatomy)
+    scores |= separation(encoder, anatomy)
     card = _card(encoder, steps, seed, options, minutes, rows, scores)
     write_text(out / 'README.md', card)
     return rows, scores

@@ -84,11 +84,11 @@ def _nearest(raw, anatomy):
 
 def check_prompt(
     text: str,
-    anatomy=LUMBAR,
+    anatomy,
 ) -> str:  # the same text
     "Raise `InputError` for an empty prompt or an unknown level; lists each with a suggestion"
     if not (text or '').strip():
-        example = holistic((), 1, anatomy=anatomy)
+        example = holistic((), anatomy, 1)
         raise InputError(f"prompt is empty: write a sentence such as '{example}'")
     bad = {m.raw: _nearest(m.raw, anatomy) for m in find_levels(text, anatomy) if not m.names}
     if anatomy.name == LUMBAR.name:
@@ -102,7 +102,7 @@ def check_prompt(
 # %% ../nbs/3_prompts/37_user_prompts.ipynb #up10
 def user_prompt(
     text: str,
-    anatomy=LUMBAR,
+    anatomy,
 ) -> Prompt:
     "A typed prompt, checked and read; its text stays as typed"
     return parse_prompt(check_prompt(text, anatomy).strip(), anatomy, 'user')
@@ -118,28 +118,28 @@ def _is_ours(text, prompt, anatomy):
     "Has the text the form of a sentence of training?"
     for option in (1, 2, 3):
         position = prompt.position if option == 3 else None
-        if text == holistic(prompt.structures, option, position, prompt.complete, anatomy).text:
+        if text == holistic(prompt.structures, anatomy, option, position, prompt.complete).text:
             return True
     return False
 
 
 def reword(
     prompt: Prompt,  # of a person
+    anatomy,
     option: int = 3,  # 1 to 3, as the network was trained
     position: str = None,  # third of the slice, where the person names none
-    anatomy=LUMBAR,
 ) -> Prompt:
     "Free words as a sentence of training's form; one that has this form stays as it is (ours)"
     text, say, findings = prompt.text.partition(SAY)
     if _is_ours(text, prompt, anatomy):
         return prompt
     if not prompt.structures:
-        return holistic((), 1, anatomy=anatomy, source=prompt.source)
+        return holistic((), anatomy, 1, source=prompt.source)
     spine = _spine(prompt.structures, anatomy)
     run = anatomy.run(spine[0], spine[-1]) if spine else ()
     denied = {n for m in find_levels(text, anatomy) for n in m.names} - {*prompt.structures}
     names = {*prompt.structures, *run} - denied
-    new = holistic(names, option, prompt.position or position, False, anatomy, prompt.source)
+    new = holistic(names, anatomy, option, prompt.position or position, False, prompt.source)
     if not prompt.findings:
         return new
     said = new.text + say + findings
@@ -160,7 +160,7 @@ def unrecognised(
 
 def parse_class_prompt(
     text: str,
-    anatomy=LUMBAR,
+    anatomy,
 ) -> ClassPrompt:
     "The facts in a class-wise prompt; `InputError` if it is about no structure or several"
     names = {n for m in find_levels(text, anatomy) for n in m.names}
@@ -200,8 +200,8 @@ def _with_ends(spine, anatomy):
 
 def report_levels(
     text: str,
+    anatomy,
     findings=(),  # `Finding`s that were read from it
-    anatomy=LUMBAR,
 ) -> tuple:  # names top-down
     "The gap-free run of levels of a report, without what it says is out of the field of view"
     text = plain_levels(text, anatomy)
@@ -219,20 +219,20 @@ def report_levels(
 
 # %% ../nbs/3_prompts/37_user_prompts.ipynb #up15
 def report_prompt(
-    text: str = '',  # the report
+    text: str,  # the report; '' if `findings` say all
+    anatomy,
     findings=None,  # `Finding`s, read from `text` if None
     option: int = 3,  # 1 to 3, or 4: the findings as well
     position: str = None,
-    anatomy=LUMBAR,
 ) -> Prompt:
     "What a report says about the image: at least its levels, with Option 4 its findings (ours)"
     if findings is None and not text.strip():
         raise InputError('report is empty: write what it says about the spine')
     findings = read_report(text, anatomy) if findings is None else findings
-    names = report_levels(text, findings, anatomy)
+    names = report_levels(text, anatomy, findings)
     if option != 4:
-        return holistic(names, option if names else 1, position, False, anatomy, 'report')
-    p = holistic(names, 3, position, False, anatomy, 'report')
+        return holistic(names, anatomy, option if names else 1, position, False, 'report')
+    p = holistic(names, anatomy, 3, position, False, 'report')
     there = [f for f in findings if not f.negated]
     sited = {f.finding for f in there if f.level}
     said = tuple(f for f in there if f.level or f.finding not in sited)
@@ -269,7 +269,7 @@ def _table_rows(path):
 def read_gradings(
     path,  # radiological_gradings.csv
     patient,  # patient number
-    anatomy=LUMBAR,
+    anatomy,
 ) -> list:  # of `Finding`, disc by disc from the bottom
     "The findings of one patient in SPIDER's table; raises `InputError` that names file and field"
     rows = _table_rows(path)

@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from .anatomy import LUMBAR
 from .prompts import MIN_PIXELS, Prompt, holistic, present_structures, slice_position
 from .reports import say_findings
 
@@ -34,12 +33,12 @@ def _chain(rows, area):
     return max(best, default=(0, []))[1]
 
 # %% ../nbs/3_prompts/36_voting.ipynb #vo08
-def _bodies(scheme, anatomy):
+def _bodies(scheme):
     "The vertebrae and the sacrum of a scheme, top-down"
     return [
         n
-        for n in anatomy.top_down
-        if anatomy[n].kind in ('vertebra', 'sacrum') and n in scheme.values
+        for n in scheme.anatomy.top_down
+        if scheme.anatomy[n].kind in ('vertebra', 'sacrum') and n in scheme.values
     ]
 
 
@@ -57,11 +56,10 @@ def support(
     scheme,
     min_pixels: int = MIN_PIXELS,
     share: float = 0.2,  # of the median body's area in the slice, needed to vote (ours)
-    anatomy=LUMBAR,
 ) -> dict:  # name -> votes / largest number of votes of a body
     "How many slices vote for each structure; bodies vote only in top-down order (ours)"
     area, rows = _rows(np.asarray(labels), scheme.channels)
-    bodies = _bodies(scheme, anatomy)
+    bodies = _bodies(scheme)
     votes = {n: int((area[:, scheme.channel(n)] >= min_pixels).sum()) for n in scheme.names}
     votes |= dict.fromkeys(bodies, 0)
     for slice_area, slice_rows in zip(area, rows):
@@ -92,22 +90,23 @@ def supported_levels(
     sup: dict,  # structure name -> support, of `support`
     scheme,
     threshold: float = SUPPORT,  # support below this counts against a level
-    anatomy=LUMBAR,
 ) -> tuple:  # names top-down, canal last; () if nothing was found
     "One gap-free run of levels with its discs, and the canal if voted (ours)"
-    bodies = _bodies(scheme, anatomy)
+    bodies = _bodies(scheme)
     if not bodies:  # no order to rely on: each structure for itself
-        return anatomy.order({n for n, v in sup.items() if v and v >= threshold})
+        return scheme.anatomy.order({n for n, v in sup.items() if v and v >= threshold})
     found = best_run([sup[n] - threshold for n in bodies])
     if found is None:
         return ()
     first, last = found
-    run = anatomy.run(bodies[first], bodies[last])
+    run = scheme.anatomy.run(bodies[first], bodies[last])
     # a disc beyond the last body, as SPIDER's L5/S
-    ends = [anatomy.above(run[0], 'disc'), anatomy.below(run[-1], 'disc')]
-    rest = [s.name for s in anatomy.structures if s.kind not in ('vertebra', 'disc', 'sacrum')]
+    ends = [scheme.anatomy.above(run[0], 'disc'), scheme.anatomy.below(run[-1], 'disc')]
+    rest = [
+        s.name for s in scheme.anatomy.structures if s.kind not in ('vertebra', 'disc', 'sacrum')
+    ]
     voted = {n for n in (*ends, *rest) if n and sup.get(n, 0) >= threshold}
-    return anatomy.order(set(run) & set(scheme.names) | voted)
+    return scheme.anatomy.order(set(run) & set(scheme.names) | voted)
 
 
 def vote_levels(
@@ -115,24 +114,23 @@ def vote_levels(
     scheme,
     threshold: float = SUPPORT,  # support below this counts against a level
     min_pixels: int = MIN_PIXELS,
-    anatomy=LUMBAR,
 ) -> tuple:  # names top-down, canal last; () if nothing was found
     "`supported_levels` of a volume: what its slices vote for (ours)"
-    sup = support(labels, scheme, min_pixels, anatomy=anatomy)
-    return supported_levels(sup, scheme, threshold, anatomy)
+    sup = support(labels, scheme, min_pixels)
+    return supported_levels(sup, scheme, threshold)
 
 # %% ../nbs/3_prompts/36_voting.ipynb #c050
 def slice_part(
     prompt: Prompt,  # of a volume
     here,  # names of what a slice shows
-    anatomy=LUMBAR,
+    anatomy,
 ) -> Prompt:
     "What a slice shows of the list and the findings; generic where that is nothing (ours)"
     names = tuple(n for n in prompt.structures if n in here)
     if names == prompt.structures:
         return prompt
     option = min(prompt.option, 3) if names else 1
-    p = holistic(names, option, prompt.position, prompt.complete, anatomy, prompt.source)
+    p = holistic(names, anatomy, option, prompt.position, prompt.complete, prompt.source)
     there = tuple(f for f in prompt.findings if f.level is None or f.level in names)
     if not there:
         return p
@@ -143,11 +141,10 @@ def slice_parts(
     prompts,  # one per slice
     labels,  # (n, h, w) channels of a first prediction
     scheme,
-    anatomy=LUMBAR,
 ) -> list:  # one `Prompt` per slice
     "Each slice's own part of what is said of the volume (ours)"
     return [
-        slice_part(prompt, present_structures(of_slice, scheme), anatomy)
+        slice_part(prompt, present_structures(of_slice, scheme), scheme.anatomy)
         for prompt, of_slice in zip(prompts, labels)
     ]
 
@@ -155,16 +152,16 @@ def slice_parts(
 def volume_prompts(
     names,  # structures in the field of view of the volume
     n: int,  # slices
+    scheme,  # `Scheme`, of `labels` too
     option: int = 3,
     complete: bool = True,  # False: at least these
-    anatomy=LUMBAR,
     source: str = 'self',
     labels: np.ndarray = None,  # (n, h, w) channels of a first prediction: each slice says its part
-    scheme=None,  # of `labels`
 ) -> list:  # one `Prompt` per slice
     "The holistic prompts of a volume whose structures are known (ours)"
+    anatomy = scheme.anatomy
     option = option if names else 1
     said = [
-        holistic(names, option, slice_position(k, n), complete, anatomy, source) for k in range(n)
+        holistic(names, anatomy, option, slice_position(k, n), complete, source) for k in range(n)
     ]
-    return said if labels is None else slice_parts(said, labels, scheme, anatomy)
+    return said if labels is None else slice_parts(said, labels, scheme)

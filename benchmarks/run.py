@@ -114,7 +114,7 @@ def text(args):
     names = [n for n in LUMBAR.top_down if n != 'SC']
     at = np.random.default_rng(0).integers(0, 6, args.batch)
     prompts = [
-        str(holistic(names[i:] + ['SC'], 3, p))
+        str(holistic(names[i:] + ['SC'], LUMBAR, 3, p))
         for i, p in zip(at, ['upper', 'middle', 'lower'] * args.batch)
     ]
 
@@ -152,6 +152,7 @@ def phantoms(args):
     "(c) seconds for a slice drawn fresh, against loading one from the cache"
     import numpy as np
 
+    from atm_net.anatomy import LUMBAR
     from atm_net.data import Cache, Grid, open_cohort, prepare
     from atm_net.phantom import make_phantom, write_cohort
 
@@ -159,7 +160,7 @@ def phantoms(args):
     with tempfile.TemporaryDirectory() as tmp:
         root = Path(tmp)
         silent(write_cohort, root / 'ph', patients=3, seed=0)
-        silent(prepare, open_cohort(root / 'ph'), root / 'cache', Grid(spacing=2.0))
+        silent(prepare, open_cohort(root / 'ph', LUMBAR), root / 'cache', Grid(spacing=2.0))
         cache = Cache(root / 'cache')
         counts = {}
 
@@ -219,6 +220,7 @@ def preparation(args):
     PersistentDataset on the same files"""
     from monai.data import PersistentDataset
 
+    from atm_net.anatomy import LUMBAR
     from atm_net.data import Grid, open_cohort, prepare
     from atm_net.phantom import write_cohort
 
@@ -228,7 +230,7 @@ def preparation(args):
     with tempfile.TemporaryDirectory() as tmp:
         root = Path(tmp)
         silent(write_cohort, root / 'ph', 'folder', patients=3, seed=0)
-        c = open_cohort(root / 'ph')
+        c = open_cohort(root / 'ph', LUMBAR)
         n = len(c.cases)
 
         def own():
@@ -264,14 +266,16 @@ import speed
 print('PEAK', speed.kilobytes('VmHWM'))
 """
 OWN = """
+from atm_net.anatomy import LUMBAR
 from atm_net.data import Grid, open_cohort, prepare
-prepare(open_cohort(sys.argv[1]), sys.argv[2], Grid(spacing=2.))
+prepare(open_cohort(sys.argv[1], LUMBAR), sys.argv[2], Grid(spacing=2.))
 """
 PEER = """
 import run
 from monai.data import CacheDataset
+from atm_net.anatomy import LUMBAR
 from atm_net.data import open_cohort
-files = run.files_of(open_cohort(sys.argv[1]))
+files = run.files_of(open_cohort(sys.argv[1], LUMBAR))
 d = CacheDataset(files, run.monai_pipeline(), num_workers=0, progress=False)
 """
 
@@ -377,6 +381,7 @@ def augmented_epochs(slices, n, side):
 
 def loading(args):
     "(f) a training slice, read and augmented, against what a training step needs for it"
+    from atm_net.anatomy import LUMBAR
     from atm_net.data import Cache, Grid, SliceDataset, open_cohort, prepare
     from atm_net.phantom import write_cohort
 
@@ -384,7 +389,7 @@ def loading(args):
     with tempfile.TemporaryDirectory() as tmp:
         root = Path(tmp)
         silent(write_cohort, root / 'ph', 'folder', patients=3, seed=0)
-        silent(prepare, open_cohort(root / 'ph'), root / 'cache', Grid(spacing=2.0))
+        silent(prepare, open_cohort(root / 'ph', LUMBAR), root / 'cache', Grid(spacing=2.0))
         plain = SliceDataset(Cache(root / 'cache'), 'train')
         peer = monai_augmented([plain[i % len(plain)] for i in range(n)], side)
         own = augmented_epochs(SliceDataset(Cache(root / 'cache'), 'train', augment=True), n, side)

@@ -50,7 +50,7 @@ def build(name, k=21, preset='tiny'):
     torch.manual_seed(0)
     cfg = config(name, preset)
     return build_network(
-        'atm_net', k, cfg.feature_size, **network_kwargs(cfg, TEXT_DIM[preset], None, None)
+        'atm_net', k, cfg.feature_size, **network_kwargs(cfg, TEXT_DIM[preset], None)
     )
 
 

@@ -38,11 +38,12 @@ def config(side, batch, steps):
 
 def make_cache(root, patients=6):
     "A small cohort on pixels of 2 mm"
+    from atm_net.anatomy import LUMBAR
     from atm_net.data import Grid, open_cohort, prepare
     from atm_net.phantom import write_cohort
 
     silent(write_cohort, root / 'phantoms', patients=patients, seed=0)
-    silent(prepare, open_cohort(root / 'phantoms'), root / 'cache', Grid(spacing=2.0))
+    silent(prepare, open_cohort(root / 'phantoms', LUMBAR), root / 'cache', Grid(spacing=2.0))
     return root / 'cache'
 
 

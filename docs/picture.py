@@ -54,7 +54,7 @@ def note(fig, column, text, width):
 def sentences(truth, scheme, slices):
     "The title of a panel and its prompt: the true levels, and all one lower"
     right = atpg(truth, scheme, slices // 2, slices)
-    edited = holistic(shift_levels(right.structures, 1), 3, right.position)
+    edited = holistic(shift_levels(right.structures, 1, LUMBAR), LUMBAR, 3, right.position)
     return {'oracle, from the true mask': right, 'the same, one level lower': edited}
 
 

@@ -64,7 +64,7 @@ def item(**more):
 
 def batcher(encoder, **changes):
     cfg = replace(CFG, **changes)
-    return PromptBatcher(cfg, LUMBAR.scheme('joint'), LUMBAR, encoder)
+    return PromptBatcher(cfg, LUMBAR.scheme('joint'), encoder)
 
 
 def text(prompts, sample):

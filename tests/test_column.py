@@ -276,7 +276,7 @@ def phantom():
 
 def labels_of(p, phantom, known_levels=()):
     spacing = (phantom[0].volume.spacing[0], 2.0, 2.0)
-    return ColumnLabeler(JOINT, spacing, LUMBAR)(p, known_levels).argmax(1)
+    return ColumnLabeler(JOINT, spacing)(p, known_levels).argmax(1)
 
 
 def dice(a, b):
@@ -305,7 +305,7 @@ def test_mixed_names_become_one_a_level(phantom, mixed):
 
 def test_probabilities_still_sum_to_one(phantom, mixed):
     spacing = (phantom[0].volume.spacing[0], 2.0, 2.0)
-    p = order_column(mixed, JOINT, spacing, LUMBAR)
+    p = order_column(mixed, JOINT, spacing)
     assert p.dtype == np.float32
     np.testing.assert_allclose(p.sum(1), 1, atol=1e-4)
 
@@ -381,21 +381,21 @@ def test_a_false_disc_inside_a_body_becomes_body(body, extra):
     row = np.flatnonzero((many == C(body)).any((0, 2)))[0] + extra
     wrong = many.copy()
     wrong[:, row : row + 3, 10:26] = C('L4/L5')
-    labels = order_column(spoilt(many, wrong), JOINT, spacing, LUMBAR).argmax(1)
+    labels = order_column(spoilt(many, wrong), JOINT, spacing).argmax(1)
     assert down_the_middle(labels, *along_column(many > 0, spacing)) == COLUMN
 
 
 def test_no_body_changes_nothing():
     nothing = np.zeros((2, 21, 8, 8), np.float32)
     nothing[:, 0] = 1
-    got = order_column(nothing, JOINT, (4.0, 2.0, 2.0), LUMBAR)
+    got = order_column(nothing, JOINT, (4.0, 2.0, 2.0))
     np.testing.assert_array_equal(got, nothing)
 
 
 def test_a_scheme_with_one_body_changes_nothing():
     p = np.random.default_rng(0).random((2, 3, 8, 8)).astype(np.float32)
-    scheme = Scheme('one', {'L4': 1, 'L4/L5': 2})
-    np.testing.assert_array_equal(order_column(p, scheme, (4.0, 2.0, 2.0), LUMBAR), p)
+    scheme = Scheme('one', {'L4': 1, 'L4/L5': 2}, LUMBAR)
+    np.testing.assert_array_equal(order_column(p, scheme, (4.0, 2.0, 2.0)), p)
 
 
 def test_no_part_large_enough_gets_no_name(stack):

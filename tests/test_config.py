@@ -113,6 +113,6 @@ def test_idle_options_are_refused():
 def test_arguments_of_the_networks():
     scheme = LUMBAR.scheme('joint')
     swin = replace(TINY, network='swin_unetr')
-    assert network_kwargs(swin, 128, scheme, LUMBAR) == dict(use_v2=True)
-    graph = network_kwargs(replace(TINY, network='spineparsenet'), 128, scheme, LUMBAR)
+    assert network_kwargs(swin, 128, scheme) == dict(use_v2=True)
+    graph = network_kwargs(replace(TINY, network='spineparsenet'), 128, scheme)
     assert list(graph) == ['edges']

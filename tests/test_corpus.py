@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from atm_net import corpus
-from atm_net.anatomy import InputError, get_anatomy
+from atm_net.anatomy import LUMBAR, InputError, get_anatomy
 from atm_net.corpus import (
     KINDS,
     facts,
@@ -20,8 +20,8 @@ from atm_net.text import load_encoder
 from atm_net.user_prompts import check_prompt
 
 
-def draw(kind, n, seed, **how):
-    return sentences(kind, n, np.random.default_rng(seed), **how)
+def draw(kind, n, seed, anatomy=LUMBAR, **how):
+    return sentences(kind, n, np.random.default_rng(seed), anatomy, **how)
 
 
 def make_anatomy(name, **kinds):
@@ -34,11 +34,11 @@ KNEE = make_anatomy('knee', femur='bone', PCL='ligament', tibia='bone')
 
 @pytest.fixture(scope='module')
 def tok():
-    return spine_tokenizer(['It contains lumbar vertebra and intervertebral disc.'])
+    return spine_tokenizer(['It contains lumbar vertebra and intervertebral disc.'], LUMBAR)
 
 
 def test_every_level_is_one_token(tok):
-    tokens = level_tokens()
+    tokens = level_tokens(LUMBAR)
     assert len(tokens) == 19
     assert (tokens['S'], tokens['L5/S']) == ('s1', 'l5/s1')
     for name, token in tokens.items():
@@ -78,14 +78,14 @@ def test_ids_do_not_depend_on_the_process(tok):
 
 def test_the_shipped_tokenizer_can_be_made_again():
     shipped = load_encoder('spine_bert_tiny').tokenizer
-    made = spine_tokenizer(vocabulary_corpus())
+    made = spine_tokenizer(vocabulary_corpus(LUMBAR), LUMBAR)
     assert made.get_vocab() == shipped.get_vocab()
     for text in ('Severe foraminal stenosis at L4-5.', "D12's edema"):
         assert made(text)['input_ids'] == shipped(text)['input_ids']
 
 
 def test_facts_are_true_and_told_once():
-    all_facts = facts()
+    all_facts = facts(LUMBAR)
     assert len(all_facts) == len(set(all_facts))
     assert ('direct', 'L3 lies directly above L4.') in all_facts
     assert ('between', 'L3/L4 lies between L3 and L4.') in all_facts
@@ -120,7 +120,7 @@ def test_held_out_sentences_are_never_trained_on(kind):
 
 
 def test_one_sentence_in_ten_is_held_out():
-    assert 0.07 < np.mean([held_out(fact) for _, fact in facts()]) < 0.13
+    assert 0.07 < np.mean([held_out(fact) for _, fact in facts(LUMBAR)]) < 0.13
 
 
 def test_what_the_kit_writes_the_kit_accepts():
@@ -135,9 +135,9 @@ def test_what_the_kit_writes_the_kit_accepts():
     words = dict(f='disc protrusion', g='facet arthropathy', h='mild ')
     for template in templates:
         for a, b, d in (('L3', 'L4', 'L3/L4'), ('T12', 'L1', 'T12/L1')):
-            check_prompt(template.format(a=a, b=b, d=d, l=d, **words))
+            check_prompt(template.format(a=a, b=b, d=d, l=d, **words), LUMBAR)
     for finding in (*corpus._findings['disc'], *corpus._findings['vertebra']):
-        check_prompt(finding)
+        check_prompt(finding, LUMBAR)
 
 
 @pytest.mark.parametrize('kind', [kind for kind in KINDS if kind != 'classes'])

@@ -304,10 +304,11 @@ TYPED = (
 def test_typed_prompts():
     "What is read from words of a person, and the sentence that the network gets"
     user_prompt, reword = find('user_prompt'), find('reword')
+    lumbar = find('LUMBAR')
     said = {}
     for text in TYPED:
-        read = user_prompt(text)
-        sentences = [str(reword(read, option, 'middle')) for option in (1, 2, 3)]
+        read = user_prompt(text, lumbar)
+        sentences = [str(reword(read, lumbar, option, 'middle')) for option in (1, 2, 3)]
         said[text] = {'structures': list(read.structures), 'sentences': sentences}
     check('prompts', 'typed', said)
 

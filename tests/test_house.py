@@ -189,6 +189,49 @@ def test_imports_in_functions_spare_a_library(module):
         assert imports_in_functions(module) == []
 
 
+# --- a scheme knows its anatomy
+
+
+def functions_of(source: str) -> list:  # of (name, names of parameters, defaults)
+    "All functions of a module, methods included"
+    out = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            a = node.args
+            names = [p.arg for p in (*a.posonlyargs, *a.args, *a.kwonlyargs)]
+            defaults = [ast.unparse(d) for d in (*a.defaults, *a.kw_defaults) if d is not None]
+            out.append((getattr(node, 'name', 'lambda'), names, defaults))
+    return out
+
+
+def takes_both(source: str) -> list:
+    "Functions that take a scheme and an anatomy, though a scheme knows its own"
+    return [f for f, names, _ in functions_of(source) if {'scheme', 'anatomy'} <= {*names}]
+
+
+def assumes_lumbar(source: str) -> list:
+    "Functions with the lumbar spine as a default"
+    return [f for f, _, defaults in functions_of(source) if any('LUMBAR' in d for d in defaults)]
+
+
+def test_anatomy_rules_notice():
+    code = 'def f(scheme, *, anatomy): 0\nclass A:\n def g(self, x, anatomy=b.LUMBAR): 0\n'
+    assert takes_both(code) == ['f'] and assumes_lumbar(code) == ['g']
+    assert takes_both('def f(scheme, src): 0\ndef g(anatomy): 0') == []
+
+
+def test_no_function_takes_a_scheme_and_an_anatomy():
+    "`scheme.anatomy` is the one that fits; a second could be another"
+    found = {module_of(p): takes_both(source_of(module_of(p))) for p in NOTEBOOKS}
+    assert {m: names for m, names in found.items() if names} == {}
+
+
+def test_no_function_falls_back_on_the_lumbar_spine():
+    "Commands choose it, by `get_anatomy(None)`; other functions take it as an argument"
+    found = {module_of(p): assumes_lumbar(source_of(module_of(p))) for p in NOTEBOOKS}
+    assert {m: names for m, names in found.items() if names} == {}
+
+
 # --- one notebook, one module
 
 

@@ -43,7 +43,7 @@ def test_fill():
 
 
 def read(text):
-    return tuple(n for m in find_levels(text) for n in m.names)
+    return tuple(n for m in find_levels(text, LUMBAR) for n in m.names)
 
 
 SPELLINGS = {
@@ -96,7 +96,7 @@ def test_numbers_behind_a_body_are_no_levels(text):
 
 
 def test_what_looks_like_a_level_is_kept_without_a_name():
-    found = [(m.names, m.raw) for m in find_levels('L6 and L3/L5')]
+    found = [(m.names, m.raw) for m in find_levels('L6 and L3/L5', LUMBAR)]
     assert found == [((), 'L6'), ((), 'L3/L5')]
     unknown = {
         'L1/L2/L4': 'L1/L2/L4',
@@ -105,7 +105,7 @@ def test_what_looks_like_a_level_is_kept_without_a_name():
         'L5/S1/S2': 'L5/S1/S2',
     }
     for text, raw in unknown.items():
-        assert [m.raw for m in find_levels(text) if not m.names] == [raw]
+        assert [m.raw for m in find_levels(text, LUMBAR) if not m.names] == [raw]
 
 
 def test_a_body_and_a_disc_are_no_range():
@@ -113,7 +113,7 @@ def test_a_body_and_a_disc_are_no_range():
     assert read('L4/5 to L5') == ('L4/L5', 'L5')
     assert read('L4 to the canal') == ('L4', 'SC')
     assert read('L3/4 to L5/S1') == ('L3/L4', 'L4/L5', 'L5/S')
-    mentions = [m.names for m in find_levels('from L1 to L3/4; L1/2 to L3/4')]
+    mentions = [m.names for m in find_levels('from L1 to L3/4; L1/2 to L3/4', LUMBAR)]
     assert mentions == [('L1',), ('L3/L4',), ('L1/L2', 'L2/L3', 'L3/L4')]
 
 
@@ -123,7 +123,7 @@ def test_vertebrae_counts_within_40_characters(blanks, names):
 
 
 def gone(text):
-    return [m.raw for m in find_levels(text) if inside(m.start, negated_spans(text))]
+    return [m.raw for m in find_levels(text, LUMBAR) if inside(m.start, negated_spans(text))]
 
 
 @pytest.mark.parametrize(
@@ -160,8 +160,10 @@ def test_denied_levels(text, names):
 
 
 def test_stated_levels_in_the_order_of_mention():
-    assert stated_levels('It shows L5 and L4.') == ('L5', 'L4')
-    assert stated_levels('L1 to L3 and the discs between them, but not the discs between L1') == (
+    assert stated_levels('It shows L5 and L4.', LUMBAR) == ('L5', 'L4')
+    assert stated_levels(
+        'L1 to L3 and the discs between them, but not the discs between L1', LUMBAR
+    ) == (
         'L1',
         'L2',
         'L3',
@@ -191,5 +193,5 @@ def test_levels_that_findings_can_have():
 
 def test_groups_of_levels():
     text = 'L3/4, L4/5 and L5/S1; L1'
-    groups = level_groups(find_levels(text), text)
+    groups = level_groups(find_levels(text, LUMBAR), text)
     assert [len(g) for g in groups] == [3, 1]

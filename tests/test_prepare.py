@@ -19,8 +19,9 @@ from atm_net.anatomy import LUMBAR
 N = 10
 GO = """
 import sys
+from atm_net.anatomy import LUMBAR
 from atm_net.data import Grid, open_cohort, prepare
-prepare(open_cohort(sys.argv[1]), sys.argv[2], Grid(size=int(sys.argv[3])))
+prepare(open_cohort(sys.argv[1], LUMBAR), sys.argv[2], Grid(size=int(sys.argv[3])))
 """
 
 

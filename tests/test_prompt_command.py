@@ -56,7 +56,7 @@ def test_one_slice_of_a_mask(files):
 def test_a_whole_mask(files):
     out = said(files / 'm.nii.gz', '--labels', 'joint')
     assert list(out) == ['scheme', 'structures', 'findings', 'sentence', 'slices']
-    assert out['structures'] == NAMES and out['sentence'] == holistic(NAMES).text
+    assert out['structures'] == NAMES and out['sentence'] == holistic(NAMES, LUMBAR).text
     sentences = [s['sentence'] for s in out['slices']]
     assert sentences == [atpg(lab, joint, k, 5).text for k, lab in enumerate(VOLUME)]
     assert [s['position'] for s in out['slices']] == ['upper'] * 2 + ['middle'] + ['lower'] * 2
@@ -80,28 +80,28 @@ def test_option_1_lists_what_the_mask_shows(files):
 def test_a_report(files):
     out = said('--report', files / 'r.txt')
     assert list(out) == ['structures', 'findings', 'sentence']
-    assert out['sentence'] == report_prompt(REPORT).text
-    assert out['findings'] == [vars(f) for f in read_report(REPORT)]
+    assert out['sentence'] == report_prompt(REPORT, LUMBAR).text
+    assert out['findings'] == [vars(f) for f in read_report(REPORT, LUMBAR)]
     out = said('--report', files / 'r.txt', '--option', 4)
-    assert out['sentence'] == report_prompt(REPORT, option=4).text
+    assert out['sentence'] == report_prompt(REPORT, LUMBAR, option=4).text
 
 
 def test_a_mask_and_a_report(files):
     args = (files / 'm.nii.gz', '--labels', 'joint', '--report', files / 'r.txt')
     sentence = atpg(VOLUME[1], joint, 1, 5).text
-    findings = say_findings(read_report(REPORT))
+    findings = say_findings(read_report(REPORT, LUMBAR), LUMBAR)
     assert said(*args, '--slice', 1, '--option', 4)['sentence'] == sentence + findings
     out = said(*args, '--slice', 1)
-    assert out['sentence'] == sentence and len(out['findings']) == len(read_report(REPORT))
+    assert out['sentence'] == sentence and len(out['findings']) == len(read_report(REPORT, LUMBAR))
     out = said(*args, '--option', 4)
     assert all(s['sentence'].endswith(findings) for s in (out, *out['slices']))
 
 
 def test_a_report_that_names_no_level(files):
     r = call('atm_prompt', '--report', files / 'n.txt', '--json')
-    wanted = dict(structures=[], findings=[], sentence=str(holistic((), 1)))
+    wanted = dict(structures=[], findings=[], sentence=str(holistic((), LUMBAR, 1)))
     assert json.loads(done(r).out) == wanted
-    assert r.err == f'{files / "n.txt"}: {unrecognised(report_prompt("Normal."))}\n'
+    assert r.err == f'{files / "n.txt"}: {unrecognised(report_prompt("Normal.", LUMBAR))}\n'
 
 
 def test_class_wise_sentences(files):
@@ -120,7 +120,7 @@ def test_what_is_printed_of_a_report(tmp_path):
     f = tmp_path / 'r.txt'
     f.write_text('Disc herniation at L4/5. No fracture of L1.\n', encoding='utf-8')
     lines = done(call('atm_prompt', '--report', f)).out.splitlines()
-    assert lines[0] == report_prompt(f.read_text(encoding='utf-8')).text
+    assert lines[0] == report_prompt(f.read_text(encoding='utf-8'), LUMBAR).text
     assert lines[1:] == ['disc herniation at L4/L5', 'no fracture at L1']
 
 

@@ -49,8 +49,8 @@ def test_a_slice_that_does_not_exist(k):
 
 def test_sentences_word_by_word():
     demo = ('L4', 'L3', 'L3/L4', 'SC')
-    assert holistic(demo, 1).text == 'This is a sagittal MRI of the lumbar spine.'
-    assert holistic(demo, 3, 'middle').text == (
+    assert holistic(demo, LUMBAR, 1).text == 'This is a sagittal MRI of the lumbar spine.'
+    assert holistic(demo, LUMBAR, 3, 'middle').text == (
         'This is a sagittal MRI of the lumbar spine from the middle third of the slices, '
         'counted from the right side of the patient. From superior to inferior it shows '
         'lumbar vertebra L3, intervertebral disc L3/L4, lumbar vertebra L4, '
@@ -58,8 +58,8 @@ def test_sentences_word_by_word():
     )
 
 
-def listed(*args, **options):
-    return holistic(*args, **options).text.split('. ', 1)[1]
+def listed(names, *args, **options):
+    return holistic(names, LUMBAR, *args, **options).text.split('. ', 1)[1]
 
 
 def test_none_one_and_many():
@@ -71,9 +71,9 @@ def test_none_one_and_many():
 
 
 def test_lastly_is_said_of_the_canal_alone():
-    assert 'lastly' not in holistic(['L3', 'L3/L4', 'L4'], 3).text
-    assert 'lastly' not in holistic(['L3', 'SC'], 3).text
-    assert 'lastly' in holistic(['L3', 'L4', 'SC'], 3).text
+    assert 'lastly' not in holistic(['L3', 'L3/L4', 'L4'], LUMBAR, 3).text
+    assert 'lastly' not in holistic(['L3', 'SC'], LUMBAR, 3).text
+    assert 'lastly' in holistic(['L3', 'L4', 'SC'], LUMBAR, 3).text
 
 
 @pytest.mark.parametrize(
@@ -81,12 +81,12 @@ def test_lastly_is_said_of_the_canal_alone():
 )
 def test_what_holistic_refuses(args, message):
     with pytest.raises(InputError, match=message):
-        holistic([args[0]], *args[1:])
+        holistic([args[0]], LUMBAR, *args[1:])
 
 
 def test_class_prompts_by_channel():
-    assert class_prompt('L1', True) == 'It contains lumbar vertebra L1.'
-    assert class_prompt('T10', False) == 'It does not contain thoracic vertebra T10.'
+    assert class_prompt('L1', True, LUMBAR) == 'It contains lumbar vertebra L1.'
+    assert class_prompt('T10', False, LUMBAR) == 'It does not contain thoracic vertebra T10.'
     sentences = class_prompts(['L5', 'SC'], spider)
     assert sentences[0] == 'It contains the background.'
     assert sentences[spider.channel('SC')] == 'It contains the spinal canal SC.'
@@ -111,10 +111,10 @@ def test_ten_pixels_are_enough():
 
 
 def test_shift_levels():
-    moved = shift_levels(('L4', 'L4/L5', 'L5', 'L5/S', 'S', 'SC'), -1)
+    moved = shift_levels(('L4', 'L4/L5', 'L5', 'L5/S', 'S', 'SC'), -1, LUMBAR)
     assert moved == ('L3', 'L3/L4', 'L4', 'L4/L5', 'S', 'SC')
-    assert shift_levels(('T9', 'L5'), 1) == ('T10',)  # what leaves the anatomy is dropped
-    assert shift_levels(truth, 0) == truth
+    assert shift_levels(('T9', 'L5'), 1, LUMBAR) == ('T10',)  # what leaves the anatomy is dropped
+    assert shift_levels(truth, 0, LUMBAR) == truth
     assert shift_levels(('femur', 'tibia'), 1, knee()) == ('femur', 'tibia')
 
 
@@ -132,7 +132,7 @@ def kind(q):
 
 @pytest.fixture(scope='module')
 def dropped():
-    return [drop_words(PROMPT, np.random.default_rng(i)) for i in range(2000)]
+    return [drop_words(PROMPT, np.random.default_rng(i), LUMBAR) for i in range(2000)]
 
 
 def test_shares_of_dropped_words(dropped):
@@ -148,29 +148,34 @@ def test_what_dropped_words_say(dropped):
             assert set(q.structures) < set(names) and len(q.structures) >= len(names) // 2
             assert 'at least' in q.text
         if kind(q) == 'wrong':
-            assert q.structures in (shift_levels(names, 1), shift_levels(names, -1))
+            assert q.structures in (shift_levels(names, 1, LUMBAR), shift_levels(names, -1, LUMBAR))
         if kind(q) == 'generic':
             assert q.source == 'generic'
 
 
 def test_dropped_words_follow_the_generator():
-    a, b = (drop_words(PROMPT, np.random.default_rng(4)) for _ in range(2))
+    a, b = (drop_words(PROMPT, np.random.default_rng(4), LUMBAR) for _ in range(2))
     assert a == b
 
 
 def test_wrong_goes_up_and_down():
-    wrong = {drop_words(PROMPT, np.random.default_rng(i), 0, 0, 1).structures for i in range(40)}
-    assert wrong == {shift_levels(PROMPT.structures, 1), shift_levels(PROMPT.structures, -1)}
+    wrong = {
+        drop_words(PROMPT, np.random.default_rng(i), LUMBAR, 0, 0, 1).structures for i in range(40)
+    }
+    assert wrong == {
+        shift_levels(PROMPT.structures, 1, LUMBAR),
+        shift_levels(PROMPT.structures, -1, LUMBAR),
+    }
 
 
 def test_one_structure_is_never_left_out():
-    one = holistic(['L3'], 3)
-    assert drop_words(one, np.random.default_rng(0), 0.0, 1.0, 0.0) == one
+    one = holistic(['L3'], LUMBAR, 3)
+    assert drop_words(one, np.random.default_rng(0), LUMBAR, 0.0, 1.0, 0.0) == one
 
 
 def test_a_knee():
-    q = holistic(['tibia', 'PCL', 'femur'], anatomy=knee())
+    q = holistic(['tibia', 'PCL', 'femur'], knee())
     assert q.structures == ('femur', 'PCL', 'tibia')
     scheme = knee().scheme('joint')
-    assert class_prompts(['PCL'], scheme, knee())[-1] == 'It contains the ligament PCL.'
-    assert drop_words(q, np.random.default_rng(0), 0, 0, 1, knee()) == q
+    assert class_prompts(['PCL'], scheme)[-1] == 'It contains the ligament PCL.'
+    assert drop_words(q, np.random.default_rng(0), knee(), 0, 0, 1) == q

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from atm_net.anatomy import LUMBAR, InputError, Scheme, get_anatomy
+from atm_net.anatomy import LUMBAR, InputError, get_anatomy
 from atm_net.prompts import SOURCES, holistic
 from atm_net.protocols import (
     INPUTS,
@@ -174,7 +174,9 @@ def test_user_is_reworded_unless_verbatim():
     typed = protocol_prompts('user', 2, JOINT, prompt=FREE, verbatim=True)
     assert [str(p) for p in typed] == [FREE] * 2
     said = protocol_prompts('user', 3, JOINT, 2, prompt=FREE)
-    assert [str(p) for p in said] == [str(holistic(('L3', 'L3/L4', 'L4'), 2, None, False))] * 3
+    assert [str(p) for p in said] == [
+        str(holistic(('L3', 'L3/L4', 'L4'), LUMBAR, 2, None, False))
+    ] * 3
 
 
 def test_user_knows_the_position_of_a_slice():
@@ -335,14 +337,14 @@ def test_a_vote_says_what_came_of_it():
 
 def test_vote_figure_hatches_what_was_left_out():
     vote = Vote(('L4',), {'L4': 1.0, 'L5': 0.1, 'L4/L5': 1.0}, 'not confirmed', 0.5)
-    ax = vote_figure([vote]).axes[0]
+    ax = vote_figure([vote], LUMBAR).axes[0]
     assert [t.get_text() for t in ax.get_xticklabels()] == ['L4', 'L5']
     assert [bar.get_hatch() for bar in ax.patches] == ['', '////']
     assert ax.get_title() == 'vote 1: not confirmed (agreement 0.50, needed 0.85)'
 
 
 def test_vote_figure_without_votes():
-    assert vote_figure([]).axes[0].texts[0].get_text() == 'no vote: one pass only'
+    assert vote_figure([], LUMBAR).axes[0].texts[0].get_text() == 'no vote: one pass only'
 
 
 # --- words of the volume
@@ -368,8 +370,8 @@ def test_each_slice_reads_its_own_part():
     assert structures(parts) == [(), whole, whole, whole, ('L4',)]
     assert network.known_levels == set(whole)  # the first pass takes the whole list for visible
     assert network.labeler == 'labeler'
-    assert str(parts[0]) == str(holistic((), 1))
-    assert str(parts[4]) == str(holistic(('L4',), 3, 'lower', False))
+    assert str(parts[0]) == str(holistic((), LUMBAR, 1))
+    assert str(parts[4]) == str(holistic(('L4',), LUMBAR, 3, 'lower', False))
     assert parts[4].source == 'user'
 
 

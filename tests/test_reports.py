@@ -39,7 +39,7 @@ def misread(items):
     pairs = [
         (
             x['text'],
-            {(f.level, f.negated) for f in read_report(x['text'])},
+            {(f.level, f.negated) for f in read_report(x['text'], LUMBAR)},
             {(f['level'], f['negated']) for f in x['findings']},
         )
         for x in items
@@ -56,18 +56,19 @@ def test_every_sentence_is_read():
 def test_all_in_one_report():
     "Reports are longer than sentences: joined line by line, each line is read as alone"
     together = [
-        (f.finding, f.level, f.negated) for f in read_report('\n'.join(x['text'] for x in ITEMS))
+        (f.finding, f.level, f.negated)
+        for f in read_report('\n'.join(x['text'] for x in ITEMS), LUMBAR)
     ]
     assert set(together) == {
-        (f.finding, f.level, f.negated) for x in ITEMS for f in read_report(x['text'])
+        (f.finding, f.level, f.negated) for x in ITEMS for f in read_report(x['text'], LUMBAR)
     }
 
 
 @pytest.mark.parametrize('option', (1, 2, 3, 4))
 def test_every_report_gives_a_prompt(option):
     for x in ITEMS:
-        p = report_prompt(x['text'], option=option)
-        back = parse_prompt(str(p))
+        p = report_prompt(x['text'], LUMBAR, option=option)
+        back = parse_prompt(str(p), LUMBAR)
         assert (set(back.structures), set(back.findings)) == (set(p.structures), set(p.findings)), (
             x['text']
         )
@@ -79,7 +80,7 @@ def test_a_level_that_is_named_for_being_well_takes_nothing():
         'At L3/4 disc bulge but L4/5 is normal.': 'L3/L4',
         'L4/5 shows a herniation whereas L5/S1 is normal.': 'L4/L5',
     }.items():
-        assert [(f.level, f.negated) for f in read_report(text)] == [(level, False)], text
+        assert [(f.level, f.negated) for f in read_report(text, LUMBAR)] == [(level, False)], text
 
 
 RULES = read_asset('findings.yaml')
@@ -113,7 +114,7 @@ def test_the_table_of_findings():
 
 def said(text):
     return ', '.join(
-        f'{f.finding} {f.level}{" no" if f.negated else ""}' for f in read_report(text)
+        f'{f.finding} {f.level}{" no" if f.negated else ""}' for f in read_report(text, LUMBAR)
     )
 
 
@@ -171,7 +172,7 @@ Disc desiccation at L4/5 and L5/S1. No compression fracture. Haemangioma of L2."
 
 
 def test_a_whole_report():
-    found = read_report(REPORT)
+    found = read_report(REPORT, LUMBAR)
 
     def levels(finding):
         return {(f.level, f.negated) for f in found if f.finding == finding}
@@ -188,7 +189,7 @@ def test_a_whole_report():
 
 
 def read(text):
-    return [(f.finding, f.level, f.negated) for f in read_report(text)]
+    return [(f.finding, f.level, f.negated) for f in read_report(text, LUMBAR)]
 
 
 READ = {
@@ -262,7 +263,7 @@ def test_findings_in_any_order():
     ),
 )
 def test_all_of_a_list_is_denied(text):
-    assert {f.negated for f in read_report(text)} == {True}
+    assert {f.negated for f in read_report(text, LUMBAR)} == {True}
 
 
 @pytest.mark.parametrize(
@@ -294,7 +295,7 @@ def test_how_many_words_may_stand_between(first, second, most, finding):
 
     def found(n):
         text = f'{first} {" ".join(words[:n])} {second} at L4/5.'
-        return finding in [f.finding for f in read_report(text)]
+        return finding in [f.finding for f in read_report(text, LUMBAR)]
 
     assert found(most) and not found(most + 1)
 
@@ -307,24 +308,28 @@ def test_say_findings():
         Finding('scoliosis', None),
         Finding('fracture', 'L1', True),
     ]
-    assert say_findings(found) == (
+    assert say_findings(found, LUMBAR) == (
         ' Findings: scoliosis; fracture at L3; disc herniation at L4/L5 and L5/S.'
     )
-    assert say_findings(found[-1:]) == ''
+    assert say_findings(found[-1:], LUMBAR) == ''
 
 
 def test_sentences_that_no_generator_wrote():
-    assert parse_prompt('L4 not visible, L5 visible.').structures == ('L5',)
-    assert parse_prompt('It does not show L4, L5 is visible.').structures == ('L5',)
-    assert parse_prompt('It shows L5 and L4.').structures == ('L5', 'L4')  # order of mention
+    assert parse_prompt('L4 not visible, L5 visible.', LUMBAR).structures == ('L5',)
+    assert parse_prompt('It does not show L4, L5 is visible.', LUMBAR).structures == ('L5',)
+    assert parse_prompt('It shows L5 and L4.', LUMBAR).structures == (
+        'L5',
+        'L4',
+    )  # order of mention
     p = parse_prompt(
         'A mid-sagittal slice with L1 to L3 and the discs between them, the canal, '
-        'but without the sacrum.'
+        'but without the sacrum.',
+        LUMBAR,
     )
     assert p.structures == ('L1', 'L2', 'L3', 'L1/L2', 'L2/L3', 'SC')
     assert (p.option, p.position, p.complete) == (3, 'middle', True)
-    p = parse_prompt('Please segment at least L4, L4-5 and l5; S1 is cut off.')
+    p = parse_prompt('Please segment at least L4, L4-5 and l5; S1 is cut off.', LUMBAR)
     assert p.structures == ('L4', 'L4/L5', 'L5') and not p.complete
-    assert parse_prompt('fluid in the lower third of the L4 body').position is None
-    assert parse_prompt('It shows none of its labelled structures.').option == 2
-    assert parse_prompt('A nice image.').option == 1
+    assert parse_prompt('fluid in the lower third of the L4 body', LUMBAR).position is None
+    assert parse_prompt('It shows none of its labelled structures.', LUMBAR).option == 2
+    assert parse_prompt('A nice image.', LUMBAR).option == 1

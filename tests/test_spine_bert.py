@@ -52,9 +52,9 @@ def card():
 @pytest.fixture(scope='module')
 def masked():
     "(vocabulary size, ids, is_level, run) for 4000 copies of one sentence"
-    tok = spine_tokenizer(vocabulary_corpus())
+    tok = spine_tokenizer(vocabulary_corpus(LUMBAR), LUMBAR)
     ids = torch.tensor(tok(['L3 lies directly above L4.'] * 4000)['input_ids'])
-    levels = torch.tensor(tok.convert_tokens_to_ids(list(level_tokens().values())))
+    levels = torch.tensor(tok.convert_tokens_to_ids(list(level_tokens(LUMBAR).values())))
 
     def run(**how):
         return mask_tokens(ids, levels, len(tok), torch.Generator().manual_seed(0), **how)
@@ -100,7 +100,9 @@ def test_one_hides_exactly_one_level(masked):
 
 
 def test_same_seed_same_weights():
-    a, b, c = (fit_spine_bert(3, seed=seed, tokens=100)[1].state_dict() for seed in (5, 5, 6))
+    a, b, c = (
+        fit_spine_bert(LUMBAR, 3, seed=seed, tokens=100)[1].state_dict() for seed in (5, 5, 6)
+    )
     for name in a:
         assert_close(a[name], b[name], rtol=0, atol=0)
     name = 'bert.embeddings.word_embeddings.weight'
@@ -111,7 +113,7 @@ def test_training_leaves_the_random_numbers_of_torch_alone():
     torch.manual_seed(0)
     want = torch.rand(3)
     torch.manual_seed(0)
-    _, model, rows = fit_spine_bert(2, seed=1, tokens=100, dim=24, layers=1)
+    _, model, rows = fit_spine_bert(LUMBAR, 2, seed=1, tokens=100, dim=24, layers=1)
     assert_close(torch.rand(3), want, rtol=0, atol=0)
     assert not model.training
     assert [row['step'] for row in rows] == [1, 2]
@@ -121,11 +123,13 @@ def test_an_anatomy_without_levels_is_refused():
     structures = [dict(name='femur', kind='bone'), dict(name='PCL', kind='ligament')]
     knee = dict(name='knee', image='MRI', structures=structures, top_down=['femur', 'PCL'])
     with pytest.raises(InputError, match='it has bone, ligament'):
-        fit_spine_bert(1, anatomy=get_anatomy(knee))
+        fit_spine_bert(get_anatomy(knee), 1)
 
 
 def test_the_trained_encoder_is_saved_with_its_card(tmp_path):
-    rows, scores = train_spine_bert(tmp_path / 'mini', steps=3, tokens=100, dim=24, layers=1)
+    rows, scores = train_spine_bert(
+        tmp_path / 'mini', LUMBAR, steps=3, tokens=100, dim=24, layers=1
+    )
     assert len(rows) == 3
     text = (tmp_path / 'mini' / 'README.md').read_text(encoding='utf-8')
     command = "train_spine_bert('spine_bert_tiny', steps=3, seed=0, tokens=100, dim=24, layers=1)"
@@ -173,7 +177,7 @@ def test_fill_gap_wants_one_gap(encoder, mlm, text):
 
 
 def test_gap_accuracy_is_that_of_the_card(encoder, mlm, card):
-    shares = gap_accuracy(encoder.tokenizer, mlm)
+    shares = gap_accuracy(encoder.tokenizer, mlm, LUMBAR)
     for kind, share in shares.items():  # one answer of 200 may turn on another machine
         assert share == pytest.approx(card[f'gap, {kind}'], abs=6e-3)
     assert shares['direct'] > 0.8 and shares['list'] > 0.8  # chance is 1 in 19
@@ -182,11 +186,11 @@ def test_gap_accuracy_is_that_of_the_card(encoder, mlm, card):
 def test_an_untrained_model_knows_nothing(encoder):
     torch.manual_seed(0)
     blank = spine_bert(len(encoder.tokenizer)).eval()
-    assert max(gap_accuracy(encoder.tokenizer, blank).values()) < 0.3
+    assert max(gap_accuracy(encoder.tokenizer, blank, LUMBAR).values()) < 0.3
 
 
 def test_negation_is_that_of_the_card(encoder, mlm, card):
-    shares = negation(encoder, mlm)
+    shares = negation(encoder, mlm, LUMBAR)
     for name, share in shares.items():
         assert share == pytest.approx(card[name], abs=1e-2)
     assert shares['gap, presence'] > 2 * shares['gap, presence: a denied one']
@@ -210,7 +214,7 @@ def test_the_gap_of_a_statement_is_after_present():
 
 
 def test_separation_is_that_of_the_card(encoder, card):
-    shares = separation(encoder)
+    shares = separation(encoder, LUMBAR)
     for name, cosine in shares.items():
         assert cosine == pytest.approx(card[name], abs=6e-4)
     assert shares['word: classes'] < 0.6
@@ -220,9 +224,9 @@ def test_separation_is_that_of_the_card(encoder, card):
 
 def test_cosine_by_hand_in_float64(encoder):
     at = encoder.words('It contains lumbar vertebra L4.').tokens.index('l4')
-    u, v = (encoder.states(class_prompt(name, True))[at].double() for name in ('L3', 'L4'))
+    u, v = (encoder.states(class_prompt(name, True, LUMBAR))[at].double() for name in ('L3', 'L4'))
     by_hand = u @ v / (u.norm() * v.norm())
-    own, whole = class_states(encoder, ['L3', 'L4'])
+    own, whole = class_states(encoder, ['L3', 'L4'], LUMBAR)
     assert_close(by_hand.float(), cosines(own[:1], own)[0, 1])
     assert own.shape == whole.shape == (2, 128)
-    assert_close(whole[1], encoder.states(class_prompt('L4', True)).mean(0))
+    assert_close(whole[1], encoder.states(class_prompt('L4', True, LUMBAR)).mean(0))

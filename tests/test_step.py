@@ -49,7 +49,7 @@ class Spy:
             with torch.no_grad():
                 for p in self.net.text_decoder.parameters():
                     p.add_(0.05 * torch.randn_like(p))
-        self.prompts = PromptBatcher(cfg, JOINT, LUMBAR, encoder)
+        self.prompts = PromptBatcher(cfg, JOINT, encoder)
         self.asked = []
 
     def __call__(self, x, text, classes):

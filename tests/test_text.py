@@ -274,21 +274,21 @@ def test_words_hold_their_tokens(encoder):
 
 def ranked(encoder, text):
     "token -> level rank, of the tokens that have one"
-    rank = encoder.level_rank(text)
+    rank = encoder.level_rank(text, LUMBAR)
     return {t: k for t, k in zip(encoder.words(text).tokens, rank.tolist()) if k}
 
 
 def test_level_rank_counts_from_the_top(spine):
-    text = holistic(['T12', 'L1', 'T12/L1', 'SC'], 3, 'upper').text
+    text = holistic(['T12', 'L1', 'T12/L1', 'SC'], LUMBAR, 3, 'upper').text
     assert ranked(spine, text) == {'t12': 1, 't12/l1': 2, 'l1': 3}  # the canal has none
-    rank = spine.level_rank(text)
+    rank = spine.level_rank(text, LUMBAR)
     assert rank.dtype == torch.int64
     assert len(rank) == len(spine.ids(text))
     assert ranked(spine, 'L5 and L4, but no S.') == {'l4': 1, 'l5': 2}
 
 
 def test_level_rank_is_a_copy(spine):
-    spine.level_rank('L5 and L4.').zero_()
+    spine.level_rank('L5 and L4.', LUMBAR).zero_()
     assert ranked(spine, 'L5 and L4.') == {'l4': 1, 'l5': 2}
 
 
@@ -326,7 +326,7 @@ def test_features_hold_each_sentence_once(spine):
         n = len(spine.ids(text))
         assert_close(features.states[p, :n], spine.states(text), rtol=0, atol=0)
         assert features.mask[p].tolist() == [True] * n + [False] * (11 - n)
-        assert features.level_rank[p, :n].tolist() == spine.level_rank(text).tolist()
+        assert features.level_rank[p, :n].tolist() == spine.level_rank(text, LUMBAR).tolist()
     assert not features.states[~features.mask].any()
     assert not features.level_rank[~features.mask].any()
 
@@ -413,14 +413,15 @@ def test_every_prompt_is_readable(spine, tmp_path):
     @given(names, st.sampled_from((1, 2, 3)), position, st.booleans())
     def holistic_prompts(names, option, position, complete):
         for encoder in encoders:
-            assert_readable(encoder, str(holistic(names, option, position, complete)))
+            assert_readable(encoder, str(holistic(names, LUMBAR, option, position, complete)))
 
     @settings(max_examples=75, deadline=None, derandomize=True)
     @given(st.lists(finding, max_size=6), position)
     def prompts_with_findings(findings, position):
         for encoder in encoders:
             assert_readable(
-                encoder, str(report_prompt(findings=findings, option=4, position=position))
+                encoder,
+                str(report_prompt('', LUMBAR, findings, 4, position)),
             )
 
     @settings(max_examples=40, deadline=None, derandomize=True)

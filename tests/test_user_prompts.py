@@ -30,14 +30,14 @@ from atm_net.user_prompts import (
 
 @pytest.mark.parametrize('name', LUMBAR.names)
 def test_our_own_sentences_are_never_refused(name):
-    check_prompt(class_prompt(name, True))
-    check_prompt(holistic([name], 3, 'upper').text)
+    check_prompt(class_prompt(name, True, LUMBAR), LUMBAR)
+    check_prompt(holistic([name], LUMBAR, 3, 'upper').text, LUMBAR)
 
 
 @pytest.mark.parametrize(
     'text',
     (
-        holistic(LUMBAR.names, 3, 'lower', False).text,
+        holistic(LUMBAR.names, LUMBAR, 3, 'lower', False).text,
         'normal signal; cranial, prevertebral, paravertebral, presacral and discal findings; '
         'discuss the spinal canal',
         ' '.join(FINDINGS) + ' at L4/5',
@@ -46,7 +46,7 @@ def test_our_own_sentences_are_never_refused(name):
     ),
 )
 def test_words_that_only_look_misspelt(text):
-    assert check_prompt(text) == text
+    assert check_prompt(text, LUMBAR) == text
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_words_that_only_look_misspelt(text):
 )
 def test_what_is_refused(text, message):
     with pytest.raises(InputError, match=re.escape(message)):
-        check_prompt(text)
+        check_prompt(text, LUMBAR)
 
 
 @pytest.mark.parametrize(
@@ -97,44 +97,44 @@ def test_the_region_is_believed_the_number_is_not():
 
 
 def test_a_typed_prompt_stays_as_typed():
-    p = user_prompt(' L4 and the disc below it, L4/5. ')
+    p = user_prompt(' L4 and the disc below it, L4/5. ', LUMBAR)
     assert (p.structures, p.source) == (('L4', 'L4/L5'), 'user')
     assert p.text == 'L4 and the disc below it, L4/5.'
     assert unrecognised(p) == ''
 
 
 def test_reword():
-    r = reword(user_prompt('L4 and the disc below it, L4/5.'), position='upper')
+    r = reword(user_prompt('L4 and the disc below it, L4/5.', LUMBAR), LUMBAR, position='upper')
     assert (r.structures, r.complete, r.source) == (('L4', 'L4/L5'), False, 'user')
-    assert str(r) == str(holistic(('L4', 'L4/L5'), 3, 'upper', False))
+    assert str(r) == str(holistic(('L4', 'L4/L5'), LUMBAR, 3, 'upper', False))
 
 
 def test_reword_keeps_what_a_person_says():
     "The place, discs between, and what is denied"
-    typed = user_prompt('From the middle third: T12, L1 and L2, but not L3; the canal too')
-    wanted = holistic((*LUMBAR.run('T12', 'L2'), 'SC'), 3, 'middle', False)
-    assert str(reword(typed, position='upper')) == str(wanted)
+    typed = user_prompt('From the middle third: T12, L1 and L2, but not L3; the canal too', LUMBAR)
+    wanted = holistic((*LUMBAR.run('T12', 'L2'), 'SC'), LUMBAR, 3, 'middle', False)
+    assert str(reword(typed, LUMBAR, position='upper')) == str(wanted)
 
 
 @pytest.mark.parametrize('names', ((), ('L3', 'L4', 'S')))
 @pytest.mark.parametrize('option', (1, 2, 3))
 @pytest.mark.parametrize('complete', (True, False))
 def test_reword_leaves_our_own_sentences(names, option, complete):
-    p = holistic(names, option, 'lower' if option == 3 else None, complete)
-    assert reword(replace(p, source='user'), 3, 'upper').text == p.text
+    p = holistic(names, LUMBAR, option, 'lower' if option == 3 else None, complete)
+    assert reword(replace(p, source='user'), LUMBAR, 3, 'upper').text == p.text
 
 
 def test_reword_of_words_about_nothing():
-    p = user_prompt('a nice picture')
-    assert reword(p, 3, 'upper') == replace(holistic((), 1), source='user')
+    p = user_prompt('a nice picture', LUMBAR)
+    assert reword(p, LUMBAR, 3, 'upper') == replace(holistic((), LUMBAR, 1), source='user')
     assert 'no structure' in unrecognised(p)
-    assert 'no structure' in unrecognised(report_prompt('Normal.'))
+    assert 'no structure' in unrecognised(report_prompt('Normal.', LUMBAR))
 
 
 def test_reword_keeps_findings():
     said = SAY + 'disc herniation at L4/L5.'
-    assert str(reword(parse_prompt('I see L4.' + said))) == (
-        str(holistic(('L4',), 3, None, False)) + said
+    assert str(reword(parse_prompt('I see L4.' + said, LUMBAR), LUMBAR)) == (
+        str(holistic(('L4',), LUMBAR, 3, None, False)) + said
     )
 
 
@@ -144,32 +144,32 @@ def test_reword_keeps_findings():
 )
 def test_a_class_prompt_is_about_one_structure(text, message):
     with pytest.raises(InputError, match=message):
-        parse_class_prompt(text)
+        parse_class_prompt(text, LUMBAR)
 
 
 def test_class_prompts_there_and_back():
     for p in class_facts(('T12', 'L4/L5', 'SC'), joint):
-        assert parse_class_prompt(str(p)) == p
+        assert parse_class_prompt(str(p), LUMBAR) == p
     for n in LUMBAR.names:
-        assert parse_prompt(class_prompt(n, True)).structures == (n,)
-        assert parse_prompt(class_prompt(n, False)).structures == ()
+        assert parse_prompt(class_prompt(n, True, LUMBAR), LUMBAR).structures == (n,)
+        assert parse_prompt(class_prompt(n, False, LUMBAR), LUMBAR).structures == ()
 
 
 def test_the_prompt_of_a_report():
-    r = report_prompt(REPORT, position='middle')
+    r = report_prompt(REPORT, LUMBAR, position='middle')
     assert r.structures == (*LUMBAR.run('T12', 'S'), 'SC')
     assert (r.source, r.complete, r.position) == ('report', False, 'middle')
-    assert report_prompt('Bulge at L3/4.').structures == ('L3', 'L3/L4', 'L4')
-    normal = report_prompt('Normal.')
-    assert (str(normal), normal.source) == (str(holistic((), 1)), 'report')
+    assert report_prompt('Bulge at L3/4.', LUMBAR).structures == ('L3', 'L3/L4', 'L4')
+    normal = report_prompt('Normal.', LUMBAR)
+    assert (str(normal), normal.source) == (str(holistic((), LUMBAR, 1)), 'report')
     with pytest.raises(InputError, match='report is empty'):
-        report_prompt(' ')
+        report_prompt(' ', LUMBAR)
 
 
 def test_a_finding_is_said_once_and_where_it_is():
-    p = report_prompt('Herniation at L4/5. The herniation is large. No fracture.', option=4)
+    p = report_prompt('Herniation at L4/5. The herniation is large. No fracture.', LUMBAR, option=4)
     assert p.findings == (Finding('disc herniation', 'L4/L5'),)
-    p = report_prompt('No fracture of L1. There is a fracture.', option=4)
+    p = report_prompt('No fracture of L1. There is a fracture.', LUMBAR, option=4)
     assert p.findings == (Finding('fracture', None),)
 
 
@@ -177,8 +177,8 @@ def test_a_finding_is_said_once_and_where_it_is():
     'text', (REPORT, 'Scoliosis. No fracture at L1.', 'No bulge at L1/2.'), ids=range(3)
 )
 def test_option_4_is_read_back(text):
-    p = report_prompt(text, option=4, position='lower')
-    r = parse_prompt(str(p))
+    p = report_prompt(text, LUMBAR, option=4, position='lower')
+    r = parse_prompt(str(p), LUMBAR)
     wanted = (p.structures, p.findings, p.option, p.position)
     assert (r.structures, r.findings, r.option, r.position) == wanted
 
@@ -194,7 +194,7 @@ def test_option_4_is_read_back(text):
     ),
 )
 def test_levels_of_a_report(text, levels):
-    assert report_levels(text, read_report(text)) == levels
+    assert report_levels(text, LUMBAR, read_report(text, LUMBAR)) == levels
 
 
 TABLE = """\
@@ -217,7 +217,7 @@ def gradings(tmp_path):
 
 
 def test_gradings(gradings):
-    g = read_gradings(gradings(), 1)
+    g = read_gradings(gradings(), 1, LUMBAR)
     assert len(g) == 16 and Finding('Modic type 2', 'L4/L5') in g
     at_s1 = [f.finding for f in g if f.level == 'L5/S' and not f.negated]
     assert at_s1 == [
@@ -226,11 +226,17 @@ def test_gradings(gradings):
         'disc bulging',
         'Pfirrmann grade 4',
     ]
-    assert [f for f in read_gradings(gradings(), '12') if not f.negated] == [
+    assert [f for f in read_gradings(gradings(), '12', LUMBAR) if not f.negated] == [
         Finding('spondylolisthesis', 'L3/L4'),
         Finding('Pfirrmann grade 5', 'L3/L4'),
     ]
-    assert report_prompt(findings=g).structures == ('L4', 'L4/L5', 'L5', 'L5/S', 'S')
+    assert report_prompt('', LUMBAR, g).structures == (
+        'L4',
+        'L4/L5',
+        'L5',
+        'L5/S',
+        'S',
+    )
 
 
 @pytest.mark.parametrize(
@@ -248,18 +254,18 @@ def test_gradings(gradings):
 )
 def test_gradings_that_are_wrong(gradings, text, patient, message):
     with pytest.raises(InputError, match=message):
-        read_gradings(gradings(text), patient)
+        read_gradings(gradings(text), patient, LUMBAR)
 
 
 def test_gradings_that_do_not_exist(tmp_path):
     with pytest.raises(InputError, match='none.csv'):
-        read_gradings(tmp_path / 'none.csv', 1)
+        read_gradings(tmp_path / 'none.csv', 1, LUMBAR)
 
 
 def test_an_unknown_level_of_a_knee():
     with pytest.raises(InputError, match="'L4'"):
         check_prompt('the femur and L4', knee())
-    p = holistic(['tibia', 'PCL', 'femur'], anatomy=knee())
+    p = holistic(['tibia', 'PCL', 'femur'], knee())
     assert parse_prompt(p.text, knee()).structures == p.structures
 
 
@@ -271,8 +277,8 @@ LISTS = (LUMBAR.names, ('S',), ('L4', 'L4/L5'), ('T9', 'T9/T10', 'T10', 'SC'), (
 @pytest.mark.parametrize('position', (None, *POSITIONS))
 @pytest.mark.parametrize('complete', (True, False))
 def test_every_form_is_read_back(names, option, position, complete):
-    p = holistic(names, option, position, complete)
-    r = parse_prompt(p.text)
+    p = holistic(names, LUMBAR, option, position, complete)
+    r = parse_prompt(p.text, LUMBAR)
     wanted = (p.structures, p.position, p.complete, p.text)
     assert (r.structures, r.position, r.complete, r.text) == wanted
     if len(names) > 1 or (position and option == 3):
@@ -342,7 +348,7 @@ def joints(text):
 @given(labelled(), st.sampled_from((1, 2, 3)), st.booleans())
 def test_atpg_there_and_back(case, option, complete):
     anatomy, scheme, lab, k, n, names = case
-    p = atpg(lab, scheme, k, n, option, complete, anatomy=anatomy)
+    p = atpg(lab, scheme, k, n, option, complete)
     text = str(p)
     r = parse_prompt(text, anatomy)
     assert set(r.structures) == set(p.structures) == (names if option > 1 else set())
@@ -354,7 +360,7 @@ def test_atpg_there_and_back(case, option, complete):
     assert not re.search(r'\b(\w+) \1\b|  | ,|,,', text), text
     if option > 1 and names:
         assert joints(text) == len(names) - 1
-    for c in class_facts(p.structures, scheme, anatomy):
+    for c in class_facts(p.structures, scheme):
         assert parse_class_prompt(str(c), anatomy) == c
         assert re.fullmatch(r'It (contains|does not contain) [^.]+\.', str(c))
     check_prompt(text, anatomy)
@@ -375,8 +381,8 @@ def sited(finding):
 )
 def test_findings_there_and_back(found, position):
     found = [Finding(*f) for f in sorted(found, key=str)]
-    p = report_prompt(findings=found, option=4, position=position)
-    r = parse_prompt(str(p))
+    p = report_prompt('', LUMBAR, found, 4, position)
+    r = parse_prompt(str(p), LUMBAR)
     with_level = {f.finding for f in found if f.level}
     assert set(r.findings) == {f for f in found if f.level or f.finding not in with_level}
     assert (r.structures, r.position, r.option) == (p.structures, position, 4)

@@ -88,34 +88,34 @@ def test_a_disc_beyond_the_last_body_if_voted():
 
 
 def test_one_list_for_all_slices():
-    ps = volume_prompts(vote_levels(BAD, joint), len(BAD))
+    ps = volume_prompts(vote_levels(BAD, joint), len(BAD), joint)
     assert {(p.complete, p.option, p.source, p.structures) for p in ps} == {
         (True, 3, 'self', truth)
     }
     assert [p.position for p in ps] == [slice_position(k, len(BAD)) for k in range(len(BAD))]
-    assert {p.option for p in volume_prompts((), 4)} == {1}
+    assert {p.option for p in volume_prompts((), 4, joint)} == {1}
 
 
 def test_each_slice_says_its_own_part():
-    part = volume_prompts(vote_levels(BAD, joint), len(BAD), labels=BAD, scheme=joint)
+    part = volume_prompts(vote_levels(BAD, joint), len(BAD), joint, labels=BAD)
     shown = [present_structures(of_slice, joint) for of_slice in BAD]
     assert [p.structures for p in part] == [tuple(n for n in truth if n in s) for s in shown]
-    assert part[0].option == 1 and str(part[0]) == str(holistic((), 1))  # an empty slice
+    assert part[0].option == 1 and str(part[0]) == str(holistic((), LUMBAR, 1))  # an empty slice
 
 
 def test_slice_part():
-    at = holistic(('L3', 'L3/L4', 'L4', 'SC'), 3, 'upper', False, source='report')
-    wanted = holistic(('L4', 'SC'), 3, 'upper', False, source='report')
-    assert slice_part(at, ('L4', 'SC', 'S')) == wanted
-    assert slice_part(at, ('T9',)).text == 'This is a sagittal MRI of the lumbar spine.'
-    assert slice_part(at, LUMBAR.names) is at
+    at = holistic(('L3', 'L3/L4', 'L4', 'SC'), LUMBAR, 3, 'upper', False, source='report')
+    wanted = holistic(('L4', 'SC'), LUMBAR, 3, 'upper', False, source='report')
+    assert slice_part(at, ('L4', 'SC', 'S'), LUMBAR) == wanted
+    assert slice_part(at, ('T9',), LUMBAR).text == 'This is a sagittal MRI of the lumbar spine.'
+    assert slice_part(at, LUMBAR.names, LUMBAR) is at
 
 
 def test_slice_part_says_the_findings_of_its_levels():
     found = (Finding('fracture', 'L3'), Finding('fracture', 'L4'), Finding('scoliosis', None))
-    p = holistic(('L3', 'L4'), 3, None, False, source='report')
-    p = replace(p, option=4, text=p.text + say_findings(found), findings=found)
-    part = slice_part(p, ('L4',))
+    p = holistic(('L3', 'L4'), LUMBAR, 3, None, False, source='report')
+    p = replace(p, option=4, text=p.text + say_findings(found, LUMBAR), findings=found)
+    part = slice_part(p, ('L4',), LUMBAR)
     assert (part.option, part.findings) == (4, found[1:])
     assert part.text.endswith(' Findings: scoliosis; fracture at L4.')
 
@@ -127,8 +127,8 @@ def test_a_knee_is_voted_structure_by_structure():
     vol[1:, 5:] = 2
     vol[4, 3, :10] = 3  # the ligament in 1 of 8 slices
     vol[2, 4, :9] = 3  # and too small in another
-    assert vote_levels(vol, scheme, anatomy=knee()) == ('femur', 'tibia')
-    assert vote_levels(vol, scheme, 0.1, anatomy=knee()) == ('femur', 'PCL', 'tibia')
-    assert vote_levels(vol * 0, scheme, anatomy=knee()) == ()
-    ps = volume_prompts(('femur', 'tibia'), 9, anatomy=knee())
+    assert vote_levels(vol, scheme) == ('femur', 'tibia')
+    assert vote_levels(vol, scheme, 0.1) == ('femur', 'PCL', 'tibia')
+    assert vote_levels(vol * 0, scheme) == ()
+    ps = volume_prompts(('femur', 'tibia'), 9, scheme)
     assert [p.structures for p in ps] == [('femur', 'tibia')] * 9
