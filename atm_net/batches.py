@@ -71,10 +71,10 @@ class TrainingSampler:
 class PromptBatcher:
     "Prompts and their features for training batches"
 
-    def __init__(self, cfg: Config, scheme, anatomy, encoder):
+    def __init__(self, cfg: Config, scheme, encoder):
         self.cfg = cfg
         self.scheme = scheme
-        self.anatomy = anatomy
+        self.anatomy = scheme.anatomy
         self.encoder = encoder
         self.classes = self._class_states()
 
@@ -84,7 +84,7 @@ class PromptBatcher:
 
         from atm_net.contrast import pool_words
 
-        background = class_prompt('background', True)
+        background = class_prompt('background', True, self.anatomy)
         both = []
         for present in (False, True):
             named = [class_prompt(n, present, self.anatomy) for n in self.scheme.names]
@@ -101,9 +101,9 @@ class PromptBatcher:
         "The holistic prompt of one sample, with dropout keyed by (seed, epoch, sample)"
         all_annotated = bool(item['annotated'].all())
         where = (item['k'], item['n'], self.cfg.option)
-        full = atpg(label, self.scheme, *where, all_annotated, anatomy=self.anatomy)
+        full = atpg(label, self.scheme, *where, all_annotated)
         rng = np.random.default_rng((self.cfg.seed, item['epoch'], item['index'], 2))
-        return str(drop_words(full, rng, *self._dropout(item), self.anatomy))
+        return str(drop_words(full, rng, self.anatomy, *self._dropout(item)))
 
     def holistic(self, batch):  # `TextFeatures`
         "Features of the holistic prompts, each sentence once"

@@ -245,13 +245,12 @@ def network_kwargs(
     cfg: Config,
     text_dim: int,  # d, features of a token
     scheme,
-    anatomy,
 ) -> dict:
     "Arguments of the network, for `build_network`"
     if cfg.network == 'spineparsenet':
         from atm_net.baselines import column_edges
 
-        return dict(edges=column_edges(scheme, anatomy))
+        return dict(edges=column_edges(scheme))
     if cfg.network == 'swin_unetr':
         return dict(use_v2=cfg.swin == 'v2')
     if cfg.network != 'atm_net':

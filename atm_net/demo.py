@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .anatomy import InputError
+from .anatomy import InputError, get_anatomy
 from .config import PRESETS, Config
 from .data import Cache, open_cohort, prepare
 from atm_net.evaluate import (
@@ -80,10 +80,10 @@ def case_slices(
     true = by['oracle'][1]
     wrong = holistic(
         shift_levels(true.structures, 1, p.anatomy),
+        p.anatomy,
         p.option,
         true.position,
         true.complete,
-        p.anatomy,
     )
     return dict(
         k=k,
@@ -105,7 +105,7 @@ def cloud(p: Predictor, cache: Cache, cases, most: int = 40):
         for k in np.unique(np.linspace(n * 0.25, n * 0.75, max(2, most // len(cases))).astype(int)):
             xs.append(on_canvas(x[k], side))
             ys.append(on_canvas(y[k], side))
-            prompts.append(atpg(y[k], p.scheme, k, n, p.option, anatomy=p.anatomy))
+            prompts.append(atpg(y[k], p.scheme, k, n, p.option))
             group.append(g)
     f, l, i = class_features(
         p.model, np.stack(xs), np.stack(ys), p.features(prompts), device=p.device
@@ -117,7 +117,6 @@ def cloud(p: Predictor, cache: Cache, cases, most: int = 40):
         groups=np.array(group)[i],
         perplexity=min(20, max(2, len(l) // 8)),
         title='decoder features, oracle prompts',
-        anatomy=p.anatomy,
     )
 
 
@@ -170,7 +169,11 @@ def figures(p: Predictor, cache: Cache, entries, run: Path) -> list:  # of (titl
             'more (purple) or less (orange) than its usual share; maps within a few per cent of '
             'the mean show hardly any preference.',
             word_maps(
-                s['image'], words, shares[-2], title=f'stage {len(shares) - 1} of {len(shares)}'
+                s['image'],
+                words,
+                shares[-2],
+                p.anatomy,
+                title=f'stage {len(shares) - 1} of {len(shares)}',
             ),
         ),
         (
@@ -234,7 +237,7 @@ def cohort_of(out: Path, patients: int, seed: int, grid) -> Cache:
         return Cache(out / 'cache')
     if not (mark.exists() and read_json(mark)['finished']):
         write_cohort(out / 'phantoms', 'folder', patients=patients, seed=seed)
-    prepare(open_cohort(out / 'phantoms'), out / 'cache', grid, seed=seed)
+    prepare(open_cohort(out / 'phantoms', get_anatomy(None)), out / 'cache', grid, seed=seed)
     return Cache(out / 'cache')
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .anatomy import LUMBAR, InputError, Scheme, convert, get_anatomy, suggest
+from .anatomy import InputError, Scheme, convert, get_anatomy, suggest
 from .data import Cache, read_annotated, read_table, spider_patient
 from .mask_files import mask_values, read_mask, reading, side_schemes, unsure
 from .measures import rows_csv
@@ -94,11 +94,15 @@ def pair_masks(
     return [(_id(preds[k], truths[k]), preds[k], truths[k]) for k in preds]
 
 # %% ../nbs/7_evaluation/74_evaluate.ipynb #c009
-def _least(scheme, held, anatomy) -> str:
+def _least(scheme, held) -> str:
     "Name of the smallest scheme that reads the values as `scheme` does"
     values = set().union(*held.values())
     return min(
-        (s for s in anatomy.schemes.values() if reading(s, values) == reading(scheme, values)),
+        (
+            s
+            for s in scheme.anatomy.schemes.values()
+            if reading(s, values) == reading(scheme, values)
+        ),
         key=lambda s: s.channels,
     ).name
 
@@ -143,7 +147,7 @@ def common_scheme(
         raise InputError(
             f'--labels {pred.name},{truth.name}: these schemes have no structure in common'
         )
-    return Scheme(f'{pred.name}/{truth.name}', both)
+    return Scheme(f'{pred.name}/{truth.name}', both, truth.of)
 
 
 @dataclass
@@ -164,13 +168,12 @@ def score(
     spacing,
     scheme,  # (3,) mm
     annotated=None,
-    anatomy=LUMBAR,
     patient: str = '',
 ) -> Scored:
     "Score one volume under both label protocols"
     kw = dict(scheme=scheme, annotated=annotated)
     exact = volume_scores(pred, truth, spacing, **kw)
-    moved, extra = relabel_matched(pred, truth, **kw, anatomy=anatomy)
+    moved, extra = relabel_matched(pred, truth, **kw)
     matched = exact if np.array_equal(moved, pred) else volume_scores(moved, truth, spacing, **kw)
     bone = any_vertebra(pred, truth, **kw, anatomy=anatomy)
     shift = level_shift(pred, truth, **kw, anatomy=anatomy)
@@ -197,6 +200,7 @@ def _csv_annotated(path, pairs, truth: Scheme, scheme: Scheme) -> dict:
 def score_folders(
     pred,
     truth,  # files or folders of masks
+    anatomy,
     labels=None,  # as `score_schemes`
     annotated=None,  # CSV: what each case annotates (values or names), perhaps its patient
     anatomy=LUMBAR,
@@ -405,8 +409,8 @@ def atm_score(
 ):
     "Score masks: DSC, Jaccard, HD95 and ASD per structure, under both policies, with level shifts"
     an = get_anatomy(anatomy)
-    ps, ts, note = score_schemes(pair_masks(pred, truth), labels, an)
-    scored, scheme = score_folders(pred, truth, f'{ps.name},{ts.name}', annotated, an)
+    ps, ts, note = score_schemes(pair_masks(pred, truth), an, labels)
+    scored, scheme = score_folders(pred, truth, an, f'{ps.name},{ts.name}', annotated)
     d = scores_dict(
         scored, scheme, annotated=bool(annotated), files=dict(pred=ps.name, truth=ts.name)
     )
@@ -579,9 +583,7 @@ def evaluate_case(
     "Predict one case under one protocol and score it"
     row = cache.row(case)
     labels = predicted_labels(predictor, cache, case, protocol, data, grid, partner)
-    return score(
-        labels, data[1], data[2], cache.scheme, row['annotated'], cache.anatomy, row['patient']
-    )
+    return score(labels, data[1], data[2], cache.scheme, row['annotated'], row['patient'])
 
 # %% ../nbs/7_evaluation/74_evaluate.ipynb #c037
 @dataclass

@@ -49,14 +49,16 @@ class Scan:
 def open_scan(
     image,  # .mha, .nii, .nii.gz or a DICOM folder
     mask=None,  # its true mask, or None
+    anatomy=None,  # `Anatomy` of the mask; a mask needs it
     labels=None,  # label scheme of the mask; None: by its values
-    anatomy=LUMBAR,
 ) -> Scan:
     "A scan from files; raises `InputError` as every reader does"
     volume = read_volume(image)
     check_image(volume)
     if mask is None:
         return Scan(Path(image).name, volume)
+    if anatomy is None:
+        raise InputError(f'{mask}: a mask needs its anatomy: open_scan(image, mask, anatomy)')
     scheme = file_scheme(labels, [mask], anatomy)
     v, truth = read_mask(mask, scheme)
     check_pair(volume, v)
@@ -162,7 +164,7 @@ def word_choices(
 
 def first_level(
     choices,
-    anatomy=LUMBAR,
+    anatomy,
 ) -> str:  # a label, or '' without words
     "The first word that names a structure, else the first word"
     labels = [label for label, _ in choices]
@@ -188,8 +190,8 @@ def slice_dice(
 
 def dice_change(
     now: dict,
+    anatomy,
     before: dict = None,  # of `slice_dice`
-    anatomy=LUMBAR,
 ) -> list:  # of (name, now, before, change), top-down, the mean last; None where undefined
     "This prompt against the one before"
     before = before or {}
@@ -323,7 +325,6 @@ def slice_figure(
     spacing=None,  # (h, w) mm
     alpha: float = 0.45,
     title: str = 'prediction',
-    anatomy=LUMBAR,
     before: np.ndarray = None,  # (h, w) channels of the prediction before, or None
 ) -> Figure:
     """Image, truth, prediction and what changed since the one before
@@ -393,9 +394,8 @@ class SliceBrowser(widgets.VBox):
         self,
         volume,  # `Volume`
         labels=None,  # (s, h, w) channels of `scheme`
-        scheme=None,  # None: the joint scheme
+        scheme=None,  # `Scheme` of the labels
         alpha: float = 0.45,
-        anatomy=LUMBAR,
     ):
         if labels is not None and labels.shape != volume.shape:
             raise InputError(
@@ -483,7 +483,7 @@ def source_prompt(
     if option == 4 and source != 'report':
         raise InputError("Option 4 says a report's findings: choose words from 'report'")
     if source == 'report':
-        return report_prompt(report, option=option, position=slice_position(k, n), anatomy=a)
+        return report_prompt(report, a, option=option, position=slice_position(k, n))
     if source != 'self':
         complete = len(ready.known) == len(predictor.scheme.names)
         return predictor.words_for(
@@ -839,9 +839,9 @@ def _reword(self: Explorer):
     self._put(
         reword(
             said,
+            self.anatomy,
             self.option.value,
             slice_position(self.slice.value, len(self.ready.images)),
-            self.anatomy,
         )
     )
 
@@ -864,7 +864,7 @@ def _from_ticks(self: Explorer):
     if o == 4:
         raise InputError("Option 4 says a report's findings: choose words from 'report'")
     at = slice_position(self.slice.value, len(self.ready.images)) if o == 3 else None
-    self._put(holistic(self.ticked(), o, at, self.complete.value, self.anatomy), ticks=False)
+    self._put(holistic(self.ticked(), self.anatomy, o, at, self.complete.value), ticks=False)
 
 
 @patch

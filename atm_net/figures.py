@@ -19,7 +19,7 @@ import numpy as np
 from fastcore.script import Param
 from scipy import ndimage
 
-from .anatomy import IGNORE, LUMBAR, InputError, convert
+from .anatomy import IGNORE, InputError, convert
 from .data import Cache
 from atm_net.evaluate import (
     PROMPTED,
@@ -120,11 +120,11 @@ FRAMES = {
 }  # zoom box -> colour, dash, meaning
 
 
-def _draw(ax, image, labels, scheme, spacing, anatomy):
+def _draw(ax, image, labels, scheme, spacing):
     "One picture: the bare slice, or a mask over it"
     if labels is None:
         return show_slice(image, ax, spacing, ticks=False)
-    return overlay(image, labels, scheme, ax, spacing, ticks=False, anatomy=anatomy, names=5)
+    return overlay(image, labels, scheme, ax, spacing, ticks=False, names=5)
 
 
 def _frame(ax, box, kind, spacing):
@@ -147,7 +147,7 @@ def _zoom(ax, box, kind, spacing):
 # %% ../nbs/7_evaluation/76_figures.ipynb #n02c718b
 def _side_legend(fig, scheme, names, ax, anatomy):
     "The legend of structures to the right of the whole figure"
-    own = legend(scheme, names, ax, anatomy)
+    own = legend(scheme, names, ax)
     handles = own.legend_handles
     own.remove()
     fig.legend(
@@ -175,7 +175,6 @@ def qualitative(
     boxes=None,  # of `zoom_boxes`; None: by its rule; {}: no zoom
     texts=None,  # method -> what it read, written below
     title: str = None,
-    anatomy=LUMBAR,
 ):  # -> Figure
     "Image, truth and methods side by side, with the two zoom boxes (after Fig. 5)"
     import matplotlib.pyplot as plt
@@ -412,7 +411,6 @@ def tsne(
     perplexity: float = 30,
     seed: int = 0,
     title: str = '',
-    anatomy=LUMBAR,
 ) -> tuple:  # Figure; dict of `cluster_scores` and the settings
     "Scatter of the features by structure (after Fig. 4)"
     import matplotlib.pyplot as plt
@@ -552,8 +550,8 @@ def even_shares(
 def choose_words(
     words,  # in text order
     shares: np.ndarray,  # (words, h', w')
+    anatomy,
     n: int = 6,
-    anatomy=LUMBAR,
 ) -> list:  # indices, in text order
     "The structure names whose maps vary most; all words if there is no such name"
     vary = shares.std((1, 2)) / shares.mean((1, 2)).clip(1e-12)
@@ -628,10 +626,10 @@ def word_maps(
     image: np.ndarray,  # (h, w) slice on the grid
     words,  # in text order, of `word_attention`
     shares: np.ndarray,  # (words, h', w') of one stage
+    anatomy,
     chosen=None,  # words or indices; None: `choose_words`
     n: int = 6,
     title: str = '',
-    anatomy=LUMBAR,
 ):  # -> Figure
     """Where each word gets more or less than its usual share of the attention
 
@@ -673,7 +671,6 @@ def level_confusion(
 def neighbour_share(
     m: np.ndarray,  # (channels, channels) of `level_confusion`
     scheme,
-    anatomy=LUMBAR,
 ) -> float | None:  # 0..1; None if no true body pixel was called a body
     "Share of body pixels that got the name of the next body above or below"
     names = [n for n in anatomy.top_down if n in scheme.names]
@@ -686,7 +683,6 @@ def show_confusion(
     m: np.ndarray,  # (channels, channels) of `level_confusion`
     scheme,
     title: str = '',
-    anatomy=LUMBAR,
 ):  # -> Figure
     "Each row as shares of the true structure's pixels, from head to feet; background last"
     import matplotlib.pyplot as plt
@@ -766,8 +762,8 @@ _symbols = 'osD^vPX*'  # of methods
 
 def dice_by_structure(
     scores: dict,  # entry -> {structure: Dice or None}
+    anatomy,
     label: str = 'Dice',
-    anatomy=LUMBAR,
 ):  # -> Figure
     """Dice of each structure, top-down, one line of points per entry
 
@@ -856,8 +852,8 @@ def _size_cloud(ax, points, color: str, anatomy):
 
 def dice_by_size(
     points: dict,  # method -> list of dicts with structure, size, dice, patient
+    anatomy,
     bins: int = 5,
-    anatomy=LUMBAR,
 ):  # -> Figure
     """Dice against the true size: a point for each structure of each volume, and means
 

@@ -19,7 +19,7 @@ from scipy import ndimage, stats
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import KDTree
 
-from .anatomy import IGNORE, LUMBAR, InputError
+from .anatomy import IGNORE, InputError
 
 # %% ../nbs/7_evaluation/70_metrics.ipynb #c007
 def dice(
@@ -460,11 +460,11 @@ def summarise(
     return dict(policy=policy, volumes=len(volumes), structures=rows, headline=head)
 
 # %% ../nbs/7_evaluation/70_metrics.ipynb #c043
-def _groups(scheme, anatomy):
+def _groups(scheme):
     "Channels that may be taken for one another: the bodies, the discs"
 
     def kind(c):
-        return anatomy[scheme.names[c - 1]].kind
+        return scheme.anatomy[scheme.names[c - 1]].kind
 
     cs = range(1, scheme.channels)
     return [[c for c in cs if kind(c) in ks] for ks in (('vertebra', 'sacrum'), ('disc',))]
@@ -475,7 +475,6 @@ def match_levels(
     truth: np.ndarray,  # (s, h, w) channels
     scheme,  # `Scheme` of both
     annotated=None,  # names that the truth annotates
-    anatomy=LUMBAR,
 ) -> dict:  # true name -> predicted name that lies there
     """Pair bodies with bodies and discs with discs, one to one, by largest total overlap
 
@@ -486,7 +485,7 @@ def match_levels(
     both = (t > 0) & (p > 0) & (p < n)
     overlap = np.bincount(t[both].astype(np.int64) * n + p[both], minlength=n * n).reshape(n, n)
     out = {}
-    for cs in _groups(scheme, anatomy):
+    for cs in _groups(scheme):
         m = overlap[np.ix_(cs, cs)]
         out.update(
             {
@@ -513,7 +512,7 @@ def relabel_matched(
     t = exclude(pred, truth, scheme, annotated)[1]
     table = np.zeros(scheme.channels, np.uint8)
     extra = []
-    levelled = {scheme.names[c - 1] for cs in _groups(scheme, anatomy) for c in cs}
+    levelled = {scheme.names[c - 1] for cs in _groups(scheme) for c in cs}
     for name in scheme.names:
         c = scheme.channel(name)
         used = (t == c).any()
@@ -556,7 +555,6 @@ def any_vertebra(
     truth: np.ndarray,  # (s, h, w) channels
     scheme,
     annotated=None,
-    anatomy=LUMBAR,
 ) -> float | None:  # Dice, None if there is no vertebra in either
     """Dice of all vertebrae as one structure
 

@@ -16,7 +16,7 @@ import numpy as np
 from fastcore.basics import patch
 
 import atm_net
-from .anatomy import LUMBAR, InputError, Scheme, get_anatomy
+from .anatomy import InputError, Scheme, get_anatomy
 from .column import ColumnLabeler
 from .data import Grid, crop_oracle, normalise
 from .prompts import present_structures
@@ -145,7 +145,7 @@ class Predictor:
         self.one_name_per_level = one_name_per_level
         self.file = file
         self.anatomy = get_anatomy(meta.get('anatomy'))
-        self.scheme = Scheme(meta['scheme'], meta['values'])
+        self.scheme = Scheme(meta['scheme'], meta['values'], self.anatomy)
         self.grid = Grid(**meta['grid'])
         self.crop = meta.get('crop', 'fov')
         self.option = meta.get('option', 3)
@@ -305,7 +305,6 @@ def words_for(
         prompts, trace, _ = self_prompts(self, images, rounds, labeler=labeler)
         return prompts, trace
     option = option or self.option
-    kwargs |= {'anatomy': self.anatomy}
     prompts = protocol_prompts(protocol, len(images), self.scheme, option, **kwargs)
     if chosen.scope == 'volume' and not kwargs.get('verbatim'):
         prompts = own_part(self, images, prompts, labeler)
@@ -336,7 +335,7 @@ def column_labeler(
         return None
     top, left, bottom, right = box or (0, 0, *volume.shape[1:])
     pixel = self.grid.pixel((bottom - top, right - left), volume.spacing[1:])
-    return ColumnLabeler(self.scheme, (volume.spacing[0], *pixel), self.anatomy)
+    return ColumnLabeler(self.scheme, (volume.spacing[0], *pixel))
 
 # %% ../nbs/5_masks/52_predict.ipynb #pt11
 @patch
@@ -394,7 +393,6 @@ def localise(
 def prediction_figure(
     volume: Volume,
     pr: Prediction,
-    anatomy=LUMBAR,
     n: int = 3,  # slices to show, spread over the volume
 ):
     "Slices with the mask over them, and the prompt of the middle one -> `Figure`"
@@ -405,9 +403,9 @@ def prediction_figure(
     size = (4 * len(ks), 4.4)
     fig, axs = plt.subplots(1, len(ks), figsize=size, squeeze=False, layout='constrained')
     for k, ax in zip(ks, axs.flat):
-        style = {'title': f'slice {k + 1} of {slices}', 'anatomy': anatomy, 'names': 6.5}
+        style = {'title': f'slice {k + 1} of {slices}', 'names': 6.5}
         overlay(volume.data[k], pr.labels[k], pr.scheme, ax, volume.spacing[1:], **style)
-    legend(pr.scheme, present_structures(pr.labels, pr.scheme), axs.flat[-1], anatomy)
+    legend(pr.scheme, present_structures(pr.labels, pr.scheme), axs.flat[-1])
     text = str(pr.prompts[ks[len(ks) // 2]]) if pr.prompts else 'no text'
     fig.suptitle(f'{pr.protocol}: {text}', fontsize=8, wrap=True)
     return fig

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import atm_net
-from .anatomy import LUMBAR, InputError
+from .anatomy import InputError
 from .reports import parse_prompt
 from .show import atomic_path
 
@@ -418,14 +418,14 @@ def words(self: TextEncoder, text: str) -> Tokens:
     return Tokens(tuple(tokens), tuple(groups))
 
 # %% ../nbs/3_prompts/33_text.ipynb #rank1
-def column(names, anatomy=LUMBAR) -> tuple:  # names top-down
+def column(names, anatomy) -> tuple:  # names top-down
     "Those of `names` in the vertebral column: bodies and discs; all in an anatomy without such"
     stacked = [n for n in anatomy.names if anatomy[n].kind in ('vertebra', 'disc', 'sacrum')]
     return anatomy.order(set(names) & set(stacked or anatomy.names))
 
 
 @patch
-def level_rank(self: TextEncoder, text: str, anatomy=LUMBAR) -> torch.Tensor:  # (n,) int64
+def level_rank(self: TextEncoder, text: str, anatomy) -> torch.Tensor:  # (n,) int64
     "k where a token names the k-th structure, from the top, that `text` affirms; else 0 (ours)"
     key = (text, anatomy.name, anatomy.top_down)
     if key not in self._ranks:

@@ -92,7 +92,7 @@ def _report(trainer: Trainer, log, progress: Progress):
     run, cache = trainer.run, trainer.cache
     save_figure(training_curves(run / 'log.csv'), run / 'curves.png')
     if trainer.examples:
-        strip = prediction_strip(trainer.examples[:6], cache.scheme, cache.anatomy)
+        strip = prediction_strip(trainer.examples[:6], cache.scheme)
         save_figure(strip, run / 'predictions.png')
 
 

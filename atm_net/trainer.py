@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 
-from .anatomy import IGNORE, LUMBAR, InputError
+from .anatomy import IGNORE, InputError
 from .batches import PromptBatcher, TrainingSampler
 from .checkpoint import full_disk_named, load_checkpoint, save_checkpoint
 from .config import Config, learning_rate, stage_border
@@ -90,7 +90,6 @@ class PredictedSlice:
 def prediction_strip(
     slices: list,  # of `PredictedSlice`
     scheme,
-    anatomy=LUMBAR,
 ):  # -> Figure
     "Image, truth and prediction below each other"
     n = len(slices)
@@ -98,7 +97,7 @@ def prediction_strip(
     nothing = [np.zeros_like(s.truth) for s in slices]
     masks = [*nothing, *(s.truth for s in slices), *(s.prediction for s in slices)]
     images = [s.image for s in slices] * 3
-    return contact_sheet(images, masks, scheme, titles, ncols=n, anatomy=anatomy)
+    return contact_sheet(images, masks, scheme, titles, ncols=n)
 
 # %% ../nbs/6_training/66_trainer.ipynb #tr10
 def class_prior(
@@ -200,7 +199,7 @@ class Trainer:
         self.encoder = self.prompts = None
         if cfg.network == 'atm_net' and (cfg.hasf or cfg.ccae):
             self.encoder = load_encoder(cfg.encoder)
-            self.prompts = PromptBatcher(cfg, cache.scheme, cache.anatomy, self.encoder)
+            self.prompts = PromptBatcher(cfg, cache.scheme, self.encoder)
         self.meta = run_meta(cfg, cache, self.encoder)
 
     def _build_network(self, channels_last: bool):
