@@ -176,9 +176,9 @@ class UBiSeNet(TwoPaths):
 # %% ../nbs/4_network/45_baselines.ipynb #n006
 def column_edges(
     scheme,  # of the output channels
-    anatomy,
 ) -> list:  # [[i, j], ...] channels of structures that touch
     "Neighbours in the column, and the canal with all of it"
+    anatomy = scheme.anatomy
     spine = [n for n in anatomy.top_down if n in scheme.names and anatomy[n].kind != 'canal']
     canal = [n for n in scheme.names if anatomy[n].kind == 'canal']
     pairs = list(zip(spine, spine[1:]))

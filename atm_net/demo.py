@@ -259,7 +259,6 @@ def stages(out: Path, p: Predictor, patients: int, seed: int, cfg: Config):
         entries,
         out / 'scores',
         p.scheme,
-        p.anatomy,
         f'{len(cache.cases())} phantoms, seed {seed}, never used for training',
     )
     say(f'{3 * patients} more patients, and {cfg.steps} steps of training with them')

@@ -109,8 +109,8 @@ def _least(scheme, held) -> str:
 
 def score_schemes(
     pairs,  # of `pair_masks`
+    anatomy,
     labels=None,  # one scheme name, or 'PRED,TRUTH'; None goes by the values of all files of a side
-    anatomy=LUMBAR,
 ) -> tuple[Scheme, Scheme, str]:  # of the predictions; of the truths; a note on a choice, or ''
     "How either side is to be read; raises `InputError` when the sides disagree"
     if labels:
@@ -175,8 +175,8 @@ def score(
     exact = volume_scores(pred, truth, spacing, **kw)
     moved, extra = relabel_matched(pred, truth, **kw)
     matched = exact if np.array_equal(moved, pred) else volume_scores(moved, truth, spacing, **kw)
-    bone = any_vertebra(pred, truth, **kw, anatomy=anatomy)
-    shift = level_shift(pred, truth, **kw, anatomy=anatomy)
+    bone = any_vertebra(pred, truth, **kw)
+    shift = level_shift(pred, truth, **kw)
     return Scored(exact, matched, bone, shift, extra, patient)
 
 # %% ../nbs/7_evaluation/74_evaluate.ipynb #n0b866ea
@@ -203,11 +203,10 @@ def score_folders(
     anatomy,
     labels=None,  # as `score_schemes`
     annotated=None,  # CSV: what each case annotates (values or names), perhaps its patient
-    anatomy=LUMBAR,
 ) -> tuple[dict, object]:  # id -> `Scored`; `Scheme`, of the structures that both sides know
     "Score mask files by pair; raises `InputError`"
     pairs = pair_masks(pred, truth)
-    of_pred, of_truth, _ = score_schemes(pairs, labels, anatomy)
+    of_pred, of_truth, _ = score_schemes(pairs, anatomy, labels)
     scheme = common_scheme(of_pred, of_truth)
     given = _csv_annotated(annotated, pairs, of_truth, scheme)
     who = _csv_patients(annotated)
@@ -1020,7 +1019,6 @@ def write_evaluation(
     entries,  # of `Entry`
     out,  # folder
     scheme,
-    anatomy,  # of the scheme
     info: str = '',
     seed: int = 0,
     paper: str = None,  # of `paper_data`
@@ -1034,7 +1032,7 @@ def write_evaluation(
     for e, head in zip(entries, heads):
         file = out / 'scores' / f'{e.run}-{e.protocol}.json'
         write_json(file, scores_dict(e.scored, scheme, **head))
-    forms = form_tables(entries, rows, sums, anatomy, paper)
+    forms = form_tables(entries, rows, sums, scheme.anatomy, paper)
     structures = structure_table(entries, sums)
     _write_tables(out, forms, overall=rows, structures=structures, differences=differences)
     summaries = [head | dict(summary=c) for head, c in zip(heads, sums)]
@@ -1131,6 +1129,4 @@ def evaluate_into(
         phantom=(Path(c.manifest['root']) / 'phantom.json').exists(),
     )
     info = _evaluation_info(entries, split, grid, column, c.scheme.name, notes)
-    return out, write_evaluation(
-        entries, out, c.scheme, c.anatomy, info, seed, paper_data(c), **more
-    )
+    return out, write_evaluation(entries, out, c.scheme, info, seed, paper_data(c), **more)

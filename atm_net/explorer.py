@@ -345,7 +345,7 @@ def slice_figure(
     show_slice(img, axs[0], spacing, 'image')
     for ax, (name, m) in zip(axs[1:], maps):
         names = None if name.startswith('renamed: ') else 8
-        overlay(img, m, scheme, ax, spacing, alpha, name, anatomy=anatomy, names=names)
+        overlay(img, m, scheme, ax, spacing, alpha, name, names=names)
         ax.set_ylabel('')
     for ax in axs:
         ax.set_xlim(a, b)
@@ -353,7 +353,7 @@ def slice_figure(
         ax.set_xticks([t for t in ax.get_xticks() if a <= t < a + 0.85 * (b - a)])
     found = {s for _, m in maps for s in present_structures(m, scheme, 1)}
     if found:
-        legend(scheme, found, axs[-1], anatomy, fontsize=8, labelspacing=0.35)
+        legend(scheme, found, axs[-1], fontsize=8, labelspacing=0.35)
     return fig
 
 # %% ../nbs/8_people/82_explorer.ipynb #nb95b471
@@ -401,8 +401,11 @@ class SliceBrowser(widgets.VBox):
             raise InputError(
                 f'labels of shape {labels.shape} do not fit a volume of {volume.shape}'
             )
-        self.volume, self.labels = volume, labels
-        self.scheme, self.anatomy = scheme or anatomy.scheme('joint'), anatomy
+        if labels is not None and scheme is None:
+            raise InputError('labels without a scheme: give the scheme of their channels')
+        self.volume = volume
+        self.labels = labels
+        self.scheme = scheme
         n = volume.shape[0]
         wide = dict(width='22em')
         self.slice = widgets.IntSlider(n // 2, 0, n - 1, description='slice', layout=wide)
@@ -428,7 +431,6 @@ class SliceBrowser(widgets.VBox):
             self.volume.spacing[1:],
             self.opacity.value,
             f'slice {k + 1} of {len(self.volume.data)}, from the right',
-            self.anatomy,
         )
         self.picture.value = figure_png(fig)
 
@@ -937,7 +939,6 @@ def draw(self: Explorer):
         self.scheme,
         v.spacing[1:],
         title=f'prediction, words: {r.get("source")}',
-        anatomy=self.anatomy,
         before=was,
     )
     self.picture.value = figure_png(fig)

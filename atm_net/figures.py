@@ -145,7 +145,7 @@ def _zoom(ax, box, kind, spacing):
         s.set(edgecolor=color, linestyle=dash, linewidth=2)
 
 # %% ../nbs/7_evaluation/76_figures.ipynb #n02c718b
-def _side_legend(fig, scheme, names, ax, anatomy):
+def _side_legend(fig, scheme, names, ax):
     "The legend of structures to the right of the whole figure"
     own = legend(scheme, names, ax)
     handles = own.legend_handles
@@ -194,7 +194,7 @@ def qualitative(
     )
     for (name, labels), column in zip(cols.items(), axs.T):
         for ax in column:
-            _draw(ax, image, labels, scheme, spacing, anatomy)
+            _draw(ax, image, labels, scheme, spacing)
         column[0].set_title('\n'.join(textwrap.wrap(name, 18)), fontsize=9)
         for k, ax in zip(rows, column[1:]):
             _zoom(ax, boxes[k], k, spacing)
@@ -203,7 +203,7 @@ def qualitative(
         axs[i, 0].set_ylabel(FRAMES[k][2], color=FRAMES[k][0], fontsize=8)
     seen = set().union(*(np.unique(m) for m in cols.values() if m is not None))
     names = [n for c, n in enumerate(scheme.names, 1) if c in seen]
-    _side_legend(fig, scheme, names, axs[0, -1], anatomy)
+    _side_legend(fig, scheme, names, axs[0, -1])
     if title:
         fig.suptitle(title, fontsize=10)
     if texts:
@@ -386,12 +386,12 @@ def _cloud(
     z: np.ndarray,  # (n, 2) points in the plane
     y: np.ndarray,  # (n,) channels
     scheme,
-    anatomy,
     size: float,
     edge: float,
 ) -> dict:  # name -> (its points, its handle), from head to feet
     "Scatter of points, each structure in its colour and with the mark of its kind"
-    rgb = colors(scheme, anatomy)
+    rgb = colors(scheme)
+    anatomy = scheme.anatomy
     out = {}
     for n in anatomy.order([scheme.names[c - 1] for c in np.unique(y)]):
         p = z[y == scheme.channel(n)]
@@ -420,7 +420,7 @@ def tsne(
     scores = cluster_scores(x, y, None if groups is None else np.asarray(groups)[keep])
     z = embed(x, perplexity, seed)
     fig, ax = plt.subplots(figsize=(6, 5), layout='constrained')
-    drawn = _cloud(ax, z, y, scheme, anatomy, 16, 0.25)
+    drawn = _cloud(ax, z, y, scheme, 16, 0.25)
     handles = [h for _, h in drawn.values()]
     fig.legend(handles=handles, loc='outside right upper', fontsize=7, frameon=False)
     chance = '' if scores['purity'] is None else f' (chance {scores["chance"]:.2f})'
@@ -441,7 +441,6 @@ def tsne_seeds(
     scheme,
     perplexity: float = 30,
     seeds=(0, 1, 2),
-    anatomy=LUMBAR,
 ) -> tuple:  # Figure; method -> `cluster_scores`, perplexity, seeds: `cluster_scores` in the plane
     """t-SNE of several networks, one row each, with several seeds
 
@@ -465,7 +464,7 @@ def tsne_seeds(
             z = embed(x, perplexity, seed, 'random')
             s = cluster_scores(z, y, g)
             out[m]['seeds'].append(s | dict(seed=seed))
-            _cloud(ax, z, y, scheme, anatomy, 9, 0.2)
+            _cloud(ax, z, y, scheme, 9, 0.2)
             ax.set_title(f'seed {seed}: {_apart(s)}', fontsize=8)
         row[0].set_ylabel(f'{m}\nfeatures: {_apart(out[m])}', fontsize=8)
     handles, labels = axs[0, 0].get_legend_handles_labels()
@@ -673,6 +672,7 @@ def neighbour_share(
     scheme,
 ) -> float | None:  # 0..1; None if no true body pixel was called a body
     "Share of body pixels that got the name of the next body above or below"
+    anatomy = scheme.anatomy
     names = [n for n in anatomy.top_down if n in scheme.names]
     c = [scheme.channel(n) for n in names if anatomy[n].kind in ('vertebra', 'sacrum')]
     b = m[np.ix_(c, c)]
@@ -688,7 +688,7 @@ def show_confusion(
     import matplotlib.pyplot as plt
 
     seen = m.sum(0) + m.sum(1)
-    names = [n for n in anatomy.order(scheme.names) if seen[scheme.channel(n)]]
+    names = [n for n in scheme.anatomy.order(scheme.names) if seen[scheme.channel(n)]]
     c = [scheme.channel(n) for n in names] + [0]
     names += ['background']
     a = m[np.ix_(c, c)]
@@ -703,7 +703,7 @@ def show_confusion(
     ax.set(xticks=range(len(c)), yticks=range(len(c)), xlabel='predicted', ylabel='true')
     ax.set_xticklabels(names, rotation=90, fontsize=7)
     ax.set_yticklabels(names, fontsize=7)
-    s = neighbour_share(m, scheme, anatomy)
+    s = neighbour_share(m, scheme)
     note = '' if s is None else f'{s:.1%} of the body pixels are called the neighbour'
     ax.set_title(f'{title}\n{note}' if title else note, fontsize=9)
     fig.colorbar(im, shrink=0.8).set_label('share of the true pixels (% in the cells)')

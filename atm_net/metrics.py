@@ -502,13 +502,12 @@ def relabel_matched(
     truth: np.ndarray,  # (s, h, w) channels
     scheme,
     annotated=None,
-    anatomy=LUMBAR,
 ) -> tuple[np.ndarray, tuple]:  # (s, h, w) prediction under the true names; names without a place
     """The prediction as the matched protocol sees it
 
     What overlaps no true structure keeps its name if the truth does not use it.
     """
-    back = {v: k for k, v in match_levels(pred, truth, scheme, annotated, anatomy).items()}
+    back = {v: k for k, v in match_levels(pred, truth, scheme, annotated).items()}
     t = exclude(pred, truth, scheme, annotated)[1]
     table = np.zeros(scheme.channels, np.uint8)
     extra = []
@@ -530,16 +529,16 @@ def level_shift(
     truth: np.ndarray,  # (s, h, w) channels
     scheme,
     annotated=None,
-    anatomy=LUMBAR,
 ) -> dict:  # matched: n; off: n; shift; shifted
     """Are most matched vertebrae of this case off by one level or more?
 
     `shift` is the median step, +1: named one level too low. `shifted` and `shift` are None if
     nothing matched.
     """
+    anatomy = scheme.anatomy
     bodies = [n for n in anatomy.top_down if anatomy[n].kind in ('vertebra', 'sacrum')]
     rank = {n: i for i, n in enumerate(bodies)}
-    matches = match_levels(pred, truth, scheme, annotated, anatomy)
+    matches = match_levels(pred, truth, scheme, annotated)
     steps = [rank[p] - rank[t] for t, p in matches.items() if anatomy[t].kind == 'vertebra']
     off = sum(s != 0 for s in steps)
     return dict(
@@ -561,7 +560,8 @@ def any_vertebra(
     If `annotated` is given, between the top and bottom annotated body of each slice.
     """
     p, t = exclude(pred, truth, scheme, annotated)
-    vertebrae = [scheme.channel(n) for n in scheme.names if anatomy[n].kind == 'vertebra']
+    is_vertebra = [scheme.anatomy[n].kind == 'vertebra' for n in scheme.names]
+    vertebrae = [c for c, is_one in enumerate(is_vertebra, 1) if is_one]
     a, b = np.isin(p, vertebrae), np.isin(t, vertebrae)
     if annotated is not None:
         rows = b.any(2)  # (s, h)

@@ -437,7 +437,7 @@ def _worst_caption(w: dict) -> str:
     return text
 
 
-def _worst_html(folder, scheme, anatomy) -> str:  # '' without pictures
+def _worst_html(folder, scheme) -> str:  # '' without pictures
     "The section of the worst cases"
     f = Path(folder) / 'worst.json'
     cases = read_json(f) if f.is_file() else []
@@ -446,7 +446,7 @@ def _worst_html(folder, scheme, anatomy) -> str:  # '' without pictures
     head = f'The lowest Dice under {cases[0]["entry"]}; the slice with the most wrong pixels.'
     pictures = [image_html(Path(folder) / w['file'], _worst_caption(w)) for w in cases]
     seen = [n for n in scheme.names if any(n in w['structures'] for w in cases)]
-    return text_html(head) + ''.join(pictures) + legend_html(scheme, seen, anatomy)
+    return text_html(head) + ''.join(pictures) + legend_html(scheme, seen)
 
 # %% ../nbs/8_people/81_report.ipynb #c028
 _how = (
@@ -597,7 +597,7 @@ def evaluation_report(
     if d.get('differences'):
         sections.append(('Differences', _differences(d['differences'])))
     scheme = anatomy.schemes.get(d['labels'], SimpleNamespace(names=anatomy.names))
-    if worst := _worst_html(folder, scheme, anatomy):
+    if worst := _worst_html(folder, scheme):
         sections.append(('Worst cases', worst))
     if d.get('paper'):
         sections.append(("The paper's figures", _paper_html(d['paper'])))

@@ -216,9 +216,9 @@ def test_edges_of_the_graph():
 
 
 def test_column_edges():
-    assert len(column_edges(LUMBAR.scheme('mrspineseg'), LUMBAR)) == 18  # without a canal
+    assert len(column_edges(LUMBAR.scheme('mrspineseg'))) == 18  # without a canal
     joint = LUMBAR.scheme('joint')
-    edges = column_edges(joint, LUMBAR)
+    edges = column_edges(joint)
     assert len(edges) == 18 + 19
     pairs = (('L4', 'L4/L5'), ('L4/L5', 'L5'), ('SC', 'L3'), ('L4', 'L5'))
     assert [[joint.channel(n) for n in pair] in edges for pair in pairs] == [

@@ -750,7 +750,7 @@ def test_groups_by_protocol():
 def test_files_of_an_evaluation(tables, tmp_path):
     tmp = tmp_path
     entries, sums, rows = tables
-    md = write_evaluation(entries, tmp / 'ev', joint, LUMBAR, 'toy cohort', split='all')
+    md = write_evaluation(entries, tmp / 'ev', joint, 'toy cohort', split='all')
     assert sorted(f.name for f in (tmp / 'ev').iterdir()) == [
         'differences.csv',
         'evaluation.json',
@@ -786,7 +786,7 @@ def test_files_of_an_evaluation(tables, tmp_path):
         == ('metrics-oracle-penalised', 'listener', 'DSC, %')
     ][0].startswith(f'{100 * head["penalised_dsc"]:.2f} [')
     assert "paper's own" not in md + tex  # a toy is not the paper's data
-    write_evaluation(entries, tmp / 'same', joint, LUMBAR, paper='spider')
+    write_evaluation(entries, tmp / 'same', joint, paper='spider')
     assert (
         'own figures for spider' in (tmp / 'same' / 'tables.md').read_text(encoding='utf-8')
         and '79.39' in (tmp / 'same' / 'tables.tex').read_text(encoding='utf-8')

@@ -264,7 +264,7 @@ def ev(tmp_path_factory):
         entry('oracle', [good, lab, good]),
     ]
     more = dict(split='test', grid='source', cache='toy', runs=dict(toy='toy'), notes=[])
-    write_evaluation(entries, ev, joint, LUMBAR, info='3 volumes, a toy', **more)
+    write_evaluation(entries, ev, joint, info='3 volumes, a toy', **more)
     return ev
 
 
