@@ -34,7 +34,7 @@ def entries():
     shape = (3, 4, 5)
     truth = np.resize(np.arange(1, 14, dtype=np.uint8), shape)
     scored = {
-        f'c{i}': score(truth, truth, (4.0, 2.0, 1.5), SCHEME, anatomy=CHEST, patient=f'P{i}')
+        f'c{i}': score(truth, truth, (4.0, 2.0, 1.5), SCHEME, patient=f'P{i}')
         for i in range(2)
     }
     for s in scored.values():
