@@ -737,8 +737,8 @@ def protocol_bars(
     y = np.arange(len(rows))[::-1]
     oracle = [r.get('reads_mask', 'no') != 'no' for r in rows]
     fig, ax = plt.subplots(figsize=(7, 0.42 * len(rows) + 1.2), layout='constrained')
-    for r, i, told in zip(rows, y, oracle):
-        _bar(ax, i, r, key, HUES[runs.index(r['run']) % len(HUES)], told)
+    for r, i, hatched in zip(rows, y, oracle):
+        _bar(ax, i, r, key, HUES[runs.index(r['run']) % len(HUES)], hatched)
     names = [r['protocol'] if len(runs) == 1 else f'{r["run"]}: {r["protocol"]}' for r in rows]
     ax.set(yticks=y, xlabel=label, xlim=(0, 1.1))
     ax.set_yticklabels(names, fontsize=9)
