@@ -64,7 +64,7 @@ def test_the_bias_does_what_the_factor_says(cache, cases, tmp_path, monkeypatch)
     monkeypatch.setattr(recipe, 'background_scores', lambda *a: {1.0: 0.0, 3.0: 1.0})
     weigh_background(weights_file(), tmp_path / 'w.safetensors', cache, cases)
     both = [load_predictor(), load_predictor(tmp_path / 'w.safetensors')]
-    bias = [float(p.model.out.conv.conv.bias[0]) for p in both]
+    bias = [p.model.out.conv.conv.bias[0].item() for p in both]
     assert bias[1] - bias[0] == pytest.approx(math.log(3), abs=5e-3)
     sizes = [sum((found(p, cache, c) > 0).sum() for c in cases) for p in both]
     assert sizes[1] < sizes[0]
