@@ -53,7 +53,7 @@ def fitting_schemes(
     values,  # whole numbers in a mask
     anatomy=LUMBAR,
 ) -> list:  # of `Scheme`
-    "The default scheme of `values`, then those in which they mean other things; raises `InputError`"
+    "The default scheme of `values`, then those that mean other things; raises `InputError`"
     values = {int(v) for v in values} - {0}
     if 'spider' in anatomy.schemes and max(values, default=0) >= 100:
         return [anatomy.scheme('spider')]
@@ -99,7 +99,7 @@ def file_scheme(
     paths,  # files to look at
     anatomy=LUMBAR,
 ):  # -> `Scheme`
-    "The label scheme of mask files; stderr says where the values leave a choice; raises `InputError`"
+    "The label scheme of mask files; stderr notes where values leave a choice; raises `InputError`"
     if labels:
         return anatomy.scheme(labels)
     fits = side_schemes(mask_values(paths), anatomy)

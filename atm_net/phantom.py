@@ -383,7 +383,7 @@ def _transitional(rng, p, d, w, g, ang) -> int:
         ang[s1] -= rng.uniform(4, 12)
     return kind
 
-
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c23i
 def _between(first, last):
     "Which levels lie from `first` to `last`"
     i = np.arange(len(LEVELS))
@@ -417,7 +417,7 @@ def _draw_modics(rng, p, mobile):
     hit = mobile & (rng.random(n) < 0.08 * p)
     return tuple(int(v) for v in np.where(hit, rng.integers(1, 4, n), 0))
 
-
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c23j
 def _draw_spine(rng, pathology=1.0):
     "Sizes, curve and pathology of the 22 levels"
     n = len(LEVELS)
@@ -1104,7 +1104,7 @@ def _paint_wall(p, rng, fore, lat, fascia, out):
     p.paint(between, T['fat'], opacity=opacity)  # between the layers of the fascia
     return inner
 
-
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c53c
 def _breathe(q, rng):
     "Blur what is in the belly"
     s = rng.uniform(0.5, 2.5)
