@@ -1,4 +1,4 @@
-"What people write: typed prompts, reports, grading tables; and that each sentence of ours is read back"
+"What people write: typed prompts, reports, grading tables; our own sentences are read back"
 
 import re
 from dataclasses import replace
