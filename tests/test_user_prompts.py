@@ -91,6 +91,11 @@ def test_misspelt_words(typed, meant):
     assert _typo(typed) == meant
 
 
+@pytest.mark.parametrize('typed', ('ganal', 'dish', 'tisc'))
+def test_another_first_letter_or_a_short_word_is_no_slip(typed):
+    assert _typo(typed) is None
+
+
 def test_the_region_is_believed_the_number_is_not():
     nearest = [_nearest(s, LUMBAR) for s in ('L9', 'T14', 'L0', 'L5-L6', 'T13/L1')]
     assert nearest == ['L5', 'T12', 'L1', 'L5/S', 'T12/L1']
