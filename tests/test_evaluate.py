@@ -8,9 +8,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
-from atm_net.anatomy import LUMBAR, InputError, Scheme, convert
-from atm_net.data import Cache, Grid, open_cohort, prepare
 from atm_net.evaluate import (
     FORM,
     HEADER,
@@ -54,6 +51,9 @@ from atm_net.evaluate import (
 )
 from atm_net.metrics import METRICS, POLICIES, bootstrap_ci, summarise
 from atm_net.predict import Prediction, Predictor
+
+from atm_net.anatomy import LUMBAR, InputError, Scheme, convert
+from atm_net.data import Cache, Grid, open_cohort, prepare
 from atm_net.show import read_json, read_rows, run_command, write_json, write_text
 from atm_net.volumes import new_geometry, write_labels, write_volume
 
@@ -253,9 +253,9 @@ def test_values_that_fit_two_schemes(two_schemes, tmp_path):
         'joint',
         'the values fit joint and spider alike, read as joint',
     )  # vertebrae alone: nobody can tell, so it is said
-    assert [s.shift['shifted'] for s in score_folders(V / 'm.mha', V / 's.mha', LUMBAR)[0].values()] == [
-        True
-    ]
+    assert [
+        s.shift['shifted'] for s in score_folders(V / 'm.mha', V / 's.mha', LUMBAR)[0].values()
+    ] == [True]
     assert [
         s.shift['shifted']
         for s in score_folders(V / 'm.mha', V / 's.mha', LUMBAR, 'mrspineseg,spider')[0].values()
@@ -818,7 +818,6 @@ def test_what_is_refused_before_scoring(cache, tmp_path):
 
 def test_networks_end_to_end(cache, tmp_path):
     import torch
-
     from atm_net.text import load_encoder
     from atm_net.weights import build_network, save_weights
 

@@ -6,9 +6,6 @@ import time
 import numpy as np
 import pytest
 import torch
-from matplotlib import pyplot as plt
-
-from atm_net.anatomy import IGNORE, LUMBAR, InputError, convert
 from atm_net.explorer import (
     HELD_OUT,
     Explorer,
@@ -46,13 +43,16 @@ from atm_net.figures import (
     word_ratio,
     word_shares,
 )
-from atm_net.phantom import _series, make_phantom
 from atm_net.predict import SHIPPED, Predictor, load_predictor, model_card
 from atm_net.prompts import holistic, present_structures, shift_levels
 from atm_net.reports import parse_prompt
 from atm_net.text import load_encoder
-from atm_net.volumes import Volume, new_geometry, new_volume, write_labels, write_volume
 from atm_net.weights import build_network
+from matplotlib import pyplot as plt
+
+from atm_net.anatomy import IGNORE, LUMBAR, InputError, convert
+from atm_net.phantom import _series, make_phantom
+from atm_net.volumes import Volume, new_geometry, new_volume, write_labels, write_volume
 
 joint = LUMBAR.scheme('joint')
 enc = load_encoder('spine_bert_tiny')
@@ -496,7 +496,9 @@ def test_options_and_ticks(ex):
     out = ex.ticked()[2]
     ex.ticks[out].value = False
     assert ex.source.value == 'user'
-    assert parse_prompt(ex.text.value, LUMBAR).structures == tuple(n for n in p3.structures if n != out)
+    assert parse_prompt(ex.text.value, LUMBAR).structures == tuple(
+        n for n in p3.structures if n != out
+    )
     ex.complete.value = False
     assert 'at least' in ex.text.value
     ex.ticks[out].value = ex.complete.value = True
@@ -512,7 +514,12 @@ def test_options_and_ticks(ex):
     ex.source.value = 'oracle'
     ex.down.click()
     lower = shift_levels(p3.structures, 1, LUMBAR)
-    assert (ex.ticked(), parse_prompt(ex.text.value, LUMBAR).structures, ex.words_from(), 'S' in lower) == (
+    assert (
+        ex.ticked(),
+        parse_prompt(ex.text.value, LUMBAR).structures,
+        ex.words_from(),
+        'S' in lower,
+    ) == (
         lower,
         lower,
         'user, edited oracle',
@@ -558,7 +565,10 @@ def test_typed_sentences(ex):
 
 def test_report_then_words(ex):
     ex.source.value = 'report'
-    assert (ex.report.layout.display, parse_prompt(ex.text.value, LUMBAR).structures[0]) == ('', 'T12')
+    assert (ex.report.layout.display, parse_prompt(ex.text.value, LUMBAR).structures[0]) == (
+        '',
+        'T12',
+    )
     ex.option.value = 4
     assert 'Findings: disc degeneration at L3/L4' in ex.text.value
     ex.go.click()

@@ -2,9 +2,6 @@
 
 import numpy as np
 import pytest
-from drawn import draw, joint, knee, spider, truth
-
-from atm_net.anatomy import LUMBAR, InputError
 from atm_net.prompts import (
     POSITIONS,
     Prompt,
@@ -18,6 +15,9 @@ from atm_net.prompts import (
     shift_levels,
     slice_position,
 )
+from drawn import draw, joint, knee, spider, truth
+
+from atm_net.anatomy import LUMBAR, InputError
 
 
 def test_a_source_that_does_not_exist():
@@ -151,6 +151,12 @@ def test_what_dropped_words_say(dropped):
             assert q.structures in (shift_levels(names, 1, LUMBAR), shift_levels(names, -1, LUMBAR))
         if kind(q) == 'generic':
             assert q.source == 'generic'
+
+
+def test_an_incomplete_list_may_begin_or_end_as_the_whole(dropped):
+    names = PROMPT.structures
+    parts = [q.structures for q in dropped if kind(q) == 'incomplete']
+    assert any(p[0] == names[0] for p in parts) and any(p[-1] == names[-1] for p in parts)
 
 
 def test_dropped_words_follow_the_generator():

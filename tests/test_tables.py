@@ -4,9 +4,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
-from atm_net import evaluate
-from atm_net.anatomy import get_anatomy
 from atm_net.evaluate import (
     Entry,
     collect,
@@ -20,8 +17,11 @@ from atm_net.evaluate import (
     structure_table,
 )
 from atm_net.metrics import METRICS
-from atm_net.show import read_rows
 from atm_net.study import Scores, form_files, grid, study_tables
+
+from atm_net import evaluate
+from atm_net.anatomy import get_anatomy
+from atm_net.show import read_rows
 
 CHEST = get_anatomy('thoracic')
 SCHEME = CHEST.scheme('joint')
@@ -34,8 +34,7 @@ def entries():
     shape = (3, 4, 5)
     truth = np.resize(np.arange(1, 14, dtype=np.uint8), shape)
     scored = {
-        f'c{i}': score(truth, truth, (4.0, 2.0, 1.5), SCHEME, patient=f'P{i}')
-        for i in range(2)
+        f'c{i}': score(truth, truth, (4.0, 2.0, 1.5), SCHEME, patient=f'P{i}') for i in range(2)
     }
     for s in scored.values():
         for name, record in s.exact.items():

@@ -1,4 +1,4 @@
-"What people write: typed prompts, reports, grading tables; and that each sentence of ours is read back"
+"What people write: typed prompts, reports, grading tables; our own sentences are read back"
 
 import re
 from dataclasses import replace
@@ -6,12 +6,6 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from drawn import joint, knee
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from test_reports import REPORT
-
-from atm_net.anatomy import LUMBAR, InputError, get_anatomy
 from atm_net.prompts import MIN_PIXELS, POSITIONS, atpg, class_facts, class_prompt, holistic
 from atm_net.reports import FINDINGS, SAY, Finding, _neural, parse_prompt, read_report
 from atm_net.user_prompts import (
@@ -26,6 +20,12 @@ from atm_net.user_prompts import (
     unrecognised,
     user_prompt,
 )
+from drawn import joint, knee
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_reports import REPORT
+
+from atm_net.anatomy import LUMBAR, InputError, get_anatomy
 
 
 @pytest.mark.parametrize('name', LUMBAR.names)
@@ -89,6 +89,11 @@ def test_what_is_refused(text, message):
 )
 def test_misspelt_words(typed, meant):
     assert _typo(typed) == meant
+
+
+@pytest.mark.parametrize('typed', ('ganal', 'dish', 'tisc'))
+def test_another_first_letter_or_a_short_word_is_no_slip(typed):
+    assert _typo(typed) is None
 
 
 def test_the_region_is_believed_the_number_is_not():

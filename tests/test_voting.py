@@ -4,9 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from drawn import draw, joint, knee, spider, truth
-
-from atm_net.anatomy import LUMBAR
 from atm_net.prompts import holistic, present_structures, slice_position
 from atm_net.reports import Finding, say_findings
 from atm_net.voting import (
@@ -18,6 +15,9 @@ from atm_net.voting import (
     volume_prompts,
     vote_levels,
 )
+from drawn import draw, joint, knee, spider, truth
+
+from atm_net.anatomy import LUMBAR
 
 
 def first_pass():
@@ -46,6 +46,7 @@ def test_the_heaviest_chain():
     assert _chain([5, 9, 2, 14], [10, 10, 3, 10]) == [0, 1, 3]
     assert _chain([5, 9, 2, 14], [10, 10, 99, 10]) == [2, 3]
     assert _chain([5, 5], [10, 20]) == [1]  # rows increase strictly
+    assert _chain([5, 20, 9], [10, 10, 11]) == [0, 2]  # the lowest body of a chain counts
     assert _chain([], []) == []
 
 
