@@ -216,7 +216,9 @@ def _folder_scheme(path, anatomy) -> Scheme:
         raise InputError(f'{path}: {e}') from e
     if len(values) != len(named):
         raise InputError(f'{path}: a name occurs twice: one value for each name')
-    return Scheme('folder', {name: values[name] for name in anatomy.names if name in values})
+    return Scheme(
+        'folder', {name: values[name] for name in anatomy.names if name in values}, anatomy
+    )
 
 
 def _own_scheme(root, layout, anatomy) -> Scheme:
@@ -1542,7 +1544,7 @@ def picture(vol: Volume, labels, scheme) -> str:  # HTML
         on = np.nonzero(((labels > 0) & (labels != IGNORE)).any((1, 2)))[0]
     k = int(on[len(on) // 2]) if len(on) else len(vol.data) // 2
     shown = None if labels is None else labels[k]
-    return picture_html(thumbnail(vol.data[k], shown, scheme, vol.spacing[1:], anatomy=anatomy))
+    return picture_html(thumbnail(vol.data[k], shown, scheme, vol.spacing[1:]))
 
 
 def audit_case(case: Case, cohort: Cohort, draw=False) -> dict:  # `draw`: with a picture as HTML
@@ -1567,7 +1569,7 @@ def audit_case(case: Case, cohort: Cohort, draw=False) -> dict:  # `draw`: with 
     except InputError as e:
         r['problem'] = str(e)
     if draw and vol is not None and vol.data.size:
-        r['picture'] = picture(vol, labels, cohort.scheme, cohort.anatomy)
+        r['picture'] = picture(vol, labels, cohort.scheme)
     return r
 
 # %% ../nbs/2_data/20_data.ipynb #c85b
@@ -2071,7 +2073,7 @@ def _there_html(a) -> list:  # of HTML
 def _rest_html(a, rest, gallery, anatomy) -> list:  # of HTML
     "The other cases that have a picture"
     names = [n for n, s in a['structures'].items() if s['volumes']]
-    key = legend_html(anatomy.scheme(a['scheme']), names, anatomy)
+    key = legend_html(anatomy.scheme(a['scheme']), names)
     return ['<h2>Other cases</h2>', key, _cases_html(rest, {}, gallery.kept)]
 
 

@@ -8,6 +8,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+from atm_net.anatomy import LUMBAR, InputError, Scheme, convert
+from atm_net.data import Cache, Grid, open_cohort, prepare
 from atm_net.evaluate import (
     FORM,
     HEADER,
@@ -51,9 +54,6 @@ from atm_net.evaluate import (
 )
 from atm_net.metrics import METRICS, POLICIES, bootstrap_ci, summarise
 from atm_net.predict import Prediction, Predictor
-
-from atm_net.anatomy import LUMBAR, InputError, Scheme, convert
-from atm_net.data import Cache, Grid, open_cohort, prepare
 from atm_net.show import read_json, read_rows, run_command, write_json, write_text
 from atm_net.volumes import new_geometry, write_labels, write_volume
 
@@ -818,6 +818,7 @@ def test_what_is_refused_before_scoring(cache, tmp_path):
 
 def test_networks_end_to_end(cache, tmp_path):
     import torch
+
     from atm_net.text import load_encoder
     from atm_net.weights import build_network, save_weights
 

@@ -1,10 +1,15 @@
 "Figures: boxes, clouds, words, confusion, sizes and calibration with known answers, and the files"
 
-import atm_net.predict as predicting
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import confusion_matrix
+from torch.testing import assert_close
+
+import atm_net.predict as predicting
+from atm_net.anatomy import IGNORE, LUMBAR, InputError, convert
+from atm_net.data import Cache, Grid, open_cohort, prepare
 from atm_net.evaluate import case_words
 from atm_net.figures import (
     _file,
@@ -51,16 +56,11 @@ from atm_net.figures import (
     zoom_boxes,
 )
 from atm_net.metrics import volume_scores
+from atm_net.phantom import make_phantom, write_cohort
 from atm_net.predict import Predictor, pad32
 from atm_net.prompts import holistic, present_structures
 from atm_net.text import TextFeatures, load_encoder
 from atm_net.weights import build_network, save_weights
-from sklearn.metrics import confusion_matrix
-from torch.testing import assert_close
-
-from atm_net.anatomy import IGNORE, LUMBAR, InputError, convert
-from atm_net.data import Cache, Grid, open_cohort, prepare
-from atm_net.phantom import make_phantom, write_cohort
 
 joint = LUMBAR.scheme('joint')
 rng = np.random.default_rng(0)

@@ -193,12 +193,6 @@ def test_levels_that_findings_can_have():
 
 
 def test_groups_of_levels():
-<<<<<<< HEAD
-    text = 'L3/4, L4/5 and L5/S1; L1'
-    groups = level_groups(find_levels(text, LUMBAR), text)
-    assert [len(g) for g in groups] == [3, 1]
-=======
     text = 'L3/4, L4/5 and L5/S1; L1 and L2'
-    groups = level_groups(find_levels(text), text)
+    groups = level_groups(find_levels(text, LUMBAR), text)
     assert [len(g) for g in groups] == [3, 2]
->>>>>>> prompts

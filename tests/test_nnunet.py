@@ -49,9 +49,8 @@ def test_real_nnunet(tmp_path):
     log = (tmp_path / 'nn' / 'logs' / 'train.txt').stat().st_mtime_ns
     done(call(*args, '--grid', 'cache'))
     assert (tmp_path / 'nn' / 'logs' / 'train.txt').stat().st_mtime_ns == log
-    from atm_net.study import read_beside
-
     from atm_net.data import Cache
+    from atm_net.study import read_beside
 
     assert list(
         read_beside(
@@ -61,9 +60,8 @@ def test_real_nnunet(tmp_path):
 
 
 def test_the_grid_is_checked_first(tmp_path):
-    from atm_net.nnunet import atm_nnunet
-
     from atm_net.anatomy import InputError
+    from atm_net.nnunet import atm_nnunet
 
     with pytest.raises(InputError, match='use source or cache'):
         atm_nnunet(str(tmp_path / 'cache'), str(tmp_path / 'other'), grid='voxels')

@@ -9,8 +9,12 @@ from html.parser import HTMLParser
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+
+from atm_net.anatomy import IGNORE, LUMBAR, InputError
+from atm_net.data import Grid, open_cohort, prepare
 from atm_net.evaluate import Entry, overall_rows, score, write_evaluation
 from atm_net.figures import protocol_bars
+from atm_net.phantom import write_cohort
 from atm_net.report import (
     LIMIT,
     LIMITS,
@@ -30,12 +34,8 @@ from atm_net.report import (
     worst_of,
     wrong_slice,
 )
-from atm_net.weights import build_network, save_weights
-
-from atm_net.anatomy import IGNORE, LUMBAR, InputError
-from atm_net.data import Grid, open_cohort, prepare
-from atm_net.phantom import write_cohort
 from atm_net.show import read_json, run_command, save_figure, write_json
+from atm_net.weights import build_network, save_weights
 
 joint = LUMBAR.scheme('joint')
 

@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from drawn import draw, joint, knee, spider, truth
+
+from atm_net.anatomy import LUMBAR, InputError
 from atm_net.prompts import (
     POSITIONS,
     Prompt,
@@ -15,9 +18,6 @@ from atm_net.prompts import (
     shift_levels,
     slice_position,
 )
-from drawn import draw, joint, knee, spider, truth
-
-from atm_net.anatomy import LUMBAR, InputError
 
 
 def test_a_source_that_does_not_exist():

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+
+from atm_net.anatomy import LUMBAR, InputError, get_anatomy
 from atm_net.prompts import SOURCES, holistic
 from atm_net.protocols import (
     INPUTS,
@@ -16,8 +18,6 @@ from atm_net.protocols import (
     self_prompts,
     vote_figure,
 )
-
-from atm_net.anatomy import LUMBAR, InputError, get_anatomy
 
 JOINT = LUMBAR.scheme('joint')
 FEW = ('L2', 'L2/L3', 'L3')

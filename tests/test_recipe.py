@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from atm_net.demo import cohort_of
-from atm_net.model import read_weights
-from atm_net.predict import load_predictor, weights_file
-from atm_net.recipe import FACTORS, background_scores, weigh_background
 
 from atm_net import recipe
 from atm_net.data import Grid
+from atm_net.demo import cohort_of
+from atm_net.predict import load_predictor, weights_file
+from atm_net.recipe import FACTORS, background_scores, weigh_background
+from atm_net.weights import read_weights
 
 
 @pytest.fixture(scope='module')

@@ -1,11 +1,6 @@
-<<<<<<< HEAD
-"""Report sentences with the answers that a reader gave before the parser was tuned, who saw the
-conventions of `32_reports` and no code"""
-=======
 """Report sentences with the answers of a reader who saw the conventions of `32_reports` and no code
 
 They were given before the parser was tuned."""
->>>>>>> prompts
 
 import json
 import re
@@ -54,12 +49,7 @@ def misread(items):
 
 
 def test_every_sentence_is_read():
-<<<<<<< HEAD
-    """Each set was scored unseen when it was collected (the closing notes say how well); now all
-    of them are kept right"""
-=======
     "Each set was scored unseen when it was collected; now all of them are kept right"
->>>>>>> prompts
     assert misread(ITEMS) == [] and len(misread([dict(text='Fracture of L1.', findings=[])])) == 1
 
 
@@ -123,13 +113,7 @@ def test_the_table_of_findings():
 
 
 def said(text):
-<<<<<<< HEAD
-    return ', '.join(
-        f'{f.finding} {f.level}{" no" if f.negated else ""}' for f in read_report(text, LUMBAR)
-    )
-=======
-    return [f'{f.finding} {f.level}{" no" if f.negated else ""}' for f in read_report(text)]
->>>>>>> prompts
+    return [f'{f.finding} {f.level}{" no" if f.negated else ""}' for f in read_report(text, LUMBAR)]
 
 
 SENTENCES = {

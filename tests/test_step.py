@@ -5,6 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.testing import assert_close
+
+from atm_net.anatomy import IGNORE, LUMBAR
 from atm_net.batches import PromptBatcher, present_classes
 from atm_net.config import PRESETS, network_kwargs
 from atm_net.losses import dice_focal
@@ -13,9 +16,6 @@ from atm_net.step import hard_dice, logits_and_contrast, step_loss
 from atm_net.text import load_encoder
 from atm_net.variants import forward_repeated
 from atm_net.weights import build_network
-from torch.testing import assert_close
-
-from atm_net.anatomy import IGNORE, LUMBAR
 
 JOINT = LUMBAR.scheme('joint')
 APART = replace(PRESETS['tiny'], windows=(64,), alpha=0.5, gain=1.0)

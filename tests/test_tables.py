@@ -4,6 +4,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+from atm_net import evaluate
+from atm_net.anatomy import get_anatomy
 from atm_net.evaluate import (
     Entry,
     collect,
@@ -17,11 +20,8 @@ from atm_net.evaluate import (
     structure_table,
 )
 from atm_net.metrics import METRICS
-from atm_net.study import Scores, form_files, grid, study_tables
-
-from atm_net import evaluate
-from atm_net.anatomy import get_anatomy
 from atm_net.show import read_rows
+from atm_net.study import Scores, form_files, grid, study_tables
 
 CHEST = get_anatomy('thoracic')
 SCHEME = CHEST.scheme('joint')

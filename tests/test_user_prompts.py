@@ -6,6 +6,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from drawn import joint, knee
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_reports import REPORT
+
+from atm_net.anatomy import LUMBAR, InputError, get_anatomy
 from atm_net.prompts import MIN_PIXELS, POSITIONS, atpg, class_facts, class_prompt, holistic
 from atm_net.reports import FINDINGS, SAY, Finding, _neural, parse_prompt, read_report
 from atm_net.user_prompts import (
@@ -20,12 +26,6 @@ from atm_net.user_prompts import (
     unrecognised,
     user_prompt,
 )
-from drawn import joint, knee
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from test_reports import REPORT
-
-from atm_net.anatomy import LUMBAR, InputError, get_anatomy
 
 
 @pytest.mark.parametrize('name', LUMBAR.names)

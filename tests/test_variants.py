@@ -7,6 +7,11 @@ from inspect import signature
 
 import pytest
 import torch
+from monai.networks.nets import SwinUNETR
+from torch import nn
+from torch.testing import assert_close
+
+from atm_net.anatomy import LUMBAR, InputError
 from atm_net.contrast import ChannelContrast
 from atm_net.fusion import (
     HASFStage,
@@ -36,11 +41,6 @@ from atm_net.variants import (
     word_map,
 )
 from atm_net.weights import build_network
-from monai.networks.nets import SwinUNETR
-from torch import nn
-from torch.testing import assert_close
-
-from atm_net.anatomy import LUMBAR, InputError
 
 RANK = torch.tensor([[0, 1, 0, 2, 3, 0, 0], [0, 0, 1, 0, 0, 0, 0]])  # of seven words
 MASK = torch.tensor([[1, 1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0, 0]]).bool()

@@ -4,6 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from drawn import draw, joint, knee, spider, truth
+
+from atm_net.anatomy import LUMBAR
 from atm_net.prompts import holistic, present_structures, slice_position
 from atm_net.reports import Finding, say_findings
 from atm_net.voting import (
@@ -15,9 +18,6 @@ from atm_net.voting import (
     volume_prompts,
     vote_levels,
 )
-from drawn import draw, joint, knee, spider, truth
-
-from atm_net.anatomy import LUMBAR
 
 
 def first_pass():
