@@ -802,10 +802,10 @@ def _digest(a: np.ndarray) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 # %% ../nbs/2_data/20_data.ipynb #c43b
-def levels_in(labels: np.ndarray, scheme: Scheme, anatomy=LUMBAR) -> tuple:  # names, top-down
+def levels_in(labels: np.ndarray, scheme: Scheme) -> tuple:  # names, top-down
     "Structures that occur in `labels`"
     values = np.unique(labels).tolist()
-    return anatomy.order([scheme.names[v - 1] for v in values if 0 < v < IGNORE])
+    return scheme.anatomy.order([scheme.names[v - 1] for v in values if 0 < v < IGNORE])
 
 
 def topmost(names, anatomy) -> str:
@@ -850,7 +850,7 @@ def prepare_case(
 def _meta(case, cohort, grid, vol, labels, box, small) -> dict:
     "What is known about a case: where it came from, its geometry, its levels"
     part = vol.shape[1:] if box is None else (box[2] - box[0], box[3] - box[1])
-    names = levels_in(labels, cohort.scheme, cohort.anatomy)
+    names = levels_in(labels, cohort.scheme)
     use = [k for k in range(len(small)) if (small[k] != IGNORE).any()]
     return dict(
         id=case.id,

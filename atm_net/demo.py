@@ -164,7 +164,11 @@ def _words_panel(p: Predictor, s: dict) -> tuple:
         'show hardly any preference.'
     )
     title = f'stage {len(shares) - 1} of {len(shares)}'
-    return 'Where each word looks', caption, word_maps(s['image'], words, shares[-2], title=title)
+    return (
+        'Where each word looks',
+        caption,
+        word_maps(s['image'], words, shares[-2], p.anatomy, title=title),
+    )
 
 
 def figures(p: Predictor, cache: Cache, entries, run: Path) -> list:  # of (title, caption, Figure)
@@ -239,7 +243,7 @@ def cohort_of(out: Path, patients: int, seed: int, grid) -> Cache:
         return Cache(out / 'cache')
     if not (mark.exists() and read_json(mark)['finished']):
         write_cohort(out / 'phantoms', 'folder', patients=patients, seed=seed)
-    prepare(open_cohort(out / 'phantoms'), out / 'cache', grid, seed=seed)
+    prepare(open_cohort(out / 'phantoms', get_anatomy()), out / 'cache', grid, seed=seed)
     return Cache(out / 'cache')
 
 # %% ../nbs/8_people/83_demo.ipynb #nbca1524

@@ -76,7 +76,7 @@ _SPOTS = _L | _DISCS | {'L5/S': _L['L5']}  # a disc goes by the level above it
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c011
 def channel_of(
     name: str,  # a level 'L4', 'S1', a disc 'L4/L5', 'L5/S1', 'SC' or 'cord'
-    anatomy=LUMBAR,
+    anatomy,
 ) -> int:  # place in the anatomy's table, from 1; 0 for what is drawn but not labelled
     "Channel of something that the phantom draws"
     for known in (name, name.replace('S1', 'S')):
@@ -881,7 +881,7 @@ class Canvas:
     `labels` (bodies, discs) and `behind` (canal, posterior elements).
     """
 
-    def __init__(self, spec: PhantomSpec, anatomy=LUMBAR):
+    def __init__(self, spec: PhantomSpec, anatomy):
         self.anatomy, self.spec, self.T = anatomy, spec, spec.tissue
         self.curve = spine_curve(spec)
         self.cavity = None
@@ -2052,9 +2052,9 @@ def _check_cohort(vertebra, patients, seed, anatomy, view):
         raise InputError(f"view {view} mm: for the lumbar spine, not for anatomy '{anatomy.name}'")
 
 
-def _write_case(ph: Phantom, scheme, anatomy, image, mask):
+def _write_case(ph: Phantom, scheme, image, mask):
     "Write a phantom, the mask first"
-    table = Scheme('table', {n: i for i, n in enumerate(anatomy.names, 1)})
+    table = Scheme('table', {n: i for i, n in enumerate(scheme.anatomy.names, 1)})
     values = scheme.decode(convert(ph.labels, table, scheme)[0])
     write_labels(values, ph.volume, mask)
     write_volume(ph.volume.data.astype(np.int16), ph.volume, image)
@@ -2067,7 +2067,7 @@ def write_cohort(
     vertebra: str = None,  # 'body' or 'whole'; None: as the dataset has it
     patients: int = 10,
     seed: int = 0,  # not negative
-    anatomy=LUMBAR,  # another one only in layout 'folder'
+    anatomy=None,  # None: the lumbar spine; another one only in layout 'folder'
     view: float = None,  # height of the field of view in mm, half of them with the sacrum
 ) -> Path:  # `out`
     "Write a synthetic cohort, or take up an interrupted one; raises `InputError`"
@@ -2097,7 +2097,7 @@ def write_cohort(
         image, mask = (out / f for f in _paths(layout, stem))
         if not (image.exists() and mask.exists()):
             ph = make_phantom(draw_spec(**options), vertebra, codes, anatomy)
-            _write_case(ph, scheme, anatomy, image, mask)
+            _write_case(ph, scheme, image, mask)
     _tables(out, layout, scheme, jobs)
     write_json(mark, params | dict(finished=True))
     return out

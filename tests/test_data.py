@@ -138,7 +138,7 @@ def bigger(toys, tmp_path_factory):
         write_case(root / 'mr', 'mrspineseg', f'Case{k}', seed=k, canal=False, names=names)
     (root / 'mr' / 'train' / 'Mask' / 'mask_case7.nii.gz').unlink()
     (root / 'mr' / 'train' / 'MR' / 'Case8.nii.gz').write_bytes(b'broken')
-    return open_cohort(root / 'mr', annotated=toys / 'part.csv')
+    return open_cohort(root / 'mr', LUMBAR, annotated=toys / 'part.csv')
 
 
 @pytest.fixture(scope='module')
@@ -251,7 +251,7 @@ def test_no_labels_yaml(tmp_path):
 
 
 def test_a_complete_cohort_has_no_notes(toys):
-    c = open_cohort(toys / 'spider')
+    c = open_cohort(toys / 'spider', LUMBAR)
     assert (c.layout, c.scheme.name, c.notes) == ('spider', 'spider', ())
     assert [(x.id, x.patient, x.subset) for x in c.cases] == [
         ('1_t1', '1', 'training'),
@@ -264,7 +264,7 @@ def test_a_complete_cohort_has_no_notes(toys):
 
 
 def test_mrspineseg_with_annotations(toys):
-    m = open_cohort(toys / 'mr', annotated=toys / 'part.csv')
+    m = open_cohort(toys / 'mr', LUMBAR, annotated=toys / 'part.csv')
     assert m.layout == 'mrspineseg'
     assert m.cases[2].mask.endswith('/mask_case10.nii.gz')
     assert [x.annotated for x in m.cases] == [('L5', 'L4'), None, None]
@@ -332,7 +332,7 @@ def test_a_folder_with_a_part_of_a_scheme(tmp_path):
     bodies = Scheme('folder', {'L3': 3, 'L4': 4, 'L5': 5})
     write_case(tmp_path, 'folder', 'b1', bodies, seed=1)
     write_text(tmp_path / 'labels.yaml', '0: background\n3: L3\n4: L4\n5: L5\n')
-    b = open_cohort(tmp_path)
+    b = open_cohort(tmp_path, LUMBAR)
     assert (b.layout, b.file_scheme.values) == ('folder', {'L5': 5, 'L4': 4, 'L3': 3})
     assert (b.scheme.name, b.cases[0].annotated) == ('mrspineseg', ('L5', 'L4', 'L3'))
     assert b.cases[0].patient == 'b1'
@@ -340,7 +340,7 @@ def test_a_folder_with_a_part_of_a_scheme(tmp_path):
 
 @pytest.mark.parametrize('folder, lack', [('spider', 'S'), ('mr', 'SC')])
 def test_what_the_files_never_draw_is_not_annotated(toys, folder, lack):
-    j = open_cohort(toys / folder, labels='joint')
+    j = open_cohort(toys / folder, LUMBAR, labels='joint')
     assert (j.scheme.name, j.file_scheme.name) == ('joint', LUMBAR.scheme(j.layout).name)
     assert {x.annotated for x in j.cases} == {tuple(n for n in JOINT.names if n != lack)}
     assert f'never hold {lack}:' in j.notes[-1]
@@ -359,7 +359,7 @@ def test_what_the_files_never_draw_is_not_annotated(toys, folder, lack):
 def test_two_files_of_one_name(own, folder, one, two):
     (own / folder / two).touch()
     with pytest.raises(InputError, match='the same name') as refused:
-        open_cohort(own / folder.split('/')[0])
+        open_cohort(own / folder.split('/')[0], LUMBAR)
     assert one in str(refused.value) and two in str(refused.value)
 
 
@@ -385,7 +385,7 @@ def test_a_folder_or_an_option_that_is_refused(toys, folder, options, words):
 @pytest.fixture(scope='module')
 def case(toys) -> Case:
     "Stored as PIR"
-    return open_cohort(toys / 'spider').cases[3]
+    return open_cohort(toys / 'spider', LUMBAR).cases[3]
 
 
 def with_mask(case: Case, values, path) -> Case:
@@ -462,7 +462,7 @@ def test_a_case_that_cannot_be_loaded(case, changed, words):
 
 
 def test_an_image_as_a_mask_and_a_constant_image(toys, case, tmp_path):
-    image = open_cohort(toys / 'mr').cases[0].image
+    image = open_cohort(toys / 'mr', LUMBAR).cases[0].image
     with pytest.raises(InputError, match='whole numbers'):
         load_case(replace(case, mask=image), SPIDER)
     vol = load_case(case, SPIDER)[0]
@@ -643,8 +643,8 @@ def test_rare_strata_are_merged(top, strata):
 
 def test_levels():
     assert levels_in(np.array([0, IGNORE]), JOINT) == ()
-    assert topmost(('L5', 'T12/L1', 'L1', 'SC')) == 'L1'
-    assert topmost(()) == ''
+    assert topmost(('L5', 'T12/L1', 'L1', 'SC'), LUMBAR) == 'L1'
+    assert topmost((), LUMBAR) == ''
     assert VERSION == 1
 
 
@@ -764,7 +764,7 @@ def test_options_that_are_refused(bigger, tmp_path, options, words):
 
 def test_the_official_split(toys, tmp_path):
     manifest = prepare(
-        open_cohort(toys / 'spider'), tmp_path / 'official', Grid(2.0), splits='official'
+        open_cohort(toys / 'spider', LUMBAR), tmp_path / 'official', Grid(2.0), splits='official'
     )
     part = {row['id']: row['part'] for row in manifest['cases']}
     assert part['3_t2'] == 'test'
@@ -774,7 +774,7 @@ def test_the_official_split(toys, tmp_path):
 def looked(toys, folder, sha256):
     "Prepare with boxes that weights of this hash have found"
     return prepare(
-        open_cohort(toys / 'spider'),
+        open_cohort(toys / 'spider', LUMBAR),
         folder,
         Grid(size=48),
         crop='self',
@@ -796,7 +796,7 @@ def test_boxes_that_a_model_found(toys, cached, tmp_path):
 
 
 def test_boxes_from_the_mask(toys, tmp_path):
-    prepare(open_cohort(toys / 'spider'), tmp_path / 'oracle', Grid(2.0), crop='oracle')
+    prepare(open_cohort(toys / 'spider', LUMBAR), tmp_path / 'oracle', Grid(2.0), crop='oracle')
     cache = Cache(tmp_path / 'oracle')
     box = crop_oracle(cache.source('1_t1')[1], MM[1:])
     assert cache.meta('1_t1')['box'] == list(box)
@@ -880,7 +880,7 @@ def test_a_damaged_array(spoiled):
 
 
 def test_sources_that_changed_or_moved(own, tmp_path):
-    prepare(open_cohort(own / 'spider'), tmp_path / 'cache', Grid(2.0))
+    prepare(open_cohort(own / 'spider', LUMBAR), tmp_path / 'cache', Grid(2.0))
     image = own / 'spider' / 'images' / '2_t2.mha'
     shutil.copy(own / 'spider' / 'images' / '3_t2.mha', image)
     with pytest.raises(InputError, match='changed'):
@@ -902,8 +902,8 @@ def test_a_joint_cache_teaches_all_that_the_files_draw(tmp_path, layout, drawn, 
         write_case(root, layout, stem, drawn, seed=k, canal=has_canal)
     if drawn:
         write_text(root / 'phantom.json', json.dumps(dict(layout=layout, labels='joint')))
-    manifest = prepare(open_cohort(root, labels='joint'), tmp_path / 'joint', Grid(2.0))
-    prepare(open_cohort(root), tmp_path / 'own', Grid(2.0))
+    manifest = prepare(open_cohort(root, LUMBAR, labels='joint'), tmp_path / 'joint', Grid(2.0))
+    prepare(open_cohort(root, LUMBAR), tmp_path / 'own', Grid(2.0))
     joint, own = Cache(tmp_path / 'joint'), Cache(tmp_path / 'own')
     assert (manifest['skipped'], joint.cases()) == ([], own.cases())
     assert own.scheme.name == joint.file_scheme.name == ('joint' if drawn else layout)
@@ -1143,7 +1143,7 @@ def test_other_schemes_have_no_values_beyond_the_table():
 
 
 def test_an_audit_in_numbers(bigger):
-    a = audit(bigger.root)
+    a = audit(bigger.root, LUMBAR)
     assert (a['cases'], a['patients'], a['usable']) == (8, 7, 6)
     assert (a['skipped'], a['codes']) == (['Case7', 'Case8'], dict(LPS=7))
     assert [p['case'] for p in a['problems']] == ['Case7', 'Case8']
@@ -1163,7 +1163,7 @@ def test_an_audit_in_numbers(bigger):
 
 
 def test_twins_subsets_and_gradings(own):
-    s = audit(own / 'spider')
+    s = audit(own / 'spider', LUMBAR)
     series = ['1_t1', '1_t2', '1_t2_SPACE']
     assert s['same_masks'] == dict(within_patients=[series], across_patients=[])
     assert s['same_images']['within_patients'] == [series]  # the toy's three series are one image
@@ -1171,7 +1171,7 @@ def test_twins_subsets_and_gradings(own):
     assert s['gradings'] == dict(discs=3, patients=1, unknown_patients=['8'], patients_without=2)
     assert s['notes'] == ['radiological_gradings.csv: 1 patient(s) that are not here, such as 8']
     write_case(own / 'spider', 'spider', '9_t1', seed=1)
-    s = audit(own / 'spider')
+    s = audit(own / 'spider', LUMBAR)
     for what in ('same_masks', 'same_images'):
         assert s[what]['across_patients'] == [[*series, '9_t1']]
     assert [x['case'] for x in s['suspicious']] == [*series, '9_t1']
@@ -1180,28 +1180,30 @@ def test_twins_subsets_and_gradings(own):
 def test_a_folder_without_labels_yaml_is_a_finding(tmp_path):
     image = tower()[0]
     write_volume(image, new_geometry(image.shape, MM), tmp_path / 'images' / 'a.mha')
-    a = audit(tmp_path)
+    a = audit(tmp_path, LUMBAR)
     assert (a['usable'], 'labels.yaml missing' in audit_text(a)) == (0, True)
-    assert 'labels.yaml missing' in audit_page(a, Gallery())
+    assert 'labels.yaml missing' in audit_page(a, Gallery(), LUMBAR)
 
 
 def test_a_case_with_an_unknown_value(toys, case, tmp_path):
     values = np.zeros((5, 70, 44), int)
     values[2, 9, 4], values[2, 10, 4] = 50, 201
-    row = audit_case(with_mask(case, values, tmp_path / 'hot.mha'), open_cohort(toys / 'spider'))
+    row = audit_case(
+        with_mask(case, values, tmp_path / 'hot.mha'), open_cohort(toys / 'spider', LUMBAR)
+    )
     assert row['values'][50] == 1 and '50 unknown' in row['problem']
 
 
 def test_a_folder_that_cannot_be_audited(tmp_path):
     with pytest.raises(InputError, match='no such folder'):
-        audit(tmp_path / 'nowhere')
+        audit(tmp_path / 'nowhere', LUMBAR)
     with pytest.raises(InputError, match='not a dataset folder'):
-        audit(tmp_path)
+        audit(tmp_path, LUMBAR)
 
 
 def test_a_page_keeps_few_pictures(bigger):
     gallery = Gallery(2)
-    html = audit_page(audit(bigger.root, gallery=gallery), gallery)
+    html = audit_page(audit(bigger.root, LUMBAR, gallery=gallery), gallery, LUMBAR)
     # of the two problems one has no image that can be read
     assert (len(gallery.kept), html.count('data:image/jpeg')) == (4, 3)
     assert '4 more case(s)' in html

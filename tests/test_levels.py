@@ -98,7 +98,7 @@ def test_numbers_behind_a_body_are_no_levels(text):
 def test_what_looks_like_a_level_is_kept_without_a_name():
     found = [(m.names, m.raw) for m in find_levels('L6 and L3/L5', LUMBAR)]
     assert found == [((), 'L6'), ((), 'L3/L5')]
-    assert [(m.names, m.raw) for m in find_levels('L6/L7')] == [((), 'L6/L7')]
+    assert [(m.names, m.raw) for m in find_levels('L6/L7', LUMBAR)] == [((), 'L6/L7')]
     unknown = {
         'L1/L2/L4': 'L1/L2/L4',
         'L1, 2 and 9': '9',

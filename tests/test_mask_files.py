@@ -64,13 +64,13 @@ def masks(tmp_path):
     ],
 )
 def test_the_smallest_scheme_that_fits(values, scheme):
-    assert guess_scheme(values) == scheme
+    assert guess_scheme(values, LUMBAR) == scheme
 
 
 @pytest.mark.parametrize('values, odd', [([0, 1, 2, 50], 50), ([0, 1, 100, 150], 150)])
 def test_values_that_fit_no_scheme(values, odd):
     with pytest.raises(InputError, match=rf'value\(s\) {odd} fit'):
-        guess_scheme(values)
+        guess_scheme(values, LUMBAR)
 
 
 def test_from_100_it_is_spiders_where_there_is_a_spider():
@@ -99,7 +99,7 @@ def test_from_100_it_is_spiders_where_there_is_a_spider():
     ],
 )
 def test_all_schemes_that_fit(values, names):
-    assert [s.name for s in fitting_schemes(values)] == names
+    assert [s.name for s in fitting_schemes(values, LUMBAR)] == names
 
 
 def test_the_meaning_of_values():
@@ -113,35 +113,35 @@ def test_the_meaning_of_values():
     [('joint.nii.gz', 'joint'), ('bodies.nii.gz', 'joint'), ('spider.mha', 'spider')],
 )
 def test_the_scheme_of_a_file(masks, name, scheme, capsys):
-    assert file_scheme(None, [masks / name]).name == scheme
+    assert file_scheme(None, [masks / name], LUMBAR).name == scheme
     assert capsys.readouterr().err == ''
 
 
 def test_a_named_scheme_needs_no_file():
-    assert file_scheme('mrspineseg', []).name == 'mrspineseg'
+    assert file_scheme('mrspineseg', [], LUMBAR).name == 'mrspineseg'
     with pytest.raises(InputError, match='unknown label scheme'):
-        file_scheme('spyder', [])
+        file_scheme('spyder', [], LUMBAR)
 
 
 def test_files_are_judged_together(masks):
     both = [masks / 'vertebrae.mha', masks / 'spider.mha']
-    assert file_scheme(None, both).name == 'spider'
-    assert side_schemes(mask_values(both)) == [SPIDER]
+    assert file_scheme(None, both, LUMBAR).name == 'spider'
+    assert side_schemes(mask_values(both), LUMBAR) == [SPIDER]
     with pytest.raises(InputError, match="bodies.nii.gz: holds labels of scheme 'joint'"):
-        file_scheme(None, [masks / 'bodies.nii.gz', masks / 'spider.mha'])
+        file_scheme(None, [masks / 'bodies.nii.gz', masks / 'spider.mha'], LUMBAR)
 
 
 def test_a_choice_is_told_on_stderr(masks, capsys):
-    assert file_scheme(None, [masks / 'vertebrae.mha']).name == 'joint'
+    assert file_scheme(None, [masks / 'vertebrae.mha'], LUMBAR).name == 'joint'
     said = 'the values fit joint and spider alike, read as joint: --labels decides'
     assert capsys.readouterr().err == f'{masks / "vertebrae.mha"}: {said}\n'
-    assert file_scheme(None, [masks / 'empty.mha']).name == 'joint'
+    assert file_scheme(None, [masks / 'empty.mha'], LUMBAR).name == 'joint'
     assert capsys.readouterr().err == ''  # an empty mask leaves no choice
 
 
 def test_an_unknown_value_names_the_file(masks):
     with pytest.raises(InputError, match='odd.mha'):
-        file_scheme(None, [masks / 'odd.mha'])
+        file_scheme(None, [masks / 'odd.mha'], LUMBAR)
     with pytest.raises(InputError, match=r'spider.mha: label value\(s\)'):
         read_mask(masks / 'spider.mha', JOINT)
 

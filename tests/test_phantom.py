@@ -81,7 +81,7 @@ def test_channels_of_another_anatomy():
     channels = [channel_of(name, chest) for name in ('T6/T7', 'T7', 'S1', 'cord', 'L5')]
     assert channels == [1, 2, 3, 4, 0]
     assert drawn_levels(chest) == ['T6', 'T7', 'S1']
-    assert [channel_of(name) for name in ('S1/S2', 'T8/T9')] == [0, 0]
+    assert [channel_of(name, LUMBAR) for name in ('S1/S2', 'T8/T9')] == [0, 0]
 
 
 def test_an_anatomy_that_is_not_drawn():
@@ -242,13 +242,13 @@ def test_posterior_elements_leave_the_canal_free(spec):
 
 
 def test_boxes(spec):
-    p = Canvas(spec)
+    p = Canvas(spec, LUMBAR)
     assert p.box(-100.0, 60.0, 20.0) is None
     assert p.box(50.0, 60.0, (10.0, 20.0))[0] == slice(0, spec.shape[0])
 
 
 def test_streaks_follow_the_spine(spec):
-    p = Canvas(spec)
+    p = Canvas(spec, LUMBAR)
     rows, cols = (slice(int(0.2 * n), int(0.8 * n)) for n in spec.shape[1:])
     line = p.streaks(p.rng(1), 40, 1.5)[:, rows, cols]
     along = np.corrcoef(line[:, 4:].ravel(), line[:, :-4].ravel())[0, 1]
@@ -257,7 +257,7 @@ def test_streaks_follow_the_spine(spec):
 
 
 def test_a_part_is_a_canvas_of_views(spec):
-    p = Canvas(spec)
+    p = Canvas(spec, LUMBAR)
     q = p.part(-20, 20)
     assert np.shares_memory(q.img, p.img) and 0 < q.img.shape[2] < p.img.shape[2]
     assert (q.c.v.shape[1:], q.c.x.shape) == (q.img.shape[1:], p.c.x.shape)
@@ -265,20 +265,20 @@ def test_a_part_is_a_canvas_of_views(spec):
 
 
 def test_surfaces_lie_in_order(spec):
-    fascia, skin, front = surfaces(Canvas(spec))
+    fascia, skin, front = surfaces(Canvas(spec, LUMBAR))
     assert (front < skin).all() and (fascia < skin).all()
 
 
 @pytest.mark.parametrize('paint', [bowel, vessels, lambda p, rng: abdomen(p, rng, 10.0)])
 def test_the_belly_is_filled(spec, paint):
-    p = Canvas(spec)
+    p = Canvas(spec, LUMBAR)
     p.cavity = np.full(spec.shape, -50, np.float32)
     paint(p, np.random.default_rng(0))
     assert (p.img != 0).mean() > 0.02
 
 
 def test_kidneys_lie_to_the_right_and_to_the_left():
-    p = Canvas(draw_spec(7, contrast='t2', slices=(25, 3.2)))
+    p = Canvas(draw_spec(7, contrast='t2', slices=(25, 3.2)), LUMBAR)
     kidneys(p, np.random.default_rng(3))
     seen = p.img.any((1, 2))
     assert (seen[0], seen[-1], seen[12]) == (True, True, False)
@@ -287,7 +287,7 @@ def test_kidneys_lie_to_the_right_and_to_the_left():
 @pytest.fixture(scope='module')
 def painted(spec):
     "A canvas with all of a subject, and the labels of bodies and discs before the bodies"
-    p = Canvas(spec)
+    p = Canvas(spec, LUMBAR)
     paint_body(p)
     changes = []
     for paint in (paint_canal, paint_sacrum, lambda q: paint_posterior(q, whole=True)):
@@ -324,7 +324,7 @@ def test_padding_and_offset(painted):
 
 
 def test_the_field_of_view_has_bent_edges(spec):
-    p = copy.copy(Canvas(spec))
+    p = copy.copy(Canvas(spec, LUMBAR))
     p.spec = replace(spec, border=0.0)
     assert in_field(p).all()
     p.spec = replace(spec, border=0.05)
@@ -421,7 +421,7 @@ def test_grey_levels_are_finite_and_not_negative(subjects):
 
 
 def test_present():
-    assert present(np.zeros((2, 2))) == []
+    assert present(np.zeros((2, 2)), LUMBAR) == []
 
 
 @pytest.mark.parametrize(
@@ -445,7 +445,7 @@ def test_gradings(findings, disc, column, grade):
 @pytest.mark.parametrize('seed', range(2, 7))
 def test_beside_the_canal_there_is_muscle(seed):
     straight = dict(midline=(0.0, 0.0, 0.0, 300.0, 0.0), twist=0.0, fatty=0.2)
-    q = Canvas(draw_spec(seed, contrast='t2', slices=(9, 9.3), **straight))
+    q = Canvas(draw_spec(seed, contrast='t2', slices=(9, 9.3), **straight), LUMBAR)
     paint_body(q)
     paint_canal(q)
     _, _, mid, r = canal_sdf(q.spec, q.curve, q.c)
