@@ -36,6 +36,7 @@ from atm_net.distributed import (
     mean_rows,
     restarted,
 )
+from .predict import weights_file, weights_id
 from atm_net.run_folder import (
     Log,
     Progress,
@@ -188,7 +189,6 @@ def _taken_over(info, theirs: dict, own: dict) -> list:  # headers of weights an
 
 def start_from(trainer: Trainer, weights) -> str:  # weights: a run or a file
     "Take over what fits from other weights and say what starts fresh; raises `InputError`"
-    from atm_net.predict import weights_file, weights_id
     from atm_net.weights import class_axes, init_from, read_weights
 
     cfg = trainer.cfg
@@ -370,7 +370,6 @@ def pack(
     **more,  # more for the header
 ):
     "Weights as the package ships them: float16, with the phantoms that they were trained on"
-    from atm_net.predict import weights_file
     from atm_net.weights import load_network, save_weights
 
     model, meta = load_network(Path(run) / 'last.safetensors' if last else weights_file(run))

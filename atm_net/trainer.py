@@ -20,6 +20,8 @@ from .checkpoint import full_disk_named, load_checkpoint, save_checkpoint
 from .config import Config, learning_rate, stage_border
 from .data import Cache, SliceDataset
 from .distributed import Distributed, gather, mean, share_gradients
+from .predict import Predictor
+from .protocols import self_prompts
 from .run_folder import run_meta
 from .show import contact_sheet
 from .step import step_loss, training_module
@@ -44,8 +46,6 @@ def cache_dice(
 
 # %% ../nbs/6_training/66_trainer.ipynb #tr08
 def _volume_masks(predictor, image) -> dict:  # protocol -> labels (n, h, w)
-    from atm_net.protocols import self_prompts
-
     if not predictor.has_text:
         return dict(none=predictor.grid_labels(image))
     masks = self_prompts(predictor, image)[2]
@@ -247,8 +247,6 @@ def batches(self: Trainer):
 @patch
 def predictor(self: Trainer):
     "The network as it is now, ready to segment volumes"
-    from atm_net.predict import Predictor
-
     return Predictor(self.net, self.meta, self.group.device, encoder=self.encoder)
 
 # %% ../nbs/6_training/66_trainer.ipynb #tr18

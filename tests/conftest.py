@@ -190,6 +190,7 @@ def slab_cache(slab, home):
     return home / 'slab_cache'
 
 
+@pytest.fixture(scope='session')
 def phantom_cache(home):
     "Six phantoms with all structures on pixels of 4 mm, made without a process of their own"
     from atm_net.data import Cache, Grid, open_cohort, prepare

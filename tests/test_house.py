@@ -11,6 +11,7 @@ import subprocess
 
 import pytest
 from conftest import ROOT, console_scripts, has_module, settings
+from fastcore.docments import docments
 from notebooks import LESSONS, NBS, NOTEBOOKS, TOURS, module_of, notebook_of
 
 CHAPTERS = ('3_prompts', '4_network', '5_masks', '6_training')  # in their new layout
@@ -325,12 +326,10 @@ def test_console_script_resolves(command):
         pytest.skip(f'{module} does not exist yet')
     f = getattr(importlib.import_module(module), name)
     assert callable(f) and f.__doc__ and f.__doc__.strip() and f.__name__ == command
-    source = inspect.getsource(inspect.unwrap(f))
-    head = source[: source.index('"')]
-    for p in inspect.signature(inspect.unwrap(f)).parameters:
-        assert re.search(rf'^\s*{p}\s*:.*(#|Param\()', head, re.M), (
-            f'{command}: parameter {p} has no comment, which is its help'
-        )
+    comments = docments(inspect.unwrap(f), returns=False)
+    for name, parameter in inspect.signature(inspect.unwrap(f)).parameters.items():
+        said = comments.get(name) or getattr(parameter.annotation, 'help', '')
+        assert said, f'{command}: parameter {name} has no comment, which is its help'
 
 
 def test_assets_are_package_data():

@@ -322,7 +322,7 @@ def test_agreement_without_vertebrae_counts_all_structures(tmp_path):
     text = 'name: knee\nimage: knee\nstructures:\n' + ''.join(
         f'- {{name: {n}, kind: bone}}\n' for n in ('femur', 'tibia')
     )
-    (tmp_path / 'knee.yaml').write_text(text + 'top_down: [femur, tibia]\n')
+    (tmp_path / 'knee.yaml').write_text(text + 'top_down: [femur, tibia]\n', encoding='utf-8')
     knee = get_anatomy(tmp_path / 'knee.yaml')
     scheme = Scheme('knee', {'femur': 1, 'tibia': 2})
     assert agreement(np.array([1, 2, 0]), np.array([1, 1, 2]), scheme, knee) == 0.5
