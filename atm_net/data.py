@@ -419,7 +419,7 @@ def open_cohort(
     complain=_refuse,  # called with what is wrong with names and optional CSVs
 ) -> Cohort:
     "Find the cases of a dataset folder; opens no volume; raises `InputError`"
-    anatomy, root = anatomy or LUMBAR, Path(root)
+    root = Path(root)
     check_rules(partial, above)
     if not root.is_dir():
         raise InputError(f'{root}: no such folder: check the path')
@@ -438,9 +438,7 @@ def open_cohort(
     for i, image in images.items():
         mask = str(masks[i.lower()]) if i.lower() in masks else None
         cases.append(Case(i, patient[i], str(image), mask, names[i], subset.get(i, '')))
-    return Cohort(
-        str(root), layout, files, scheme, anatomy, tuple(cases), tuple(notes), partial, above
-    )
+    return Cohort(str(root), layout, files, scheme, tuple(cases), tuple(notes), partial, above)
 
 # %% ../nbs/2_data/20_data.ipynb #c021
 def _is_above(value: int) -> bool:
@@ -1154,9 +1152,9 @@ class Cache:
         self.manifest = _read_manifest(self.path)
         d = self.manifest
         self.rows = {row['id']: row for row in d['cases']}
-        self.scheme = Scheme(d['scheme'], d['values'])
-        self.file_scheme = Scheme(d['file_scheme'], d['file_values'])
         self.anatomy = get_anatomy(d['anatomy'] and self.path / d['anatomy'])
+        self.scheme = Scheme(d['scheme'], d['values'], self.anatomy)
+        self.file_scheme = Scheme(d['file_scheme'], d['file_values'], self.anatomy)
         self.grid = Grid(**d['grid'])
         self.crop = d['crop']
         self.rules = {k: d.get(k, v) for k, v in _defaults.items()}
@@ -2131,7 +2129,7 @@ def atm_audit(
             raise InputError(f'--{option} {file}: is a folder: give the name of a file')
     shape = get_anatomy(anatomy)
     gallery = Gallery(pictures) if page else None
-    a = audit(root, layout, labels, annotated, shape, partial, above, gallery)
+    a = audit(root, shape, layout, labels, annotated, partial, above, gallery)
     if json:
         write_json(json, a)
     if page:

@@ -494,7 +494,7 @@ def source_prompt(
     p = (voted or self_prompts(predictor, ready.images)[0])[k]
     if p.source != 'self':
         return p
-    return holistic(p.structures, option, slice_position(k, n), p.complete, a, 'self')
+    return holistic(p.structures, a, option, slice_position(k, n), p.complete, 'self')
 
 # %% ../nbs/8_people/82_explorer.ipynb #c047
 REPORT = (  # to begin with
@@ -962,7 +962,7 @@ def _scores(self: Explorer) -> str:
     if self.last['dice'] is None:
         return '<i>no truth, no Dice</i>'
     before = self.before and self.before['dice']
-    return change_html(dice_change(self.last['dice'], before, self.anatomy))
+    return change_html(dice_change(self.last['dice'], self.anatomy, before))
 
 
 @patch

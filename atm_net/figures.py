@@ -639,7 +639,7 @@ def word_maps(
     mean, ratio, cell = word_ratio(shares, image.shape)
     h, w = image.shape
     if chosen is None:
-        at = choose_words(words, ratio, n, anatomy)
+        at = choose_words(words, ratio, anatomy, n)
     else:
         at = [_word_at(c, words) for c in chosen]
     lim = colour_limit(ratio[at])
@@ -1198,7 +1198,7 @@ def _charts(cache, methods, tallies, levels, out, done):
         _write(fig, out / f'confusion-{_file(m, methods[m][1])}', done)
     end = _oracle_end(cache, methods)
     points = {m: t.points for m, t in tallies.items()}
-    fig = dice_by_structure(levels, 'Dice, penalised', cache.anatomy)
+    fig = dice_by_structure(levels, cache.anatomy, 'Dice, penalised')
     _write(fig, out / f'levels-all{end}', done)
     _write(dice_by_size(points, anatomy=cache.anatomy), out / f'size-all{end}', done)
     fig = show_calibration({m: t.reliability for m, t in tallies.items()})

@@ -323,7 +323,7 @@ def test_what_optional_tables_lack_is_noted(own, folder, file, text, words):
         write_text(path, text)
     said = []
     layout = 'mrspineseg' if folder == 'mr' else 'spider'
-    said = [*open_cohort(own / folder, layout, complain=said.append).notes, *said]
+    said = [*open_cohort(own / folder, LUMBAR, layout, complain=said.append).notes, *said]
     assert len(said) == len(words)
     assert all(word in line for word, line in zip(words, said, strict=True))
 

@@ -483,11 +483,11 @@ class Known:
             out[k] = np.where(np.isin(lab[k], [ch(n) for n in named]), lab[k], 0)
         return out
 
-    def grid_labels(self, images, prompts=None, step=None):
+    def grid_labels(self, images, prompts=None, labeler=None, known_levels=()):
         return self._find(self.truth, prompts)
 
-    def look(self, images, prompts=None, step=None):
-        return self.grid_labels(images, prompts, step), 1.0
+    def predict_with_confidence(self, images, prompts=None, labeler=None):
+        return self.grid_labels(images, prompts, labeler), 1.0
 
     def predict(self, volume, protocol=None, truth=None, other=None, complete=True, box=None, **kw):
         self.asked.append((protocol, None if truth is None else truth.shape, complete))

@@ -239,15 +239,15 @@ def test_dice_of_a_slice():
     assert slice_dice(p, t, joint, known=[n4, n5]) == {n4: 0.5, n5: 0.0}
     own = slice_dice(cases[0].truth[3], cases[0].truth[3], joint)
     assert set(own.values()) == {1.0}
-    rows = dice_change({n4: 0.5, n5: 0.0}, {n4: 0.25, n6: 1.0})
+    rows = dice_change({n4: 0.5, n5: 0.0}, LUMBAR, {n4: 0.25, n6: 1.0})
     assert rows == [
         ('L1', None, 1.0, None),
         ('L2', 0.0, None, None),
         ('L3', 0.5, 0.25, 0.25),
         ('mean', 0.25, 0.625, -0.375),
     ]
-    assert dice_change({n4: 0.5}, anatomy=LUMBAR)[0] == (n4, 0.5, None, None)
-    assert dice_change({}, anatomy=LUMBAR) == [('mean', None, None, None)]
+    assert dice_change({n4: 0.5}, LUMBAR)[0] == (n4, 0.5, None, None)
+    assert dice_change({}, LUMBAR) == [('mean', None, None, None)]
     h = change_html(rows)
     assert all(s in h for s in ('+0.250', '-0.375', '0.500', 'change'))
     assert h.count('<tr>') == len(rows) + 1
@@ -328,7 +328,7 @@ def pixels(f, i=1):
 
 def test_word_figure_is_that_of_the_panels():
     words, stages = word_attention(net, img, l3)
-    panel = word_maps(img, words, stages[2], ['L3'])
+    panel = word_maps(img, words, stages[2], LUMBAR, ['L3'])
     mean, ratio, cell = word_ratio(own(shares[2])[None], img.shape)
     same = word_figure(img, own(shares[2]), 'L3', lim=colour_limit(ratio))
     close(pixels(same), panel.axes[1].images[0].get_array(), 1e-06)
@@ -403,7 +403,7 @@ def test_sentences_of_the_sources():
     assert 'third' not in str(source_prompt(net, r, 'oracle', 3, 2))
     assert not source_prompt(net, part, 'oracle', 3).complete
     assert 'SC' not in source_prompt(net, part, 'oracle', 3).structures
-    assert str(source_prompt(net, r, 'generic', 0)) == str(holistic((), 1))
+    assert str(source_prompt(net, r, 'generic', 0)) == str(holistic((), LUMBAR, 1))
     told = source_prompt(net, r, 'report', 3, 4, report='Disc protrusion at L4-5.')
     assert (told.structures, told.position, [f.finding for f in told.findings]) == (
         ('L4', 'L4/L5', 'L5'),
@@ -418,7 +418,7 @@ def test_sentences_of_the_sources():
         np.testing.assert_array_equal(
             lab, run_slice(net, r.images[3], p)[0]
         )  # the way of `atm_figures` and `atm_demo`
-    voted = [holistic(('L3', 'L4'), 3, None, False, LUMBAR, 'self')] * 7
+    voted = [holistic(('L3', 'L4'), LUMBAR, 3, None, False, 'self')] * 7
     ps = source_prompt(net, r, 'self', 0, 2, voted)
     assert (ps.structures, ps.option, ps.complete, ps.source) == (
         ('L4', 'L3'),
@@ -458,7 +458,7 @@ def test_start(ex):
     assert '<script' not in card_html('a <script>b</script>')
     assert (ex.slice.value, ex.slice.max, ex.source.value) == (3, 6, 'generic')
     assert tuple(ex.source.options) == ('generic', 'self', 'report', 'oracle', 'user')
-    assert ex.text.value == str(holistic((), 1))
+    assert ex.text.value == str(holistic((), LUMBAR, 1))
     assert (ex.stale, ex.before) == (False, None)
     assert ex.picture.value[:4] == b'\x89PNG'
     assert ex.ticked() == ()
@@ -474,7 +474,7 @@ def test_oracle_then_run(ex):
     assert (ex.stale, ex.last['text'], ex.before['text'], ex.go.button_style) == (
         False,
         str(p3),
-        str(holistic((), 1)),
+        str(holistic((), LUMBAR, 1)),
         '',
     )
     assert ex.picture.value != first
@@ -482,7 +482,9 @@ def test_oracle_then_run(ex):
         ex.last['labels'], run_slice(net, img, p3, vol.shape[1:], vol.spacing[1:])[0]
     )
     assert ex.table.value == change_html(
-        dice_change(slice_dice(ex.last['labels'], cases[0].truth[3], joint), ex.before['dice'])
+        dice_change(
+            slice_dice(ex.last['labels'], cases[0].truth[3], joint), LUMBAR, ex.before['dice']
+        )
     )
 
 
@@ -504,7 +506,7 @@ def test_options_and_ticks(ex):
     ex.ticks[out].value = ex.complete.value = True
     assert ex.text.value == str(p3)
     ex.option.value = 1
-    assert ex.text.value == str(holistic((), 1))
+    assert ex.text.value == str(holistic((), LUMBAR, 1))
     ex.ticks[out].value = False
     assert (ex.option.value, out in parse_prompt(ex.text.value, LUMBAR).structures) == (3, False)
     assert (ex.source.value, ex.words_from()) == ('user', 'user, edited oracle')
@@ -552,7 +554,7 @@ def test_typed_sentences(ex):
     assert 'no structure' in ex.note.value
     ex.text.value = 'I see L3 and L4, and the disc between them.'
     ex.reword.click()
-    assert ex.text.value == str(holistic(('L3', 'L3/L4', 'L4'), 3, 'middle', False))
+    assert ex.text.value == str(holistic(('L3', 'L3/L4', 'L4'), LUMBAR, 3, 'middle', False))
     ex.go.click()
     kept = ex.last
     ex.text.value = '  '
@@ -601,15 +603,15 @@ def test_report_then_words(ex):
 
 
 def test_self_and_other_slices(ex):
-    calls, whole = [], net.look
-    net.look = lambda *a: calls.append(1) or whole(*a)
+    calls, whole = [], net.predict_with_confidence
+    net.predict_with_confidence = lambda *a: calls.append(1) or whole(*a)
     ex.source.value = 'self'
     n_calls = len(calls)
     ex.go.click()
     ex.source.value = 'generic'
     ex.source.value = 'self'
     assert (n_calls > 0, len(calls)) == (True, n_calls)
-    net.look = whole
+    net.predict_with_confidence = whole
     assert (ex.votes.layout.display, ex.votes.value[:4]) == ('', b'\x89PNG')
     assert ex.last['source'] == 'self'
     ex.text.value = l3

@@ -364,7 +364,7 @@ net = Predictor(build_network('atm_net', 21, text_dim=enc.dim, alpha=1.0), meta,
 mute = Predictor(build_network('swin_unetr', 21), meta)
 small = net.to_grid(ph.volume)[1]
 seen = ('L3', 'L3/L4', 'L4', 'L4/L5', 'L5')
-prompt = holistic(seen, 3, 'middle')
+prompt = holistic(seen, LUMBAR, 3, 'middle')
 words, stages = word_attention(net, small, prompt)
 
 
@@ -430,7 +430,7 @@ def test_word_maps():
     bent = np.ones((3, 4, 6))
     bent[1, 0] = 1.2
     bent[2, 0] = 3
-    assert choose_words(('the', 'L3', 'L4'), bent, 1) == [2]
+    assert choose_words(('the', 'L3', 'L4'), bent, LUMBAR, 1) == [2]
     assert colour_limit(bent[:1]) == 0.1
     close([colour_limit(bent[:2]), colour_limit(bent)], [np.log2(1.2), np.log2(3)], 1e-09)
     odd = np.ones((20, 20))
@@ -453,7 +453,7 @@ def test_a_map_with_a_known_place():
     fake[1, 4:, 4:] = 0.2
     white = np.ones((64, 50))
     white[0] = 0
-    m = word_maps(white, ('the', 'canal'), fake, ['canal', 'the'])
+    m = word_maps(white, ('the', 'canal'), fake, LUMBAR, ['canal', 'the'])
     rgb = m.axes[1].images[0].get_array()
     assert rgb.shape == (64, 50, 3)
     assert [
@@ -471,7 +471,7 @@ def test_a_map_with_a_known_place():
     plt.close(m)
     close(tint(white, np.array([[2.0]]), 64, 1)[9, 9], plt.get_cmap('PuOr')(1.0)[:3], 1e-09)
     with pytest.raises(InputError, match="no word 'L9'"):
-        word_maps(small, words, stages[2], ['L9'])
+        word_maps(small, words, stages[2], LUMBAR, ['L9'])
 
 
 # charts

@@ -210,7 +210,7 @@ def prompts():
     encoder = load_encoder('spine_bert_tiny')
     views = [LUMBAR.run('T11', 'L3') + ('SC',), LUMBAR.run('L1', 'S') + ('SC',)]
     named = [str(holistic(view, LUMBAR, option=3, position='middle')) for view in views]
-    silent = str(holistic((), 1, source='generic'))
+    silent = str(holistic((), LUMBAR, 1, source='generic'))
 
     def features(*numbers):
         return encoder.features([[*named, silent][i] for i in numbers], 128, LUMBAR)
