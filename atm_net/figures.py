@@ -1116,7 +1116,7 @@ def _panel(cache, case, methods, said, rank, out, done) -> dict:  # what figures
     boxes = zoom_boxes(truth[k], counted)
     masks = {m: f[0] for m, f in found.items()}
     title = f'{case} ({rank}), slice {k + 1} of {len(truth)}'
-    look = dict(boxes=boxes, texts=texts, title=title, anatomy=cache.anatomy)
+    look = dict(boxes=boxes, texts=texts, title=title)
     fig = qualitative(img, truth[k], masks, cache.scheme, mm, **look)
     stem = f'qualitative-{rank.split()[0]}-{case}{_oracle_end(cache, methods)}'
     _write(fig, out / stem, done)
@@ -1152,7 +1152,7 @@ def _clouds(cache, cases, methods, said, slices, perplexity, seed, out, done):
     "t-SNE per method, on the same slices, and all of them with three seeds -> method -> scores"
     at = spread_slices(cache, cases, slices)
     clouds, scores = {}, {}
-    settings = dict(perplexity=perplexity, anatomy=cache.anatomy)
+    settings = dict(perplexity=perplexity)
     for m, (p, q) in progress(methods.items(), 't-SNE', len(methods)):
         if not hasattr(p.model, 'features'):
             print(f'{m}: no t-SNE, this network does not show its decoder features')

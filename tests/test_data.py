@@ -376,7 +376,7 @@ def test_two_files_of_one_name(own, folder, one, two):
 )
 def test_a_folder_or_an_option_that_is_refused(toys, folder, options, words):
     with pytest.raises(InputError, match=words):
-        open_cohort(toys / folder, **options)
+        open_cohort(toys / folder, LUMBAR, **options)
 
 
 # --- one case
@@ -1058,7 +1058,7 @@ def test_whole_slices_and_windows_beyond(cached):
 
 
 def oddities(labels, **options):
-    return odd_labels(shapes(labels, JOINT, MM), **options)
+    return odd_labels(shapes(labels, JOINT, MM), LUMBAR, **options)
 
 
 def test_shapes():

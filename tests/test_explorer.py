@@ -144,7 +144,7 @@ def test_scans_from_files(tmp_path):
     tmp, c = tmp_path, cases[0]
     write_volume(c.volume.data, c.volume, tmp / 'a.nii.gz')
     write_labels(joint.decode(c.truth), c.volume, tmp / 'a_mask.nii.gz')
-    scan = open_scan(tmp / 'a.nii.gz', tmp / 'a_mask.nii.gz')
+    scan = open_scan(tmp / 'a.nii.gz', tmp / 'a_mask.nii.gz', LUMBAR)
     assert (scan.name, scan.scheme.name) == ('a.nii.gz', 'joint')
     np.testing.assert_array_equal(scan.truth, c.truth)
     given = [c, c.volume, tmp / 'a.nii.gz', make_phantom(3, slices=(5, 6.0))]
@@ -158,7 +158,7 @@ def test_scans_from_files(tmp_path):
         tmp / 'b.nii.gz',
     )
     with pytest.raises(InputError):
-        open_scan(tmp / 'a.nii.gz', tmp / 'b.nii.gz')  # a mask of another shape
+        open_scan(tmp / 'a.nii.gz', tmp / 'b.nii.gz', LUMBAR)  # a mask of another shape
 
 
 def test_what_cannot_be_explored():
@@ -367,7 +367,7 @@ def test_an_indifferent_network_has_no_colour():
 
 
 def test_slice_browser():
-    b = SliceBrowser(vol, cases[0].truth)
+    b = SliceBrowser(vol, cases[0].truth, joint)
     assert (b.slice.value, b.slice.max) == (3, 6)
     first = b.picture.value
     b.slice.value = 1
@@ -379,7 +379,7 @@ def test_slice_browser():
     assert len(SliceBrowser(vol).children[0].children) == 1
     assert plt.get_fignums() == []  # no labels, no opacity
     with pytest.raises(InputError, match='do not fit'):
-        SliceBrowser(vol, cases[0].truth[1:])
+        SliceBrowser(vol, cases[0].truth[1:], joint)
 
 
 mrs = LUMBAR.scheme('mrspineseg')
