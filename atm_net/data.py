@@ -5,25 +5,28 @@
 # %% auto #0
 __all__ = ['RULES', 'VERSION', 'USUAL', 'SATURATED', 'TINY', 'APART', 'PAPER', 'Case', 'Cohort', 'read_table', 'read_annotated',
            'spider_patient', 'guess_layout', 'find_schemes', 'check_rules', 'open_cohort', 'spider_values',
-           'keep_annotated', 'case_labels', 'mask_of', 'load_case', 'normalise', 'Grid', 'to_grid', 'from_grid',
-           'crop_oracle', 'merge_rare', 'split_patients', 'split_shares', 'levels_in', 'topmost', 'prepare_case',
-           'prepare', 'prepared', 'Cache', 'use', 'slices', 'annotated', 'source', 'random_window', 'sampling_grid',
-           'augment', 'SliceDataset', 'odd_geometry', 'convention', 'odd_intensity', 'shapes', 'odd_labels', 'picture',
-           'audit_case', 'Gallery', 'value_name', 'audit', 'audit_text', 'audit_page', 'atm_audit']
+           'keep_annotated', 'case_labels', 'mask_of', 'load_case', 'normalise', 'Grid', 'crop_oracle', 'merge_rare',
+           'split_shares', 'split_patients', 'levels_in', 'topmost', 'prepare_case', 'prepared', 'prepare', 'Cache',
+           'random_window', 'sampling_grid', 'augment', 'SliceDataset', 'odd_geometry', 'convention', 'odd_intensity',
+           'shapes', 'odd_labels', 'picture', 'audit_case', 'Gallery', 'value_name', 'audit', 'audit_text',
+           'audit_page', 'atm_audit']
 
 # %% ../nbs/2_data/20_data.ipynb #c004
 import csv
+import functools
 import hashlib
 import html
 import re
 import time
 from collections import Counter
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import yaml
+from fastcore.basics import patch
 
 from .anatomy import IGNORE, LUMBAR, InputError, Scheme, convert, get_anatomy, some, suggest
 from atm_net.show import (
@@ -41,7 +44,6 @@ from atm_net.show import (
     write_text,
 )
 from atm_net.volumes import (
-    Geometry,
     Volume,
     check_image,
     check_pair,
@@ -60,9 +62,7 @@ class Case:
     patient: str
     image: str  # path
     mask: str | None  # path; None when it is missing
-    annotated: tuple | None = (
-        None  # names of the structures that are labelled; None: all that are in view
-    )
+    annotated: tuple | None = None  # names of the labelled structures; None: all that one can see
     subset: str = ''  # a dataset's own part, such as SPIDER's 'training'
 
 
@@ -84,6 +84,15 @@ class Cohort:
         return self.scheme.anatomy
 
 # %% ../nbs/2_data/20_data.ipynb #c008
+def _stripped(row: dict) -> dict:
+    "A row of a CSV without blanks around names and values; surplus fields are dropped"
+    return {
+        (name or '').strip(): (value or '').strip()
+        for name, value in row.items()
+        if isinstance(value, str) or value is None
+    }
+
+
 def read_table(
     path,
     need=('case',),  # columns that must exist
@@ -91,55 +100,51 @@ def read_table(
     "Rows of a CSV; raises `InputError` that names file and field"
     try:
         with open(path, newline='', encoding='utf-8-sig') as f:
-            rows = [
-                {
-                    (k or '').strip(): (v or '').strip()
-                    for k, v in r.items()
-                    if isinstance(v, str) or v is None
-                }
-                for r in csv.DictReader(f)
-            ]
+            rows = [_stripped(row) for row in csv.DictReader(f)]
     except (OSError, UnicodeDecodeError, csv.Error) as e:
         raise InputError(
-            f'{path}: cannot be read as a CSV ({getattr(e, "strerror", None) or e}): save it as comma-separated text'
+            f'{path}: cannot be read as a CSV ({getattr(e, "strerror", None) or e}): '
+            'save it as comma-separated text'
         ) from e
     if not rows:
         raise InputError(f'{path}: has no rows: fill it, or leave it out')
-    if lack := [c for c in need if c not in rows[0]]:
+    if lack := [name for name in need if name not in rows[0]]:
         raise InputError(
-            f'{path}: field(s) {", ".join(lack)} missing, it has {", ".join(rows[0])}: add the column'
+            f'{path}: field(s) {", ".join(lack)} missing, it has {", ".join(rows[0])}: '
+            'add the column'
         )
     return rows
 
-
+# %% ../nbs/2_data/20_data.ipynb #c08b
 def read_annotated(
-    path,  # CSV with the columns `case, labels`; labels are file values (or names), separated by spaces
+    path,  # CSV with columns `case, labels`; labels: file values or names, separated by spaces
     scheme: Scheme,  # of the mask files
 ) -> dict:  # case -> names
     "Which structures each case annotates; raises `InputError`"
-    by = {str(v): n for n, v in scheme.values.items()} | {n: n for n in scheme.names}
+    by_word = {str(value): name for name, value in scheme.values.items()}
+    by_word |= {name: name for name in scheme.names}
     out = {}
-    for i, r in enumerate(read_table(path, ('case', 'labels')), 2):
-        words = r['labels'].split()
-        if bad := [w for w in words if w not in by]:
+    for line, row in enumerate(read_table(path, ('case', 'labels')), 2):
+        words = row['labels'].split()
+        where = f'{path}: line {line}, field'
+        if bad := [word for word in words if word not in by_word]:
             raise InputError(
-                f"{path}: line {i}, field labels: '{bad[0]}' is not in scheme '{scheme.name}'{suggest(bad[0], scheme.names)}: correct it, or choose the scheme with --labels"
+                f"{where} labels: '{bad[0]}' is not in scheme '{scheme.name}'"
+                f'{suggest(bad[0], scheme.names)}: correct it, or choose the scheme with --labels'
             )
         if not words:
             raise InputError(
-                f'{path}: line {i}, field labels: empty: name what {r["case"]} annotates, or remove the line'
+                f'{where} labels: empty: name what {row["case"]} annotates, or remove the line'
             )
-        if r['case'] in out:
-            raise InputError(
-                f"{path}: line {i}, field case: '{r['case']}' occurs twice: keep one line"
-            )
-        out[r['case']] = tuple(n for n in scheme.names if n in {by[w] for w in words})
+        if row['case'] in out:
+            raise InputError(f"{where} case: '{row['case']}' occurs twice: keep one line")
+        named = {by_word[word] for word in words}
+        out[row['case']] = tuple(name for name in scheme.names if name in named)
     return out
 
 # %% ../nbs/2_data/20_data.ipynb #c011
-_series = re.compile(
-    r'^(.+?)_(t2_SPACE|t1|t2)$', re.I
-)  # the lazy patient and the anchored end make the longest suffix win
+# the lazy patient and the anchored end make the longest suffix win
+_series = re.compile(r'^(.+?)_(t2_SPACE|t1|t2)$', re.I)
 
 
 def spider_patient(stem: str) -> str:
@@ -156,110 +161,126 @@ def _unmask(stem: str) -> str:
     return stem.lower().removeprefix('mask_')
 
 
-_layouts = dict(  # images, masks, key of a mask's stem, patient of an image's stem
-    spider=('images', 'masks', _same, spider_patient),
-    mrspineseg=('train/MR', 'train/Mask', _unmask, str),
-    folder=('images', 'masks', _same, str),
+class _Layout(NamedTuple):
+    "Where a dataset keeps its files"
+
+    images: str  # folder
+    masks: str  # folder
+    key: object  # a mask's stem -> its image's, in lower case
+    patient: object  # an image's stem -> patient
+
+
+_layouts = dict(
+    spider=_Layout('images', 'masks', _same, spider_patient),
+    mrspineseg=_Layout('train/MR', 'train/Mask', _unmask, str),
+    folder=_Layout('images', 'masks', _same, str),
 )
 
-
+# %% ../nbs/2_data/20_data.ipynb #c11c
 def guess_layout(root) -> str:
     "Layout of a dataset folder by what is in it; raises `InputError`"
     root = Path(root)
     plain = (root / 'images').is_dir()
     if plain and (root / 'labels.yaml').exists():
-        return 'folder'  # it says itself what its masks mean
+        return 'folder'
     if (root / 'train' / 'MR').is_dir():
         return 'mrspineseg'
     if not plain:
         raise InputError(
-            f'{root}: not a dataset folder: it needs images/ and masks/ (SPIDER, or a plain folder) or train/MR/ and train/Mask/ (MRSpineSeg)'
+            f'{root}: not a dataset folder: it needs images/ and masks/ (SPIDER, or a plain '
+            'folder) or train/MR/ and train/Mask/ (MRSpineSeg)'
         )
-    stems = [volume_stem(p) for p in list_volumes(root / 'images')]
-    return (
-        'spider'
-        if (root / 'overview.csv').exists() or stems and all(map(_series.match, stems))
-        else 'folder'
-    )  # one name like SPIDER's may be chance
+    stems = [volume_stem(path) for path in list_volumes(root / 'images')]
+    named_so = stems and all(_series.match(stem) for stem in stems)
+    return 'spider' if (root / 'overview.csv').exists() or named_so else 'folder'
 
 # %% ../nbs/2_data/20_data.ipynb #c014
 def _folder_scheme(path, anatomy) -> Scheme:
     "`labels.yaml` as a scheme; raises `InputError`"
     try:
-        d = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
+        names = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
+        first = str(e).splitlines()[0]
         raise InputError(
-            f"{path}: cannot be read as YAML: {str(e).splitlines()[0]}: write one 'value: name' a line"
+            f"{path}: cannot be read as YAML: {first}: write one 'value: name' a line"
         ) from e
-    if not isinstance(d, dict) or not d or not all(type(k) is int and 0 <= k < 2**16 for k in d):
+    is_table = isinstance(names, dict) and names
+    if not is_table or not all(type(value) is int and 0 <= value < 2**16 for value in names):
         raise InputError(
             f"{path}: must hold lines 'value: name' with whole numbers from 0 to 65535 as values"
         )
+    named = {value: str(name) for value, name in names.items() if value}
     try:
-        values = {str(n): k for k, n in d.items() if k and str(anatomy[str(n)].name)}
+        values = {anatomy[name].name: value for value, name in named.items()}
     except InputError as e:
         raise InputError(f'{path}: {e}') from e
-    if len(values) != sum(k > 0 for k in d):
+    if len(values) != len(named):
         raise InputError(f'{path}: a name occurs twice: one value for each name')
-    return Scheme('folder', {n: values[n] for n in anatomy.names if n in values}, anatomy)
+    return Scheme(
+        'folder', {name: values[name] for name in anatomy.names if name in values}, anatomy
+    )
 
 
 def _own_scheme(root, layout, anatomy) -> Scheme:
     "A dataset layout's own values; a phantom cohort says which it was drawn with"
     mark = Path(root) / 'phantom.json'
-    d = read_json(mark) if mark.exists() else {}
-    return anatomy.scheme(d.get('labels', layout) if isinstance(d, dict) else layout)
+    drawn = read_json(mark) if mark.exists() else {}
+    return anatomy.scheme(drawn.get('labels', layout) if isinstance(drawn, dict) else layout)
+
+# %% ../nbs/2_data/20_data.ipynb #c14c
+def _smallest_scheme(files: Scheme, anatomy) -> Scheme | None:
+    "The anatomy's smallest scheme with all names of `files`; best one with the same values"
+    fits = [s for s in anatomy.schemes.values() if set(files.names) <= set(s.names)]
+    return min(fits, key=lambda s: (s.values != files.values, s.channels), default=None)
 
 
 def find_schemes(
     root,
-    layout: str,  # of `_layouts`
-    labels: str
-    | None,  # scheme asked for the cache; in a folder without labels.yaml it is the files', too
+    layout: str,  # 'spider', 'mrspineseg' or 'folder'
+    labels: str | None,  # asked for the cache; without labels.yaml it is the folder files', too
     anatomy,
 ) -> tuple[Scheme, Scheme]:  # of the files; of the cache
     "Schemes of the mask files and of the labels made from them; raises `InputError`"
-    table, asked = Path(root) / 'labels.yaml', anatomy.scheme(labels) if labels else None
+    table = Path(root) / 'labels.yaml'
+    asked = anatomy.scheme(labels) if labels else None
+    choice = f'--labels ({", ".join(anatomy.schemes)})'
     if layout != 'folder' and layout in anatomy.schemes:
         files = _own_scheme(root, layout, anatomy)
         return files, asked or files
     if not table.exists():
         if not asked:
             raise InputError(
-                f"{root}: labels.yaml missing: add one with lines 'value: name', or name the scheme with --labels ({', '.join(anatomy.schemes)})"
+                f"{root}: labels.yaml missing: add one with lines 'value: name', "
+                f'or name the scheme with {choice}'
             )
         return asked, asked
     files = _folder_scheme(table, anatomy)
-    fits = sorted(
-        (s for s in anatomy.schemes.values() if set(files.names) <= set(s.names)),
-        key=lambda s: (s.values != files.values, s.channels),
-    )
-    if not (asked or fits):
-        raise InputError(
-            f'{table}: no label scheme holds all its names: choose one with --labels ({", ".join(anatomy.schemes)})'
-        )
-    return files, asked or fits[0]
+    fit = asked or _smallest_scheme(files, anatomy)
+    if fit is None:
+        raise InputError(f'{table}: no label scheme holds all its names: choose one with {choice}')
+    return files, fit
 
 # %% ../nbs/2_data/20_data.ipynb #c017
-RULES = dict(
-    partial=('keep', 'ignore'), above=('ignore', 'refuse')
-)  # how SPIDER's values beyond the table are read; the first is the default
+# how SPIDER's values beyond the table are read; the first is the default
+RULES = dict(partial=('keep', 'ignore'), above=('ignore', 'refuse'))
+
+
+def check_rules(partial: str, above: str):
+    "Are these of `RULES`? Raises `InputError`"
+    for rule, choice in dict(partial=partial, above=above).items():
+        if choice not in RULES[rule]:
+            raise InputError(f"--{rule} '{choice}' is unknown: use {' or '.join(RULES[rule])}")
+
+
+def _refuse(message: str):
+    raise InputError(message)
+
+# %% ../nbs/2_data/20_data.ipynb #c17b
 _absent = {
     'cases.csv': 'every case counts as a patient of its own',
     'overview.csv': 'the official subsets are unknown',
     'radiological_gradings.csv': 'nothing is known of findings',
 }
-
-
-def check_rules(partial: str, above: str):
-    "Are these of `RULES`? Raises `InputError`"
-    for k, v in dict(partial=partial, above=above).items():
-        if v not in RULES[k]:
-            raise InputError(f"--{k} '{v}' is unknown: use {' or '.join(RULES[k])}")
-
-
-def _refuse(message: str):
-    raise InputError(message)
 
 
 def _optional(root, name: str, need, notes: list, complain) -> list:  # rows; none when it is absent
@@ -275,71 +296,118 @@ def _optional(root, name: str, need, notes: list, complain) -> list:  # rows; no
         return []
 
 
-def _column(rows, field, value, ids, file, notes, complain) -> dict:  # case -> value
-    "One column of an optional CSV by case; what has no partner is noted"
-    low, out, stray = {i.lower(): i for i in ids}, {}, []
-    for r in rows:
-        i = low.get(volume_stem(r[field]).lower())
-        if i is None:
-            stray += [r[field]] * bool(r[field])
-        elif out.setdefault(i, r[value]) != r[value]:
+def _by_case(
+    root,
+    file: str,  # an optional CSV
+    fields,  # names of two columns: case, value
+    ids,  # cases that exist
+    notes: list,  # takes what has no partner
+    complain,
+) -> dict:  # case -> value
+    "One column of an optional CSV by case"
+    case_field, value_field = fields
+    rows = _optional(root, file, fields, notes, complain)
+    by_lower = {i.lower(): i for i in ids}
+    out = {}
+    stray = []
+    for row in rows:
+        case, value = by_lower.get(volume_stem(row[case_field]).lower()), row[value_field]
+        if case is None:
+            if row[case_field]:
+                stray.append(row[case_field])
+        elif out.setdefault(case, value) != value:
             complain(
-                f"{file}: '{i}' occurs twice, with {value} '{out[i]}' and '{r[value]}': keep one line"
+                f"{file}: '{case}' occurs twice, with {value_field} '{out[case]}' and '{value}': "
+                'keep one line'
             )
     if stray:
         notes.append(f'{file}: {len(stray)} row(s) for cases that are not here, such as {stray[0]}')
     if rows and (bare := [i for i in ids if not out.get(i)]):
-        notes.append(f'{file}: {len(bare)} case(s) without {value}, such as {bare[0]}')
-    return {i: v for i, v in out.items() if v}
+        notes.append(f'{file}: {len(bare)} case(s) without {value_field}, such as {bare[0]}')
+    return {case: value for case, value in out.items() if value}
+
+# %% ../nbs/2_data/20_data.ipynb #c17c
+def _patients(root, layout, ids, notes, complain) -> dict:  # case -> patient
+    "Patients from file names and `cases.csv`"
+    patient = {i: _layouts[layout].patient(i) for i in ids}
+    if layout != 'spider' or (root / 'cases.csv').exists():
+        patient |= _by_case(root, 'cases.csv', ('case', 'patient'), ids, notes, complain)
+    return patient
 
 
-def _patients(
-    root, layout, ids, of, complain
-) -> tuple[dict, dict, list]:  # case -> patient, case -> subset, notes
-    "Patients and subsets from the optional CSVs"
-    patient, subset, notes = {i: of(i) for i in ids}, {}, []
-    spider = layout == 'spider'
-    root = Path(root)
-    if not spider or (root / 'cases.csv').exists():
-        patient |= _column(
-            _optional(root, 'cases.csv', ('case', 'patient'), notes, complain),
-            'case',
-            'patient',
-            ids,
-            'cases.csv',
-            notes,
-            complain,
+def _subsets(root, layout, ids, notes, complain) -> dict:  # case -> subset
+    "SPIDER's official subsets; notes which of SPIDER's tables are absent"
+    if layout != 'spider':
+        return {}
+    subset = _by_case(root, 'overview.csv', ('new_file_name', 'subset'), ids, notes, complain)
+    words = {word.lower() for word in subset.values()}
+    if odd := sorted(words - {'training', 'validation'}):
+        notes.append(
+            f"overview.csv: subset '{odd[0]}' is neither training nor validation: "
+            'counted as training'
         )
-    if spider:
-        subset = _column(
-            _optional(root, 'overview.csv', ('new_file_name', 'subset'), notes, complain),
-            'new_file_name',
-            'subset',
-            ids,
-            'overview.csv',
-            notes,
-            complain,
-        )
-        if odd := sorted(set(map(str.lower, subset.values())) - {'training', 'validation'}):
-            notes.append(
-                f"overview.csv: subset '{odd[0]}' is neither training nor validation: counted as training"
-            )
-        if not (root / 'radiological_gradings.csv').exists():
-            _optional(root, 'radiological_gradings.csv', (), notes, complain)
-    return patient, subset, notes
+    if not (root / 'radiological_gradings.csv').exists():
+        _optional(root, 'radiological_gradings.csv', (), notes, complain)
+    return subset
 
 
-def _by_name(files, key, complain=_refuse) -> dict:  # key -> path
-    "Files by the key of their stem, which pairs images with masks; complains when two have the same"
+def _by_name(files, key, complain) -> dict:  # key -> path
+    "Files by the key of their stem, which pairs images with masks; complains about twins"
     out = {}
-    for p in files:
-        if (twin := out.setdefault(key(volume_stem(p)), p)) != p:
+    for path in files:
+        twin = out.setdefault(key(volume_stem(path)), path)
+        if twin != path:
             complain(
-                f"{p}: has the same name as {twin.name} but for case, ending or 'mask_': rename or remove one of them"
+                f'{path}: has the same name as {twin.name} but for case, ending or '
+                "'mask_': rename or remove one of them"
             )
     return out
 
+# %% ../nbs/2_data/20_data.ipynb #c17e
+def _images(root, layout, complain) -> dict:  # case -> path
+    "The image files; raises `InputError` when there is none"
+    folder = root / _layouts[layout].images
+    files = _by_name(list_volumes(folder), _same, complain).values()
+    if not files:
+        raise InputError(
+            f'{folder}: holds no volume (.mha, .nii, .nii.gz or folders of .dcm): check the path'
+        )
+    return {volume_stem(path): path for path in files}
 
+
+def _masks(root, layout, complain) -> dict:  # case in lower case -> path
+    "The mask files"
+    where = _layouts[layout]
+    folder = root / where.masks
+    return _by_name(list_volumes(folder), where.key, complain) if folder.is_dir() else {}
+
+
+def _note_masks(layout, masks, images, notes):
+    "Say it when there are no masks, or masks without an image"
+    if not masks:
+        notes.append(f'{_layouts[layout].masks}/ is absent or empty')
+    if lone := sorted(set(masks) - {i.lower() for i in images}):
+        notes.append(f'{len(lone)} mask(s) without an image, such as {masks[lone[0]].name}')
+    return masks
+
+
+def _annotations(path, files: Scheme, scheme: Scheme, images, notes) -> dict:  # case -> names
+    "What each case annotates: as its CSV says, else all that the files can hold (None: everything)"
+    given = read_annotated(path, files) if path else {}
+    if strange := sorted(set(given) - set(images)):
+        notes.append(f"{path}: case '{strange[0]}' is not in the folder")
+    if path and (rest := len(set(images) - set(given))):
+        notes.append(f'{rest} case(s) are not in {path}: taken as fully annotated')
+    whole = None
+    if lack := [name for name in scheme.names if name not in files.values]:
+        whole = tuple(name for name in scheme.names if name in files.values)
+        notes.append(
+            f"the files (scheme '{files.name}') never hold {', '.join(lack)}: "
+            'counted as not annotated'
+        )
+    return {case: given.get(case, whole) for case in images}
+
+# %% ../nbs/2_data/20_data.ipynb #c17f
 def open_cohort(
     root,  # dataset folder
     anatomy,  # `Anatomy`
@@ -348,75 +416,59 @@ def open_cohort(
     annotated=None,  # CSV (case, labels): what each case annotates
     partial='keep',
     above='ignore',  # of `RULES`
-    complain=_refuse,  # called with what is wrong with names and optional CSVs; an audit goes on from there
+    complain=_refuse,  # called with what is wrong with names and optional CSVs
 ) -> Cohort:
-    "Find the cases of a dataset folder; reads no volume; raises `InputError`"
-    root = Path(root)
+    "Find the cases of a dataset folder; opens no volume; raises `InputError`"
+    anatomy, root = anatomy or LUMBAR, Path(root)
     check_rules(partial, above)
     if not root.is_dir():
         raise InputError(f'{root}: no such folder: check the path')
     layout = guess_layout(root) if layout in (None, 'auto') else layout
     if layout not in _layouts:
         raise InputError(f"layout '{layout}' is unknown: use one of {', '.join(_layouts)}, auto")
-    images, masks, key, of = _layouts[layout]
     files, scheme = find_schemes(root, layout, labels, anatomy)
-    found = {
-        volume_stem(p): p for p in _by_name(list_volumes(root / images), _same, complain).values()
-    }
-    if not found:
-        raise InputError(
-            f'{root / images}: holds no volume (.mha, .nii, .nii.gz or folders of .dcm): check the path'
-        )
-    mask = _by_name(list_volumes(root / masks), key, complain) if (root / masks).is_dir() else {}
-    patient, subset, notes = _patients(root, layout, found, of, complain)
-    if not mask:
-        notes.append(f'{masks}/ is absent or empty')
-    if lone := sorted(set(mask) - {i.lower() for i in found}):
-        notes.append(f'{len(lone)} mask(s) without an image, such as {mask[lone[0]].name}')
-    given = read_annotated(annotated, files) if annotated else {}
-    if strange := sorted(set(given) - set(found)):
-        notes.append(f"{annotated}: case '{strange[0]}' is not in the folder")
-    if annotated and (rest := len(set(found) - set(given))):
-        notes.append(f'{rest} case(s) are not in {annotated}: taken as fully annotated')
-    lack = [n for n in scheme.names if n not in files.values]
-    part = tuple(n for n in scheme.names if n in files.values) if lack else None
-    if lack:
-        notes.append(
-            f"the files (scheme '{files.name}') never hold {', '.join(lack)}: counted as not annotated"
-        )
-    cases = tuple(
-        Case(
-            i,
-            patient[i],
-            str(p),
-            str(mask[i.lower()]) if i.lower() in mask else None,
-            given.get(i, part),
-            subset.get(i, ''),
-        )
-        for i, p in found.items()
+    notes = []
+    images = _images(root, layout, complain)
+    masks = _masks(root, layout, complain)
+    patient = _patients(root, layout, images, notes, complain)
+    subset = _subsets(root, layout, images, notes, complain)
+    _note_masks(layout, masks, images, notes)
+    names = _annotations(annotated, files, scheme, images, notes)
+    cases = []
+    for i, image in images.items():
+        mask = str(masks[i.lower()]) if i.lower() in masks else None
+        cases.append(Case(i, patient[i], str(image), mask, names[i], subset.get(i, '')))
+    return Cohort(
+        str(root), layout, files, scheme, anatomy, tuple(cases), tuple(notes), partial, above
     )
-    return Cohort(str(root), layout, files, scheme, cases, tuple(notes), partial, above)
 
 # %% ../nbs/2_data/20_data.ipynb #c021
+def _is_above(value: int) -> bool:
+    "Is it one of SPIDER's values for what lies above our range?"
+    return 10 <= value <= 25 or 110 <= value <= 125 or 210 <= value <= 225
+
+
 def spider_values(
     scheme: Scheme,
     mask,
     partial='keep',
     above='ignore',  # of `RULES`
 ) -> tuple[list, dict]:  # ignored values; further values -> names
-    "SPIDER's legal values beyond the scheme's, as far as they occur in a mask that shows by a value from 100 (canal, discs) that it is SPIDER's; raises `InputError`"
+    """SPIDER's legal values beyond the scheme's, as far as they occur; raises `InputError`
+
+    Only in a mask that shows by a value from 100 (canal, discs) that it is SPIDER's.
+    """
     held = set(np.unique(mask).tolist())
     if scheme.name != 'spider' or max(held, default=0) < 100:
         return [], {}
-    by = {v: n for n, v in scheme.values.items()}
-    seen = sorted(held - {0, *by})
-    high, part = (
-        [v for v in seen if 10 <= v <= 25 or 110 <= v <= 125 or 210 <= v <= 225],
-        {v: by[v - 100] for v in seen if 101 <= v <= 125 and v - 100 in by},
-    )
+    by_value = {value: name for name, value in scheme.values.items()}
+    seen = sorted(held - {0, *by_value})
+    high = [value for value in seen if _is_above(value)]
+    part = {v: by_value[v - 100] for v in seen if 101 <= v <= 125 and v - 100 in by_value}
     if high and above == 'refuse':
         raise InputError(
-            f"label value(s) {', '.join(map(str, high))} lie above the levels of scheme '{scheme.name}': correct the mask, or choose --above ignore"
+            f'label value(s) {", ".join(map(str, high))} lie above the levels of scheme '
+            f"'{scheme.name}': correct the mask, or choose --above ignore"
         )
     return (high, part) if partial == 'keep' else (high + list(part), {})
 
@@ -426,13 +478,30 @@ def keep_annotated(
     scheme: Scheme,
     annotated,  # names, or None for all
 ) -> np.ndarray:  # (s, h, w)
-    "`IGNORE` for what the case does not annotate: other structures, and slices without any annotation (ours)"
+    "`IGNORE` for what the case does not annotate: other structures, slices without any (ours)"
     if annotated is None:
         return labels
-    on = np.isin(labels, [scheme.channel(n) for n in annotated])
+    on = np.isin(labels, [scheme.channel(name) for name in annotated])
     out = np.where(on | (labels == 0), labels, IGNORE).astype(np.uint8)
     out[~on.any((1, 2))] = IGNORE
     return out
+
+# %% ../nbs/2_data/20_data.ipynb #c21b
+def _channels_of(path, mask: Volume, scheme: Scheme, partial, above) -> np.ndarray:
+    "File values -> channels of `scheme`; raises `InputError` that names the file"
+    try:
+        ignore, alias = spider_values(scheme, mask.data, partial, above)
+    except InputError as e:
+        raise InputError(f'{path}: {e}') from e
+    try:
+        return scheme.encode(mask.data, ignore, alias)
+    except InputError as e:
+        if scheme.name == 'folder':
+            hint = 'name it in labels.yaml'
+        else:
+            hint = 'keep masks of other values as a plain folder with labels.yaml'
+        what = str(e).split(': ')[0]
+        raise InputError(f'{path}: {what}: correct the mask, or {hint}') from e
 
 
 def case_labels(
@@ -447,35 +516,28 @@ def case_labels(
     "Check a mask and bring it into channels; raises `InputError`"
     check_pair(vol, mask)
     to = to or scheme
-    try:
-        ignore, alias = spider_values(scheme, mask.data, partial, above)
-    except InputError as e:
-        raise InputError(f'{case.mask}: {e}') from e
-    try:
-        labels = scheme.encode(mask.data, ignore, alias)
-    except InputError as e:
-        raise InputError(
-            f'{case.mask}: {str(e).split(": ")[0]}: correct the mask, or {"name it in labels.yaml" if scheme.name == "folder" else "keep masks of other values as a plain folder with labels.yaml"}'
-        ) from e
+    labels = _channels_of(case.mask, mask, scheme, partial, above)
     if to.values != scheme.values:
         labels = convert(labels, scheme, to)[0]
-    labels = keep_annotated(
-        labels,
-        to,
-        None if case.annotated is None else [n for n in case.annotated if n in to.values],
-    )
+    annotated = case.annotated
+    if annotated is not None:
+        annotated = [name for name in annotated if name in to.values]
+    labels = keep_annotated(labels, to, annotated)
     if not ((labels > 0) & (labels != IGNORE)).any():
+        which = ' that the case annotates' if case.annotated else ''
         raise InputError(
-            f"{case.mask}: holds no structure of scheme '{to.name}'{' that the case annotates' if case.annotated else ''}: is it empty, or of other values?"
+            f"{case.mask}: holds no structure of scheme '{to.name}'{which}: "
+            'is it empty, or of other values?'
         )
     return labels
 
-
+# %% ../nbs/2_data/20_data.ipynb #c21c
 def mask_of(case: Case) -> str:
     "Path of a case's mask; raises `InputError` when it is missing"
     if case.mask is None:
         raise InputError(
-            f'{case.image}: mask missing: put it beside the others under the same name, or remove the image'
+            f'{case.image}: mask missing: put it beside the others under the same name, '
+            'or remove the image'
         )
     return case.mask
 
@@ -500,41 +562,47 @@ def normalise(
 ) -> np.ndarray:  # (s, h, w) float32 in 0..1
     "Stretch intensities by foreground percentiles; the same for `a*data + b` with a > 0"
     x = np.asarray(data, np.float32)
-    some = x.ravel()[
-        :: x.size // 2_000_000 * 2 + 1
-    ]  # an odd step, so that it hits all rows and columns
-    least = some.min()
-    rest = some[some > least]
-    if len(rest) > 0.99 * len(some) or len(rest) < 2:
-        rest = some  # nothing to speak of lies at the minimum
-    lo, hi = np.percentile(rest, low), np.percentile(rest[rest >= rest.mean()], high)
-    if rest is not some and lo - least < far * (hi - lo):
-        lo = least  # air, cut off at the minimum; else padding
-    if hi <= lo:
-        lo, hi = x.min(), x.max()  # nearly empty image: all that there is
-    return np.clip((x - np.float32(lo)) / np.float32(max(hi - lo, 1e-12)), 0, 1)
+    step = x.size // 2_000_000 * 2 + 1  # odd, so that it hits all rows and columns
+    sample = x.ravel()[::step]
+    least = sample.min()
+    rest = sample[sample > least]
+    if len(rest) > 0.99 * len(sample) or len(rest) < 2:
+        rest = sample  # nothing to speak of lies at the minimum
+    black = np.percentile(rest, low)
+    white = np.percentile(rest[rest >= rest.mean()], high)
+    if rest is not sample and black - least < far * (white - black):
+        black = least  # air, cut off at the minimum; else padding
+    if white <= black:
+        black, white = x.min(), x.max()  # nearly empty image: all that there is
+    return np.clip((x - np.float32(black)) / np.float32(max(white - black, 1e-12)), 0, 1)
 
 # %% ../nbs/2_data/20_data.ipynb #c027
 def _resize(x, shape):  # (1, c, h, w) tensor -> (1, c, *shape)
     "Linear resampling with aligned outer edges, averaging when it shrinks"
     from torch.nn.functional import interpolate
 
-    return (
-        x
-        if tuple(x.shape[2:]) == tuple(shape)
-        else interpolate(x, tuple(shape), mode='bilinear', antialias=True, align_corners=False)
-    )
+    if tuple(x.shape[2:]) == tuple(shape):
+        return x
+    return interpolate(x, tuple(shape), mode='bilinear', antialias=True, align_corners=False)
 
 
-def _vote(lab, shape) -> np.ndarray:  # (h, w) uint8 -> shape uint8
-    "Resize labels: each class on its own, the largest share wins"
+def _resize_image(image, shape) -> np.ndarray:  # (h, w) -> shape float32
+    "Resize one slice of an image"
     import torch
 
-    vals = np.unique(lab)
-    if len(vals) == 1:
-        return np.full(shape, vals[0], np.uint8)
-    one = torch.from_numpy((lab[None] == vals[:, None, None]).astype(np.float32))[None]
-    return vals[_resize(one, shape)[0].argmax(0).numpy()].astype(np.uint8)
+    x = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None, None]
+    return _resize(x, shape)[0, 0].numpy()
+
+
+def _resize_labels(labels, shape) -> np.ndarray:  # (h, w) uint8 -> shape uint8
+    "Resize one slice of labels: each class on its own, the largest share wins"
+    import torch
+
+    values = np.unique(labels)
+    if len(values) == 1:
+        return np.full(shape, values[0], np.uint8)
+    one_hot = torch.from_numpy((labels[None] == values[:, None, None]).astype(np.float32))[None]
+    return values[_resize(one_hot, shape)[0].argmax(0).numpy()].astype(np.uint8)
 
 # %% ../nbs/2_data/20_data.ipynb #c028
 @dataclass(frozen=True)
@@ -553,17 +621,15 @@ class Grid:
 
     def content(self, shape, spacing) -> tuple:  # (h, w) px
         "Pixels that a field of `shape` px of `spacing` mm takes up"
-        mm = [n * d for n, d in zip(shape, spacing)]
-        px = self.spacing or max(mm) / self.size
-        return tuple(max(1, int(l / px + 0.5)) for l in mm)
+        lengths = [n * d for n, d in zip(shape, spacing)]
+        px = self.spacing or max(lengths) / self.size
+        return tuple(max(1, int(mm / px + 0.5)) for mm in lengths)
 
-    def canvas(
-        self, shape, spacing
-    ) -> tuple[tuple, tuple]:  # (h, w) px; (top, left) px of the content in it
+    def canvas(self, shape, spacing) -> tuple[tuple, tuple]:  # (h, w) px; (top, left) px
         "Size of the image on the grid, and where its content begins"
-        c = self.content(shape, spacing)
-        full = c if self.spacing else (self.size, self.size)
-        return full, tuple((n - m) // 2 for n, m in zip(full, c))
+        content = self.content(shape, spacing)
+        full = content if self.spacing else (self.size, self.size)
+        return full, tuple((n - m) // 2 for n, m in zip(full, content))
 
     def pixel(self, shape, spacing) -> tuple:  # (h, w) mm
         "Exact size of a grid pixel: the field of view divided by whole pixels"
@@ -572,12 +638,13 @@ class Grid:
 # %% ../nbs/2_data/20_data.ipynb #c029
 def _boxed(box, shape) -> tuple:  # (top, left, bottom, right)
     "The box, or the whole; raises `InputError` when it is not inside `shape`"
-    t, l, b, r = box or (0, 0, *shape)
-    if not (0 <= t < b <= shape[0] and 0 <= l < r <= shape[1]):
+    top, left, bottom, right = box or (0, 0, *shape)
+    if not (0 <= top < bottom <= shape[0] and 0 <= left < right <= shape[1]):
         raise InputError(f'crop box {tuple(box)}: not inside an image of {tuple(shape)} px')
-    return int(t), int(l), int(b), int(r)
+    return int(top), int(left), int(bottom), int(right)
 
 
+@patch
 def to_grid(
     self: Grid,
     data: np.ndarray,  # (s, h, w) image, or channels with `labels`
@@ -586,26 +653,19 @@ def to_grid(
     box=None,  # (top, left, bottom, right) in source px; None is the whole field of view
 ) -> np.ndarray:  # (s, h', w') float32, or uint8 with `labels`
     "Slices on the grid"
-    import torch
-
-    t, l, b, r = _boxed(box, data.shape[1:])
-    data = data[:, t:b, l:r]
+    top, left, bottom, right = _boxed(box, data.shape[1:])
+    data = data[:, top:bottom, left:right]
     part = data.shape[1:]
-    shape = self.content(part, spacing)
+    h, w = self.content(part, spacing)
     full, (i, j) = self.canvas(part, spacing)
+    resize = _resize_labels if labels else _resize_image
     out = np.zeros((len(data), *full), np.uint8 if labels else np.float32)
     for k, x in enumerate(data):
-        y = (
-            _vote(x, shape)
-            if labels
-            else _resize(torch.from_numpy(np.ascontiguousarray(x, np.float32))[None, None], shape)[
-                0, 0
-            ].numpy()
-        )
-        out[k, i : i + shape[0], j : j + shape[1]] = y
+        out[k, i : i + h, j : j + w] = resize(x, (h, w))
     return out
 
-
+# %% ../nbs/2_data/20_data.ipynb #c29b
+@patch
 def from_grid(
     self: Grid,
     scores: np.ndarray,  # (k, h', w') class scores of one slice on the grid
@@ -616,19 +676,16 @@ def from_grid(
     "Labels on the source's pixels: interpolate the scores, then take the best class"
     import torch
 
-    t, l, b, r = _boxed(box, shape)
-    part = (b - t, r - l)
-    c = self.content(part, spacing)
+    top, left, bottom, right = _boxed(box, shape)
+    part = (bottom - top, right - left)
+    h, w = self.content(part, spacing)
     full, (i, j) = self.canvas(part, spacing)
     if tuple(scores.shape[1:]) != full:
         raise ValueError(f'scores of {tuple(scores.shape[1:])} px do not fit a grid of {full} px')
-    x = torch.as_tensor(scores, dtype=torch.float32)[None, :, i : i + c[0], j : j + c[1]]
+    x = torch.as_tensor(scores, dtype=torch.float32)[None, :, i : i + h, j : j + w]
     out = np.zeros(tuple(shape), np.uint8)
-    out[t:b, l:r] = _resize(x, part)[0].argmax(0).numpy()
+    out[top:bottom, left:right] = _resize(x, part)[0].argmax(0).numpy()
     return out
-
-
-Grid.to_grid, Grid.from_grid = to_grid, from_grid
 
 # %% ../nbs/2_data/20_data.ipynb #c037
 def crop_oracle(
@@ -640,10 +697,11 @@ def crop_oracle(
     on = ((labels > 0) & (labels != IGNORE)).any(0)
     if not on.any():
         return (0, 0, *on.shape)
-    ij = np.argwhere(on)
+    places = np.argwhere(on)
     pad = [int(np.ceil(margin / d)) for d in spacing]
-    lo, hi = np.maximum(ij.min(0) - pad, 0), np.minimum(ij.max(0) + 1 + pad, on.shape)
-    return tuple(int(v) for v in (*lo, *hi))
+    low = np.maximum(places.min(0) - pad, 0)
+    high = np.minimum(places.max(0) + 1 + pad, on.shape)
+    return tuple(int(v) for v in (*low, *high))
 
 # %% ../nbs/2_data/20_data.ipynb #c040
 def merge_rare(
@@ -652,18 +710,36 @@ def merge_rare(
     least: int = 10,  # patients a stratum needs: fewer cannot be split 8:1:1 (ours)
 ) -> list:  # of (name, sorted patients)
     "Strata of patients; a rare one joins its neighbour"
-    groups = [([l], sorted(p for p in top if top[p] == l)) for l in order if l in set(top.values())]
-    i = 0
+    occur = set(top.values())
+    groups = [
+        ([level], sorted(p for p in top if top[p] == level)) for level in order if level in occur
+    ]
     while len(groups) > 1:
-        i = next((i for i, (_, ps) in enumerate(groups) if len(ps) < least), None)
-        if i is None:
+        rare = [i for i, (_, patients) in enumerate(groups) if len(patients) < least]
+        if not rare:
             break
-        j = i + 1 if i + 1 < len(groups) else i - 1
-        a, b = sorted((i, j))
-        groups[a : b + 1] = [(groups[a][0] + groups[b][0], sorted(groups[a][1] + groups[b][1]))]
-    return [(ls[0] if len(ls) == 1 else f'{ls[0]} to {ls[-1]}', ps) for ls, ps in groups]
+        i = min(rare[0], len(groups) - 2)  # with the next lower one; the lowest with the one above
+        (upper, some_of), (lower, more) = groups[i : i + 2]
+        groups[i : i + 2] = [(upper + lower, sorted(some_of + more))]
+    return [
+        (levels[0] if len(levels) == 1 else f'{levels[0]} to {levels[-1]}', patients)
+        for levels, patients in groups
+    ]
 
 
+def split_shares(text: str) -> tuple:  # train, val, test
+    "'6:1:3' -> (6, 1, 3), and 'random' is the paper's 8:1:1; raises `InputError`"
+    if text == 'random':
+        return (8, 1, 1)
+    shares = tuple(int(s) for s in text.split(':') if s.isdecimal())
+    if len(shares) != 3 or text.count(':') > 2 or not all(shares):
+        raise InputError(
+            f"split '{text}' is unknown: use random, official or shares of train, val and test, "
+            'as in 6:1:3'
+        )
+    return shares
+
+# %% ../nbs/2_data/20_data.ipynb #c40b
 def split_patients(
     top: dict,  # patient -> topmost level
     order,  # levels from superior to inferior
@@ -674,100 +750,83 @@ def split_patients(
     groups = merge_rare(top, order)
     rng = np.random.default_rng(seed)
     n = len(top)
-    line = [p for _, ps in groups for p in rng.permutation(np.array(ps, object))]
-    size = [max(1, int(n * s / sum(shares) + 0.5)) if s else 0 for s in shares[1:]]
-    if n <= sum(size):
+    line = [p for _, patients in groups for p in rng.permutation(np.array(patients, object))]
+    sizes = [max(1, int(n * s / sum(shares) + 0.5)) if s else 0 for s in shares[1:]]
+    if n <= sum(sizes):
         raise InputError(
-            f'{n} patient(s) cannot be split into {sum(s > 0 for s in shares)} parts: at least {1 + sum(size)} are needed'
+            f'{n} patient(s) cannot be split into {sum(s > 0 for s in shares)} parts: '
+            f'at least {1 + sum(sizes)} are needed'
         )
-    held = sorted([(i + 0.5) / k, p] for p, k in zip(('val', 'test'), size) for i in range(k))
-    at = ((np.arange(len(held)) + rng.random()) * n / len(held)).astype(int)
-    part = dict.fromkeys(line, 'train') | {line[i]: p for i, (_, p) in zip(at, held)}
-    return part, [
-        (g, *(sum(part[p] == q for p in ps) for q in ('train', 'val', 'test'))) for g, ps in groups
-    ]
-
-
-def split_shares(text: str) -> tuple:  # train, val, test
-    "'6:1:3' -> (6, 1, 3), and 'random' is the paper's 8:1:1; raises `InputError`"
-    shares = (
-        tuple(int(s) for s in text.split(':') if s.isdecimal()) if text != 'random' else (8, 1, 1)
+    held = sorted(
+        [(i + 0.5) / size, part] for part, size in zip(('val', 'test'), sizes) for i in range(size)
     )
-    if len(shares) != 3 or text.count(':') > 2 or not all(shares):
-        raise InputError(
-            f"split '{text}' is unknown: use random, official or shares of train, val and test, as in 6:1:3"
-        )
-    return shares
+    at = ((np.arange(len(held)) + rng.random()) * n / len(held)).astype(int)
+    part = dict.fromkeys(line, 'train')
+    part |= {line[i]: name for i, (_, name) in zip(at, held)}
+    strata = []
+    for stratum, patients in groups:
+        count = Counter(part[p] for p in patients)
+        strata.append((stratum, count['train'], count['val'], count['test']))
+    return part, strata
 
 # %% ../nbs/2_data/20_data.ipynb #c043
 VERSION = 1  # of the cache's format
 _parts = ('train', 'val', 'test')
 
 
+def _files_of(path) -> list:
+    "The file, or the files of a DICOM folder"
+    path = Path(path)
+    return sorted(path.iterdir()) if path.is_dir() else [path]
+
+
 def _stamp(path) -> list:  # [bytes, nanoseconds] of each file
     "Size and time of a file, or of the files of a DICOM folder"
-    p = Path(path)
-    files = sorted(p.iterdir()) if p.is_dir() else [p]
     try:
-        return [[f.stat().st_size, f.stat().st_mtime_ns] for f in files]
+        return [[f.stat().st_size, f.stat().st_mtime_ns] for f in _files_of(path)]
     except OSError as e:
         raise InputError(f'{path}: cannot be read ({e.strerror}): check the file') from e
 
 
 def _sha256(path) -> str:
     "Hash of a file, or of the files of a DICOM folder"
-    p = Path(path)
     h = hashlib.sha256()
-    for f in sorted(p.iterdir()) if p.is_dir() else [p]:
+    for f in _files_of(path):
         h.update(f.read_bytes())
     return h.hexdigest()
 
 
 def _digest(a: np.ndarray) -> str:
     "A short name of an array's values and shape"
-    return hashlib.sha256(np.ascontiguousarray(a).tobytes() + str(a.shape).encode()).hexdigest()[
-        :16
-    ]
+    content = np.ascontiguousarray(a).tobytes() + str(a.shape).encode()
+    return hashlib.sha256(content).hexdigest()[:16]
 
-
-def _twins(rows, key) -> dict:  # within_patients, across_patients: lists of lists of case ids
-    "Cases whose images or masks are the same"
-    groups = {}
-    for r in rows:
-        if key in r:
-            groups.setdefault(r[key], []).append(r)
-    two = [g for g in groups.values() if len(g) > 1]
-
-    def one(g):
-        return len({r['patient'] for r in g}) == 1
-
-    return {
-        k: [[r['id'] for r in g] for g in two if one(g) == same]
-        for k, same in (('within_patients', True), ('across_patients', False))
-    }
-
-
-def _save(path, a: np.ndarray):
-    "Write an array atomically"
-    with atomic_path(path) as t:
-        np.save(t, a)
-
-
+# %% ../nbs/2_data/20_data.ipynb #c43b
 def levels_in(labels: np.ndarray, scheme: Scheme) -> tuple:  # names, top-down
     "Structures that occur in `labels`"
-    return scheme.anatomy.order(
-        [scheme.names[v - 1] for v in np.unique(labels).tolist() if 0 < v < IGNORE]
-    )
+    values = np.unique(labels).tolist()
+    return scheme.anatomy.order([scheme.names[v - 1] for v in values if 0 < v < IGNORE])
 
 
 def topmost(names, anatomy) -> str:
     "The uppermost structure that is neither disc nor canal, or just the uppermost"
-    return next(
-        (n for n in anatomy.order(names) if anatomy[n].kind not in ('disc', 'canal')),
-        anatomy.order(names)[0] if names else '',
-    )
+    ordered = anatomy.order(names)
+    bones = [name for name in ordered if anatomy[name].kind not in ('disc', 'canal')]
+    return next(iter(bones or ordered), '')
 
 # %% ../nbs/2_data/20_data.ipynb #c045
+def _crop_box(crop, vol, labels, localise) -> tuple | None:  # (top, left, bottom, right) px
+    "The part of the slices that is used; None is the whole field of view"
+    if crop == 'oracle':
+        return crop_oracle(labels, vol.spacing[1:])
+    return tuple(localise(vol)) if crop == 'self' else None
+
+
+def _frequency(labels, names, scheme) -> dict:  # name -> slices
+    "In how many slices each structure is"
+    return {n: int((labels == scheme.channel(n)).any((1, 2)).sum()) for n in names}
+
+
 def prepare_case(
     case: Case,
     cohort: Cohort,
@@ -778,21 +837,22 @@ def prepare_case(
     "One case on the grid; raises `InputError`"
     vol, labels = load_case(case, cohort.file_scheme, cohort.scheme, cohort.partial, cohort.above)
     mm = vol.spacing[1:]
-    box = (
-        crop_oracle(labels, mm)
-        if crop == 'oracle'
-        else tuple(localise(vol))
-        if crop == 'self'
-        else None
-    )
-    image, lab = (
-        grid.to_grid(normalise(vol.data), mm, box=box).astype(np.float16),
-        grid.to_grid(labels, mm, True, box),
-    )
+    box = _crop_box(crop, vol, labels, localise)
+    image = grid.to_grid(normalise(vol.data), mm, box=box).astype(np.float16)
+    small = grid.to_grid(labels, mm, True, box)
+    meta = _meta(case, cohort, grid, vol, labels, box, small)
+    meta['same'] = dict(image=_digest(image), mask=_digest(small))
+    names = meta['levels']
+    meta['frequency'] = _frequency(labels, names, cohort.scheme)
+    return image, small, meta
+
+# %% ../nbs/2_data/20_data.ipynb #c45b
+def _meta(case, cohort, grid, vol, labels, box, small) -> dict:
+    "What is known about a case: where it came from, its geometry, its levels"
     part = vol.shape[1:] if box is None else (box[2] - box[0], box[3] - box[1])
     names = levels_in(labels, cohort.scheme)
-    use = [k for k in range(len(lab)) if (lab[k] != IGNORE).any()]
-    meta = dict(
+    use = [k for k in range(len(small)) if (small[k] != IGNORE).any()]
+    return dict(
         id=case.id,
         patient=case.patient,
         subset=case.subset,
@@ -806,81 +866,94 @@ def prepare_case(
         shape=vol.shape,
         spacing=vol.spacing,
         box=box,
-        grid_shape=lab.shape,
-        grid_spacing=(vol.spacing[0], *grid.pixel(part, mm)),
+        grid_shape=small.shape,
+        grid_spacing=(vol.spacing[0], *grid.pixel(part, vol.spacing[1:])),
         levels=names,
         topmost=topmost(names, cohort.anatomy),
-        slices=len(lab),
-        use=None if len(use) == len(lab) else use,
-        same=dict(image=_digest(image), mask=_digest(lab)),
-        frequency={n: int((labels == cohort.scheme.channel(n)).any((1, 2)).sum()) for n in names},
+        slices=len(small),
+        use=None if len(use) == len(small) else use,
     )
-    return image, lab, meta
 
-
+# %% ../nbs/2_data/20_data.ipynb #c45e
 def _key(case, config) -> str:
     "What a cached case depends on"
-    return hashlib.sha256(
-        repr(
-            (
-                config,
-                case.id,
-                case.patient,
-                case.subset,
-                case.annotated,
-                case.image,
-                case.mask,
-                _stamp(case.image),
-                _stamp(case.mask) if case.mask else None,
-            )
-        ).encode()
-    ).hexdigest()
+    who = (case.id, case.patient, case.subset, case.annotated)
+    stamps = (_stamp(case.image), _stamp(case.mask) if case.mask else None)
+    depends = (config, *who, case.image, case.mask, *stamps)
+    return hashlib.sha256(repr(depends).encode()).hexdigest()
 
 
-def _done(cache: Path, id: str, key: str) -> bool:
+def _done(folder: Path, id: str, key: str) -> bool:
     "Is the case in the cache, made from these very files?"
-    m = cache / 'meta' / f'{id}.json'
-    return (
-        m.exists()
-        and (cache / 'images' / f'{id}.npy').exists()
-        and (cache / 'labels' / f'{id}.npy').exists()
-        and read_json(m).get('key') == key
-    )
+    meta = folder / 'meta' / f'{id}.json'
+    arrays = [folder / kind / f'{id}.npy' for kind in ('images', 'labels')]
+    return all(f.exists() for f in (meta, *arrays)) and read_json(meta).get('key') == key
+
+
+def _save(path, a: np.ndarray):
+    "Write an array atomically"
+    with atomic_path(path) as t:
+        np.save(t, a)
+
+
+def _store(folder, id, image, labels, meta, key):
+    "Write one case; `meta` last, since it says that the case is complete"
+    _save(folder / 'images' / f'{id}.npy', image)
+    _save(folder / 'labels' / f'{id}.npy', labels)
+    write_json(folder / 'meta' / f'{id}.json', meta | dict(key=key))
 
 # %% ../nbs/2_data/20_data.ipynb #c047
 _defaults = {k: v[0] for k, v in RULES.items()}  # what caches were made with that do not say it
+_half = re.compile(r'\.\d+\.[0-9a-f]{6}(\.\w+)?$')  # the end of a temporary file's name
 
 
-def _sweep(cache: Path, age=3600.0):  # s
+def _sweep(folder: Path, age=3600.0):  # s
     "Remove what a killed run left half-written; what a run beside this one writes is younger"
-    for f in cache.rglob('.*'):
-        with suppress(
-            FileNotFoundError
-        ):  # the run that was writing it has just given it its name: nothing to remove
-            if (
-                re.search(r'\.\d+\.[0-9a-f]{6}(\.\w+)?$', f.name)
-                and time.time() - f.stat().st_mtime > age
-            ):
+    for f in folder.rglob('.*'):
+        # another run may just have given it its final name: then there is nothing to remove
+        with suppress(FileNotFoundError):
+            if _half.search(f.name) and time.time() - f.stat().st_mtime > age:
                 f.unlink()
 
 
-def _start(cache: Path, config: dict):
-    "Make the folder, or take it up if it was begun with the same configuration; raises `InputError`"
-    mark = cache / 'cache.json'
-    if cache.exists() and not cache.is_dir():
-        raise InputError(f'{cache}: is a file: choose another folder')
-    held = cache.is_dir() and any(
-        not f.name.startswith('.cache.json') for f in cache.iterdir()
-    )  # looked at before the mark: a run beside this one may make both now, the mark first
+def _start(folder: Path, config: dict):
+    "Make the folder, or take it up if it was begun with the same settings; raises `InputError`"
+    mark = folder / 'cache.json'
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f'{folder}: is a file: choose another folder')
+    # looked at before the mark: a run beside this one may make both now, the mark first
+    held = folder.is_dir() and any(not f.name.startswith('.cache.json') for f in folder.iterdir())
     if not mark.exists():
         if held:
-            raise InputError(f'{cache}: folder is not empty and not a cache: choose a new folder')
+            raise InputError(f'{folder}: folder is not empty and not a cache: choose a new folder')
         write_json(mark, config)
     old = _defaults | read_json(mark)
     if bad := [k for k in config if old.get(k) != config[k]]:
         raise InputError(
-            f'{cache}: holds a cache with other settings (field {bad[0]}: {old.get(bad[0])}, asked for {config[bad[0]]}): choose a new folder, or remove it'
+            f'{folder}: holds a cache with other settings (field {bad[0]}: {old.get(bad[0])}, '
+            f'asked for {config[bad[0]]}): choose a new folder, or remove it'
         )
+
+# %% ../nbs/2_data/20_data.ipynb #c47b
+def _config(cohort, grid, crop, seed, splits, localiser=None) -> dict:
+    "What a cache is made for; goes into `cache.json`, and is compared when a run is taken up"
+    config = dict(
+        version=VERSION,
+        root=str(Path(cohort.root).resolve()),
+        layout=cohort.layout,
+        scheme=cohort.scheme.name,
+        values=dict(cohort.scheme.values),
+        file_scheme=cohort.file_scheme.name,
+        file_values=dict(cohort.file_scheme.values),
+        anatomy=None if cohort.anatomy == LUMBAR else 'anatomy.yaml',
+        grid=asdict(grid),
+        crop=crop,
+        seed=seed,
+        split=splits,
+        partial=cohort.partial,
+        above=cohort.above,
+    )
+    return config | dict(localiser=localiser) if crop == 'self' else config
 
 
 def _anatomy_dict(a) -> dict:
@@ -893,7 +966,36 @@ def _anatomy_dict(a) -> dict:
         schemes={n: dict(s.values) for n, s in a.schemes.items()},
     )
 
+# %% ../nbs/2_data/20_data.ipynb #c47d
+def _twins(rows, key) -> dict:  # within_patients, across_patients: lists of lists of case ids
+    "Cases whose images or masks are the same"
+    groups = {}
+    for row in rows:
+        if key in row:
+            groups.setdefault(row[key], []).append(row)
+    out = dict(within_patients=[], across_patients=[])
+    for group in groups.values():
+        one_patient = len({row['patient'] for row in group}) == 1
+        if len(group) > 1:
+            where = 'within_patients' if one_patient else 'across_patients'
+            out[where].append([row['id'] for row in group])
+    return out
 
+
+def _leaks(metas) -> list:  # of notes
+    "Cases of different patients that hold the same: the split may put them on two sides"
+    seen = [dict(id=m['id'], patient=m['patient'], **m['same']) for m in metas]
+    groups = {}
+    for what in ('image', 'mask'):
+        for ids in _twins(seen, what)['across_patients']:
+            groups.setdefault(', '.join(ids), []).append(f'the same {what}')
+    return [
+        f'{ids} of different patients hold {" and ".join(what)}: the parts may leak; '
+        'if they are one person, say so in cases.csv'
+        for ids, what in groups.items()
+    ]
+
+# %% ../nbs/2_data/20_data.ipynb #c47e
 def _parts_of(rows, anatomy, seed, splits) -> tuple[dict, list]:
     "Part of each patient, and the table of strata; raises `InputError`"
     levels = {}
@@ -907,31 +1009,9 @@ def _parts_of(rows, anatomy, seed, splits) -> tuple[dict, list]:
         raise InputError(
             "split 'official': no case is marked 'validation': it needs SPIDER's overview.csv"
         )
-    part, strata = split_patients(
-        {p: t for p, t in top.items() if p not in held}, anatomy.top_down, seed, (9, 1, 0)
-    )
+    others = {p: t for p, t in top.items() if p not in held}
+    part, strata = split_patients(others, anatomy.top_down, seed, (9, 1, 0))
     return part | dict.fromkeys(held, 'test'), strata + [('official validation', 0, 0, len(held))]
-
-# %% ../nbs/2_data/20_data.ipynb #c049
-def _config(cohort, grid, crop, seed, splits, localiser=None) -> dict:
-    "What a cache is made for; goes into `cache.json`, and is compared when a run is taken up"
-    plain = cohort.anatomy == LUMBAR
-    return dict(
-        version=VERSION,
-        root=str(Path(cohort.root).resolve()),
-        layout=cohort.layout,
-        scheme=cohort.scheme.name,
-        values=dict(cohort.scheme.values),
-        file_scheme=cohort.file_scheme.name,
-        file_values=dict(cohort.file_scheme.values),
-        anatomy=None if plain else 'anatomy.yaml',
-        grid=asdict(grid),
-        crop=crop,
-        seed=seed,
-        split=splits,
-        partial=cohort.partial,
-        above=cohort.above,
-    ) | (dict(localiser=localiser) if crop == 'self' else {})
 
 
 def _row(meta, part=None) -> dict:
@@ -940,157 +1020,145 @@ def _row(meta, part=None) -> dict:
     return {k: meta[k] for k in keep} | dict(part=part)
 
 
-def _leaks(metas) -> list:  # of notes
-    "Cases of different patients that hold the same: the split may put them on two sides"
-    seen = [dict(id=m['id'], patient=m['patient'], **m['same']) for m in metas]
-    groups = {}
-    for what in ('image', 'mask'):
-        for g in _twins(seen, what)['across_patients']:
-            groups.setdefault(', '.join(g), []).append(f'the same {what}')
-    return [
-        f'{g} of different patients hold {" and ".join(w)}: the parts may leak; if they are one person, say so in cases.csv'
-        for g, w in groups.items()
-    ]
+def _counts(rows) -> dict:
+    "Patients, cases and slices of some rows of a manifest"
+    return dict(
+        patients=len({r['patient'] for r in rows}),
+        cases=len(rows),
+        slices=sum(r['slices'] for r in rows),
+    )
 
 
 def _manifest(config, rows, skipped, cohort, leaks=()) -> dict:
     "Everything about the finished cache; raises `InputError` when the split is not possible"
     part, strata = _parts_of(rows, cohort.anatomy, config['seed'], config['split'])
     rows = [r | dict(part=part[r['patient']]) for r in rows]
-    count = {
-        p: dict(
-            patients=len({r['patient'] for r in rows if r['part'] == p}),
-            cases=sum(r['part'] == p for r in rows),
-            slices=sum(r['slices'] for r in rows if r['part'] == p),
-        )
-        for p in _parts
-    }
-    lost = [n for n in cohort.file_scheme.names if n not in cohort.scheme.values]
     return config | dict(
         cases=rows,
         strata=[list(r) for r in strata],
-        counts=count,
+        counts={p: _counts([r for r in rows if r['part'] == p]) for p in _parts},
         skipped=skipped,
-        dropped=lost,
+        dropped=[n for n in cohort.file_scheme.names if n not in cohort.scheme.values],
         notes=[*cohort.notes, *leaks],
     )
 
-
-def prepare(
-    cohort: Cohort,
-    cache,  # folder to write; an interrupted one is taken up
-    grid: Grid,
-    crop='fov',  # fov: whole field of view; self: found by `localise`; oracle: taken from the mask
-    seed=0,  # of the split
-    strict=False,  # raise at the first bad case instead of listing it
-    localise=None,  # Volume -> (top, left, bottom, right) px, for crop 'self'
-    splits='random',  # 'random' 8:1:1, other shares as '6:1:3', or 'official': SPIDER's own validation patients become the test part
-    localiser=None,  # what `localise` looks with, as JSON: a cache is not taken up with another
-) -> dict:  # the manifest
-    "Volumes to a slice cache; raises `InputError`"
-    if crop not in ('fov', 'self', 'oracle'):
-        raise InputError(f"crop '{crop}' is unknown: use fov, self or oracle")
-    if splits != 'official':
-        split_shares(splits)
-    if crop == 'self' and localise is None:
-        raise InputError("crop 'self' needs a model that finds the spine: use atm_prepare")
-    cache, config, rows, same, skipped = (
-        Path(cache),
-        _config(cohort, grid, crop, seed, splits, localiser),
-        [],
-        [],
-        [],
-    )
-    _start(cache, config)
-    _sweep(cache)
-    if config['anatomy']:
-        write_text(
-            cache / 'anatomy.yaml', yaml.safe_dump(_anatomy_dict(cohort.anatomy), sort_keys=False)
-        )
-    for case in progress(cohort.cases, 'prepare'):
+# %% ../nbs/2_data/20_data.ipynb #c049
+def _prepare_cases(cases, folder, config, make, strict) -> tuple[list, list, list]:
+    "Bring cases into the cache; rows of the manifest, what each holds, what was skipped"
+    rows, same, skipped = [], [], []
+    for case in progress(cases, 'prepare'):
         try:
             key = _key(case, config)
-            new = (
-                None
-                if _done(cache, case.id, key)
-                else prepare_case(case, cohort, grid, crop, localise)
-            )
+            new = None if _done(folder, case.id, key) else make(case)
         except InputError as e:
             if strict:
                 raise
             skipped.append(dict(case=case.id, reason=str(e)))
             continue
         if new:
-            _store(cache, case.id, *new, key)
-        meta = read_json(cache / 'meta' / f'{case.id}.json')
+            _store(folder, case.id, *new, key)
+        meta = read_json(folder / 'meta' / f'{case.id}.json')
         rows.append(_row(meta))
         same.append({k: meta[k] for k in ('id', 'patient', 'same')})
-    why = (
-        f', {len(skipped)} case(s) skipped, the first because: {skipped[0]["reason"]}'
-        if skipped
-        else ''
-    )
+    return rows, same, skipped
+
+
+def _check_settings(crop, splits, localise):
+    "Refuse what is unknown before any work; raises `InputError`"
+    if crop not in ('fov', 'self', 'oracle'):
+        raise InputError(f"crop '{crop}' is unknown: use fov, self or oracle")
+    if splits != 'official':
+        split_shares(splits)
+    if crop == 'self' and localise is None:
+        raise InputError("crop 'self' needs a model that finds the spine: use atm_prepare")
+
+
+def prepared(manifest: dict) -> str:
+    "A manifest in words"
+    counts = manifest['counts']
+    parts = [f'{p} {n["patients"]} patients / {n["slices"]} slices' for p, n in counts.items()]
+    cases = sum(n['cases'] for n in counts.values())
+    out = [f'{cases} volumes prepared: {", ".join(parts)}']
+    out += [f'skipped {s["case"]}: {s["reason"]}' for s in manifest['skipped']]
+    out += [f'note: {n}' for n in manifest['notes']]
+    if manifest['dropped']:
+        lost = ', '.join(manifest['dropped'])
+        out.append(f"note: scheme '{manifest['scheme']}' lacks {lost}: counted as background")
+    return '\n'.join(out)
+
+# %% ../nbs/2_data/20_data.ipynb #c49b
+def prepare(
+    cohort: Cohort,
+    cache,  # folder to write; an interrupted one is taken up
+    grid: Grid,
+    crop='fov',  # fov: whole field of view; self: found by `localise`; oracle: from the mask
+    seed=0,  # of the split
+    strict=False,  # raise at the first bad case instead of listing it
+    localise=None,  # Volume -> (top, left, bottom, right) px, for crop 'self'
+    splits='random',  # 8:1:1; shares as '6:1:3'; 'official': SPIDER's validation part is the test
+    localiser=None,  # what `localise` looks with, as JSON: a cache is not taken up with another
+) -> dict:  # the manifest
+    "Volumes to a slice cache; raises `InputError`"
+    _check_settings(crop, splits, localise)
+    folder = Path(cache)
+    config = _config(cohort, grid, crop, seed, splits, localiser)
+    _start(folder, config)
+    _sweep(folder)
+    if config['anatomy']:
+        text = yaml.safe_dump(_anatomy_dict(cohort.anatomy), sort_keys=False)
+        write_text(folder / 'anatomy.yaml', text)
+    make = functools.partial(prepare_case, cohort=cohort, grid=grid, crop=crop, localise=localise)
+    rows, same, skipped = _prepare_cases(cohort.cases, folder, config, make, strict)
+    why = ''
+    if skipped:
+        why = f', {len(skipped)} case(s) skipped, the first because: {skipped[0]["reason"]}'
     if not rows:
         raise InputError(f'{cohort.root}: nothing left to prepare{why}')
     try:
         manifest = _manifest(config, rows, skipped, cohort, _leaks(same))
     except InputError as e:
         raise InputError(f'{cohort.root}: {e}{why}') from e
-    write_json(cache / 'manifest.json', manifest)
+    write_json(folder / 'manifest.json', manifest)
     print(prepared(manifest))
     return manifest
 
-
-def _store(cache, id, image, labels, meta, key):
-    "Write one case; `meta` last, since it says that the case is complete"
-    _save(cache / 'images' / f'{id}.npy', image)
-    _save(cache / 'labels' / f'{id}.npy', labels)
-    write_json(cache / 'meta' / f'{id}.json', meta | dict(key=key))
-
-
-def prepared(manifest: dict) -> str:
-    "A manifest in words"
-    c = manifest['counts']
-    out = [
-        f'{sum(v["cases"] for v in c.values())} volumes prepared: '
-        + ', '.join(f'{p} {v["patients"]} patients / {v["slices"]} slices' for p, v in c.items())
-    ]
-    out += [f'skipped {s["case"]}: {s["reason"]}' for s in manifest['skipped']] + [
-        f'note: {n}' for n in manifest['notes']
-    ]
-    if manifest['dropped']:
-        out.append(
-            f"note: scheme '{manifest['scheme']}' lacks {', '.join(manifest['dropped'])}: counted as background"
-        )
-    return '\n'.join(out)
-
 # %% ../nbs/2_data/20_data.ipynb #c054
+def _read_manifest(folder: Path) -> dict:
+    "The manifest of a cache; raises `InputError` when the folder is not one"
+    path = folder / 'manifest.json'
+    if not folder.is_dir():
+        raise InputError(f'{folder}: no such cache: make one with atm_prepare')
+    if not path.exists() and (folder / 'cache.json').exists():
+        raise InputError(
+            f'{folder}: the preparation was not finished: '
+            'run atm_prepare again with the same settings'
+        )
+    if not path.exists():
+        raise InputError(
+            f'{folder}: not a cache (manifest.json missing): make one with atm_prepare'
+        )
+    manifest = read_json(path)
+    version = manifest.get('version') if isinstance(manifest, dict) else None
+    if version != VERSION:
+        raise InputError(
+            f'{path}: field version: {version}, this kit reads {VERSION}: prepare the data again'
+        )
+    return manifest
+
+# %% ../nbs/2_data/20_data.ipynb #c54b
 class Cache:
     "A prepared slice cache; raises `InputError` when the folder is not one"
 
     def __init__(self, path):
         self.path = Path(path)
-        m = self.path / 'manifest.json'
-        if not self.path.is_dir():
-            raise InputError(f'{path}: no such cache: make one with atm_prepare')
-        if not m.exists() and (self.path / 'cache.json').exists():
-            raise InputError(
-                f'{path}: the preparation was not finished: run atm_prepare again with the same settings'
-            )
-        if not m.exists():
-            raise InputError(
-                f'{path}: not a cache (manifest.json missing): make one with atm_prepare'
-            )
-        d = read_json(m)
-        if not isinstance(d, dict) or d.get('version') != VERSION:
-            raise InputError(
-                f'{m}: field version: {d.get("version") if isinstance(d, dict) else None}, this kit reads {VERSION}: prepare the data again'
-            )
-        self.manifest, self.rows = d, {r['id']: r for r in d['cases']}
+        self.manifest = _read_manifest(self.path)
+        d = self.manifest
+        self.rows = {row['id']: row for row in d['cases']}
+        self.scheme = Scheme(d['scheme'], d['values'])
+        self.file_scheme = Scheme(d['file_scheme'], d['file_values'])
         self.anatomy = get_anatomy(d['anatomy'] and self.path / d['anatomy'])
-        self.scheme = Scheme(d['scheme'], d['values'], self.anatomy)
-        self.file_scheme = Scheme(d['file_scheme'], d['file_values'], self.anatomy)
-        self.grid, self.crop = Grid(**d['grid']), d['crop']
+        self.grid = Grid(**d['grid'])
+        self.crop = d['crop']
         self.rules = {k: d.get(k, v) for k, v in _defaults.items()}
 
     def row(self, case: str) -> dict:
@@ -1105,74 +1173,83 @@ class Cache:
             raise InputError(f"part '{split}' is unknown: use {', '.join(_parts)}")
         return [i for i, r in self.rows.items() if split in (None, r['part'])]
 
-    def _open(self, kind, case):
-        f = self.path / kind / f'{self.row(case)["id"]}.npy'
-        try:
-            return np.load(f, mmap_mode='r')
-        except (OSError, ValueError) as e:
-            raise InputError(f'{f}: missing or damaged: run atm_prepare again') from e
+# %% ../nbs/2_data/20_data.ipynb #c54c
+@patch
+def _open(self: Cache, kind, case):
+    f = self.path / kind / f'{self.row(case)["id"]}.npy'
+    try:
+        return np.load(f, mmap_mode='r')
+    except (OSError, ValueError) as e:
+        raise InputError(f'{f}: missing or damaged: run atm_prepare again') from e
 
-    def image(self, case: str) -> np.ndarray:  # (s, h, w) float16, memory-mapped
-        "The image on the grid, 0..1"
-        return self._open('images', case)
 
-    def labels(self, case: str) -> np.ndarray:  # (s, h, w) uint8, memory-mapped
-        "The channels on the grid"
-        return self._open('labels', case)
+@patch
+def image(self: Cache, case: str) -> np.ndarray:  # (s, h, w) float16, memory-mapped
+    "The image on the grid, 0..1"
+    return self._open('images', case)
 
-    def meta(self, case: str) -> dict:
-        "Source, geometry, levels and more of a case"
-        return read_json(self.path / 'meta' / f'{self.row(case)["id"]}.json')
+
+@patch
+def labels(self: Cache, case: str) -> np.ndarray:  # (s, h, w) uint8, memory-mapped
+    "The channels on the grid"
+    return self._open('labels', case)
+
+
+@patch
+def meta(self: Cache, case: str) -> dict:
+    "Source, geometry, levels and more of a case"
+    return read_json(self.path / 'meta' / f'{self.row(case)["id"]}.json')
 
 # %% ../nbs/2_data/20_data.ipynb #c056
+@patch
 def use(self: Cache, case: str) -> list:  # slice numbers
     "Slices with annotation"
-    r = self.row(case)
-    return list(range(r['slices'])) if r['use'] is None else r['use']
+    row = self.row(case)
+    return list(range(row['slices'])) if row['use'] is None else row['use']
 
 
+@patch
 def slices(self: Cache, split: str) -> list:  # of (case, k)
     "All slices of a part; in `train` only those with annotation"
-    return [
-        (i, k)
-        for i in self.cases(split)
-        for k in (self.use(i) if split == 'train' else range(self.row(i)['slices']))
-    ]
+    out = []
+    for case in self.cases(split):
+        numbers = self.use(case) if split == 'train' else range(self.row(case)['slices'])
+        out += [(case, k) for k in numbers]
+    return out
 
 
+@patch
 def annotated(self: Cache, case: str) -> np.ndarray:  # (channels,) bool
     "Channels that the case annotates; background is always one"
     names = self.row(case)['annotated']
     return np.array([True] + [names is None or n in names for n in self.scheme.names])
 
-
-def source(
-    self: Cache, case: str
-) -> tuple[Volume, np.ndarray]:  # image; (s, h, w) channels on the source's pixels
-    "The volume and labels that a case was made from; raises `InputError` when they moved or changed"
+# %% ../nbs/2_data/20_data.ipynb #c56b
+@patch
+def source(self: Cache, case: str) -> tuple[Volume, np.ndarray]:  # image; (s, h, w) channels
+    "The volume and labels that a case was made from; raises `InputError` if they moved or changed"
     m = self.meta(case)
     for k in ('image', 'mask'):
         if not Path(m[k]).exists():
             raise InputError(
-                f"{m[k]}: source of case '{case}' has moved: put it back, score with --grid cache, or prepare the data again"
+                f"{m[k]}: source of case '{case}' has moved: put it back, "
+                'score with --grid cache, or prepare the data again'
             )
         if _sha256(m[k]) != m[f'{k}_sha256']:
             raise InputError(
-                f"{m[k]}: source of case '{case}' has changed since the preparation: prepare the data again"
+                f"{m[k]}: source of case '{case}' has changed since the preparation: "
+                'prepare the data again'
             )
-    return load_case(
-        Case(case, m['patient'], m['image'], m['mask'], m['annotated'] and tuple(m['annotated'])),
-        self.file_scheme,
-        self.scheme,
-        **self.rules,
-    )
-
-
-Cache.use, Cache.slices, Cache.annotated, Cache.source = use, slices, annotated, source
+    annotated = m['annotated'] and tuple(m['annotated'])
+    files = Case(case, m['patient'], m['image'], m['mask'], annotated)
+    return load_case(files, self.file_scheme, self.scheme, **self.rules)
 
 # %% ../nbs/2_data/20_data.ipynb #c065
 def _size(size, shape) -> tuple:  # (h, w)
-    return tuple(shape) if size is None else (size, size) if isinstance(size, int) else tuple(size)
+    "The window's size; None is the whole slice"
+    if size is None:
+        return tuple(shape)
+    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def random_window(
@@ -1183,12 +1260,13 @@ def random_window(
 ) -> tuple[np.ndarray, np.ndarray]:  # (size, size) each
     "A window at a random place; beyond the field of view there is black background"
     out = _size(size, img.shape)
-    i, j = (int(rng.integers(min(0, n - m), max(0, n - m) + 1)) for n, m in zip(img.shape, out))
-    a, b = np.zeros(out, img.dtype), np.zeros(out, lab.dtype)
-    src = tuple(slice(max(s, 0), min(s + m, n)) for s, m, n in zip((i, j), out, img.shape))
-    dst = tuple(slice(q.start - s, q.stop - s) for q, s in zip(src, (i, j)))
-    a[dst], b[dst] = img[src], lab[src]
-    return a, b
+    corner = [int(rng.integers(min(0, n - m), max(0, n - m) + 1)) for n, m in zip(img.shape, out)]
+    windows = np.zeros(out, img.dtype), np.zeros(out, lab.dtype)
+    source = tuple(slice(max(s, 0), min(s + m, n)) for s, m, n in zip(corner, out, img.shape))
+    target = tuple(slice(part.start - s, part.stop - s) for part, s in zip(source, corner))
+    for window, whole in zip(windows, (img, lab)):
+        window[target] = whole[source]
+    return windows
 
 # %% ../nbs/2_data/20_data.ipynb #c067
 @contextmanager
@@ -1204,6 +1282,19 @@ def _plain_tensors():
         set_track_meta(old)
 
 
+def _random_grids(px, rotate, scale, shear, bend, state) -> tuple:
+    "MONAI's two random grids: bent; turned, scaled and sheared"
+    from monai.transforms import RandAffineGrid, RandDeformGrid
+
+    deform = RandDeformGrid(px, (bend, bend))
+    affine = RandAffineGrid(
+        rotate_range=np.deg2rad(rotate), shear_range=shear, scale_range=(scale, scale)
+    )
+    deform.set_random_state(state=state)
+    affine.set_random_state(state=state)
+    return deform, affine
+
+
 def sampling_grid(
     out,
     shape,  # (h, w) px of the result and of the source
@@ -1215,58 +1306,41 @@ def sampling_grid(
     knots=5,  # of the coarse grid, per side
 ):  # (2, h, w) tensor for MONAI's `Resample`: (y, x) px from the middle of the source
     "Where each pixel of the result comes from: a window, bent, sheared, scaled and turned"
-    from monai.transforms import RandAffineGrid, RandDeformGrid
     from torch.nn.functional import interpolate
 
-    px = [
-        s + (n - s) % 2 for n in out for s in [max(2, n // (knots - 1))]
-    ]  # from knot to knot; odd where `out` is, so that the middles agree
-    deform, affine = (
-        RandDeformGrid(px, (bend, bend)),
-        RandAffineGrid(
-            rotate_range=np.deg2rad(rotate), shear_range=shear, scale_range=(scale, scale)
-        ),
-    )
-    for t in (deform, affine):
-        t.set_random_state(state=state)
+    steps = [max(2, n // (knots - 1)) for n in out]
+    px = [s + (n - s) % 2 for n, s in zip(out, steps)]  # odd where `out` is: the middles agree
+    deform, affine = _random_grids(px, rotate, scale, shear, bend, state)
     coarse = affine(grid=deform(out))[None, :2]
-    g = interpolate(
-        coarse, [n * p for n, p in zip(coarse.shape[2:], px)], mode='bicubic', antialias=True
-    )[0]  # cubic without ripple: `antialias` takes the kernel that keeps straight lines straight
+    fine = [n * p for n, p in zip(coarse.shape[2:], px)]
+    # cubic without ripple: `antialias` takes the kernel that keeps straight lines straight
+    g = interpolate(coarse, fine, mode='bicubic', antialias=True)[0]
     i, j = ((m - n) // 2 for m, n in zip(g.shape[1:], out))
     g = g[:, i : i + out[0], j : j + out[1]]
-    for a, (n, m) in enumerate(zip(shape, out)):
-        g[a] += (
-            state.uniform(-1, 1) * abs(n - m) / 2
-        )  # inside the image where the window fits, anywhere around it where it is larger
+    for axis, (n, m) in enumerate(zip(shape, out)):
+        # inside the image where the window fits, anywhere around it where it is larger
+        g[axis] += state.uniform(-1, 1) * abs(n - m) / 2
     return g
 
-
-_monai = None
-
-
+# %% ../nbs/2_data/20_data.ipynb #c069
+@functools.cache
 def _intensities():
     "MONAI's intensity transforms, made once (ours: which, and how strong)"
-    global _monai
-    if _monai is None:
-        import monai.transforms as m
+    import monai.transforms as m
 
-        _monai = m.Compose(
-            [
-                m.RandAdjustContrast(prob=0.5, gamma=(0.6, 1.6)),
-                m.RandScaleIntensity(0.25, prob=0.5),
-                m.RandShiftIntensity(0.08, prob=0.5),
-                m.RandBiasField(prob=0.3, coeff_range=(-0.25, 0.25)),
-                m.RandGaussianSmooth(prob=0.2, sigma_x=(0.3, 1.0), sigma_y=(0.3, 1.0)),
-                m.RandSimulateLowResolution(
-                    prob=0.2, zoom_range=(0.4, 1.0), upsample_mode='bilinear'
-                ),
-                m.RandGaussianNoise(prob=0.5, std=0.06),
-            ]
-        )
-    return _monai
+    return m.Compose(
+        [
+            m.RandAdjustContrast(prob=0.5, gamma=(0.6, 1.6)),
+            m.RandScaleIntensity(0.25, prob=0.5),
+            m.RandShiftIntensity(0.08, prob=0.5),
+            m.RandBiasField(prob=0.3, coeff_range=(-0.25, 0.25)),
+            m.RandGaussianSmooth(prob=0.2, sigma_x=(0.3, 1.0), sigma_y=(0.3, 1.0)),
+            m.RandSimulateLowResolution(prob=0.2, zoom_range=(0.4, 1.0), upsample_mode='bilinear'),
+            m.RandGaussianNoise(prob=0.5, std=0.06),
+        ]
+    )
 
-# %% ../nbs/2_data/20_data.ipynb #c069
+
 def augment(
     img: np.ndarray,  # (h, w) float, 0..1
     lab: np.ndarray,  # (h, w) uint8
@@ -1278,19 +1352,15 @@ def augment(
     from monai.transforms import Resample
 
     state = np.random.RandomState(np.random.SeedSequence(seed).generate_state(8))
-
-    def t(a):
-        return torch.from_numpy(np.ascontiguousarray(a, np.float32))[None]
-
+    x, y = (torch.from_numpy(np.ascontiguousarray(a, np.float32))[None] for a in (img, lab))
     with _plain_tensors():
-        g, pick, pipe = (
-            sampling_grid(_size(size, img.shape), img.shape, state),
-            Resample(padding_mode='zeros'),
-            _intensities(),
-        )
-        for f in pipe.transforms:
-            f.set_random_state(state=state)
-        x, y = pipe(pick(t(img), g, mode='bilinear')), pick(t(lab), g, mode='nearest')
+        grid = sampling_grid(_size(size, img.shape), img.shape, state)
+        resample = Resample(padding_mode='zeros')
+        intensities = _intensities()
+        for transform in intensities.transforms:
+            transform.set_random_state(state=state)
+        x = intensities(resample(x, grid, mode='bilinear'))
+        y = resample(y, grid, mode='nearest')
     return np.clip(np.asarray(x)[0], 0, 1), y[0].numpy().astype(np.uint8)
 
 # %% ../nbs/2_data/20_data.ipynb #c077
@@ -1307,74 +1377,79 @@ class SliceDataset:
     ):
         self.cache, self.window, self.augment, self.seed = cache, window, augment, seed
         self.ids = cache.cases(split)
-        ks = [
-            np.array(cache.use(i) if split == 'train' else range(cache.row(i)['slices']), np.int32)
-            for i in self.ids
+        numbers = [
+            cache.use(i) if split == 'train' else range(cache.row(i)['slices']) for i in self.ids
         ]
-        self.case = np.repeat(np.arange(len(ks), dtype=np.int32), [len(k) for k in ks])
-        self.k = np.concatenate([*ks, np.empty(0, np.int32)]).astype(np.int32)
+        lengths = [len(ks) for ks in numbers]
+        self.case = np.repeat(np.arange(len(numbers), dtype=np.int32), lengths)
+        self.k = np.array([k for ks in numbers for k in ks], np.int32)
 
     def __len__(self):
         return len(self.k)
 
+    def _slice(self, case, k, key, window) -> tuple[np.ndarray, np.ndarray]:
+        "Image and labels of a slice, distorted, or a window of it"
+        img = np.asarray(self.cache.image(case)[k], np.float32)
+        lab = np.array(self.cache.labels(case)[k])
+        if self.augment:
+            return augment(img, lab, key, window)
+        if window is not None:
+            return random_window(img, lab, window, np.random.default_rng(key))
+        return img, lab
+
     def __getitem__(self, key) -> dict:
-        "image (1, h, w) float32, label (h, w) int64, case, k, n, index, epoch, annotated (channels,) bool"
+        "image (1, h, w) float32, label (h, w) int64, annotated (channels,) bool; case, k, n, ..."
         import torch
 
         i, epoch, window = key if isinstance(key, tuple) else (key, 0, self.window)
         if not 0 <= i < len(self):
             raise IndexError(f'slice {i} of {len(self)}')
         case, k = self.ids[self.case[i]], int(self.k[i])
-        images = self.cache.image(case)
-        img, lab = np.asarray(images[k], np.float32), np.array(self.cache.labels(case)[k])
-        key = (self.seed, int(epoch), int(i))
-        if self.augment:
-            img, lab = augment(img, lab, key, window)
-        elif window is not None:
-            img, lab = random_window(img, lab, window, np.random.default_rng(key))
+        img, lab = self._slice(case, k, (self.seed, int(epoch), int(i)), window)
         return dict(
             image=torch.from_numpy(img)[None],
             label=torch.from_numpy(lab.astype(np.int64)),
             case=case,
             k=k,
-            n=len(images),
+            n=self.cache.row(case)['slices'],
             index=int(i),
             epoch=int(epoch),
             annotated=torch.from_numpy(self.cache.annotated(case)),
         )
 
 # %% ../nbs/2_data/20_data.ipynb #c080
-USUAL = dict(
+USUAL = dict(  # of lumbar MRI (ours)
     slices=(5, 200), slice_mm=(0.5, 10), pixel_mm=(0.05, 2), field_mm=(100, 600)
-)  # of lumbar MRI (ours)
-SATURATED, TINY, APART = (
-    0.1,
-    0.02,
-    20.0,
-)  # share of voxels at the maximum; of the median volume of its kind; mm between pieces (ours)
+)
+SATURATED = 0.1  # share of voxels at the maximum (ours)
+TINY = 0.02  # of the median volume of its kind (ours)
+APART = 20.0  # mm between pieces (ours)
 
 
 def odd_geometry(vol: Volume) -> list:  # of phrases
     "What is unusual about slices, spacing and field of view"
     (n, rows, _), (s, h, w) = vol.shape, vol.spacing
-    got = [] if n == 1 else [('slices', n, 'slices'), ('slice_mm', s, 'mm from slice to slice')]
-    got += [
+    sizes = [
         ('pixel_mm', h, 'mm from row to row'),
         ('pixel_mm', w, 'mm from column to column'),
         ('field_mm', rows * h, 'mm from head to feet'),
     ]
-    return ['one slice only'] * (n == 1) + [
-        f'{v:.4g} {unit}, usual are {lo:g} to {hi:g}'
-        for k, v, unit in got
-        for lo, hi in [USUAL[k]]
-        if not lo <= v <= hi
-    ]
+    out = ['one slice only'] if n == 1 else []
+    if n > 1:
+        sizes = [('slices', n, 'slices'), ('slice_mm', s, 'mm from slice to slice'), *sizes]
+    for key, value, unit in sizes:
+        low, high = USUAL[key]
+        if not low <= value <= high:
+            out.append(f'{value:.4g} {unit}, usual are {low:g} to {high:g}')
+    return out
 
 
 def convention(data: np.ndarray) -> str:
-    "Which of SPIDER's two intensity conventions: 'padded' from about -1000, from 'zero' up, or 'other'"
+    "SPIDER's intensity convention: 'padded' from about -1000, from 'zero' up, or 'other'"
     lo = data.min()
-    return 'padded' if lo <= -500 else 'zero' if lo >= 0 else 'other'
+    if lo <= -500:
+        return 'padded'
+    return 'zero' if lo >= 0 else 'other'
 
 
 def odd_intensity(data: np.ndarray) -> list:  # of phrases
@@ -1391,15 +1466,13 @@ def _apart(on, spacing) -> float:  # mm
     if n < 2:
         return 0.0
     boxes = ndimage.find_objects(pieces)
-    big = boxes[np.bincount(pieces.ravel())[1:].argmax()]
-    return max(
-        float(
-            np.linalg.norm(
-                [max(0, p.start - q.stop, q.start - p.stop) * d for p, q, d in zip(b, big, spacing)]
-            )
-        )
-        for b in boxes
-    )
+    largest = boxes[np.bincount(pieces.ravel())[1:].argmax()]
+
+    def distance(box) -> float:
+        gaps = [max(0, p.start - q.stop, q.start - p.stop) for p, q in zip(box, largest)]
+        return float(np.linalg.norm([gap * d for gap, d in zip(gaps, spacing)]))
+
+    return max(distance(box) for box in boxes)
 
 
 def shapes(
@@ -1424,6 +1497,26 @@ def shapes(
         )
     return out
 
+# %% ../nbs/2_data/20_data.ipynb #c82b
+def _missing(found, names, anatomy, annotated) -> list:  # names
+    "Structures that should lie between the uppermost and the lowest of `names`, but do not"
+    kinds = {anatomy[n].kind for n in found}
+    between = anatomy.run(names[0], names[-1]) if names else ()
+    return [
+        n
+        for n in between
+        if n not in found and anatomy[n].kind in kinds and (annotated is None or n in annotated)
+    ]
+
+
+def _tiny(found, names, anatomy) -> list:  # names
+    "Structures that are much smaller than others of their kind"
+    sizes = {}
+    for n in found:
+        sizes.setdefault(anatomy[n].kind, []).append(found[n]['voxels'])
+    usual = {kind: np.median(voxels) for kind, voxels in sizes.items()}
+    return [n for n in names if found[n]['voxels'] < TINY * usual[anatomy[n].kind]]
+
 
 def odd_labels(
     found: dict,  # of `shapes`
@@ -1432,53 +1525,31 @@ def odd_labels(
 ) -> list:  # of phrases
     "Structures out of order, missing in between, tiny, or in far pieces"
     names = anatomy.order([n for n in found if anatomy[n].kind != 'canal'])
-    kind = {n: anatomy[n].kind for n in found}
-    out = [
-        f'{a} lies below {b}' for a, b in zip(names, names[1:]) if found[a]['row'] > found[b]['row']
-    ]
-    gap = [
-        n
-        for n in (anatomy.run(names[0], names[-1]) if names else ())
-        if n not in found
-        and anatomy[n].kind in kind.values()
-        and (annotated is None or n in annotated)
-    ]
-    if gap:
+    pairs = [(a, b) for a, b in zip(names, names[1:]) if found[a]['row'] > found[b]['row']]
+    out = [f'{a} lies below {b}' for a, b in pairs]
+    if gap := _missing(found, names, anatomy, annotated):
         out.append(f'no {", ".join(gap)} between {names[0]} and {names[-1]}')
-    usual = {
-        k: np.median([found[n]['voxels'] for n in found if kind[n] == k])
-        for k in set(kind.values())
-    }
-    out += [
-        f'{n} is tiny ({found[n]["voxels"]} voxels)'
-        for n in names
-        if found[n]['voxels'] < TINY * usual[kind[n]]
-    ]
-    return out + [
-        f'{n} lies in pieces {d["apart"]:.0f} mm apart'
-        for n, d in found.items()
-        if d['apart'] > APART
-    ]
+    for n in _tiny(found, names, anatomy):
+        out.append(f'{n} is tiny ({found[n]["voxels"]} voxels)')
+    for n, d in found.items():
+        if d['apart'] > APART:
+            out.append(f'{n} lies in pieces {d["apart"]:.0f} mm apart')
+    return out
 
 # %% ../nbs/2_data/20_data.ipynb #c085
 def picture(vol: Volume, labels, scheme) -> str:  # HTML
     "The middle one of the labelled slices, small"
-    on = (
-        np.nonzero(((labels > 0) & (labels != IGNORE)).any((1, 2)))[0] if labels is not None else ()
-    )
+    on = ()
+    if labels is not None:
+        on = np.nonzero(((labels > 0) & (labels != IGNORE)).any((1, 2)))[0]
     k = int(on[len(on) // 2]) if len(on) else len(vol.data) // 2
-    return picture_html(
-        thumbnail(
-            vol.data[k],
-            None if labels is None else labels[k],
-            scheme,
-            vol.spacing[1:],
-        )
-    )
+    shown = None if labels is None else labels[k]
+    return picture_html(thumbnail(vol.data[k], shown, scheme, vol.spacing[1:]))
 
 
 def audit_case(case: Case, cohort: Cohort, draw=False) -> dict:  # `draw`: with a picture as HTML
     "What one case holds, the first problem that it has, and what is suspicious about it"
+    rules = (cohort.partial, cohort.above)
     r = dict(id=case.id, patient=case.patient, subset=case.subset, problem=None, suspicious=[])
     vol = labels = None
     try:
@@ -1489,11 +1560,9 @@ def audit_case(case: Case, cohort: Cohort, draw=False) -> dict:  # `draw`: with 
         r |= dict(convention=convention(vol.data), image=_digest(vol.data))
         r['suspicious'] += odd_intensity(vol.data)
         mask = read_labels(mask_of(case))
-        v, n = np.unique(mask.data, return_counts=True)
-        r |= dict(values=dict(zip(v.tolist(), n.tolist())), mask=_digest(mask.data))
-        labels = case_labels(
-            case, vol, mask, cohort.file_scheme, cohort.scheme, cohort.partial, cohort.above
-        )
+        values, counts = np.unique(mask.data, return_counts=True)
+        r |= dict(values=dict(zip(values.tolist(), counts.tolist())), mask=_digest(mask.data))
+        labels = case_labels(case, vol, mask, cohort.file_scheme, cohort.scheme, *rules)
         found = shapes(labels, cohort.scheme, vol.spacing)
         r['structures'] = {n: found[n]['slices'] for n in cohort.anatomy.order(found)}
         r['suspicious'] += odd_labels(found, cohort.anatomy, case.annotated)
@@ -1503,16 +1572,19 @@ def audit_case(case: Case, cohort: Cohort, draw=False) -> dict:  # `draw`: with 
         r['picture'] = picture(vol, labels, cohort.scheme)
     return r
 
-
+# %% ../nbs/2_data/20_data.ipynb #c85b
 class Gallery:
-    "Pictures for a page: no more than `most` of the suspicious cases and of the others are kept, however many there are"
+    "Pictures for a page: at most `most` of the suspicious cases and of the others are kept"
 
     def __init__(self, most=150):
-        self.most, self.kept, self.count = most, {}, Counter()  # kept: id -> HTML
+        self.most = most
+        self.kept = {}  # id -> HTML
+        self.count = Counter()
 
     def add(self, row: dict):
         "Take over a row's picture"
-        html, odd = row.pop('picture', ''), bool(row['problem'] or row['suspicious'])
+        html = row.pop('picture', '')
+        odd = bool(row['problem'] or row['suspicious'])
         self.count[odd] += 1
         if self.count[odd] <= self.most:
             self.kept[row['id']] = html
@@ -1520,29 +1592,34 @@ class Gallery:
 # %% ../nbs/2_data/20_data.ipynb #c087
 def _ranges(rows, key) -> dict:  # {'s': [min, max], ...}
     "Smallest and largest of a triple over the cases"
-    a = [r[key] for r in rows if key in r]
-    return {k: [float(min(v)), float(max(v))] for k, v in zip('shw', zip(*a))}
+    triples = [r[key] for r in rows if key in r]
+    return {axis: [float(min(v)), float(max(v))] for axis, v in zip('shw', zip(*triples))}
 
 
 def _twin_phrases(same: dict) -> dict:  # case -> phrases
-    "Who is the same as whom: images always, masks across patients (inside one they are SPIDER's pairs)"
+    "Who is the same as whom: images always, masks across patients (in one they are SPIDER's pairs)"
     out = {}
-    for what, d in same.items():
-        for g in d['across_patients'] + d['within_patients'] * (what == 'image'):
-            for i in g:
-                out.setdefault(i, []).append(f'the same {what} as {some(j for j in g if j != i)}')
+    for what, twins in same.items():
+        groups = list(twins['across_patients'])
+        if what == 'image':
+            groups += twins['within_patients']
+        for group in groups:
+            for i in group:
+                others = some(j for j in group if j != i)
+                out.setdefault(i, []).append(f'the same {what} as {others}')
     return out
 
 
 def value_name(v: int, scheme: Scheme) -> str | None:
     "What a value of a mask file stands for; None if nobody knows"
-    by = {0: 'background'} | {v: n for n, v in scheme.values.items()}
-    spider = scheme.name == 'spider'
-    if v in by:
-        return by[v]
-    if spider and 101 <= v <= 125:
-        return f'{by.get(v - 100, "above our range")}, partly visible'
-    return 'above our range' if spider and (10 <= v <= 25 or 210 <= v <= 225) else None
+    by_value = {0: 'background'} | {value: n for n, value in scheme.values.items()}
+    if v in by_value:
+        return by_value[v]
+    if scheme.name != 'spider':
+        return None
+    if 101 <= v <= 125:
+        return f'{by_value.get(v - 100, "above our range")}, partly visible'
+    return 'above our range' if _is_above(v) else None
 
 
 def _inventory(rows, scheme) -> dict:  # value -> name, volumes, voxels
@@ -1556,55 +1633,49 @@ def _inventory(rows, scheme) -> dict:  # value -> name, volumes, voxels
         for v in sorted(seen)
     }
 
-
+# %% ../nbs/2_data/20_data.ipynb #c87b
 def _dataset(rows, c) -> dict:
     "The columns of the paper's Table 1, for the data at hand"
     sizes = sorted({tuple(r['shape'][1:]) for r in rows if 'shape' in r}, key=np.prod)
-    n = [r['shape'][0] for r in rows if 'shape' in r]
-    kinds = Counter(
-        c.anatomy[s].kind
-        for s in c.anatomy.order({s for r in rows for s in r.get('structures', ())})
-    )
+    slices = [r['shape'][0] for r in rows if 'shape' in r]
+    seen = {name for r in rows for name in r.get('structures', ())}
     return dict(
         volumes=len(rows),
-        slices=sum(n),
+        slices=sum(slices),
         resolution=[list(s) for s in sizes[:1] + sizes[-1:]],
-        slices_per_case=[min(n), max(n)] if n else [],
-        classes=dict(kinds),
+        slices_per_case=[min(slices), max(slices)] if slices else [],
+        classes=dict(Counter(c.anatomy[name].kind for name in c.anatomy.order(seen))),
     )
+
+
+def _is_disc_number(text: str) -> bool:
+    "Can it be SPIDER's number of a disc?"
+    return text.isdigit() and 1 <= int(text) <= 25
 
 
 def _gradings(root, patients, notes, complain) -> dict | None:
     "What SPIDER's radiological_gradings.csv grades, and whom it knows that the folder does not"
-    if not (Path(root) / 'radiological_gradings.csv').exists():
+    file = 'radiological_gradings.csv'
+    if not (Path(root) / file).exists():
         return None
-    rows = _optional(root, 'radiological_gradings.csv', ('Patient', 'IVD label'), notes, complain)
+    rows = _optional(root, file, ('Patient', 'IVD label'), notes, complain)
     who = {r['Patient'] for r in rows}
     if stray := sorted(who - patients):
-        notes.append(
-            f'radiological_gradings.csv: {len(stray)} patient(s) that are not here, such as {stray[0]}'
-        )
-    if odd := [
-        r['IVD label']
-        for r in rows
-        if not (r['IVD label'].isdigit() and 1 <= int(r['IVD label']) <= 25)
-    ]:
-        notes.append(
-            f"radiological_gradings.csv: field IVD label: '{odd[0]}' is not a number from 1 (L5/S1) upwards"
-        )
-    return (
-        dict(
-            discs=len(rows),
-            patients=len(who & patients),
-            unknown_patients=stray,
-            patients_without=len(patients - who),
-        )
-        if rows
-        else None
+        notes.append(f'{file}: {len(stray)} patient(s) that are not here, such as {stray[0]}')
+    if odd := [r['IVD label'] for r in rows if not _is_disc_number(r['IVD label'])]:
+        notes.append(f"{file}: field IVD label: '{odd[0]}' is not a number from 1 (L5/S1) upwards")
+    if not rows:
+        return None
+    return dict(
+        discs=len(rows),
+        patients=len(who & patients),
+        unknown_patients=stray,
+        patients_without=len(patients - who),
     )
 
 # %% ../nbs/2_data/20_data.ipynb #c089
-_said = dict(  # what releases are said to hold (one third-party audit; the paper's Table 1 for MRSpineSeg)
+# what releases are said to hold (one third-party audit; the paper's Table 1 for MRSpineSeg)
+_said = dict(
     spider={
         'series': 447,
         'patients': 218,
@@ -1620,6 +1691,181 @@ _said = dict(  # what releases are said to hold (one third-party audit; the pape
     },
     mrspineseg={'series': 172, 'slices': 2169},
 )
+
+# %% ../nbs/2_data/20_data.ipynb #c89b
+def _found_counts(a, rows) -> Counter:
+    "The counts of `_said`, of the data at hand"
+    shared = {spider_patient(group[0]) for group in a['same_masks']['within_patients']}
+    got = Counter(
+        {
+            'series': a['cases'],
+            'patients': a['patients'],
+            'slices': a['slices'],
+            'patients whose series share a mask': len(shared),
+            'graded discs': (a['gradings'] or {}).get('discs', 0),
+        }
+    )
+    kinds = Counter(m[2] for r in rows if (m := _series.match(r['id'])))
+    named = {f'series stored {k}': n for k, n in a['codes'].items()}
+    named |= {f'{k} series': n for k, n in kinds.items()}
+    named |= {f'{k} series': n for k, n in a['subsets'].items()}
+    got.update(named)
+    return got
+
+
+def _is_usual_value(value: int) -> bool:
+    "Is it one of the values that SPIDER's release is said to hold?"
+    return value < 10 or value == 100 or 201 <= value <= 209
+
+
+def _expectations(a, rows) -> list:  # of notes
+    "Where a whole release differs from what others found in it, and values that none of them saw"
+    out = []
+    if len(rows) >= 100:
+        got = _found_counts(a, rows)
+        for what, n in _said.get(a['layout'], {}).items():
+            if got[what] != n:
+                out.append(f'the release is said to hold {n} {what}, here are {got[what]}')
+    named = [v for v, d in a['labels'].items() if d['name']]
+    new = [v for v in named if not _is_usual_value(int(v))]
+    if a['layout'] == 'spider' and new:
+        out.append(
+            "SPIDER's release is said to hold the values 0 to 9, 100 and 201 to 209; "
+            f'here are also {", ".join(new)}'
+        )
+    return out
+
+# %% ../nbs/2_data/20_data.ipynb #c89d
+def _count(rows, key) -> dict:  # value -> cases
+    return dict(Counter(r[key] for r in rows if r.get(key)))
+
+
+def _slices(rows) -> int:
+    return sum(r['shape'][0] for r in rows if 'shape' in r)
+
+
+def _amounts(c, rows, fine) -> dict:
+    "How much there is"
+    return dict(
+        root=c.root,
+        layout=c.layout,
+        scheme=c.scheme.name,
+        partial=c.partial,
+        above=c.above,
+        cases=len(rows),
+        patients=len({r['patient'] for r in rows}),
+        usable=len(fine),
+        slices=_slices(rows),
+        usable_slices=_slices(fine),
+        dataset=_dataset(rows, c),
+        subsets=_count(rows, 'subset'),
+    )
+
+
+def _image_facts(rows) -> dict:
+    "Sizes, spacings, orientations, intensities"
+    return dict(
+        shape=_ranges(rows, 'shape'),
+        spacing=_ranges(rows, 'spacing'),
+        codes=_count(rows, 'codes'),
+        intensities=_count(rows, 'convention'),
+    )
+
+
+def _label_facts(c, rows, fine) -> dict:
+    "Values of the mask files, topmost levels, how often each structure occurs"
+    values = _inventory(rows, c.file_scheme)
+    found = {
+        name: dict(
+            volumes=sum(name in r['structures'] for r in fine),
+            slices=sum(r['structures'].get(name, 0) for r in fine),
+        )
+        for name in c.anatomy.order(c.scheme.names)
+    }
+    return dict(
+        labels=values,
+        other_values=[int(v) for v, d in values.items() if d['name'] is None],
+        topmost=dict(Counter(topmost(r['structures'], c.anatomy) for r in fine)),
+        structures=found,
+    )
+
+# %% ../nbs/2_data/20_data.ipynb #c89e
+def _audit_of(c: Cohort, rows, wrong) -> dict:
+    "All that an audit counts; `wrong` is what was said about names and tables"
+    fine = [r for r in rows if not r['problem']]
+    bad = [r for r in rows if r['problem']]
+    notes = list(c.notes)
+    same = {k: _twins(rows, k) for k in ('image', 'mask')}
+    twins = _twin_phrases(same)
+    for r in rows:
+        r['suspicious'] += twins.get(r['id'], [])
+    gradings = None
+    if c.layout == 'spider':
+        gradings = _gradings(c.root, {r['patient'] for r in rows}, notes, wrong.append)
+    problems = [dict(case='', problem=p) for p in wrong]
+    problems += [dict(case=r['id'], problem=r['problem']) for r in bad]
+    a = dict(
+        **_amounts(c, rows, fine),
+        **_image_facts(rows),
+        **_label_facts(c, rows, fine),
+        same_masks=same['mask'],
+        same_images=same['image'],
+        gradings=gradings,
+        suspicious=[dict(case=r['id'], why=r['suspicious']) for r in rows if r['suspicious']],
+        problems=problems,
+        skipped=[r['id'] for r in bad],
+    )
+    return a | dict(notes=notes + _expectations(a, rows))
+
+# %% ../nbs/2_data/20_data.ipynb #c89f
+def _no_audit(root, layout, problems) -> dict:
+    "An audit of a folder whose cases cannot even be listed"
+    return dict(
+        root=str(root),
+        layout=layout,
+        scheme=None,
+        cases=0,
+        patients=0,
+        usable=0,
+        slices=0,
+        problems=[dict(case='', problem=p) for p in problems],
+        suspicious=[],
+        skipped=[],
+        notes=[],
+    )
+
+
+def audit(
+    root,
+    anatomy,
+    layout='auto',
+    labels=None,
+    annotated=None,
+    partial='keep',
+    above='ignore',  # as in `open_cohort`
+    gallery=None,  # `Gallery` that takes the pictures
+) -> dict:  # JSON-able
+    "What a dataset folder holds, and what is wrong; raises `InputError` if it is no dataset"
+    layout = guess_layout(root) if layout in (None, 'auto') and Path(root).is_dir() else layout
+    wrong = []
+    check_rules(partial, above)
+    if labels:
+        anatomy.scheme(labels)
+    try:
+        c = open_cohort(root, anatomy, layout, labels, annotated, partial, above, wrong.append)
+    except InputError as e:
+        known = Path(root).is_dir() and layout in _layouts
+        if not known or not (Path(root) / _layouts[layout].images).is_dir():
+            raise
+        return _no_audit(root, layout, [*wrong, str(e)])
+    rows = []
+    for case in progress(c.cases, 'audit'):
+        rows.append(audit_case(case, c, gallery is not None))
+        if gallery is not None:
+            gallery.add(rows[-1])
+    return _audit_of(c, rows, wrong)
+
+# %% ../nbs/2_data/20_data.ipynb #c091
 PAPER = dict(
     spider=(
         'SPIDER (Table 1)',
@@ -1640,255 +1886,121 @@ PAPER = dict(
 )
 
 
-def _expectations(a, rows) -> list:  # of notes
-    "Where a whole release differs from what others found in it, and SPIDER's values that none of them saw"
-    kind = Counter(m[2] for r in rows if (m := _series.match(r['id'])))
-    shared = {spider_patient(g[0]) for g in a['same_masks']['within_patients']}
-    got = Counter(
-        {
-            'series': a['cases'],
-            'patients': a['patients'],
-            'slices': a['slices'],
-            'patients whose series share a mask': len(shared),
-            'graded discs': (a['gradings'] or {}).get('discs', 0),
-        }
-    )
-    got.update(
-        {f'series stored {k}': n for k, n in a['codes'].items()}
-        | {f'{k} series': n for d in (kind, a['subsets']) for k, n in d.items()}
-    )
-    out = (
-        [
-            f'the release is said to hold {n} {k}, here are {got[k]}'
-            for k, n in _said.get(a['layout'], {}).items()
-            if got[k] != n
-        ]
-        if len(rows) >= 100
-        else []
-    )
-    new = [
-        v
-        for v, d in a['labels'].items()
-        if a['layout'] == 'spider'
-        and d['name']
-        and not (int(v) < 10 or int(v) == 100 or 201 <= int(v) <= 209)
-    ]
-    return out + (
-        [
-            f"SPIDER's release is said to hold the values 0 to 9, 100 and 201 to 209; here are also {', '.join(new)}"
-        ]
-        if new
-        else []
-    )
+def _from_to(values) -> str:
+    "'3 to 5', or '3' when both are the same"
+    return ' to '.join(dict.fromkeys(map(str, values)))
 
 
-def audit(
-    root,
-    anatomy,
-    layout='auto',
-    labels=None,
-    annotated=None,
-    partial='keep',
-    above='ignore',  # as in `open_cohort`
-    gallery=None,  # `Gallery` that takes the pictures
-) -> dict:  # JSON-able
-    "What is in a dataset folder, what is wrong with it, and what would be skipped; raises `InputError` only when the folder itself cannot be read"
-    layout = guess_layout(root) if layout in (None, 'auto') and Path(root).is_dir() else layout
-    wrong = []
-    check_rules(partial, above)
-    if labels:
-        anatomy.scheme(labels)
-    try:
-        c = open_cohort(root, anatomy, layout, labels, annotated, partial, above, wrong.append)
-    except InputError as e:
-        if (
-            not Path(root).is_dir()
-            or layout not in _layouts
-            or not (Path(root) / _layouts[layout][0]).is_dir()
-        ):
-            raise
-        return dict(
-            root=str(root),
-            layout=layout,
-            scheme=None,
-            cases=0,
-            patients=0,
-            usable=0,
-            slices=0,
-            problems=[dict(case='', problem=p) for p in (*wrong, str(e))],
-            suspicious=[],
-            skipped=[],
-            notes=[],
-        )
-    rows = []
-    for case in progress(c.cases, 'audit'):
-        rows.append(audit_case(case, c, gallery is not None))
-        if gallery is not None:
-            gallery.add(rows[-1])
-    return _audit_of(c, rows, wrong)
+def _kinds(classes: dict) -> str:
+    "'12 (6 vertebrae, 5 discs, canal)'"
+    plural = dict(vertebra='vertebrae', disc='discs')
+    alone = ('canal', 'sacrum')
+    words = [k if k in alone else f'{n} {plural.get(k, k)}' for k, n in classes.items()]
+    return f'{sum(classes.values())} ({", ".join(words)})'
 
 
-def _audit_of(c: Cohort, rows, wrong) -> dict:
-    "All that an audit counts"
-    fine = [r for r in rows if not r['problem']]
-    who = {r['patient'] for r in rows}
-    notes = list(c.notes)
-
-    def count(key):
-        return dict(Counter(r[key] for r in rows if r.get(key)))
-
-    same = {k: _twins(rows, k) for k in ('image', 'mask')}
-    twins = _twin_phrases(same)
-    for r in rows:
-        r['suspicious'] += twins.get(r['id'], [])
-    a = dict(
-        root=c.root,
-        layout=c.layout,
-        scheme=c.scheme.name,
-        partial=c.partial,
-        above=c.above,
-        cases=len(rows),
-        patients=len(who),
-        usable=len(fine),
-    )
-    a |= dict(
-        zip(
-            ('slices', 'usable_slices'),
-            (sum(r['shape'][0] for r in rs if 'shape' in r) for rs in (rows, fine)),
-        ),
-        dataset=_dataset(rows, c),
-        subsets=count('subset'),
-    )
-    a |= dict(
-        shape=_ranges(rows, 'shape'),
-        spacing=_ranges(rows, 'spacing'),
-        codes=count('codes'),
-        intensities=count('convention'),
-        labels=_inventory(rows, c.file_scheme),
-    )
-    a |= dict(
-        other_values=[int(v) for v, d in a['labels'].items() if d['name'] is None],
-        topmost=dict(Counter(topmost(r['structures'], c.anatomy) for r in fine)),
-    )
-    a |= dict(
-        structures={
-            n: dict(
-                volumes=sum(n in r['structures'] for r in fine),
-                slices=sum(r['structures'].get(n, 0) for r in fine),
-            )
-            for n in c.anatomy.order(c.scheme.names)
-        }
-    )
-    a |= dict(
-        same_masks=same['mask'],
-        same_images=same['image'],
-        gradings=_gradings(c.root, who, notes, wrong.append) if c.layout == 'spider' else None,
-        suspicious=[dict(case=r['id'], why=r['suspicious']) for r in rows if r['suspicious']],
-    )
-    a |= dict(
-        problems=[dict(case='', problem=p) for p in wrong]
-        + [dict(case=r['id'], problem=r['problem']) for r in rows if r['problem']],
-        skipped=[r['id'] for r in rows if r['problem']],
-    )
-    return a | dict(notes=notes + _expectations(a, rows))
-
-# %% ../nbs/2_data/20_data.ipynb #c091
-_conventions = dict(padded='from about -1000, with padding', zero='from 0 upwards', other='other')
-
-
-def _tables(a) -> list:  # of (title, header, rows)
-    "The tables of an audit"
+def _table_1(a) -> list:  # rows
+    "The data at hand beside the paper's"
     d = a['dataset']
+    sizes = _from_to(f'{h} x {w}' for h, w in d['resolution'])
+    per_case = _from_to(d['slices_per_case'])
+    mine = (a['layout'], d['volumes'], d['slices'], sizes, per_case, _kinds(d['classes']))
+    return [mine, PAPER[a['layout']]] if a['layout'] in PAPER else [mine]
 
-    def to(v):
-        return ' to '.join(dict.fromkeys(map(str, v)))
+# %% ../nbs/2_data/20_data.ipynb #c91b
+class _Table(NamedTuple):
+    title: str
+    header: tuple
+    rows: list
+
+
+def _occurrence(a) -> list:  # rows
+    "How often each structure occurs"
 
     def share(n, m):
         return f'{n / max(m, 1):.0%}'
 
-    def many(k, n):
-        return {'canal': 'canal', 'sacrum': 'sacrum'}.get(
-            k, f'{n} {dict(vertebra="vertebrae", disc="discs").get(k, k)}'
-        )
-
-    mine = (
-        a['layout'],
-        d['volumes'],
-        d['slices'],
-        to(f'{h} x {w}' for h, w in d['resolution']),
-        to(d['slices_per_case']),
-        f'{sum(d["classes"].values())} ({", ".join(many(k, n) for k, n in d["classes"].items())})',
-    )
     return [
         (
-            'As in Table 1',
-            ('dataset', 'volumes', 'slices', 'resolution', 'slices / case', 'classes'),
-            [mine] + [PAPER[k] for k in (a['layout'],) if k in PAPER],
-        ),
-        (
-            'How often each structure occurs',
-            ('structure', 'volumes', 'of usable', 'slices', 'of usable'),
-            [
-                (
-                    n,
-                    s['volumes'],
-                    share(s['volumes'], a['usable']),
-                    s['slices'],
-                    share(s['slices'], a['usable_slices']),
-                )
-                for n, s in a['structures'].items()
-                if s['volumes']
-            ],
-        ),
-        (
-            'Values in the mask files',
-            ('value', 'stands for', 'volumes', 'voxels'),
-            [
-                (v, s['name'] or 'unknown', s['volumes'], s['voxels'])
-                for v, s in a['labels'].items()
-            ],
-        ),
+            name,
+            s['volumes'],
+            share(s['volumes'], a['usable']),
+            s['slices'],
+            share(s['slices'], a['usable_slices']),
+        )
+        for name, s in a['structures'].items()
+        if s['volumes']
     ]
 
 
+def _tables(a) -> list:  # of `_Table`
+    "The tables of an audit"
+    paper = ('dataset', 'volumes', 'slices', 'resolution', 'slices / case', 'classes')
+    often = ('structure', 'volumes', 'of usable', 'slices', 'of usable')
+    held = ('value', 'stands for', 'volumes', 'voxels')
+    values = [
+        (v, s['name'] or 'unknown', s['volumes'], s['voxels']) for v, s in a['labels'].items()
+    ]
+    return [
+        _Table('As in Table 1', paper, _table_1(a)),
+        _Table('How often each structure occurs', often, _occurrence(a)),
+        _Table('Values in the mask files', held, values),
+    ]
+
+# %% ../nbs/2_data/20_data.ipynb #c91c
+_conventions = dict(padded='from about -1000, with padding', zero='from 0 upwards', other='other')
+
+
+def _sizes(ranges: dict, pattern: str) -> str:
+    "'5 x 70..80 x 44' of smallest and largest along three axes"
+    pairs = [[format(v, pattern) for v in pair] for pair in ranges.values()]
+    same = [lo == hi for lo, hi in ranges.values()]
+    return ' x '.join(lo if one else f'{lo}..{hi}' for (lo, hi), one in zip(pairs, same))
+
+
+def _image_sentences(a) -> list:
+    "Geometry and intensities in words"
+    out = []
+    if a['shape']:
+        codes = ', '.join(f'{k} {n}' for k, n in a['codes'].items())
+        out.append(
+            f'size (s, h, w) {_sizes(a["shape"], ".0f")} px, '
+            f'spacing {_sizes(a["spacing"], ".3g")} mm, stored as {codes}'
+        )
+    if a['intensities']:
+        found = [f'{n} {_conventions[k]}' for k, n in a['intensities'].items()]
+        out.append('intensities: ' + ', '.join(found))
+    return out
+
+
+def _twin_sentences(a) -> list:
+    "Who shares images and masks, in words"
+    out = []
+    if n := len(a['same_masks']['within_patients']):
+        out.append(f'{n} group(s) of series of one patient share the same mask: split by patient')
+    for key, what in (('same_images', 'image'), ('same_masks', 'mask')):
+        if groups := a[key]['across_patients']:
+            named = '; '.join(map(some, groups[:5]))
+            out.append(
+                f'{len(groups)} group(s) of different patients share the same {what} '
+                f'(a leak?): {named}'
+            )
+    return out
+
+# %% ../nbs/2_data/20_data.ipynb #c91d
 def _facts(a) -> list:  # of sentences
     "Geometry, intensities, twins and gradings in words"
-
-    def r(d, f):
-        return ' x '.join(f(lo) if lo == hi else f'{f(lo)}..{f(hi)}' for lo, hi in d.values())
-
-    g = a['gradings']
-
-    def across(k):
-        return a[k]['across_patients']
-
-    out = (
-        [
-            f'size (s, h, w) {r(a["shape"], lambda v: f"{v:.0f}")} px, spacing {r(a["spacing"], lambda v: f"{v:.3g}")} mm, stored as {", ".join(f"{k} {n}" for k, n in a["codes"].items())}'
-        ]
-        if a['shape']
-        else []
-    )
-    if a['intensities']:
-        out.append(
-            'intensities: '
-            + ', '.join(f'{n} {_conventions[k]}' for k, n in a['intensities'].items())
-        )
+    out = _image_sentences(a)
     if a['subsets']:
         out.append('official subsets: ' + ', '.join(f'{k} {n}' for k, n in a['subsets'].items()))
-    if g:
+    if g := a['gradings']:
         out.append(
-            f'gradings: {g["discs"]} discs, {g["patients"]} patients of this folder, {g["patients_without"]} without'
+            f'gradings: {g["discs"]} discs, {g["patients"]} patients of this folder, '
+            f'{g["patients_without"]} without'
         )
     if a['other_values']:
         out.append(f'label values outside the scheme: {", ".join(map(str, a["other_values"]))}')
-    if n := len(a['same_masks']['within_patients']):
-        out.append(f'{n} group(s) of series of one patient share the same mask: split by patient')
-    return out + [
-        f'{len(across(k))} group(s) of different patients share the same {w} (a leak?): {"; ".join(map(some, across(k)[:5]))}'
-        for k, w in (('same_images', 'image'), ('same_masks', 'mask'))
-        if across(k)
-    ]
+    return out + _twin_sentences(a)
 
 
 def audit_text(
@@ -1896,46 +2008,82 @@ def audit_text(
     most=40,  # lines on suspicious cases
 ) -> str:
     "An audit as text"
+    odd = a['suspicious']
     out = [
         f'{a["root"]}: layout {a["layout"]}, labels {a["scheme"]}',
-        f'{a["cases"]} volumes of {a["patients"]} patients, {a["slices"]} slices; {a["usable"]} usable, {len(a["suspicious"])} suspicious',
+        f'{a["cases"]} volumes of {a["patients"]} patients, {a["slices"]} slices; '
+        f'{a["usable"]} usable, {len(odd)} suspicious',
     ]
     if a['cases']:
-        out += [
-            *_facts(a),
-            '',
-            *(table_md(rows, header) for _, header, rows in _tables(a)[:2] if rows),
-        ]
-    out += [f'note: {n}' for n in a['notes']] + [
-        f'suspicious {s["case"]}: {"; ".join(s["why"])}' for s in a['suspicious'][:most]
-    ]
-    if (n := len(a['suspicious']) - most) > 0:
-        out.append(f'... and {n} more: see --json or --page')
-    return '\n'.join(
-        out
-        + [
-            f'would skip {p["case"]}: {p["problem"]}' if p['case'] else f'problem: {p["problem"]}'
-            for p in a['problems']
-        ]
-    )
+        tables = [table_md(t.rows, t.header) for t in _tables(a)[:2] if t.rows]
+        out += [*_facts(a), '', *tables]
+    out += [f'note: {n}' for n in a['notes']]
+    out += [f'suspicious {s["case"]}: {"; ".join(s["why"])}' for s in odd[:most]]
+    if len(odd) > most:
+        out.append(f'... and {len(odd) - most} more: see --json or --page')
+    for p in a['problems']:
+        start = f'would skip {p["case"]}' if p['case'] else 'problem'
+        out.append(f'{start}: {p["problem"]}')
+    return '\n'.join(out)
 
 # %% ../nbs/2_data/20_data.ipynb #c092
-_cards = '.cases{display:grid;grid-template-columns:repeat(auto-fill,minmax(11.5rem,1fr));gap:1.2rem}.case{font-size:.82rem;line-height:1.35;overflow-wrap:anywhere}.case figure{margin:0 0 .3rem;background:#111;text-align:center}.bad{color:#a33c00}li{overflow-wrap:anywhere}'
+_cards = (
+    '.cases{display:grid;grid-template-columns:repeat(auto-fill,minmax(11.5rem,1fr));gap:1.2rem}'
+    '.case{font-size:.82rem;line-height:1.35;overflow-wrap:anywhere}'
+    '.case figure{margin:0 0 .3rem;background:#111;text-align:center}'
+    '.bad{color:#a33c00}li{overflow-wrap:anywhere}'
+)
+
+
+def _card(id, said, picture) -> str:
+    "One case: picture, name, what is odd about it"
+    why = ''.join(f'<br><span class="bad">{html.escape(w)}</span>' for w in said)
+    return f'<div class="case">{picture}<b>{html.escape(id)}</b>{why}</div>'
 
 
 def _cases_html(ids, said: dict, kept: dict) -> str:
-    "Cards of cases: picture, name, what is odd about it"
-    e = html.escape
-    return (
-        '<div class="cases">'
-        + ''.join(
-            f'<div class="case">{kept.get(i, "")}<b>{e(i)}</b>'
-            + ''.join(f'<br><span class="bad">{e(w)}</span>' for w in said.get(i, ()))
-            + '</div>'
-            for i in ids
-        )
-        + '</div>'
-    )
+    "Cards of cases"
+    cards = [_card(i, said.get(i, ()), kept.get(i, '')) for i in ids]
+    return f'<div class="cases">{"".join(cards)}</div>'
+
+
+def _list_html(sentences) -> str:
+    items = ''.join(f'<li>{html.escape(s)}</li>' for s in sentences)
+    return f'<ul>{items}</ul>' if items else ''
+
+# %% ../nbs/2_data/20_data.ipynb #c92b
+def _odd_html(said: dict, gallery: Gallery) -> list:  # of HTML
+    "Problems and suspicious cases"
+    wrong = said.get('', [])
+    odd = [i for i in said if i][: gallery.most]
+    cards = _cases_html(odd, said, gallery.kept) if odd else ''
+    nothing = '' if odd or wrong else '<p>None.</p>'
+    return ['<h2>Problems and suspicious cases</h2>', _list_html(wrong), cards or nothing]
+
+
+def _there_html(a) -> list:  # of HTML
+    "What is there: facts, notes, tables"
+    facts = _facts(a) if a['cases'] else []
+    tables = _tables(a) if a['cases'] else []
+    notes = [f'note: {n}' for n in a['notes']]
+    out = ['<h2>What is there</h2>', _list_html(facts + notes)]
+    return out + [f'<h3>{t.title}</h3>{table_html(t.rows, t.header)}' for t in tables if t.rows]
+
+
+def _rest_html(a, rest, gallery, anatomy) -> list:  # of HTML
+    "The other cases that have a picture"
+    names = [n for n, s in a['structures'].items() if s['volumes']]
+    key = legend_html(anatomy.scheme(a['scheme']), names)
+    return ['<h2>Other cases</h2>', key, _cases_html(rest, {}, gallery.kept)]
+
+
+def _complaints(a) -> dict:  # case -> phrases; '' is the folder
+    said = {}
+    for p in a['problems']:
+        said.setdefault(p['case'], []).append(p['problem'])
+    for c in a['suspicious']:
+        said.setdefault(c['case'], []).extend(c['why'])
+    return said
 
 
 def audit_page(
@@ -1944,54 +2092,31 @@ def audit_page(
     anatomy,
 ) -> str:  # HTML
     "An audit as one self-contained page, problems and suspicious cases first"
-    said = {}
-
-    def listed(xs):
-        return '<ul>' + ''.join(f'<li>{html.escape(x)}</li>' for x in xs) + '</ul>' if xs else ''
-
-    for p in a['problems']:
-        said.setdefault(p['case'], []).append(p['problem'])
-    for c in a['suspicious']:
-        said.setdefault(c['case'], []).extend(c['why'])
-    wrong = said.pop('', [])
-    odd, rest = list(said)[: gallery.most], [i for i in gallery.kept if i not in said]
-    left = a['cases'] - len(odd) - len(rest)
-    parts = [
-        '<h2>Problems and suspicious cases</h2>',
-        listed(wrong),
-        _cases_html(odd, said, gallery.kept) if odd else '<p>None.</p>' * (not wrong),
-    ]
-    parts += [
-        '<h2>What is there</h2>',
-        listed((_facts(a) if a['cases'] else []) + [f'note: {n}' for n in a['notes']]),
-    ]
-    parts += [
-        f'<h3>{t}</h3>{table_html(rows, header)}'
-        for t, header, rows in (_tables(a) if a['cases'] else ())
-        if rows
-    ]
+    said = _complaints(a)
+    odd = [i for i in said if i][: gallery.most]
+    rest = [i for i in gallery.kept if i not in said]
+    parts = _odd_html(said, gallery) + _there_html(a)
     if rest:
-        parts += [
-            '<h2>Other cases</h2>',
-            legend_html(
-                anatomy.scheme(a['scheme']),
-                [n for n, s in a['structures'].items() if s['volumes']],
-            ),
-            _cases_html(rest, said, gallery.kept),
-        ]
+        parts += _rest_html(a, rest, gallery, anatomy)
+    left = a['cases'] - len(odd) - len(rest)
     if left > 0:
         parts.append(
-            f'<p>{left} more case(s) without a picture here: --pictures N shows more, --json lists all that is odd.</p>'
+            f'<p>{left} more case(s) without a picture here: --pictures N shows more, '
+            '--json lists all that is odd.</p>'
         )
-    lead = f'{a["cases"]} volumes of {a["patients"]} patients, {a["slices"]} slices. {a["usable"]} usable, {len(a["problems"])} problem(s), {len(a["suspicious"])} suspicious. Layout {a["layout"]}, labels {a["scheme"]}.'
+    lead = (
+        f'{a["cases"]} volumes of {a["patients"]} patients, {a["slices"]} slices. '
+        f'{a["usable"]} usable, {len(a["problems"])} problem(s), {len(a["suspicious"])} '
+        f'suspicious. Layout {a["layout"]}, labels {a["scheme"]}.'
+    )
     return page(f'Audit of {Path(a["root"]).resolve().name}', *parts, lead=lead, style=_cards)
 
-
+# %% ../nbs/2_data/20_data.ipynb #c92c
 @command
 def atm_audit(
     root: str,  # dataset folder
     layout: str = 'auto',  # spider, mrspineseg, folder or auto
-    labels: str = None,  # label scheme of the cache to come: joint, mrspineseg or spider; default: the layout's own
+    labels: str = None,  # scheme of the cache to come: joint, mrspineseg, spider; default: layout's
     annotated: str = None,  # CSV (case, labels): which structures each case annotates
     anatomy: str = None,  # YAML of another anatomy
     partial: str = 'keep',  # SPIDER's partly visible vertebrae: keep (as the vertebra) or ignore
@@ -2001,13 +2126,12 @@ def atm_audit(
     pictures: int = 150,  # suspicious cases on the page at most, and as many of the others
 ):
     "What is in a dataset folder, what is wrong with it, and what would be skipped"
-    for k, f in dict(json=json, page=page).items():
-        if f and Path(f).is_dir():
-            raise InputError(
-                f'--{k} {f}: is a folder: give the name of a file'
-            )  # before the work, not after
-    shape, gallery = get_anatomy(anatomy), Gallery(pictures) if page else None
-    a = audit(root, shape, layout, labels, annotated, partial, above, gallery)
+    for option, file in dict(json=json, page=page).items():
+        if file and Path(file).is_dir():  # before the work, not after
+            raise InputError(f'--{option} {file}: is a folder: give the name of a file')
+    shape = get_anatomy(anatomy)
+    gallery = Gallery(pictures) if page else None
+    a = audit(root, layout, labels, annotated, shape, partial, above, gallery)
     if json:
         write_json(json, a)
     if page:

@@ -126,8 +126,8 @@ def score_schemes(
     if not any(truth.values()):
         fits_truth = fits_pred
     if fits_pred[0] != fits_truth[0]:
-        a = _least(fits_pred[0], pred, anatomy)
-        b = _least(fits_truth[0], truth, anatomy)
+        a = _least(fits_pred[0], pred)
+        b = _least(fits_truth[0], truth)
         raise InputError(
             f"{pairs[0][1]}: the values of the predictions are of scheme '{a}', those of the "
             f"truths of '{b}': if that is so use --labels {a},{b} (predictions, truths), else one "
@@ -223,7 +223,6 @@ def score_folders(
             true_volume.spacing,
             scheme,
             given.get(mask_key(i)),
-            anatomy,
             who.get(mask_key(i)) or by_name,
         )
     return out, scheme

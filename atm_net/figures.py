@@ -739,8 +739,8 @@ def protocol_bars(
     y = np.arange(len(rows))[::-1]
     oracle = [r.get('reads_mask', 'no') != 'no' for r in rows]
     fig, ax = plt.subplots(figsize=(7, 0.42 * len(rows) + 1.2), layout='constrained')
-    for r, i, reads in zip(rows, y, oracle):
-        _bar(ax, i, r, key, HUES[runs.index(r['run']) % len(HUES)], reads)
+    for r, i, hatched in zip(rows, y, oracle):
+        _bar(ax, i, r, key, HUES[runs.index(r['run']) % len(HUES)], hatched)
     names = [r['protocol'] if len(runs) == 1 else f'{r["run"]}: {r["protocol"]}' for r in rows]
     ax.set(yticks=y, xlabel=label, xlim=(0, 1.1))
     ax.set_yticklabels(names, fontsize=9)
@@ -1195,7 +1195,7 @@ def _first_of_each_run(methods: dict) -> dict:
 def _charts(cache, methods, tallies, levels, out, done):
     "Confusion of each method; levels, sizes and calibration of all"
     for m, t in tallies.items():
-        fig = show_confusion(t.confusion, cache.scheme, m, cache.anatomy)
+        fig = show_confusion(t.confusion, cache.scheme, m)
         _write(fig, out / f'confusion-{_file(m, methods[m][1])}', done)
     end = _oracle_end(cache, methods)
     points = {m: t.points for m, t in tallies.items()}
@@ -1245,9 +1245,7 @@ def draw_figures(
         split=split,
         cases=info,
         ranked_by=next(iter(methods)),
-        neighbour_share={
-            m: neighbour_share(t.confusion, cache.scheme, cache.anatomy) for m, t in tallies.items()
-        },
+        neighbour_share={m: neighbour_share(t.confusion, cache.scheme) for m, t in tallies.items()},
         tsne=clouds,
         calibration_error={m: calibration_error(t.reliability) for m, t in tallies.items()},
         levels=levels,

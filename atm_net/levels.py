@@ -461,13 +461,13 @@ def site_mentions(
     for m in find_levels(clear, anatomy):
         if any(anatomy[n].kind == 'canal' and m.raw != n for n in m.names):
             continue  # 'the canal' is no level of a disc's finding
-        if not m.names and 'S' in anatomy.names and re.match(r's\d', m.raw, re.I):
-            m = replace(m, names=('S',))  # 'S2'
-        slipped = _slipped(out[-1], m, clear, anatomy) if out else None
+        of_sacrum = not m.names and 'S' in anatomy.names and re.match(r's\d', m.raw, re.I)  # 'S2'
+        mention = replace(m, names=('S',)) if of_sacrum else m
+        slipped = _slipped(out[-1], mention, clear, anatomy) if out else None
         if slipped:
             out[-1] = slipped
         else:
-            out.append(m)
+            out.append(mention)
     return sorted([*out, *_lowest_discs(clear, anatomy)], key=lambda m: m.start)
 
 # %% ../nbs/3_prompts/31_levels.ipynb #le31

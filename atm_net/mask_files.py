@@ -19,20 +19,22 @@ def guess_scheme(
     values,  # integers found in a label file
     anatomy,
 ) -> str:
-    "The label scheme that fits `values`: SPIDER's if there is a value from 100, else the smallest that knows them all; raises `InputError`"
+    "Name of the label scheme that fits `values`; raises `InputError`"
     values = {int(v) for v in values} - {0}
     legal = {
-        n: {*s.values.values()}.union(*spider_values(s, list(values)))
-        for n, s in anatomy.schemes.items()
+        name: set(scheme.values.values()).union(*spider_values(scheme, list(values)))
+        for name, scheme in anatomy.schemes.items()
     }
-    fits = [n for n in legal if values <= legal[n]]
-    odd = min((sorted(values - v) for v in legal.values()), key=len)
+    fits = [name for name in legal if values <= legal[name]]
     if not fits:
+        odd = min((sorted(values - known) for known in legal.values()), key=len)
         raise InputError(
-            f'label value(s) {some(odd, 8)} fit no scheme of the {anatomy.name}: say which with --labels'
+            f'label value(s) {some(odd, 8)} fit no scheme of the {anatomy.name}: '
+            'say which with --labels'
         )
-    fits = [n for n in fits if (n == 'spider') == any(v >= 100 for v in values)] or fits
-    return min(fits, key=lambda n: anatomy.schemes[n].channels)
+    from_100 = any(v >= 100 for v in values)
+    fits = [name for name in fits if (name == 'spider') == from_100] or fits
+    return min(fits, key=lambda name: anatomy.schemes[name].channels)
 
 # %% ../nbs/2_data/25_mask_files.ipynb #c028
 def mask_values(
@@ -44,63 +46,60 @@ def mask_values(
 
 def reading(scheme, values) -> dict:  # value -> structure
     "What `values` mean in a scheme, as far as it knows them"
-    return {v: n for n, v in scheme.values.items() if v in values}
+    return {value: name for name, value in scheme.values.items() if value in values}
 
 
 def fitting_schemes(
     values,  # whole numbers in a mask
     anatomy,
 ) -> list:  # of `Scheme`
-    "The default scheme of `values`, then those that know them all and read them differently; raises `InputError`"
+    "The default scheme of `values`, then those that mean other things; raises `InputError`"
     values = {int(v) for v in values} - {0}
     if 'spider' in anatomy.schemes and max(values, default=0) >= 100:
         return [anatomy.scheme('spider')]
     least = anatomy.scheme(guess_scheme(values, anatomy))
-    first = max(
-        (s for s in anatomy.schemes.values() if least.values.items() <= s.values.items()),
-        key=lambda s: s.channels,
-    )
-    return [first] + [
-        s
-        for s in anatomy.schemes.values()
-        if len(reading(s, values)) == len(values) and reading(s, values) != reading(first, values)
-    ]
+    wider = [s for s in anatomy.schemes.values() if least.values.items() <= s.values.items()]
+    first = max(wider, key=lambda s: s.channels)
+    meaning = reading(first, values)
+    meanings = [(s, reading(s, values)) for s in anatomy.schemes.values()]
+    return [first] + [s for s, m in meanings if len(m) == len(values) and m != meaning]
 
-
+# %% ../nbs/2_data/25_mask_files.ipynb #c28c
 def side_schemes(
     held: dict,  # of `mask_values`: files that are to be read alike
     anatomy,
 ) -> list:  # as `fitting_schemes`
-    "The schemes that all files fit together; raises `InputError` that names the file which does not"
+    "The schemes that all files fit together; raises `InputError` that names a file which does not"
     own = {}
-    for p, v in held.items():
+    for path, values in held.items():
         try:
-            own[p] = fitting_schemes(v, anatomy)
+            own[path] = fitting_schemes(values, anatomy)
         except InputError as e:
-            raise InputError(f'{p}: {e}') from e
+            raise InputError(f'{path}: {e}') from e
     fits = fitting_schemes(set().union(*held.values()), anatomy)
-    for p, v in held.items():
-        if all(reading(s, v) != reading(fits[0], v) for s in own[p]):
+    for path, values in held.items():
+        if all(reading(s, values) != reading(fits[0], values) for s in own[path]):
             raise InputError(
-                f"{p}: holds labels of scheme '{own[p][0].name}', files beside it those of '{fits[0].name}': keep them apart, or name the scheme with --labels"
+                f"{path}: holds labels of scheme '{own[path][0].name}', files beside it those of "
+                f"'{fits[0].name}': keep them apart, or name the scheme with --labels"
             )
     return fits
 
 
 def unsure(fits) -> str:
     "What to say about a choice among `fits`, '' if there was none"
+    if len(fits) < 2:
+        return ''
     names = [s.name for s in fits]
-    return (
-        f'the values fit {" and ".join(names)} alike, read as {names[0]}' if len(fits) > 1 else ''
-    )
+    return f'the values fit {" and ".join(names)} alike, read as {names[0]}'
 
-
+# %% ../nbs/2_data/25_mask_files.ipynb #c28d
 def file_scheme(
     labels,  # name of a scheme, or None to go by the values
     paths,  # files to look at
     anatomy,
 ):  # -> `Scheme`
-    "The label scheme of mask files, with a note on stderr where the values leave a choice; raises `InputError`"
+    "The label scheme of mask files; stderr notes where values leave a choice; raises `InputError`"
     if labels:
         return anatomy.scheme(labels)
     fits = side_schemes(mask_values(paths), anatomy)
@@ -112,9 +111,9 @@ def file_scheme(
 def read_mask(
     path,
     scheme,
-    truth=True,  # a person drew it: SPIDER's partly visible vertebrae count, its levels above our range are ignored
+    truth=True,  # drawn by a person: SPIDER's partly visible vertebrae count, higher levels do not
 ) -> tuple[Volume, np.ndarray]:  # file values with their geometry; (s, h, w) uint8 channels
-    "A mask as channels; in a prediction (`truth=False`) any value beyond the scheme's is an error; raises `InputError`"
+    "A mask as channels; raises `InputError`, in a prediction (`truth=False`) on any unknown value"
     v = read_labels(path)
     ignore, alias = spider_values(scheme, v.data) if truth else ([], {})
     try:

@@ -258,9 +258,7 @@ def nnunet_scores(
             pred = cache.grid.to_grid(pred, spacing[1:], labels=True, box=cache.meta(c)['box'])
             _, truth, spacing = case_data(cache, c, grid)
         row = cache.row(c)
-        scored[c] = score(
-            pred, truth, spacing, cache.scheme, row['annotated'], cache.anatomy, row['patient']
-        )
+        scored[c] = score(pred, truth, spacing, cache.scheme, row['annotated'], row['patient'])
     count = out / 'parameters.json'
     return scores_dict(
         scored,

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from fastcore.basics import patch
 from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from scipy.spatial import cKDTree
@@ -37,58 +38,82 @@ from atm_net.volumes import (
 )
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c006
-_rows = """T1 14.0 15.5 25.0 4.0 20 16 0|T2 15.5 17.0 25.0 3.5 18 15 0|T3 16.0 19.0 25.0 3.5 15 15 0|T4 16.5 21.0 25.0 3.5 12 15 0
-T5 16.5 23.0 25.0 4.0 10 15 0|T6 17.5 25.0 26.5 4.0 7 15 -2|T7 18.5 26.5 27.5 4.5 4 15 -2|T8 19.0 27.5 28.5 5.0 1 15 -2
-T9 20.5 28.5 30.5 5.5 -2 15 -2|T10 21.5 29.0 32.5 6.0 -5 15 -2|T11 23.5 30.0 36.0 6.5 -7 16 -3|T12 25.5 31.0 39.5 7.2 -9 17 -3
-L1 26.8 32.0 42.5 8.0 -8.5 17.5 -2|L2 27.5 33.0 44.0 8.8 -6 17 0|L3 27.5 34.0 46.5 9.3 -1 17 2|L4 27.3 34.3 48.5 9.6 7 17 4
-L5 26.8 34.0 50.0 9.0 25 17 9|S1 25.0 28.5 46.0 3.5 47 14 8|S2 21.0 22.0 36.0 2.5 48 10 6|S3 18.0 17.0 30.0 2.0 36 8 4
-S4 16.0 13.5 26.0 2.0 16 6 0|S5 14.0 11.0 22.0 2.0 -10 5 -4"""
-MORPHOMETRY = {
-    r.split()[0]: tuple(map(float, r.split()[1:])) for l in _rows.splitlines() for r in l.split('|')
-}  # level -> height, depth, width, disc below, tilt, canal depth, wedge
+_rows = """
+T1   14.0  15.5  25.0  4.0   20    16    0
+T2   15.5  17.0  25.0  3.5   18    15    0
+T3   16.0  19.0  25.0  3.5   15    15    0
+T4   16.5  21.0  25.0  3.5   12    15    0
+T5   16.5  23.0  25.0  4.0   10    15    0
+T6   17.5  25.0  26.5  4.0    7    15   -2
+T7   18.5  26.5  27.5  4.5    4    15   -2
+T8   19.0  27.5  28.5  5.0    1    15   -2
+T9   20.5  28.5  30.5  5.5   -2    15   -2
+T10  21.5  29.0  32.5  6.0   -5    15   -2
+T11  23.5  30.0  36.0  6.5   -7    16   -3
+T12  25.5  31.0  39.5  7.2   -9    17   -3
+L1   26.8  32.0  42.5  8.0   -8.5  17.5 -2
+L2   27.5  33.0  44.0  8.8   -6    17    0
+L3   27.5  34.0  46.5  9.3   -1    17    2
+L4   27.3  34.3  48.5  9.6    7    17    4
+L5   26.8  34.0  50.0  9.0   25    17    9
+S1   25.0  28.5  46.0  3.5   47    14    8
+S2   21.0  22.0  36.0  2.5   48    10    6
+S3   18.0  17.0  30.0  2.0   36     8    4
+S4   16.0  13.5  26.0  2.0   16     6    0
+S5   14.0  11.0  22.0  2.0  -10     5   -4
+"""
+_cells = [line.split() for line in _rows.strip().splitlines()]
+# level -> height, depth, width, disc below, tilt, canal depth, wedge
+MORPHOMETRY = {level: tuple(map(float, numbers)) for level, *numbers in _cells}
+
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c06b
 LEVELS = tuple(MORPHOMETRY)  # T1 .. S5, head to feet
-_L, _TABLE = {n: i for i, n in enumerate(LEVELS)}, np.array(list(MORPHOMETRY.values()))  # (22, 7)
-_SPOTS = (
-    _L | {f'{a}/{b}': _L[a] for a, b in zip(LEVELS, LEVELS[1:])} | {'L5/S': _L['L5']}
-)  # a disc goes by the level above it
+_L = {name: i for i, name in enumerate(LEVELS)}
+_TABLE = np.array(list(MORPHOMETRY.values()))  # (22, 7)
+_DISCS = {f'{upper}/{lower}': _L[upper] for upper, lower in zip(LEVELS, LEVELS[1:])}
+_SPOTS = _L | _DISCS | {'L5/S': _L['L5']}  # a disc goes by the level above it
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c011
 def channel_of(
     name: str,  # a level 'L4', 'S1', a disc 'L4/L5', 'L5/S1', 'SC' or 'cord'
     anatomy,
-) -> int:  # its place in the anatomy's table, from 1; 0 if the structure is drawn but not labelled
+) -> int:  # place in the anatomy's table, from 1; 0 for what is drawn but not labelled
     "Channel of something that the phantom draws"
-    return next(
-        (anatomy.names.index(n) + 1 for n in (name, name.replace('S1', 'S')) if n in anatomy.names),
-        0,
-    )
+    for known in (name, name.replace('S1', 'S')):
+        if known in anatomy.names:
+            return anatomy.names.index(known) + 1
+    return 0
 
 
 def drawn_levels(anatomy) -> list:  # of names in `LEVELS`
-    "Levels whose body or disc an anatomy labels; raises `InputError` when the phantom draws nothing of it"
+    "Levels whose body or disc an anatomy labels; raises `InputError` when there is none"
+    discs = {i: name for name, i in _DISCS.items()}
     out = [
-        l
-        for i, l in enumerate(LEVELS)
-        if channel_of(l, anatomy)
-        or i + 1 < len(LEVELS)
-        and channel_of(f'{l}/{LEVELS[i + 1]}', anatomy)
+        level
+        for i, level in enumerate(LEVELS)
+        if channel_of(level, anatomy) or (i in discs and channel_of(discs[i], anatomy))
     ]
     if not out:
         raise InputError(
-            f"anatomy '{anatomy.name}': the phantom draws none of its bodies: it knows {LEVELS[0]} to {LEVELS[-1]}, the discs between them ('L4/L5'), SC and cord; use a folder of your own images"
+            f"anatomy '{anatomy.name}': the phantom draws none of its bodies: it knows "
+            f"{LEVELS[0]} to {LEVELS[-1]}, the discs between them ('L4/L5'), SC and cord; "
+            'use a folder of your own images'
         )
     return out
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c014
 @dataclass(frozen=True)
 class PhantomSpec:
-    "Everything random about one subject and one scan: mm, degrees; tuples for each level follow `LEVELS`, a disc goes with the level above it"
+    """Everything random about one subject and one scan: mm, degrees
+
+    Tuples for each level follow `LEVELS`; a disc goes with the level above it.
+    """
 
     seed: int  # of textures, organs and noise
     contrast: str  # 't1', 't2', 'stir' or 'random'
     shape: tuple  # (s, h, w) voxels
     spacing: tuple  # (s, h, w)
-    below: float  # height of the L5/S disc above the lower edge of the image; negative: out of view
+    below: float  # from the L5/S disc to the lower edge of the image; negative: disc not in it
     column: float  # where L3 stands, as a share of the width from the front
     tilt: float  # turn of the whole spine in the image plane
     midline: tuple  # sideways course: offset, slope, amplitude, wavelength, phase
@@ -101,17 +126,17 @@ class PhantomSpec:
     wedges: tuple
     slips: tuple  # forward slip of a level against the one below
     crushes: tuple  # lost share of the anterior height
-    concavity: float
-    waist: float
-    flank: float
-    squareness: float
-    rounding: float
-    kidney: float  # shape of the bodies; waist: share that they lose at half height in front and behind, flank: at the sides
+    concavity: float  # of the endplates
+    waist: float  # share that the bodies lose at half height in front and behind
+    flank: float  # the same at the sides
+    squareness: float  # exponent of the outline: 2 is an ellipse
+    rounding: float  # of the edges
+    kidney: float  # hollow of the back
     schmorls: tuple  # depth of a node in the lower endplate
     lips: tuple  # osteophytes around the disc
     degenerations: tuple  # of the disc, 0 bright .. 1 dark
-    bulges: tuple
-    herniations: tuple  # of the disc: all round, and to the back
+    bulges: tuple  # of the disc, all round
+    herniations: tuple  # of the disc, to the back
     modics: tuple  # type 0..3 at the disc
     spots: tuple  # radius of a haemangioma-like spot
     transitional: int  # 0; -1: L5 is half a part of the sacrum; 1: S1 is half a lumbar vertebra
@@ -130,30 +155,28 @@ class PhantomSpec:
     coil: tuple  # reach forwards, share, reach along the spine, centre as a share of the height
     bias: float  # amplitude of the bias field
     band: tuple  # saturation band: distance from the spine, slope, darkness
-    correct: float  # how far the scanner evens out the coil's shading, 0..1: noise grows where the coil sees little
+    correct: float  # how far the coil's shading is evened out, 0..1: noise grows where it was dark
     breath: tuple  # ghosts of the belly: strength, distance in mm
-    border: float  # how far the scanner's correction of distortion bends the edges of the field, as a share of it
+    border: float  # how far the correction of distortion bends the edges, as a share of the field
     padding: float  # share of the width that is blank in front
     blur: tuple  # rows, columns in px
-    thick: (
-        float  # blur from slice to slice, in slices: thick slices, and stacks that were resampled
-    )
+    thick: float  # blur from slice to slice, in slices: thick slices, resampled stacks
     noise: float
-    ghost: tuple
-    gamma: float  # ghost: strength, shift as a share of the height
+    ghost: tuple  # strength, shift as a share of the height
+    gamma: float  # of the tone curve
     clip: float  # percentile that becomes white
-    scale: float
-    pad: float
-    floor: float  # white; added to all; grey level of air as a share of white
+    scale: float  # grey level of white
+    pad: float  # added to all
+    floor: float  # grey level of air as a share of white
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c016
 CONTRASTS = ('t1', 't2', 'stir')
-_RELAX = dict(
+_RELAX = dict(  # proton density, T1 and T2 in ms
     fat=(0.95, 280, 155),
     muscle=(0.8, 1250, 43),
     csf=(0.93, 3800, 1200),
     cord=(0.85, 880, 82),
-    root=(0.85, 900, 78),  # proton density, T1 and T2 in ms
+    root=(0.85, 900, 78),
     marrow=(0.78, 640, 78),
     cortex=(0.15, 700, 18),
     nucleus=(0.94, 1150, 108),
@@ -172,11 +195,11 @@ _RELAX = dict(
     bladder=(1, 3500, 1000),
     edema=(0.9, 1200, 115),
 )
-_TIMES = dict(
+_TIMES = dict(  # ranges of TR, TE, TI in ms
     t1=((450, 700), (8, 14), None),
     t2=((2800, 4500), (85, 120), None),
     stir=((3500, 5000), (40, 60), (150, 170)),
-)  # ranges of TR, TE, TI in ms
+)
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c017
 def _lognormal(rng, s, n=None):
@@ -203,15 +226,15 @@ def signal(
     m = 1 - np.exp(-tr / t1) if ti is None else np.abs(1 - 2 * np.exp(-ti / t1) + np.exp(-tr / t1))
     return pd * m * np.exp(-te / t2)
 
-
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c17b
 def _scan(rng, contrast, spread=0.07):
     "Grey levels of all tissues in one scan, fat or water at 1; people differ by `spread`"
-    times = [r and rng.uniform(*r) for r in _TIMES[contrast]]
-    t = np.array(list(_RELAX.values()))
-    v = signal(*(t * _lognormal(rng, spread, t.shape)).T, *times)
-    v = dict(zip(_RELAX, v))
-    top = max(v['fat'], v['csf'])
-    return {k: x / top for k, x in v.items()}
+    times = [None if r is None else rng.uniform(*r) for r in _TIMES[contrast]]
+    relax = np.array(list(_RELAX.values()))
+    levels = signal(*(relax * _lognormal(rng, spread, relax.shape)).T, *times)
+    levels = dict(zip(_RELAX, levels))
+    top = max(levels['fat'], levels['csf'])
+    return {tissue: level / top for tissue, level in levels.items()}
 
 
 def _random_tissue(rng):
@@ -238,13 +261,12 @@ def draw_tissue(
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c021
 def _draw_grid(rng, slices=None):
     "Field of view, pixels and slices"
-    px, gap, side = rng.uniform(0.8, 1.2), rng.uniform(2.8, 4.8), 21 + 3.5 * int(rng.integers(0, 7))
+    px = rng.uniform(0.8, 1.2)
+    gap = rng.uniform(2.8, 4.8)
+    side = 21 + 3.5 * int(rng.integers(0, 7))  # mm from the middle slice to the outermost one
     low = rng.random() < 0.73
     wide = low and rng.random() < 0.8  # a field that ends above the sacrum is a small one
-    n, gap = slices or (
-        2 * round(side / gap) + 1,
-        gap,
-    )  # `side`: mm from the middle slice to the outermost one
+    n, gap = slices or (2 * round(side / gap) + 1, gap)
     fh = rng.uniform(280, 400) if wide else rng.uniform(250, 310)
     fw = float(np.clip(fh * rng.uniform(0.85, 1.03), 235, 390))
     below = max(fh / 2 - rng.normal(72, 12), 15) if low else rng.uniform(-40, 5)
@@ -258,14 +280,11 @@ def _draw_grid(rng, slices=None):
 
 def _draw_pose(rng):
     "How the subject lies, and how thick the layers around the spine are"
-    fat, curved, wave = (
-        rng.gamma(1.7, 8),
-        (rng.random() < 0.12) * rng.uniform(4, 14),
-        rng.uniform(180, 420),
-    )  # one in eight has a scoliosis
-    amp = min(
-        abs(rng.normal(0, 2)) + curved, 0.16 * (wave / (2 * math.pi)) ** 2 / 36
-    )  # of at most 9 degrees from level to level
+    fat = rng.gamma(1.7, 8)
+    curved = (rng.random() < 0.12) * rng.uniform(4, 14)  # one in eight has a scoliosis
+    wave = rng.uniform(180, 420)
+    # of at most 9 degrees from level to level
+    amp = min(abs(rng.normal(0, 2)) + curved, 0.16 * (wave / (2 * math.pi)) ** 2 / 36)
     return dict(
         tilt=round(rng.normal(0, 4), 3),
         midline=_r((rng.normal(0, 3), rng.normal(0, 0.011), amp, wave, rng.uniform(0, 6.28))),
@@ -278,7 +297,7 @@ def _draw_pose(rng):
         table=round(_on(rng, 0.7) * rng.uniform(0.2, 0.85), 3),
     )
 
-
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c21b
 def _draw_shape(rng):
     "Form of bodies, canal and processes, the same at all levels"
     return dict(
@@ -294,61 +313,40 @@ def _draw_shape(rng):
     )
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c023
-def _draw_sizes(rng, age):
-    "Heights, depths, widths, discs, tilts and wedges of the levels, and how degenerate the discs are"
-    n = len(LEVELS)
-    size = float(np.clip(rng.normal(1.08, 0.07), 0.88, 1.3))
-    h, d, w, g, ang, _, wed = _TABLE.T.copy()
-    lumbar = np.array([l[0] == 'L' for l in LEVELS])
-    ang = ang * rng.uniform(0.8, 1.4)
+def _draw_angles(rng):
+    "Tilts of the levels, degrees"
+    ang = _TABLE[:, 4] * rng.uniform(0.8, 1.4)
     ang[_L['S1'] :] += rng.normal(0, 6)
     ang[_L['S2'] :] -= rng.uniform(-12, 25) * np.array([0.1, 0.4, 0.8, 1])
     ang[_L['L5']] += rng.normal(0, 3)
-    ang = ang + gaussian_filter1d(rng.normal(0, 5, n), 1.2)
-    h, d, w = (v * size * rng.uniform(0.93, 1.07) * _lognormal(rng, 0.02, n) for v in (h, d, w))
+    return ang + gaussian_filter1d(rng.normal(0, 5, len(LEVELS)), 1.2)
+
+
+def _draw_degeneration(rng, age):
+    "How degenerate the discs are, 0..1"
+    n = len(LEVELS)
+    lumbar = np.array([level[0] == 'L' for level in LEVELS])
     run = gaussian_filter1d(rng.normal(0, 0.5, n), 2)
-    low = np.exp(
-        -(((np.arange(n) - _L['L5']) / 1.5) ** 2)
-    )  # neighbours age alike, the lowest discs first
-    deg = np.clip(
-        0.15
-        + run
-        + age * (0.45 + 0.25 * low) * np.where(lumbar, 1.0, 0.7)
-        + (0.5 + 0.5 * low) * (rng.beta(1.2, 2.5, n) - 0.35),
-        0,
-        1,
-    )
-    g = (
-        g
-        * size
-        * rng.uniform(0.7, 1.06)
-        * _lognormal(rng, 0.06, n)
-        * (1 - 0.55 * deg * rng.uniform(0, 1, n))
-    )
-    return h, d, w, g, ang, wed + rng.normal(0, 1.5, n), deg
+    low = np.exp(-(((np.arange(n) - _L['L5']) / 1.5) ** 2))
+    worn = age * (0.45 + 0.25 * low) * np.where(lumbar, 1.0, 0.7)
+    own = (0.5 + 0.5 * low) * (rng.beta(1.2, 2.5, n) - 0.35)
+    return np.clip(0.15 + run + worn + own, 0, 1)
 
 
-def _room(f: dict) -> tuple:
-    "Discs at least so thick that two bodies that lean against each other, forwards or sideways, do not touch at the rim"
-    h, d, w, g, ang, wed, lips = (
-        np.array(f[k], float)
-        for k in ('heights', 'depths', 'widths', 'discs', 'angles', 'wedges', 'lips')
+def _draw_sizes(rng, age):
+    "Heights, depths, widths, discs, tilts, wedges of the levels, and degeneration of the discs"
+    n = len(LEVELS)
+    size = float(np.clip(rng.normal(1.08, 0.07), 0.88, 1.3))
+    ang = _draw_angles(rng)
+    h, d, w = (
+        v * size * rng.uniform(0.93, 1.07) * _lognormal(rng, 0.02, n) for v in _TABLE[:, :3].T
     )
-    _, _, amp, wave, ph = f['midline']
-    turn = np.radians(np.abs(np.diff(ang) - (wed[:-1] + wed[1:]) / 2))
-    at = _arcs(h, g)
-    side = np.abs(np.diff(np.arctan(amp * 2 * np.pi / wave * np.cos(2 * np.pi * at / wave + ph))))
-    g[:-1] = np.maximum(
-        g[:-1],
-        np.hypot(
-            turn * ((d[:-1] + d[1:]) / 4 + lips[:-1]), side * ((w[:-1] + w[1:]) / 4 + lips[:-1])
-        )
-        * 1.1
-        + 1.8,
-    )
-    return _r(g)
+    deg = _draw_degeneration(rng, age)
+    g = _TABLE[:, 3] * size * rng.uniform(0.7, 1.06) * _lognormal(rng, 0.06, n)
+    g = g * (1 - 0.55 * deg * rng.uniform(0, 1, n))
+    return h, d, w, g, ang, _TABLE[:, 6] + rng.normal(0, 1.5, n), deg
 
-
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c23c
 def _arcs(h, g):
     "Arc length of the centre of each body, 0 in the disc L5/S1"
     at = np.cumsum(np.r_[0, (h[:-1] + h[1:]) / 2 + g[:-1]])
@@ -356,8 +354,22 @@ def _arcs(h, g):
     return at - (at[k] + h[k] / 2 + g[k] / 2)
 
 
+def _apart_discs(f: dict) -> tuple:
+    "Discs so thick that two bodies that lean against each other do not touch at the rim"
+    names = ('heights', 'depths', 'widths', 'discs', 'angles', 'wedges', 'lips')
+    h, d, w, g, ang, wed, lips = (np.array(f[name], float) for name in names)
+    _, _, amp, wave, ph = f['midline']
+    turn = np.radians(np.abs(np.diff(ang) - (wed[:-1] + wed[1:]) / 2))
+    at = _arcs(h, g)
+    side = np.abs(np.diff(np.arctan(amp * 2 * np.pi / wave * np.cos(2 * np.pi * at / wave + ph))))
+    forwards = turn * ((d[:-1] + d[1:]) / 4 + lips[:-1])
+    sideways = side * ((w[:-1] + w[1:]) / 4 + lips[:-1])
+    g[:-1] = np.maximum(g[:-1], np.hypot(forwards, sideways) * 1.1 + 1.8)
+    return _r(g)
+
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c23e
 def _transitional(rng, p, d, w, g, ang) -> int:
-    "Now and then the border of lumbar spine and sacrum is blurred: a rudimentary L5/S1 disc, or a well formed S1/S2 disc under a square S1"
+    "Draw a transitional vertebra, and change sizes and tilts for it"
     kind = int(rng.choice((-1, 1))) if rng.random() < 0.12 * p else 0
     l5, s1 = _L['L5'], _L['S1']
     if kind < 0:
@@ -371,74 +383,105 @@ def _transitional(rng, p, d, w, g, ang) -> int:
         ang[s1] -= rng.uniform(4, 12)
     return kind
 
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c23i
+def _between(first, last):
+    "Which levels lie from `first` to `last`"
+    i = np.arange(len(LEVELS))
+    return (i >= _L[first]) & (i <= _L[last])
 
+
+def _draw_pathology(rng, p, deg):
+    "What is wrong at each level, drawn with frequency `p`"
+    n = len(LEVELS)
+    mobile = _between('T7', 'L5')
+
+    def draw(q, lo, hi, where=mobile):
+        hit = where & (rng.random(n) < q * p)
+        return np.where(hit, rng.uniform(lo, hi, n), 0)
+
+    slips = draw(0.05, 3, 10, _between('L3', 'L5'))
+    return dict(
+        slips=_r(slips + np.where(mobile, rng.normal(0, 0.35, n), 0)),
+        crushes=_r(draw(0.035, 0.12, 0.5)),
+        schmorls=_r(draw(0.08, 2, 6)),
+        bulges=_r(np.clip(rng.normal(0.1, 0.5, n) + 2 * deg * rng.random(n), 0, 4) * mobile),
+        herniations=_r(draw(0.07, 3, 7, _between('L1', 'L5'))),
+        modics=_draw_modics(rng, p, mobile),
+        spots=_r(draw(0.08, 3, 8)),
+    )
+
+
+def _draw_modics(rng, p, mobile):
+    "Type 0..3 of the Modic change at each disc"
+    n = len(LEVELS)
+    hit = mobile & (rng.random(n) < 0.08 * p)
+    return tuple(int(v) for v in np.where(hit, rng.integers(1, 4, n), 0))
+
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c23j
 def _draw_spine(rng, pathology=1.0):
     "Sizes, curve and pathology of the 22 levels"
-    n, i = len(LEVELS), np.arange(len(LEVELS))
-    mobile, low = (i >= _L['T7']) & (i <= _L['L5']), (i >= _L['L3']) & (i <= _L['L5'])
-    lumbar = (i >= _L['L1']) & mobile
+    n = len(LEVELS)
+    mobile = _between('T7', 'L5')
     age = rng.beta(1.6, 1.8)
     p = pathology * (0.25 + 1.1 * age)
     h, d, w, g, ang, wed, deg = _draw_sizes(rng, age)
-
-    def hit(q, where=mobile):
-        return where & (rng.random(n) < q * p)
-
-    def draw(q, lo, hi, where=mobile):
-        return np.where(hit(q, where), rng.uniform(lo, hi, n), 0)
-
-    thin = hit(0.1)
+    thin = mobile & (rng.random(n) < 0.1 * p)
     g = g * np.where(thin, rng.uniform(0.25, 0.7, n), 1)
     deg = np.where(thin, np.maximum(deg, 0.7), deg)
-    lips = draw(0.2, 1, 5)
-    odd = _transitional(
-        np.random.default_rng(rng.bit_generator.seed_seq.spawn(1)[0]), p, d, w, g, ang
-    )
+    lips = np.where(mobile & (rng.random(n) < 0.2 * p), rng.uniform(1, 5, n), 0)
+    own = np.random.default_rng(rng.bit_generator.seed_seq.spawn(1)[0])
     return dict(
-        transitional=odd,
+        transitional=_transitional(own, p, d, w, g, ang),
         heights=_r(h),
         depths=_r(d),
         widths=_r(w),
         discs=_r(g),
         angles=_r(ang),
         wedges=_r(wed),
-        slips=_r(draw(0.05, 3, 10, low) + np.where(mobile, rng.normal(0, 0.35, n), 0)),
-        crushes=_r(draw(0.035, 0.12, 0.5)),
-        schmorls=_r(draw(0.08, 2, 6)),
         lips=_r(lips),
         degenerations=_r(deg),
-        bulges=_r(np.clip(rng.normal(0.1, 0.5, n) + 2 * deg * rng.random(n), 0, 4) * mobile),
-        herniations=_r(draw(0.07, 3, 7, lumbar)),
-        modics=tuple(int(v) for v in np.where(hit(0.08), rng.integers(1, 4, n), 0)),
-        spots=_r(draw(0.08, 3, 8)),
+        **_draw_pathology(rng, p, deg),
+    )
+
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c23g
+def _draw_coil(pick, rng, wild):
+    "Reach, share, reach along the spine and centre of the coil"
+    return _r(
+        (
+            10 ** pick((1.83, 2.05), (1.6, 2.5)),
+            pick((0.95, 1), (0.7, 1)) * _on(rng, 0.85 if wild else 1),
+            pick((140, 350), (90, 300)),
+            pick((0.35, 0.65), (0.25, 0.75)),
+        )
     )
 
 
+def _draw_clip(rng, wild):
+    "Percentile that becomes white"
+    if wild:
+        return round(100 - _on(rng, 0.35) * rng.uniform(0.2, 5), 3)
+    return round(100 - _on(rng, 0.25) * rng.uniform(0.05, 0.4), 3)
+
+
 def _draw_image(rng, contrast):
-    "Grey levels, shading and noise of one scan: a clinical one, or a wild one under 'random'"
-    on, ran, wild = lambda p: _on(rng, p), rng.uniform, contrast == 'random'
+    "Grey levels, shading and noise of one scan"
+    ran, wild = rng.uniform, contrast == 'random'
 
     def pick(clinic, free):
         return ran(*(free if wild else clinic))
 
+    def on(p):
+        return _on(rng, p)
+
+    def cortex():
+        shift = 0.2 + 0.25 * wild
+        return _r((pick((0.7, 1.2), (0.5, 1.6)), pick((0.75, 1), (0.4, 1)), rng.normal(0, shift)))
+
     return dict(
         tissue=draw_tissue(rng, contrast),
         texture=round(pick((0.03, 0.07), (0.02, 0.11)), 4),
-        cortex=_r(
-            (
-                pick((0.7, 1.2), (0.5, 1.6)),
-                pick((0.75, 1), (0.4, 1)),
-                rng.normal(0, 0.2 + 0.25 * wild),
-            )
-        ),
-        coil=_r(
-            (
-                10 ** pick((1.83, 2.05), (1.6, 2.5)),
-                pick((0.95, 1), (0.7, 1)) * on(0.85 if wild else 1),
-                pick((140, 350), (90, 300)),
-                pick((0.35, 0.65), (0.25, 0.75)),
-            )
-        ),
+        cortex=cortex(),
+        coil=_draw_coil(pick, rng, wild),
         bias=round(pick((0, 0.12), (0, 0.35)), 4),
         band=_r((ran(15, 70), rng.normal(0, 0.25), ran(0.5, 0.97) * on(0.3))),
         padding=round(on(0.15 if wild else 0.03) * ran(0, 0.25), 4),
@@ -449,7 +492,7 @@ def _draw_image(rng, contrast):
         noise=round(10 ** pick((-2.35, -1.75), (-2.8, -1.5)), 5),
         ghost=_r((ran(0.01, 0.08) * on(0.4 * wild), ran(0.1, 0.5))),
         gamma=round(float(_lognormal(rng, 0.2 if wild else 0.08)), 4),
-        clip=round(100 - (on(0.35) * ran(0.2, 5) if wild else on(0.25) * ran(0.05, 0.4)), 3),
+        clip=_draw_clip(rng, wild),
         scale=float(rng.choice([255, 600, 1500, 3000, 4095])),
         pad=0.0,
         floor=round(on(0.3 if wild else 0) * ran(0, 0.14), 4),
@@ -457,43 +500,10 @@ def _draw_image(rng, contrast):
     )
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c025
-def draw_spec(
-    seed: int,  # not negative
-    *,
-    contrast: str = 'any',  # 't1', 't2', 'stir', 'random', or 'any' (also None) to draw one of them
-    pathology: float = 1.0,  # scales how often something is wrong; 0 is a healthy spine
-    slices: tuple = None,  # (number, spacing in mm) in place of random ones
-    around: tuple = None,  # levels in whose middle the field of view lies; None: the lumbar spine's
-    view: float = None,  # height of the field of view in mm; None: as scanners have it
-    **changes,  # fields to set by hand
-) -> PhantomSpec:
-    "Draw a subject and a scan: one `seed` is one anatomy and one grid, whatever the contrast; raises `InputError`"
-    if seed < 0:
-        raise InputError(f'seed {seed}: must not be negative')
-
-    def rng(k):
-        return np.random.default_rng([int(seed), k])
-
-    kinds = ('t1', 't2', 'stir', 'random')
-    if contrast in (None, 'any'):
-        contrast = str(rng(9).choice(kinds, p=[0.25, 0.35, 0.1, 0.3]))
-    if contrast not in kinds:
-        raise InputError(f"contrast '{contrast}' unknown: use one of {', '.join(kinds)}, any")
-    f = (
-        dict(seed=int(seed), contrast=contrast)
-        | _draw_grid(rng(0), slices)
-        | _draw_spine(rng(1), pathology)
-        | _draw_pose(rng(2))
-        | _draw_shape(rng(8))
-        | _draw_image(rng(3 + kinds.index(contrast)), contrast)
-    )
-    if view is not None:
-        f['shape'] = (f['shape'][0], _rows(view, f['spacing'][1]), f['shape'][2])
-    spec = PhantomSpec(**f | dict(discs=_room(f)))
-    return replace(_look_at(spec, around, rng(10)) if around else spec, **changes)
+_KINDS = (*CONTRASTS, 'random')
 
 
-def _rows(view, dh):
+def _rows_of(view, dh):
     "Rows of a field of view of so many mm; raises `InputError` where next to nothing is left"
     if not 60 <= view <= 600:
         raise InputError(f'view {view} mm: give 60 to 600')
@@ -502,12 +512,11 @@ def _rows(view, dh):
 
 def _look_at(spec, levels, rng):
     "The same subject with the field of view moved to other levels"
-    cv = spine_curve(spec)
+    curve = spine_curve(spec)
     (_, h, w), (_, dh, dw) = spec.shape, spec.spacing
-    a = [cv.at[_L[l]] for l in (levels[0], levels[-1])]
-    mid = sum(a) / 2
-    down = np.interp(mid, cv.a, cv.y) - h * dh * rng.uniform(0.42, 0.58)
-    back = np.interp(mid, cv.a, cv.z) - w * dw * rng.uniform(0.4, 0.6)
+    middle = sum(curve.at[_L[level]] for level in (levels[0], levels[-1])) / 2
+    down = np.interp(middle, curve.a, curve.y) - h * dh * rng.uniform(0.42, 0.58)
+    back = np.interp(middle, curve.a, curve.z) - w * dw * rng.uniform(0.4, 0.6)
     return replace(
         spec,
         below=round(float(spec.below + down), 3),
@@ -515,56 +524,97 @@ def _look_at(spec, levels, rng):
     )
 
 
+def draw_spec(
+    seed: int,  # not negative
+    *,
+    contrast: str = 'any',  # 't1', 't2', 'stir', 'random', or 'any' (also None) to draw one of them
+    pathology: float = 1.0,  # scales how often something is wrong; 0 is a healthy spine
+    slices: tuple = None,  # (number, spacing in mm) in place of random ones
+    around: tuple = None,  # levels in the middle of the field of view; None: the lumbar spine's
+    view: float = None,  # height of the field of view in mm; None: as scanners have it
+    **changes,  # fields to set by hand
+) -> PhantomSpec:
+    "Draw a subject and a scan: one `seed` is one anatomy and one grid; raises `InputError`"
+    if seed < 0:
+        raise InputError(f'seed {seed}: must not be negative')
+
+    def rng(k):
+        return np.random.default_rng([int(seed), k])
+
+    if contrast in (None, 'any'):
+        contrast = str(rng(9).choice(_KINDS, p=[0.25, 0.35, 0.1, 0.3]))
+    if contrast not in _KINDS:
+        raise InputError(f"contrast '{contrast}' unknown: use one of {', '.join(_KINDS)}, any")
+    fields = dict(seed=int(seed), contrast=contrast)
+    fields |= _draw_grid(rng(0), slices)
+    fields |= _draw_spine(rng(1), pathology)
+    fields |= _draw_pose(rng(2))
+    fields |= _draw_shape(rng(8))
+    fields |= _draw_image(rng(3 + _KINDS.index(contrast)), contrast)
+    if view is not None:
+        s, _, w = fields['shape']
+        fields['shape'] = (s, _rows_of(view, fields['spacing'][1]), w)
+    spec = PhantomSpec(**fields | dict(discs=_apart_discs(fields)))
+    return replace(_look_at(spec, around, rng(10)) if around else spec, **changes)
+
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c25c
+def _is_per_level(value) -> bool:
+    "Has it a value for each level?"
+    return isinstance(value, tuple) and len(value) == len(LEVELS)
+
+
 def with_findings(
     spec: PhantomSpec,
-    **findings,  # field of `PhantomSpec` that has a value for each level -> {'L4': value}; a disc is named by its upper level, or as in 'L4/L5'
+    **findings,  # field with a value for each level -> {'L4': value}; discs 'L4' or 'L4/L5'
 ) -> PhantomSpec:
-    "The same subject with changes at single levels: `with_findings(spec, herniations={'L4/L5': 6}, crushes={'L1': .4})`; raises `InputError`"
+    "The same subject with changes at single levels; raises `InputError`"
     new = {}
     for field, at in findings.items():
         now = getattr(spec, field, None)
-        if not (isinstance(now, tuple) and len(now) == len(LEVELS)):
+        if not _is_per_level(now):
+            known = ', '.join(k for k, v in asdict(spec).items() if _is_per_level(v))
+            raise InputError(f"finding '{field}' unknown: use one of {known}")
+        if bad := [name for name in at if name not in _SPOTS]:
             raise InputError(
-                f"finding '{field}' unknown: use one of {', '.join(k for k, v in asdict(spec).items() if isinstance(v, tuple) and len(v) == len(LEVELS))}"
+                f"{field}: level '{bad[0]}' unknown: use one of {', '.join(LEVELS)}, "
+                "or a disc such as 'L4/L5'"
             )
-        if bad := [n for n in at if n not in _SPOTS]:
-            raise InputError(
-                f"{field}: level '{bad[0]}' unknown: use one of {', '.join(LEVELS)}, or a disc such as 'L4/L5'"
-            )
-        got = {_SPOTS[n]: v for n, v in at.items()}
-        new[field] = tuple(got.get(i, v) for i, v in enumerate(now))
+        got = {_SPOTS[name]: value for name, value in at.items()}
+        new[field] = tuple(got.get(i, value) for i, value in enumerate(now))
     return replace(spec, **new)
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c028
+def _tilts(spec, at, a):
+    "Tilt of the centreline at arc lengths `a`, rad"
+    first, last = spec.angles[0] + 15, spec.angles[-1] - 30  # beyond the levels
+    ends = np.interp(a, [a[0], *at, a[-1]], [first, *spec.angles, last])
+    inside = (a > at[0]) & (a < at[-1])
+    smooth = PchipInterpolator(at, spec.angles)(np.clip(a, at[0], at[-1]))
+    return np.radians(gaussian_filter1d(np.where(inside, smooth, ends), 3) + spec.tilt)
+
+
 def spine_curve(spec: PhantomSpec) -> SimpleNamespace:
-    "The centreline, one sample for each mm: arc length `a`, row `y`, column `z`, tilt `th` (rad), sideways `x` and its `slope`; `at`: arc length of each body's centre"
+    """The centreline, one sample for each mm
+
+    Arc length `a`, row `y`, column `z`, tilt `th` (rad), sideways `x` and its `slope`;
+    `at`: arc length of each body's centre.
+    """
     h, g = np.array(spec.heights), np.array(spec.discs)
     at = _arcs(h, g)
     a = np.arange(at[0] - 80, at[-1] + 60, 1.0)
-    ends = np.interp(
-        a, [a[0], *at, a[-1]], [spec.angles[0] + 15, *spec.angles, spec.angles[-1] - 30]
-    )
-    ang = np.where(
-        (a > at[0]) & (a < at[-1]),
-        PchipInterpolator(at, spec.angles)(np.clip(a, at[0], at[-1])),
-        ends,
-    )
-    th = np.radians(gaussian_filter1d(ang, 3) + spec.tilt)
+    th = _tilts(spec, at, a)
     y, z = np.cumsum(np.cos(th)), np.cumsum(np.sin(th))
     for i in np.flatnonzero(spec.slips):
         w = spec.slips[i] / (1 + np.exp((a - (at[i] + h[i] / 2 + g[i] / 2)) / 2))
         y, z = y + w * np.sin(th), z - w * np.cos(th)
     (_, nh, nw), (_, dh, dw) = spec.shape, spec.spacing
     l3 = at[_L['L3']]
-    y, z = (
-        y - np.interp(0, a, y) + nh * dh - spec.below,
-        z - np.interp(l3, a, z) + spec.column * nw * dw,
-    )
-    o, m, amp, wave, ph = spec.midline
-    x = o + m * (a - l3) + amp * np.sin(2 * np.pi * a / wave + ph)
-    return SimpleNamespace(
-        a=a, y=y, z=z, th=th, x=x, slope=np.gradient(x, a), at=tuple(map(float, at))
-    )
+    y = y - np.interp(0, a, y) + nh * dh - spec.below
+    z = z - np.interp(l3, a, z) + spec.column * nw * dw
+    offset, slope, amp, wave, phase = spec.midline
+    x = offset + slope * (a - l3) + amp * np.sin(2 * np.pi * a / wave + phase)
+    at = tuple(map(float, at))
+    return SimpleNamespace(a=a, y=y, z=z, th=th, x=x, slope=np.gradient(x, a), at=at)
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c031
 @lru_cache(64)
@@ -590,18 +640,20 @@ def smooth_noise(
     return f
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c032
+def _spread(n, m, q):
+    "Weights (n, m) that spread samples taken at every `q`-th place over `n` places"
+    w = np.zeros((n, m), np.float32)
+    k = np.arange(n)
+    i = np.minimum(k // q, m - 2)
+    w[k, i] = 1 - (k / q - i)
+    w[k, i + 1] = k / q - i  # the last places extrapolate
+    return w
+
+
 def _upsample(f, shape, q):
     "Linear upsampling of samples taken at every `q`-th pixel"
-
-    def mat(n, m):
-        w = np.zeros((n, m), np.float32)
-        k = np.arange(n)
-        i = np.minimum(k // q, m - 2)
-        w[k, i] = 1 - (k / q - i)
-        w[k, i + 1] = k / q - i  # the last pixels extrapolate
-        return w
-
-    return mat(shape[0], f.shape[0]) @ (f.astype(np.float32) @ mat(shape[1], f.shape[1]).T)
+    across = f.astype(np.float32) @ _spread(shape[1], f.shape[1], q).T
+    return _spread(shape[0], f.shape[0], q) @ across
 
 
 def _nearest(curve, y, z):
@@ -611,32 +663,31 @@ def _nearest(curve, y, z):
     dy, dz = y - curve.y[i], z - curve.z[i]
     return curve.a[i] + dy * c + dz * s, dz * c - dy * s
 
-
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c32b
 def coordinates(spec: PhantomSpec, curve, step: int = 3) -> SimpleNamespace:
-    "In mm: `x` (s,1,1) and, warped, `y`, `z` (1,h,w); along and across the spine `a`, `v` (1,h,w), sideways `t` (s,h,w)"
+    """Coordinates of all voxels, mm
+
+    `x` (s,1,1) and, warped, `y`, `z` (1,h,w); along and across the spine `a`, `v` (1,h,w),
+    sideways `t` (s,h,w).
+    """
     (s, h, w), (ds, dh, dw) = spec.shape, spec.spacing
     rng = np.random.default_rng([spec.seed, 20])
     amp, scale = spec.warp
-    cell = (scale / dh, scale / dw)
 
     def bend():
-        return amp * smooth_noise(rng, (h, w), cell) + (min(amp, 0.12) + 0.15 * amp) * smooth_noise(
-            rng, (h, w), (7 / dh, 7 / dw)
-        )  # slow and quick
+        slow = amp * smooth_noise(rng, (h, w), (scale / dh, scale / dw))
+        return slow + (min(amp, 0.12) + 0.15 * amp) * smooth_noise(rng, (h, w), (7 / dh, 7 / dw))
 
     y = (np.arange(h) + 0.5)[:, None] * dh + bend()
     z = (np.arange(w) + 0.5)[None] * dw + bend()
-    a, v = (
-        _upsample(f, (h, w), step) for f in _nearest(curve, y[::step, ::step], z[::step, ::step])
-    )
+    near = _nearest(curve, y[::step, ::step], z[::step, ::step])
+    a, v = (_upsample(f, (h, w), step) for f in near)
     x = ((np.arange(s) - (s - 1) / 2) * ds).astype(np.float32)[:, None, None]
-
-    def f(q):
-        return np.ascontiguousarray(q, np.float32)[None]
-
-    return SimpleNamespace(
-        x=x, y=f(y), z=f(z), a=f(a), v=f(v), t=x - f(np.interp(a, curve.a, curve.x))
+    sideways = np.interp(a, curve.a, curve.x)
+    y, z, a, v, sideways = (
+        np.ascontiguousarray(f, np.float32)[None] for f in (y, z, a, v, sideways)
     )
+    return SimpleNamespace(x=x, y=y, z=z, a=a, v=v, t=x - sideways)
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c035
 def smooth_max(a, b, k: float):
@@ -667,36 +718,38 @@ def endplates(
 ):  # upper, lower endplate: mm above, mm below the centre
     "Heights of the two endplates of a body"
     h, d, w = spec.heights[i] / 2, spec.depths[i] / 2, spec.widths[i] / 2
-    sacral = LEVELS[i][0] == 'S'
-    q = [
-        math.sin(9.7 * spec.seed + 3.1 * i + k) for k in range(6)
-    ]  # -1..1, another one for each subject and level
+    # -1..1, others for each subject and level: no plate is like another
+    q = [math.sin(9.7 * spec.seed + 3.1 * i + k) for k in range(6)]
     flat = h - math.tan(math.radians(spec.wedges[i]) / 2) * v
-    cup = spec.concavity * (0.4 if sacral else 1)
+    cup = spec.concavity * (0.4 if LEVELS[i][0] == 'S' else 1)
 
-    def bowl(o):
-        return cup * np.clip(1 - ((v - o * d) / d) ** 2 - (t / w) ** 2 + o * o, 0, 1)
+    def plate(sign, k):
+        o = 0.25 * q[k]
+        bowl = cup * np.clip(1 - ((v - o * d) / d) ** 2 - (t / w) ** 2 + o * o, 0, 1)
+        ripple = 0.35 * np.sin(v / (3.5 + q[k + 1]) + 3 * q[k + 2]) * (v / d)
+        return flat - (1 + sign * 0.35 * q[0]) * bowl + ripple
 
-    top, bot = (
-        flat
-        - (1 + s * 0.35 * q[0]) * bowl(0.25 * q[k])
-        + 0.35 * np.sin(v / (3.5 + q[k + 1]) + 3 * q[k + 2]) * (v / d)
-        for s, k in ((1, 1), (-1, 3))
-    )  # no plate is like another
+    top, bot = plate(1, 1), plate(-1, 3)
     if spec.crushes[i]:
         top = top - 2 * h * spec.crushes[i] * np.clip(0.75 - v / d, 0, 1.6) / 1.6
     if spec.schmorls[i]:
         bot = bot - spec.schmorls[i] * np.exp(-((v - 0.15 * d) ** 2 + (t - 0.2 * w) ** 2) / 18)
     return top, bot
 
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c38b
+def _taper(spec, i) -> float:
+    "How much narrower a sacral body gets on its way down"
+    if spec.transitional > 0:
+        return 0.06
+    return 0.22 if i == _L['S1'] else 0.12
+
 
 def body_sdf(spec, i: int, u, v, t):
     "Signed distance (mm) to the body of level `i` in its own frame"
     h, d, w = spec.heights[i], spec.depths[i] / 2, spec.widths[i] / 2
     sacral = LEVELS[i][0] == 'S'
-    k, hollow = 1.0, 1 - np.clip(2 * u / h, -1, 1) ** 2
-    if sacral:
-        k = 1 - (0.06 if spec.transitional > 0 else 0.22 if i == _L['S1'] else 0.12) * (2 * u / h)
+    hollow = 1 - np.clip(2 * u / h, -1, 1) ** 2
+    k = 1 - _taper(spec, i) * (2 * u / h) if sacral else 1.0
     if spec.lips[i]:
         k = k + spec.lips[i] / d * np.exp(-(((u - h / 2) / 3.5) ** 2))
     if i and spec.lips[i - 1]:
@@ -728,163 +781,125 @@ def capsule(
     return (e - 1) * min(ru, rt)
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #p002
+def _arch(spec, i):
+    "From the middle of the body to the back of its arch, mm"
+    return spec.depths[i] / 2 + _TABLE[i, 5] * spec.canal[0] + spec.canal[2] + 6
+
+
+def _spinous_length(i) -> float:
+    "Length of the spinous process, mm: long in the lumbar spine, short at L5"
+    if i == _L['L5'] or i < _L['T11']:
+        return 17
+    return 22 if i < _L['L1'] else 28
+
+
 def spinous_sdf(spec, i: int, u, v, t):
-    "Signed distance (mm) to the spinous process of level `i`: a thin plate that gets higher on its way back; long and steep in the chest, short at L5"
+    """Signed distance (mm) to the spinous process of level `i`
+
+    A thin plate that gets higher on its way back; long and steep in the chest, short at L5.
+    """
     h, k, chest = spec.heights[i], spec.heights[i] / 26, i < _L['T11']
     long, slope = spec.spinous
     back = _arch(spec, i)
-    L = (17 if chest else 22 if i < _L['L1'] else 17 if i == _L['L5'] else 28) * long * k
+    L = _spinous_length(i) * long * k
     s = np.clip((v - back + 3) / (L + 3), 0, 1)  # 0 at the arch, 1 at the tip
     mid = 0.3 * h + s * ((15 if chest else 5) * k + 18 * slope)
     half = (6 + (1.5 if chest else 7) * s - 5 * s * s * (s - 0.5)) * k
     plate = smooth_max(np.abs(u - mid) - half, np.abs(v - back - L / 2 + 1.5) - L / 2 - 1.5, 8 * k)
     return smooth_max(plate, np.abs(t) - (3 + 1.8 * s) * k, 2.5)
 
-
-def _arch(spec, i):
-    return (
-        spec.depths[i] / 2 + _TABLE[i, 5] * spec.canal[0] + spec.canal[2] + 6
-    )  # mm from the middle of the body to the back of its arch
-
 # %% ../nbs/1_phantoms/12_phantom.ipynb #p004
+def _rods(h, d, k, tp) -> list:  # of ends p and q (u, v, t), radius along and across the spine
+    "Pedicle, upper and lower joint process, transverse process"
+    return [
+        ((-0.2 * h, 0.8 * d, tp), (-0.15 * h, d + 9 * k, tp), 6.5, 5.0),
+        ((-0.62 * h, d + 7 * k, tp + 2), (0.1 * h, d + 12 * k, tp), 6.0, 4.5),
+        ((0.1 * h, d + 12 * k, tp), (0.8 * h, d + 15 * k, tp - 2), 6.0, 4.2),
+        ((0, d + 10 * k, tp), (-0.05 * h, d + 16 * k, tp + 20 * k), 4.5, 3.5),
+    ]
+
+
 def posterior_sdf(spec, i: int, u, v, t):
     "Signed distance (mm) to the posterior elements of level `i`"
     h, d = spec.heights[i], spec.depths[i] / 2
     k = h / 26
     back, tp = _arch(spec, i), 0.3 * spec.widths[i] + 1.5  # the pedicle's distance from the middle
-    rods = [
-        ((-0.2 * h, 0.8 * d, tp), (-0.15 * h, d + 9 * k, tp), 6.5, 5.0),  # pedicle
-        (
-            (-0.62 * h, d + 7 * k, tp + 2),
-            (0.1 * h, d + 12 * k, tp),
-            6.0,
-            4.5,
-        ),  # upper joint process
-        ((0.1 * h, d + 12 * k, tp), (0.8 * h, d + 15 * k, tp - 2), 6.0, 4.2),  # lower joint process
-        ((0, d + 10 * k, tp), (-0.05 * h, d + 16 * k, tp + 20 * k), 4.5, 3.5),
-    ]  # transverse process
     out, t = spinous_sdf(spec, i, u, v, t), np.abs(t)
-    for p, q, ru, rt in rods:
+    for p, q, ru, rt in _rods(h, d, k, tp):
         out = np.minimum(out, capsule(u, v, t, p, q, ru * k, rt * k))
-    plate = capsule(
-        u,
-        v - 0.35 * (u - 0.3 * h),
-        t,
-        (0.2 * h, d + 13 * k, tp - 2),
-        (0.34 * h, back + k, 0),
-        12.5 * k,
-        3.6 * k,
-    )  # lamina: leans like a tile
-    return np.minimum(out, plate)
+    ends = (0.2 * h, d + 13 * k, tp - 2), (0.34 * h, back + k, 0)
+    lamina = capsule(u, v - 0.35 * (u - 0.3 * h), t, *ends, 12.5 * k, 3.6 * k)  # leans like a tile
+    return np.minimum(out, lamina)
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c045
+def _dents(spec, curve, c):
+    "How far the discs press the sac from the front, mm"
+    at = curve.at
+    out = 0
+    for i in range(_L['T9'], _L['S1']):
+        deep = 0.5 + 0.45 * spec.bulges[i] + 0.35 * spec.herniations[i]
+        away = c.a - at[i] - (spec.heights[i] + spec.discs[i]) / 2
+        out = out + deep * np.exp(-((away / 4.5) ** 2))
+    return out
+
+
+def _tube(c, rt, rv, v0, end):
+    "Signed distance to a tube around `v0` with radii `rt` and `rv`, down to the arc length `end`"
+    round_ = (c.t / np.maximum(rt, 0.3)) ** 2 + ((c.v - v0) / np.maximum(rv, 0.3)) ** 2
+    return np.where(c.a < end, (np.sqrt(round_) - 1) * np.minimum(rt, rv), np.float32(5))
+
+
 def canal_sdf(spec, curve, c):
-    "Signed distances (s, h, w) to the dural sac and to the cord; the sac's middle (along `v`) and its half depth, (1, h, w)"
+    """Signed distances (s, h, w) to the dural sac and to the cord
+
+    Also the sac's middle (along `v`) and its half depth, (1, h, w).
+    """
     at = curve.at
 
-    def f(vals):
-        return np.interp(c.a, at, vals).astype(np.float32)
+    def along(values):
+        return np.interp(c.a, at, values).astype(np.float32)
 
     low = at[_L['S2']]
     taper = np.sqrt(np.clip((low - c.a) / 45, 0, 1))
-    r = f(_TABLE[:, 5] * spec.canal[0] / 2)
+    r = along(_TABLE[:, 5] * spec.canal[0] / 2)
     gap = spec.canal[2] * (1 + 2.5 * np.exp(-(((c.a - 8) / 22) ** 2)))
-    mid = f(np.array(spec.depths) / 2) - 0.8 * spec.kidney + gap + r
-    dent = sum(
-        (0.5 + 0.45 * spec.bulges[i] + 0.35 * spec.herniations[i])
-        * np.exp(-(((c.a - at[i] - (spec.heights[i] + spec.discs[i]) / 2) / 4.5) ** 2))
-        for i in range(_L['T9'], _L['S1'])
-    )  # by the discs, from the front
-    dent = np.minimum(dent, 0.5 * r)
+    mid = along(np.array(spec.depths) / 2) - 0.8 * spec.kidney + gap + r
+    dent = np.minimum(_dents(spec, curve, c), 0.5 * r)
     mid, r = mid + 0.5 * dent, (r - 0.5 * dent) * taper
     rw = spec.canal[1] * (0.8 + 0.2 * np.clip((c.a + 250) / 150, 0, 1)) * taper
-
-    def tube(rt, rv, v0, end):
-        return np.where(
-            c.a < end,
-            (
-                np.sqrt((c.t / np.maximum(rt, 0.3)) ** 2 + ((c.v - v0) / np.maximum(rv, 0.3)) ** 2)
-                - 1
-            )
-            * np.minimum(rt, rv),
-            np.float32(5),
-        )
-
     tip = at[_L['L1']] - spec.heights[_L['L1']] / 2 + spec.conus
     rc = np.maximum(np.minimum(4, r * 0.62) * np.sqrt(np.clip((tip - c.a) / 30, 0, 1)), 0.05)
-    return tube(rw, r, mid, low), tube(1.25 * rc, rc, mid - 0.1 * r, tip), mid, r
+    sac = _tube(c, rw, r, mid, low)
+    cord = _tube(c, 1.25 * rc, rc, mid - 0.1 * r, tip)
+    return sac, cord, mid, r
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c048
 class Canvas:
-    "A picture in the making: the spec, its coordinates, noise fields for textures, `img`, and the label layers `labels` (bodies, discs) and `behind` (canal, posterior elements)"
+    """An image in the making
+
+    The spec, its coordinates, noise fields for textures, `img`, and the label layers
+    `labels` (bodies, discs) and `behind` (canal, posterior elements).
+    """
 
     def __init__(self, spec: PhantomSpec, anatomy):
-        self.anatomy, self.spec, self.T, self.curve, self.cavity = (
-            anatomy,
-            spec,
-            spec.tissue,
-            spine_curve(spec),
-            None,
-        )
+        self.anatomy, self.spec, self.T = anatomy, spec, spec.tissue
+        self.curve = spine_curve(spec)
+        self.cavity = None
         self.c = coordinates(spec, self.curve)
         self.img = np.zeros(spec.shape, np.float32)
         self.labels, self.behind = np.zeros((2, *spec.shape), np.uint8)
         rng = np.random.default_rng([spec.seed, 21])
 
-        def n(*mm):
+        def noise(*mm):
             return smooth_noise(rng, spec.shape, [m / d for m, d in zip(mm, spec.spacing)])
 
-        self.fine, self.mid, self.coarse = n(4, 1.4, 1.4), n(6, 5, 5), n(20, 22, 22)
-        self.fibre, self.fan, self.root = (
-            self.streaks(rng, *o)
-            for o in (
-                (rng.uniform(18, 36), rng.uniform(1.8, 2.8), rng.uniform(-0.35, 0.05), 1.0),
-                (
-                    rng.uniform(9, 17),
-                    rng.uniform(1.4, 2.5),
-                    rng.uniform(-0.6, 0.1),
-                    1.3,
-                    rng.uniform(0, 3.5),
-                ),
-                (60, 1.1, 0.0, 0.2),
-            )
-        )
-
-    def streaks(self, rng, long, fine, lean=0.0, waver=1.0, bow=0.0):
-        "Lines along the spine, `long` and `fine` (mm), that lean, waver (mm) and bow from level to level (mm): a table over `a` (mm) and `v` (half mm, mirrored), looked up"
-        s, A, V = self.spec.shape[0], 448, 256
-        f = smooth_noise(rng, (s, A, V), (6 / self.spec.spacing[0], long, 2 * fine))
-        c = self.c
-        i = np.clip(c.a - self.curve.at[_L['T9']] + 40, 0, A - 1).astype(np.int32)
-        bent = (
-            c.v
-            + lean * c.a
-            + bow * np.sin(2 * np.pi * self.along(np.arange(len(LEVELS)) + rng.random()))
-        )
-        j = (2 * (bent + waver * self.mid + 2 * self.coarse)).astype(np.int32)
-        j &= 2 * V - 1
-        j -= V
-        np.abs(j, out=j)
-        np.minimum(j, V - 1, out=j)
-        j += i * V
-        j += (np.arange(s, dtype=np.int32) * A * V)[:, None, None]
-        return f.ravel().take(j)
-
-    def part(self, front, back):
-        "The columns that reach from `front` to `back` mm behind the centreline: a canvas of views, so what is painted there is painted here"
-        j = np.flatnonzero(((self.c.v > front) & (self.c.v < back)).any((0, 1)))
-        j = slice(j[0], j[-1] + 1) if len(j) else slice(0)
-        q, cut = (
-            copy.copy(self),
-            lambda o: {
-                k: v[:, :, j]
-                for k, v in vars(o).items()
-                if isinstance(v, np.ndarray) and v.ndim == 3 and v.shape[2] > 1
-            },
-        )
-        vars(q).update(cut(self))
-        q.c = SimpleNamespace(**vars(self.c) | cut(self.c))
-        return q
+        self.fine, self.mid, self.coarse = noise(4, 1.4, 1.4), noise(6, 5, 5), noise(20, 22, 22)
+        ran = rng.uniform
+        thick = (ran(18, 36), ran(1.8, 2.8), ran(-0.35, 0.05), 1.0)
+        bowed = (ran(9, 17), ran(1.4, 2.5), ran(-0.6, 0.1), 1.3, ran(0, 3.5))
+        self.fibre = self.streaks(rng, *thick)
+        self.fan = self.streaks(rng, *bowed)
+        self.root = self.streaks(rng, 60, 1.1, 0.0, 0.2)
 
     def at(self, name):
         return self.curve.at[_L[name]]
@@ -892,32 +907,50 @@ class Canvas:
     def channel(self, name):
         return channel_of(name, self.anatomy)
 
-    def where(self, a):
-        "y, z, tilt, x and sideways slope of the centreline at arc length `a`"
-        return [
-            float(np.interp(a, self.curve.a, getattr(self.curve, k)))
-            for k in ('y', 'z', 'th', 'x', 'slope')
-        ]
-
     def along(self, values):
-        return np.interp(self.c.a, self.curve.at, values).astype(
-            np.float32
-        )  # (1, h, w) from one value for each level
+        "(1, h, w) from one value for each level"
+        return np.interp(self.c.a, self.curve.at, values).astype(np.float32)
 
     def rng(self, *k):
         return np.random.default_rng([self.spec.seed, *k])
 
-    def in_view(self, margin=40):
-        "Indices of the levels in or near the image"
-        y = np.interp(self.curve.at, self.curve.a, self.curve.y)
-        return [
-            i
-            for i in range(len(LEVELS))
-            if -margin < y[i] < self.spec.shape[1] * self.spec.spacing[1] + margin
-        ]
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c48b
+@patch
+def where(self: Canvas, a):
+    "y, z, tilt, x and sideways slope of the centreline at arc length `a`"
+    fields = ('y', 'z', 'th', 'x', 'slope')
+    return [float(np.interp(a, self.curve.a, getattr(self.curve, name))) for name in fields]
+
+
+@patch
+def in_view(self: Canvas, margin=40):
+    "Indices of the levels in or near the image"
+    y = np.interp(self.curve.at, self.curve.a, self.curve.y)
+    bottom = self.spec.shape[1] * self.spec.spacing[1] + margin
+    return [i for i in range(len(LEVELS)) if -margin < y[i] < bottom]
+
+
+@patch
+def box(self: Canvas, y, z, r, x=None, rx=None):
+    "Slices of the box around (y, z) with half size `r` (or a pair), `rx` around `x`, mm; or None"
+    out = []
+    ry, rz = r if isinstance(r, tuple) else (r, r)
+    origin = ((self.spec.shape[0] - 1) / 2, 0, 0)
+    sizes = zip(self.spec.shape, self.spec.spacing, (x, y, z), (rx, ry, rz), origin)
+    for n, d, middle, half, o in sizes:
+        if middle is None:
+            out.append(slice(0, n))
+            continue
+        lo = max(0, math.floor(o + (middle - half) / d))
+        hi = min(n, math.ceil(o + (middle + half) / d) + 1)
+        if hi <= lo:
+            return None
+        out.append(slice(lo, hi))
+    return tuple(out)
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c049
-def _alpha(
+@patch
+def alpha(
     self: Canvas,
     d,  # (s, h, w) signed distance or a box of it
     soft=1.0,  # width of the edge in the plane (px)
@@ -939,7 +972,8 @@ def _alpha(
     return np.clip(g, 0, 1, out=g)
 
 
-def _paint(self: Canvas, d, value, at=..., soft=1.0, opacity=1.0):
+@patch
+def paint(self: Canvas, d, value, at=..., soft=1.0, opacity=1.0):
     "Lay `value` over the region `d`<0 of the box `at`"
     a = self.alpha(d, soft)
     v = self.img[at]
@@ -949,100 +983,133 @@ def _paint(self: Canvas, d, value, at=..., soft=1.0, opacity=1.0):
     v += a
 
 
-def _tex(self: Canvas, value, at=..., fine=0.5, mid=0.5, coarse=0.5):
+@patch
+def tex(self: Canvas, value, at=..., fine=0.5, mid=0.5, coarse=0.5):
     "A grey level with texture"
     k = self.spec.texture * value
     return value + k * (fine * self.fine[at] + mid * self.mid[at] + coarse * self.coarse[at])
 
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c49b
+@patch
+def streaks(self: Canvas, rng, long, fine, lean=0.0, waver=1.0, bow=0.0):
+    """Lines along the spine, `long` and `fine` (mm), that lean, waver (mm) and bow
 
-def _box(self: Canvas, y, z, r, x=None, rx=None):
-    "Slices of the box around (y, z) with half size `r` (or a pair), sideways `rx` around `x`, in mm; None if out of view"
-    out = []
-    ry, rz = r if isinstance(r, tuple) else (r, r)
-    for n, d, q, e, o in zip(
-        self.spec.shape,
-        self.spec.spacing,
-        (x, y, z),
-        (rx, ry, rz),
-        ((self.spec.shape[0] - 1) / 2, 0, 0),
-    ):
-        if q is None:
-            out.append(slice(0, n))
-            continue
-        lo, hi = max(0, math.floor(o + (q - e) / d)), min(n, math.ceil(o + (q + e) / d) + 1)
-        if hi <= lo:
-            return None
-        out.append(slice(lo, hi))
-    return tuple(out)
+    A table over `a` (mm) and `v` (half mm, mirrored), looked up.
+    """
+    s, A, V = self.spec.shape[0], 448, 256
+    f = smooth_noise(rng, (s, A, V), (6 / self.spec.spacing[0], long, 2 * fine))
+    c = self.c
+    i = np.clip(c.a - self.curve.at[_L['T9']] + 40, 0, A - 1).astype(np.int32)
+    phase = self.along(np.arange(len(LEVELS)) + rng.random())
+    bent = c.v + lean * c.a + bow * np.sin(2 * np.pi * phase)
+    j = (2 * (bent + waver * self.mid + 2 * self.coarse)).astype(np.int32)
+    j &= 2 * V - 1
+    j -= V
+    np.abs(j, out=j)
+    np.minimum(j, V - 1, out=j)
+    j += i * V
+    j += (np.arange(s, dtype=np.int32) * A * V)[:, None, None]
+    return f.ravel().take(j)
 
 
-Canvas.alpha, Canvas.paint, Canvas.tex, Canvas.box = _alpha, _paint, _tex, _box
+def _columns(o, j) -> dict:
+    "Columns `j` of all volumes of an object, as views"
+    return {
+        k: v[:, :, j]
+        for k, v in vars(o).items()
+        if isinstance(v, np.ndarray) and v.ndim == 3 and v.shape[2] > 1
+    }
+
+
+@patch
+def part(self: Canvas, front, back):
+    """The columns that reach from `front` to `back` mm behind the centreline
+
+    A canvas of views, so what is painted there is painted here.
+    """
+    j = np.flatnonzero(((self.c.v > front) & (self.c.v < back)).any((0, 1)))
+    j = slice(j[0], j[-1] + 1) if len(j) else slice(0)
+    q = copy.copy(self)
+    vars(q).update(_columns(self, j))
+    q.c = SimpleNamespace(**vars(self.c) | _columns(self.c, j))
+    return q
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c053
+def _fascia(p: Canvas, y):
+    "The fascia of the back in each row, mm from the front edge: behind the spinous processes"
+    spec, cv = p.spec, p.curve
+    dh = spec.spacing[1]
+    s1, s3 = p.at('S1'), p.at('S3')
+    ends = [
+        _arch(spec, i) + spec.spinous[0] * 28 * spec.heights[i] / 26 for i in range(len(LEVELS))
+    ]
+    off = np.interp(cv.a, cv.at, ends)  # where the spinous processes end
+    off = np.where(cv.a > s1, np.interp(cv.a, [s1, s3], [np.interp(s1, cv.a, off), 22]), off)
+    ty, tz = cv.y - np.sin(cv.th) * off, cv.z + np.cos(cv.th) * off
+    order = np.argsort(ty)
+    tip = gaussian_filter1d(np.interp(y, ty[order], tz[order]), 12 / dh)
+    smooth = np.maximum(gaussian_filter1d(tip, 45 / dh, mode='nearest'), tip) + 4
+    return gaussian_filter1d(smooth, 10 / dh, mode='nearest')
+
+
 def surfaces(p: Canvas) -> tuple:  # three (h,) arrays, mm from the front edge
     "In each row: the fascia and the skin behind, and the skin in front"
-    spec, cv = p.spec, p.curve
+    spec = p.spec
     h, dh = spec.shape[1], spec.spacing[1]
     y = (np.arange(h) + 0.5) * dh
     rng = p.rng(22)
-    s1, s3 = p.at('S1'), p.at('S3')
 
     def wave(mm):
-        return (lambda q: q / (q.std() + 1e-6))(
-            gaussian_filter1d(rng.normal(0, 1, h), mm / dh, mode='nearest')
-        )
+        q = gaussian_filter1d(rng.normal(0, 1, h), mm / dh, mode='nearest')
+        return q / (q.std() + 1e-6)
 
-    off = np.interp(
-        cv.a,
-        cv.at,
-        [_arch(spec, i) + spec.spinous[0] * 28 * spec.heights[i] / 26 for i in range(len(LEVELS))],
-    )  # where the spinous processes end
-    off = np.where(cv.a > s1, np.interp(cv.a, [s1, s3], [np.interp(s1, cv.a, off), 22]), off)
-    ty, tz = cv.y - np.sin(cv.th) * off, cv.z + np.cos(cv.th) * off
-    o = np.argsort(ty)
-    tip = gaussian_filter1d(np.interp(y, ty[o], tz[o]), 12 / dh)
-    fascia = gaussian_filter1d(
-        np.maximum(gaussian_filter1d(tip, 45 / dh, mode='nearest'), tip) + 4,
-        10 / dh,
-        mode='nearest',
-    )
-    fat = (
-        spec.fat_back
-        * np.exp(0.25 * wave(40))
-        * (1 + rng.uniform(0.1, 1.6) * np.exp(-(((y - p.where(0)[0] - 20) / 60) ** 2)))
-    )
-    front = (
-        p.where(p.at('L3'))[1]
-        - spec.belly
-        + wave(50) * rng.uniform(2, 9)
-        + rng.uniform(-0.2, 0.1) * (y - y.mean())
-    )
+    fascia = _fascia(p, y)
+    fat = spec.fat_back * np.exp(0.25 * wave(40))
+    low = np.exp(-(((y - p.where(0)[0] - 20) / 60) ** 2))
+    fat = fat * (1 + rng.uniform(0.1, 1.6) * low)
+    front = p.where(p.at('L3'))[1] - spec.belly + wave(50) * rng.uniform(2, 9)
+    front = front + rng.uniform(-0.2, 0.1) * (y - y.mean())
     skin = fascia + fat
     line = np.percentile(skin, 55)
-    skin = skin - spec.table * np.where(
-        skin > line, skin - line, 0.5 * (skin - line)
-    )  # pressed flat
-    return fascia, gaussian_filter1d(np.maximum(skin, fascia + 3), 4 / dh, mode='nearest'), front
+    over = np.where(skin > line, skin - line, 0.5 * (skin - line))
+    skin = np.maximum(skin - spec.table * over, fascia + 3)  # pressed flat
+    return fascia, gaussian_filter1d(skin, 4 / dh, mode='nearest'), front
 
-
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c53b
 def _septa(p, rng, out):
-    "How much brighter or darker the fat under the skin is: lobules, the septa between them, one layer parallel to the skin, and the elements of the coil"
+    """How much brighter or darker the fat under the skin is
+
+    Lobules, the septa between them, one layer parallel to the skin, the elements of the coil.
+    """
     ran, c = rng.uniform, p.c
-    net = np.clip(1 - ran(3, 6) * np.abs(p.mid + 0.4 * p.coarse), 0, 1) + np.clip(
-        1 - 8 * np.abs(p.coarse + 0.2 * p.fan * (c.v > 0)), 0, 1
-    )
-    layer = np.clip(1.2 - np.abs(out + ran(4, 9) + 1.5 * p.coarse), 0, 1) * np.clip(
-        0.5 + p.coarse, 0, 1
-    )
+    net = np.clip(1 - ran(3, 6) * np.abs(p.mid + 0.4 * p.coarse), 0, 1)
+    net = net + np.clip(1 - 8 * np.abs(p.coarse + 0.2 * p.fan * (c.v > 0)), 0, 1)
+    layer = np.clip(1.2 - np.abs(out + ran(4, 9) + 1.5 * p.coarse), 0, 1)
+    layer = layer * np.clip(0.5 + p.coarse, 0, 1)
     wave = np.sin(2 * np.pi * c.y / ran(50, 110) + ran(0, 6.3))
-    return (
-        ran(0.04, 0.12) * p.coarse
-        + ran(0.01, 0.03) * p.mid
-        + 0.012 * p.fine
-        + ran(0.05, 0.15) * wave
-        - ran(0.03, 0.14) * net
-        - ran(0.05, 0.35) * layer
-    )
+    lobes = ran(0.04, 0.12) * p.coarse + ran(0.01, 0.03) * p.mid + 0.012 * p.fine
+    return lobes + ran(0.05, 0.15) * wave - ran(0.03, 0.14) * net - ran(0.05, 0.35) * layer
+
+
+def _paint_wall(p, rng, fore, lat, fascia, out):
+    "What lies under the skin's fat: fascia and muscles; returns the signed distance to them"
+    T, c = p.T, p.c
+    inner = np.maximum(c.z - fascia + 6 * lat, np.maximum(fore + _belly_fat(p, rng), out + 3))
+    p.paint(inner, T['ligament'])
+    muscle = T['muscle'] * (1 + 0.1 * p.fibre + 0.04 * p.fine)
+    mixed = muscle + (T['fat'] - T['muscle']) * _fat_share(p, rng)
+    p.paint(inner + 1.2, p.tex(mixed, fine=0.7))
+    between = np.maximum(np.abs(inner + rng.uniform(2.5, 5)) - 0.5, 20 - c.v)
+    opacity = rng.uniform(0, 0.35) * np.clip(0.5 + p.mid + p.coarse, 0, 1)
+    p.paint(between, T['fat'], opacity=opacity)  # between the layers of the fascia
+    return inner
+
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c53c
+def _breathe(q, rng):
+    "Blur what is in the belly"
+    s = rng.uniform(0.5, 2.5)
+    soft = gaussian_filter(q.img, (0, s, 0.6 * s), truncate=2.5)
+    q.img += q.alpha(q.cavity + 4, 4.0) * (soft - q.img)
 
 
 def paint_body(p: Canvas):
@@ -1055,33 +1122,15 @@ def paint_body(p: Canvas):
     p.paint(out, T['skin'])
     p.paint(out + 1.8, p.tex(T['fat'], fine=0.3, mid=0.15, coarse=0.3))
     p.img *= 1 + (out < -2) * _septa(p, rng, out)
-    inner = np.maximum(c.z - fascia + 6 * lat, np.maximum(fore + _belly_fat(p, rng), out + 3))
-    p.paint(inner, T['ligament'])
-    p.paint(
-        inner + 1.2,
-        p.tex(
-            T['muscle'] * (1 + 0.1 * p.fibre + 0.04 * p.fine)
-            + (T['fat'] - T['muscle']) * _fat_share(p, rng),
-            fine=0.7,
-        ),
-    )
-    p.paint(
-        np.maximum(np.abs(inner + rng.uniform(2.5, 5)) - 0.5, 20 - c.v),
-        T['fat'],
-        opacity=rng.uniform(0, 0.35) * np.clip(0.5 + p.mid + p.coarse, 0, 1),
-    )  # between the layers of the fascia
-    p.cavity = np.maximum(
-        inner + 2.5 + rng.uniform(3, 8) * np.clip(np.abs(c.x) / 10, 0, 1) + p.coarse, c.v + 8
-    )
+    inner = _paint_wall(p, rng, fore, lat, fascia, out)
+    deep = inner + 2.5 + rng.uniform(3, 8) * np.clip(np.abs(c.x) / 10, 0, 1)
+    p.cavity = np.maximum(deep + p.coarse, c.v + 8)
     q = p.part(-1e3, -8)
     q.paint(q.cavity, _mesentery(q, rng), soft=2.0)
     if rng.random() < 0.6 * (spec.contrast == 'random'):
         bowel(q, rng)
     abdomen(p, rng, float(front.mean()) + spec.fat_front)
-    s = rng.uniform(0.5, 2.5)
-    q.img += q.alpha(q.cavity + 4, 4.0) * (
-        gaussian_filter(q.img, (0, s, 0.6 * s), truncate=2.5) - q.img
-    )  # breathing
+    _breathe(q, rng)
     p.cavity = None
     kidneys(p, p.rng(33))
     vessels(p.part(-75, 22), rng)
@@ -1105,30 +1154,32 @@ def _belly_fat(p, rng):
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #p006
 def _bend(p, rng):
-    "Flat indices (h, w) of the picture's pixels after a strong random deformation: what lies in the belly follows no grid"
+    """Flat indices (h, w) of the image's pixels after a strong random deformation
+
+    What lies in the belly follows no grid.
+    """
     (_, h, w), (_, dh, dw) = p.img.shape, p.spec.spacing
     turn = rng.uniform(-0.5, 0.5)
 
     def by():
-        return sum(
-            a / dh * smooth_noise(rng, (h, w), (m / dh, m / dw)) for a, m in ((6, 30), (2, 8))
-        )
+        slow = 6 / dh * smooth_noise(rng, (h, w), (30 / dh, 30 / dw))
+        return slow + 2 / dh * smooth_noise(rng, (h, w), (8 / dh, 8 / dw))
 
     y, x = np.arange(h)[:, None], np.arange(w)[None]
-    yy, xx = y + by() - turn * (x - w / 2), x + by() + turn * (y - h / 2)
+    yy = y + by() - turn * (x - w / 2)
+    xx = x + by() + turn * (y - h / 2)
     return np.clip(yy, 0, h - 1).astype(np.int32) * w + np.clip(xx, 0, w - 1).astype(np.int32)
 
 
 def _mesentery(p, rng):
-    "Grey levels of fat with strands and vessels, and of bowel with its walls, blurred by what lies beside the slice"
+    "Grey levels of fat with strands and vessels, and of bowel with its walls"
     T, ran = p.T, rng.uniform
+    bend = _bend(p, rng)
 
     def n(*mm):
-        return smooth_noise(rng, p.img.shape, [m / d for m, d in zip(mm, p.spec.spacing)]).reshape(
-            len(p.img), -1
-        )[:, bend]
+        field = smooth_noise(rng, p.img.shape, [m / d for m, d in zip(mm, p.spec.spacing)])
+        return field.reshape(len(p.img), -1)[:, bend]
 
-    bend = _bend(p, rng)
     lie, coil, fold = n(14, ran(30, 60), ran(16, 30)), n(9, ran(8, 17), ran(6, 11)), n(6, 6, 4)
     f = coil + ran(0.3, 0.7) * lie + 0.2 * fold - ran(0.3, 1.3)
     inside = 1 / (1 + np.exp(-ran(2.5, 5) * f))
@@ -1144,36 +1195,19 @@ def _mesentery(p, rng):
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #p008
 def _fat_share(p, rng):
-    "Fat in the back muscles: wisps between the bundles, more near the bone, low down and with age; in the middle the streaks between the spinous processes"
+    "Fat in the back muscles: wisps between the bundles; in the middle the streaks of ligaments"
     c, age, ran = p.c, p.spec.fatty, rng.uniform
     arch = p.along([_arch(p.spec, i) for i in range(len(LEVELS))])
-    deep = (
-        (c.v > 0)
-        * np.clip(1.1 - (c.v - arch) / ran(30, 45), 0, 1)
-        * np.clip(1.1 + c.a / 200, 0.25, 1.4)
-        * np.exp(-((c.t / ran(14, 24)) ** 2))
-    )
+    deep = (c.v > 0) * np.clip(1.1 - (c.v - arch) / ran(30, 45), 0, 1)
+    deep = deep * np.clip(1.1 + c.a / 200, 0.25, 1.4) * np.exp(-((c.t / ran(14, 24)) ** 2))
     wisp = np.clip(ran(-0.3, 0.1) + 0.55 * p.fibre + 0.35 * p.fan, 0, 1)
-    patch = 1 / (1 + np.exp(-4 * (0.7 * p.mid + p.coarse - 2.2 + (2 + 2 * age) * deep)))
-    share = 0.01 + 0.04 * age + wisp * patch * (0.15 + deep * (0.5 + 0.4 * age))
-    streak = (
-        ran(0.07, 0.16)
-        + 0.15
-        * np.clip(0.8 * p.fan + 0.4 * p.fibre, -0.7, 2.2)
-        * np.clip(0.5 + 0.6 * p.mid + 0.4 * p.coarse, 0.05, 1.8)
-        + 0.08 * p.mid
-        + 0.06 * p.coarse
-        + 0.05 * p.fine
-    )
-    return np.clip(
-        share
-        + (c.v > 0)
-        * np.exp(-((c.t / ran(4, 7)) ** 2))
-        * np.clip(1.3 - (c.v - arch) / 45, 0, 1)
-        * (np.clip(streak, 0.02, 0.9) - share),
-        0,
-        0.9,
-    )
+    spots = 1 / (1 + np.exp(-4 * (0.7 * p.mid + p.coarse - 2.2 + (2 + 2 * age) * deep)))
+    share = 0.01 + 0.04 * age + wisp * spots * (0.15 + deep * (0.5 + 0.4 * age))
+    lines = np.clip(0.8 * p.fan + 0.4 * p.fibre, -0.7, 2.2)
+    streak = ran(0.07, 0.16) + 0.15 * lines * np.clip(0.5 + 0.6 * p.mid + 0.4 * p.coarse, 0.05, 1.8)
+    streak = streak + 0.08 * p.mid + 0.06 * p.coarse + 0.05 * p.fine
+    middle = (c.v > 0) * np.exp(-((c.t / ran(4, 7)) ** 2)) * np.clip(1.3 - (c.v - arch) / 45, 0, 1)
+    return np.clip(share + middle * (np.clip(streak, 0.02, 0.9) - share), 0, 0.9)
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #p010
 def _ellipsoid(p, centre, radii, value, rim=None, tilt=0.0, uneven=0.1, soft=1.0):
@@ -1204,141 +1238,177 @@ def bowel(p: Canvas, rng):
     T, r = p.T, rng.uniform(9, 20)
 
     def n(k):
-        return smooth_noise(
-            rng, p.img.shape, [q * k * r / d for q, d in zip((1.5, 1, 1), p.spec.spacing)]
-        )
+        sizes = [q * k * r / d for q, d in zip((1.5, 1, 1), p.spec.spacing)]
+        return smooth_noise(rng, p.img.shape, sizes)
 
     path, fill = n(1.0), n(1.3)
-    d = np.maximum(
-        (np.abs(path) - rng.uniform(0.35, 0.75)) * r * 0.5,
-        np.maximum(p.cavity + 3, p.c.v + rng.uniform(32, 48)),
-    )
+    band = (np.abs(path) - rng.uniform(0.35, 0.75)) * r * 0.5
+    d = np.maximum(band, np.maximum(p.cavity + 3, p.c.v + rng.uniform(32, 48)))
     pick = [
         T[k] * rng.uniform(0.7, 1.2) if rng.random() < 0.6 else rng.uniform(0.1, 0.8) * T['fat']
         for k in ('gas', 'muscle', 'bowel', 'fluid', 'organ', 'bowel', 'gas')
     ]
     value = np.array(pick, np.float32)[np.clip(fill * 1.6 + 3.5, 0, 6).astype(int)]
     p.paint(d - 1, T['muscle'] * rng.uniform(0.6, 1.2), soft=3.0, opacity=0.7)
-    p.paint(
-        d + 1, p.tex(value, fine=0.6, mid=0.8, coarse=0.8), soft=3.0, opacity=rng.uniform(0.15, 0.8)
-    )
+    filled = p.tex(value, fine=0.6, mid=0.8, coarse=0.8)
+    p.paint(d + 1, filled, soft=3.0, opacity=rng.uniform(0.15, 0.8))
+
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c57b
+def _row(p, level):
+    "Row of a level's centre, mm"
+    return p.where(p.at(level))[0]
 
 
-def abdomen(p: Canvas, rng, front: float):
-    "Liver, lung, bladder, rectum, and ellipsoids of any kind"
-    T, ran = p.T, rng.uniform
+def _col(p, y):
+    "Column of the centreline in row `y`, mm"
+    return float(np.interp(y, p.curve.y, p.curve.z))
 
-    def row(n):
-        return p.where(p.at(n))[0]
 
-    def col(y):
-        return float(np.interp(y, p.curve.y, p.curve.z))
-
-    fh = p.spec.shape[1] * p.spec.spacing[1]
-
-    def draw(*a, **k):
-        return _ellipsoid(p, *a, **k)
-
-    draw(
-        (-40, row('T10') + ran(-30, 10), col(row('T10')) - ran(80, 130)),
+def _liver(p, rng):
+    ran, y = rng.uniform, _row(p, 'T10')
+    _ellipsoid(
+        p,
+        (-40, y + ran(-30, 10), _col(p, y) - ran(80, 130)),
         (75, ran(55, 90), ran(45, 75)),
-        T['organ'] + ran(0.1, 0.4) * T['fat'],
+        p.T['organ'] + ran(0.1, 0.4) * p.T['fat'],
         uneven=ran(0.04, 0.12),
         tilt=ran(-0.8, 0.2),
         soft=ran(4, 10),
     )
+
+
+def _lung(p, rng):
+    ran = rng.uniform
+    _ellipsoid(
+        p,
+        (ran(-10, 40), _row(p, 'T8') - ran(10, 50), _col(p, _row(p, 'T9')) - ran(50, 90)),
+        (90, ran(30, 60), ran(50, 80)),
+        p.T['lung'] + 0.12 * p.T['organ'],
+        uneven=ran(0.01, 0.05),
+        soft=ran(3, 8),
+    )
+
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c57c
+def _lump(p, rng, front):
+    "An ellipsoid of any kind in the belly"
+    T, ran = p.T, rng.uniform
+    fh = p.spec.shape[1] * p.spec.spacing[1]
+    y = ran(_row(p, 'T12'), fh + 20)
+    z = front + ran(3, max(4, _col(p, min(y, fh)) - 30 - front)) * ran(0.4, 1)
+    r = ran(5, 13)
+    kinds = ['gas', 'fluid', 'bowel', 'organ', 'muscle']
+    kind = str(rng.choice(kinds, p=[0.04, 0.03, 0.83, 0.05, 0.05]))
+    centre = (ran(-70, 70), y, z)
+    radii = (r * ran(0.8, 2.5), r * ran(0.7, 1.8), r * ran(0.7, 1.6))
+    if kind == 'bowel':
+        value = ran(0.3, 0.65) * T['fat'] + ran(0, 0.4) * T['bowel']
+    else:
+        value = T[kind] + ran(0, 0.3) * T['fat']
+    rim = None
+    if rng.random() < 0.35:
+        rim = T['muscle'] * ran(0.8, 1.6) + ran(0, 0.2) * T['fat']
+    turn = dict(tilt=ran(-1.5, 1.5), uneven=ran(0.1, 0.35), soft=ran(1.5, 5))
+    _ellipsoid(p, centre, radii, value, rim, **turn)
+
+
+def _vessel_across(p, rng, front):
+    "A vessel that crosses the slices in front of the spine"
+    ran = rng.uniform
+    fh = p.spec.shape[1] * p.spec.spacing[1]
+    r = ran(1.5, 4)
+    y = ran(_row(p, 'T12'), _row(p, 'S2'))
+    z = ran(front + 10, max(front + 11, _col(p, min(y, fh)) - 25))
+    _ellipsoid(
+        p,
+        (ran(-40, 40), y, z),
+        (r * ran(1, 4), r * ran(1, 5), r * ran(0.7, 1.4)),
+        p.T['vessel'] * ran(0.8, 2) + ran(0, 0.3) * p.T['fat'],
+        tilt=ran(-0.6, 0.3),
+        uneven=ran(0.1, 0.3),
+        soft=ran(1.5, 4),
+    )
+
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c57d
+def _pelvic_loop(p, rng):
+    "A loop with gas or stool in the pelvis"
+    T, ran = p.T, rng.uniform
+    r = ran(5, 14)
+    y = _row(p, 'S1')
+    centre = (ran(-40, 40), y + ran(-10, 70), _col(p, y) - ran(25, 100))
+    radii = (r * ran(1, 2.5), r * ran(0.7, 1.5), r * ran(0.7, 1.5))
+    value = T['gas' if rng.random() < 0.25 else 'muscle'] + ran(0.05, 0.45) * T['fat']
+    rim = T['muscle'] + ran(0, 0.2) * T['fat'] if rng.random() < 0.4 else None
+    _ellipsoid(p, centre, radii, value, rim, uneven=ran(0.15, 0.4), soft=ran(1.5, 5))
+
+
+def _bladder(p, rng):
+    T, ran = p.T, rng.uniform
+    z = _col(p, _row(p, 'S1'))
+    centre = (rng.normal(0, 8), _row(p, 'S4') + ran(-15, 30), z - ran(60, 90))
+    radii = (40, ran(20, 45), ran(20, 40))
+    value = T['bladder'] * ran(0.4, 1)
+    _ellipsoid(p, centre, radii, value, rim=T['muscle'], uneven=ran(0.05, 0.15))
+
+
+def _rectum(p, rng):
+    T, ran = p.T, rng.uniform
+    z = _col(p, _row(p, 'S3'))
+    centre = (rng.normal(0, 10), _row(p, 'S4') + ran(-10, 30), z - ran(25, 35))
+    radii = (18, ran(15, 40), ran(9, 16))
+    value = T[str(rng.choice(['gas', 'bowel', 'muscle']))]
+    _ellipsoid(p, centre, radii, value, rim=T['muscle'], tilt=ran(-0.5, 0.5))
+
+
+def abdomen(p: Canvas, rng, front: float):
+    "Liver, lung, bladder, rectum, and ellipsoids of any kind"
+    _liver(p, rng)
     if rng.random() < 0.15:
-        draw(
-            (ran(-10, 40), row('T8') - ran(10, 50), col(row('T9')) - ran(50, 90)),
-            (90, ran(30, 60), ran(50, 80)),
-            T['lung'] + 0.12 * T['organ'],
-            uneven=ran(0.01, 0.05),
-            soft=ran(3, 8),
-        )
+        _lung(p, rng)
     for _ in range(int(rng.integers(4, 20))):
-        y = ran(row('T12'), fh + 20)
-        z = front + ran(3, max(4, col(min(y, fh)) - 30 - front)) * ran(0.4, 1)
-        r = ran(5, 13)
-        kind = str(
-            rng.choice(
-                ['gas', 'fluid', 'bowel', 'organ', 'muscle'], p=[0.04, 0.03, 0.83, 0.05, 0.05]
-            )
-        )
-        draw(
-            (ran(-70, 70), y, z),
-            (r * ran(0.8, 2.5), r * ran(0.7, 1.8), r * ran(0.7, 1.6)),
-            ran(0.3, 0.65) * T['fat'] + ran(0, 0.4) * T['bowel']
-            if kind == 'bowel'
-            else T[kind] + ran(0, 0.3) * T['fat'],
-            rim=T['muscle'] * ran(0.8, 1.6) + ran(0, 0.2) * T['fat']
-            if rng.random() < 0.35
-            else None,
-            tilt=ran(-1.5, 1.5),
-            uneven=ran(0.1, 0.35),
-            soft=ran(1.5, 5),
-        )
-    for _ in range(int(rng.integers(0, 9))):  # vessels across
-        r = ran(1.5, 4)
-        y = ran(row('T12'), row('S2'))
-        z = ran(front + 10, max(front + 11, col(min(y, fh)) - 25))
-        draw(
-            (ran(-40, 40), y, z),
-            (r * ran(1, 4), r * ran(1, 5), r * ran(0.7, 1.4)),
-            T['vessel'] * ran(0.8, 2) + ran(0, 0.3) * T['fat'],
-            tilt=ran(-0.6, 0.3),
-            uneven=ran(0.1, 0.3),
-            soft=ran(1.5, 4),
-        )
-    for _ in range(int(rng.integers(2, 10))):  # loops with gas or stool in the pelvis
-        r = ran(5, 14)
-        draw(
-            (ran(-40, 40), row('S1') + ran(-10, 70), col(row('S1')) - ran(25, 100)),
-            (r * ran(1, 2.5), r * ran(0.7, 1.5), r * ran(0.7, 1.5)),
-            T['gas' if rng.random() < 0.25 else 'muscle'] + ran(0.05, 0.45) * T['fat'],
-            rim=T['muscle'] + ran(0, 0.2) * T['fat'] if rng.random() < 0.4 else None,
-            uneven=ran(0.15, 0.4),
-            soft=ran(1.5, 5),
-        )
+        _lump(p, rng, front)
+    for _ in range(int(rng.integers(0, 9))):
+        _vessel_across(p, rng, front)
+    for _ in range(int(rng.integers(2, 10))):
+        _pelvic_loop(p, rng)
     if rng.random() < 0.3:
-        draw(
-            (rng.normal(0, 8), row('S4') + ran(-15, 30), col(row('S1')) - ran(60, 90)),
-            (40, ran(20, 45), ran(20, 40)),
-            T['bladder'] * ran(0.4, 1),
-            rim=T['muscle'],
-            uneven=ran(0.05, 0.15),
-        )
+        _bladder(p, rng)
     if rng.random() < 0.7:
-        draw(
-            (rng.normal(0, 10), row('S4') + ran(-10, 30), col(row('S3')) - ran(25, 35)),
-            (18, ran(15, 40), ran(9, 16)),
-            T[str(rng.choice(['gas', 'bowel', 'muscle']))],
-            rim=T['muscle'],
-            tilt=ran(-0.5, 0.5),
-        )
+        _rectum(p, rng)
 
-
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c57e
 def kidneys(p: Canvas, rng):
     "Kidneys beside T12 to L3, each in a bed of fat, with fat in its middle"
     T, ran = p.T, rng.uniform
     value = ran(0.75, 1.2) * T['kidney']
     for s in (-1, 1):
         y, z, th, x, _ = p.where(p.at('L1') + ran(-30, 25) + 8 * (s < 0))
-        x, z, r = x + s * ran(36, 54), z - ran(2, 22), (ran(22, 31), ran(42, 58), ran(20, 27))
+        x, z = x + s * ran(36, 54), z - ran(2, 22)
+        r = (ran(22, 31), ran(42, 58), ran(20, 27))
         lean = -th + ran(-0.1, 0.35)
         bed = tuple(q + ran(2, 12) for q in r)
+        fat = T['fat'] * ran(0.75, 1)
+        _ellipsoid(p, (x, y, z), bed, fat, tilt=lean, uneven=0.12, soft=2.0)
+        _ellipsoid(p, (x, y, z), r, value, tilt=lean, uneven=ran(0.02, 0.08))
+        centre = (x - s * ran(4, 12), y, z - ran(-2, 6))
+        core = tuple(ran(0.25, 0.5) * q for q in r)
+        _ellipsoid(p, centre, core, T['fat'] * ran(0.5, 1), tilt=lean, uneven=0.25, soft=3.0)
 
-        def draw(c, q, v, **o):
-            return _ellipsoid(p, c, q, v, tilt=lean, **o)
-
-        draw((x, y, z), bed, T['fat'] * ran(0.75, 1), uneven=0.12, soft=2.0)
-        draw((x, y, z), r, value, uneven=ran(0.02, 0.08))
-        draw(
-            (x - s * ran(4, 12), y, z - ran(-2, 6)),
-            tuple(ran(0.25, 0.5) * q for q in r),
-            T['fat'] * ran(0.5, 1),
-            uneven=0.25,
-            soft=3.0,
-        )
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c57g
+def _psoas(p, rng):
+    "Psoas muscles, and the plane of fat behind them"
+    T, c, half = p.T, p.c, p.along(np.array(p.spec.depths) / 2)
+    big, lie, top = (rng.uniform(*o) for o in ((0.75, 1.25), (-5, 7), (-25, 25)))
+    q = np.clip((c.a - p.at('T12') - top) / 120, 0.02, 1) ** 0.75
+    muscle = T['muscle'] * (1 + 0.25 * p.fibre * p.spec.fatty)
+    down = 12 * np.clip((c.a + 20) / 60, 0, 2)
+    for s in (-1, 1):
+        across = (s * c.t - 24 - 16 * q) / (15 * q + 3)
+        deep = (c.v + lie + down) / (big * (19 * q + 3))
+        p.paint((np.sqrt(across**2 + deep**2) - 1) * 10 * q, p.tex(muscle, fine=0.3))
+    away = np.abs(c.v - half - rng.uniform(0, 5) - 3 * p.coarse) - rng.uniform(0.3, 1.5)
+    plane = np.maximum(away, 20 - np.abs(c.t))
+    opacity = rng.uniform(0.1, 0.7) * np.clip(0.4 + 0.6 * p.mid + 0.3 * p.coarse, 0, 1)
+    p.paint(plane, T['fat'], opacity=opacity)
 
 
 def _mesenteric(p, rng):
@@ -1346,80 +1416,61 @@ def _mesenteric(p, rng):
     c, (y, z, th, *_) = p.c, p.where(p.at('L1'))
     z -= p.spec.depths[_L['L1']] / 2 + 14
     for _ in range(2):
-        x, lean, r, o = (
-            rng.normal(0, 7),
-            rng.uniform(0.05, 0.4),
-            rng.uniform(2, 4),
-            rng.uniform(0, 14),
-        )
+        x = rng.normal(0, 7)
+        lean, r, o = rng.uniform(0.05, 0.4), rng.uniform(2, 4), rng.uniform(0, 14)
         e = (c.z - z + o + (lean - math.tan(th)) * (c.y - y) + 5 * p.coarse + p.mid) * 0.9
-        p.paint(
-            np.maximum(
-                np.sqrt((c.x - x) ** 2 + e * e) - r, np.abs(c.y - y - 50) - rng.uniform(25, 60)
-            ),
-            p.T['vessel'] * rng.uniform(1, 3),
-            soft=2.0,
-            opacity=rng.uniform(0.05, 0.35),
-        )
+        tube = np.sqrt((c.x - x) ** 2 + e * e) - r
+        d = np.maximum(tube, np.abs(c.y - y - 50) - rng.uniform(25, 60))
+        value = p.T['vessel'] * rng.uniform(1, 3)
+        p.paint(d, value, soft=2.0, opacity=rng.uniform(0.05, 0.35))
+
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c57h
+def _crura(p, rng):
+    "Crura of the diaphragm, and the fat before the spine with its small vessels"
+    T, c, half = p.T, p.c, p.along(np.array(p.spec.depths) / 2)
+    up = np.clip((p.at('L3') - c.a) / 60, 0, 1) * rng.uniform(1, 9)
+    crus = np.maximum(np.abs(c.v + half + 3 + up / 2) - up / 2, np.abs(c.t) - 20)
+    p.paint(crus, p.tex(T['muscle']))
+    strip = np.maximum(np.abs(c.v + half + 2.2) - 1.5 - 0.6 * p.mid, np.abs(c.t) - 20)
+    opacity = rng.uniform(0.2, 0.8) * np.clip(0.6 + 0.6 * p.mid, 0, 1)
+    p.paint(strip, T['fat'] * 0.7, opacity=opacity)
+
+
+def _flow(T, rng):
+    "Grey level of blood: most of the time it moves, and gives no signal"
+    if rng.random() < 0.85:
+        return T['vessel'] * rng.uniform(1, 2.5)
+    return T['muscle'] + (T['vein'] - T['muscle']) * rng.uniform(0, 0.6)
+
+
+def _great_vessel(p, rng, side, radius, end, off):
+    "Aorta (`side` 1) or vena cava (-1): `off` mm from the middle, leaving the slice below `end`"
+    T, c, half = p.T, p.c, p.along(np.array(p.spec.depths) / 2)
+    below = np.clip(c.a - p.at(end) + 8, 0, None)
+    drift, wave, ph = rng.uniform(0, 6), rng.uniform(80, 140), rng.uniform(0, 6.3)
+    x = side * (off + 0.7 * below) + drift * np.sin(c.a / wave + ph)
+    gap = radius + rng.uniform(3, 6) + drift * (1 + np.sin(c.a / wave - ph)) + 0.15 * below
+    thin = radius * np.clip((p.at(end) + 30 - c.a) / 60, 0.35, 1)
+    d = np.sqrt((c.t - x) ** 2 + ((c.v + half + gap) * (1 if side > 0 else 1.2)) ** 2) - thin
+    flow = _flow(T, rng)
+    p.paint(d - 1.2, T['ligament'], soft=2.5, opacity=0.25)
+    opacity = np.clip(rng.uniform(0.15, 0.6) + 0.15 * p.coarse, 0.05, 1)
+    p.paint(d, p.tex(flow, fine=0.5, mid=0.8), soft=3.0, opacity=opacity)
 
 
 def vessels(p: Canvas, rng):
     "Psoas muscles, crura of the diaphragm, aorta and vena cava: they follow the spine"
-    T, c, half = p.T, p.c, p.along(np.array(p.spec.depths) / 2)
-    big, lie, top = (rng.uniform(*o) for o in ((0.75, 1.25), (-5, 7), (-25, 25)))
-    q = np.clip((c.a - p.at('T12') - top) / 120, 0.02, 1) ** 0.75  # psoas: a spindle
-    for s in (-1, 1):
-        e = np.sqrt(
-            ((s * c.t - 24 - 16 * q) / (15 * q + 3)) ** 2
-            + ((c.v + lie + 12 * np.clip((c.a + 20) / 60, 0, 2)) / (big * (19 * q + 3))) ** 2
-        )
-        p.paint(
-            (e - 1) * 10 * q, p.tex(T['muscle'] * (1 + 0.25 * p.fibre * p.spec.fatty), fine=0.3)
-        )
-    plane = np.maximum(
-        np.abs(c.v - half - rng.uniform(0, 5) - 3 * p.coarse) - rng.uniform(0.3, 1.5),
-        20 - np.abs(c.t),
-    )
-    p.paint(
-        plane,
-        T['fat'],
-        opacity=rng.uniform(0.1, 0.7) * np.clip(0.4 + 0.6 * p.mid + 0.3 * p.coarse, 0, 1),
-    )  # between the psoas and the muscles of the back
+    _psoas(p, rng)
     _mesenteric(p, rng)
-    up = np.clip((p.at('L3') - c.a) / 60, 0, 1) * rng.uniform(1, 9)
-    p.paint(
-        np.maximum(np.abs(c.v + half + 3 + up / 2) - up / 2, np.abs(c.t) - 20), p.tex(T['muscle'])
-    )
-    strip = np.maximum(np.abs(c.v + half + 2.2) - 1.5 - 0.6 * p.mid, np.abs(c.t) - 20)
-    p.paint(
-        strip, T['fat'] * 0.7, opacity=rng.uniform(0.2, 0.8) * np.clip(0.6 + 0.6 * p.mid, 0, 1)
-    )  # fat before the spine, with small vessels
-    for s, r, end, off in (
-        (1, rng.uniform(7.5, 10), 'L4', rng.normal(11, 6)),
-        (-1, rng.uniform(8, 11), 'L5', rng.normal(18, 6)),
-    ):
-        below = np.clip(c.a - p.at(end) + 8, 0, None)
-        drift, wave, ph = rng.uniform(0, 6), rng.uniform(80, 140), rng.uniform(0, 6.3)
-        x = s * (off + 0.7 * below) + drift * np.sin(c.a / wave + ph)
-        gap = r + rng.uniform(3, 6) + drift * (1 + np.sin(c.a / wave - ph)) + 0.15 * below
-        r = r * np.clip((p.at(end) + 30 - c.a) / 60, 0.35, 1)
-        d = np.sqrt((c.t - x) ** 2 + ((c.v + half + gap) * (1 if s > 0 else 1.2)) ** 2) - r
-        flow = (
-            T['vessel'] * rng.uniform(1, 2.5)
-            if rng.random() < 0.85
-            else T['muscle'] + (T['vein'] - T['muscle']) * rng.uniform(0, 0.6)
-        )
-        p.paint(d - 1.2, T['ligament'], soft=2.5, opacity=0.25)
-        p.paint(
-            d,
-            p.tex(flow, fine=0.5, mid=0.8),
-            soft=3.0,
-            opacity=np.clip(rng.uniform(0.15, 0.6) + 0.15 * p.coarse, 0.05, 1),
-        )
+    _crura(p, rng)
+    aorta = (1, rng.uniform(7.5, 10), 'L4', rng.normal(11, 6))
+    cava = (-1, rng.uniform(8, 11), 'L5', rng.normal(18, 6))
+    _great_vessel(p, rng, *aorta)
+    _great_vessel(p, rng, *cava)
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c061
 def _local(p, at, a):
-    "Coordinates u, v, t (mm) of the box `at` in the rigid frame of the centreline at arc length `a`"
+    "u, v, t (mm) of the box `at` in the rigid frame of the centreline at arc length `a`"
     k, i, j = at
     y, z, th, x, m = p.where(a)
     dy, dz, t = p.c.y[:, i, j] - y, p.c.z[:, i, j] - z, p.c.x[k] - x
@@ -1431,7 +1482,10 @@ def _local(p, at, a):
 
 
 def _frame(p, a, r, rx, back=0.0):
-    "Box of half size `r` and `rx` mm around the point `back` mm behind the centreline at arc length `a`, and its coordinates; None if out of view"
+    """Box of half size `r` and `rx` mm around the centreline at arc length `a`, and its u, v, t
+
+    Its middle lies `back` mm behind the centreline. None if it lies outside the image.
+    """
     y, z, th, x, _ = p.where(a)
     at = p.box(y - math.sin(th) * back, z + math.cos(th) * back, r, x, rx)
     return None if at is None else (at, _local(p, at, a))
@@ -1445,82 +1499,52 @@ def _pads(p):
     most = rng.uniform(1.5, 5)
     for i in range(_L['T9'], _L['S1']):
         h = spec.heights[i]
-        out = np.maximum(
-            out,
-            most
-            * rng.uniform(0.3, 1.1)
-            * (0.6 if LEVELS[i][0] == 'T' else 1)
-            * np.sqrt(
-                np.clip(
-                    1 - ((a - p.curve.at[i] - 0.6 * h - spec.discs[i] / 2) / (0.45 * h)) ** 2, 0, 1
-                )
-            ),
-        )
+        away = (a - p.curve.at[i] - 0.6 * h - spec.discs[i] / 2) / (0.45 * h)
+        thick = most * rng.uniform(0.3, 1.1) * (0.6 if LEVELS[i][0] == 'T' else 1)
+        out = np.maximum(out, thick * np.sqrt(np.clip(1 - away**2, 0, 1)))
     return np.interp(p.c.a, a, out).astype(np.float32)
 
 
 def _bed(p, mid, r):
-    "What the sac lies in: fat with veins at its sides and in the foramina, the yellow ligament and pads of fat behind it"
+    """What the sac lies in
+
+    Fat with veins at its sides and in the foramina, the yellow ligament and pads of fat behind it.
+    """
     c, T, half = p.c, p.T, p.along(np.array(p.spec.depths) / 2)
-    side = (
-        np.maximum(
-            np.maximum(half - 1 - c.v, c.v - mid - r - 1),
-            np.maximum(
-                np.abs(c.t) - p.rng(31, 2).uniform(17, 24) + 3 * p.mid, 0.5 * (c.a - p.at('S3'))
-            ),
-        )
-        + 0.6 * p.mid
-        + 0.6 * p.coarse
+    wide = np.abs(c.t) - p.rng(31, 2).uniform(17, 24) + 3 * p.mid
+    side = np.maximum(
+        np.maximum(half - 1 - c.v, c.v - mid - r - 1),
+        np.maximum(wide, 0.5 * (c.a - p.at('S3'))),
     )
-    p.paint(
-        side,
-        p.tex(T['fat'] * p.rng(31).uniform(0.5, 0.75), mid=3.0, fine=2.0)
-        * (1 - 0.6 / (1 + np.exp(-4 * (p.mid + 0.5 * p.fine - 0.4)))),
-    )
-    yellow = np.maximum(
-        np.maximum(np.abs(c.v - mid - r - 3) - 3, np.abs(c.t) - 9 + p.mid), c.a - p.at('S1')
-    )
+    fat = p.tex(T['fat'] * p.rng(31).uniform(0.5, 0.75), mid=3.0, fine=2.0)
+    veins = 1 - 0.6 / (1 + np.exp(-4 * (p.mid + 0.5 * p.fine - 0.4)))
+    p.paint(side + 0.6 * p.mid + 0.6 * p.coarse, fat * veins)
+    yellow = np.maximum(np.abs(c.v - mid - r - 3) - 3, np.abs(c.t) - 9 + p.mid)
+    yellow = np.maximum(yellow, c.a - p.at('S1'))
     p.paint(yellow, p.tex(T['ligament'] + 0.15 * T['fat'], mid=2.0))
-    p.paint(
-        np.maximum(
-            np.maximum(c.v - mid - r - _pads(p) * np.clip(1.2 - (c.t / 14) ** 2, 0, 1), half - c.v),
-            np.abs(c.t) - 15,
-        )
-        + 0.3 * p.mid,
-        p.tex(T['fat'], mid=0.5),
-    )
+    pads = c.v - mid - r - _pads(p) * np.clip(1.2 - (c.t / 14) ** 2, 0, 1)
+    pads = np.maximum(np.maximum(pads, half - c.v), np.abs(c.t) - 15)
+    p.paint(pads + 0.3 * p.mid, p.tex(T['fat'], mid=0.5))
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #p012
 def _roots(p):
     "Nerve roots on their way out through the foramina"
     for i in p.in_view():
-        if i > _L['S2'] or not (fr := _frame(p, p.curve.at[i], 40, 45)):
+        if i > _L['S2'] or not (frame := _frame(p, p.curve.at[i], 40, 45)):
             continue
-        at, (u, v, t) = fr
+        at, (u, v, t) = frame
         h, d, w = p.spec.heights[i], p.spec.depths[i] / 2, p.spec.widths[i] / 2
         k = h / 26
-        p.paint(
-            capsule(
-                u,
-                v,
-                np.abs(t),
-                (0.05 * h, d + 7 * k, 0.6 * p.spec.canal[1]),
-                (0.5 * h, d + 3 * k, w),
-                3.2 * k,
-                2.6 * k,
-            ),
-            p.T['root'],
-            at,
-        )
+        inner, outer = (0.05 * h, d + 7 * k, 0.6 * p.spec.canal[1]), (0.5 * h, d + 3 * k, w)
+        p.paint(capsule(u, v, np.abs(t), inner, outer, 3.2 * k, 2.6 * k), p.T['root'], at)
 
 
 def _sac(p, sac, cord, mid, r):
-    "Dura, fluid, cord, and the strands of the cauda equina: they lie at the back, and spread on their way down"
+    "Dura, fluid, cord, and the strands of the cauda equina: at the back, spreading on the way down"
     c, T = p.c, p.T
     low = np.clip((c.a - p.at('L1') + 20 - p.spec.conus) / 30, 0, 1)
-    back = np.clip(
-        0.5 + (c.v - mid + r * np.clip((c.a - p.at('L3')) / 120, 0, 0.6)) / (r + 1), 0, 1
-    )
+    spread = r * np.clip((c.a - p.at('L3')) / 120, 0, 0.6)
+    back = np.clip(0.5 + (c.v - mid + spread) / (r + 1), 0, 1)
     tail = low * np.clip((0.25 + 0.75 * back) * (0.38 + 0.2 * p.root), 0, 0.9)
     p.paint(sac - 0.8, T['ligament'])
     p.paint(sac, p.tex(T['csf'], fine=0.15, mid=0.2, coarse=0.2) * (1 - tail) + T['root'] * tail)
@@ -1542,63 +1566,48 @@ def paint_canal(p: Canvas):
 def paint_posterior(p: Canvas, whole: bool):
     "Posterior elements; labelled with their vertebra if `whole`, but never over the canal"
     T, (thick, dark, _) = p.T, p.spec.cortex
+    bone = T['cortex'] + (T['marrow'] - T['cortex']) * (1 - 0.8 * dark)
     for i in p.in_view(70):
-        if LEVELS[i][0] == 'S' or not (fr := _frame(p, p.curve.at[i], (58, 50), 50, 45)):
+        if LEVELS[i][0] == 'S' or not (frame := _frame(p, p.curve.at[i], (58, 50), 50, 45)):
             continue
-        at, (u, v, t) = fr
+        at, (u, v, t) = frame
         d = posterior_sdf(p.spec, i, u, v, t) + 0.6 * p.mid[at] + 0.5 * p.coarse[at]
-        p.paint(
-            d - 0.5 * thick, T['cortex'] + (T['marrow'] - T['cortex']) * (1 - 0.8 * dark), at, 1.5
-        )
+        p.paint(d - 0.5 * thick, bone, at, 1.5)
         s = np.clip((v - _arch(p.spec, i) + 4) / 28, 0, 1) + 0.5 * p.coarse[at]
-        p.paint(
-            d + 0.8 * thick,
-            p.tex(
-                T['marrow'] * np.clip(0.65 + 0.35 * s + 0.15 * p.fan[at], 0.3, 1.15),
-                at,
-                mid=2.0,
-                fine=1.0,
-                coarse=1.0,
-            ),
-            at,
-            2.2,
-        )
+        marrow = T['marrow'] * np.clip(0.65 + 0.35 * s + 0.15 * p.fan[at], 0.3, 1.15)
+        p.paint(d + 0.8 * thick, p.tex(marrow, at, mid=2.0, fine=1.0, coarse=1.0), at, 2.2)
         if whole and (k := p.channel(LEVELS[i])):
-            l = p.behind[at]
-            l[(d < 0) & (l == 0) & (v > 0)] = k
+            labels = p.behind[at]
+            labels[(d < 0) & (labels == 0) & (v > 0)] = k
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #p016
+def _four(q):
+    return (q * q) ** 2
+
+
+def _wings(p, rng, thick):
+    "The wings of the sacrum"
+    T, c = p.T, p.c
+    y, z, *_ = p.where(p.at('S2'))
+    at = p.box(y, z, 75)
+    if at is None:
+        return
+    _, i, j = at
+    a, v, t = c.a[:, i, j], c.v[:, i, j], c.t[at]
+    half = p.along(np.array(p.spec.depths) / 2)[:, i, j]
+    down = _four((a - p.at('S2') + 6) / 36)
+    back = _four((v - 0.2 * half) / (np.maximum(half, 6) + 4))
+    d = 12 * (np.sqrt(np.sqrt(down + back + _four((np.abs(t) - 30) / 24))) - 1)
+    d = d + 1.2 * p.mid[at] + 1.5 * p.coarse[at]
+    p.paint(d - thick, 0.5 * T['cortex'] + 0.5 * T['muscle'], at, 2.0)
+    marrow = T['marrow'] * rng.uniform(0.8, 1.1)
+    p.paint(d, p.tex(marrow, at, mid=1.5, fine=1.0, coarse=1.0), at, 2.0)
+
+
 def paint_sacrum(p: Canvas):
     "Wings of the sacrum with their foramina, and the iliac bones"
-    T, c, rng, thick = p.T, p.c, p.rng(24), p.spec.cortex[0]
-    y, z, _, x, _ = p.where(p.at('S2'))
-    at = p.box(y, z, 75)
-
-    def four(q):
-        return (q * q) ** 2
-
-    if at is not None:
-        k, i, j = at
-        a, v, t = c.a[:, i, j], c.v[:, i, j], c.t[at]
-        half = p.along(np.array(p.spec.depths) / 2)[:, i, j]
-        d = 12 * (
-            np.sqrt(
-                np.sqrt(
-                    four((a - p.at('S2') + 6) / 36)
-                    + four((v - 0.2 * half) / (np.maximum(half, 6) + 4))
-                    + four((np.abs(t) - 30) / 24)
-                )
-            )
-            - 1
-        )
-        d = d + 1.2 * p.mid[at] + 1.5 * p.coarse[at]
-        p.paint(d - thick, 0.5 * T['cortex'] + 0.5 * T['muscle'], at, 2.0)
-        p.paint(
-            d,
-            p.tex(T['marrow'] * rng.uniform(0.8, 1.1), at, mid=1.5, fine=1.0, coarse=1.0),
-            at,
-            2.0,
-        )
+    T, rng, thick = p.T, p.rng(24), p.spec.cortex[0]
+    _wings(p, rng, thick)
     for n in ('S1', 'S2', 'S3'):
         y, z, _, x, _ = p.where(p.at(n))
         for s in (-1, 1):
@@ -1613,9 +1622,8 @@ def paint_sacrum(p: Canvas):
             )
     y, z, _, x, _ = p.where(p.at('S1'))
     for s in (-1, 1):
-        _ellipsoid(
-            p, (x + s * 66, y + 8, z + 8), (13, 42, 30), T['marrow'], rim=T['cortex'], tilt=0.6
-        )
+        centre, radii = (x + s * 66, y + 8, z + 8), (13, 42, 30)
+        _ellipsoid(p, centre, radii, T['marrow'], rim=T['cortex'], tilt=0.6)
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c064
 def _disc_sdf(p, i, at, v, t):
@@ -1626,18 +1634,13 @@ def _disc_sdf(p, i, at, v, t):
         d = spec.depths[i] / 2
     (u1, v1, t1), (u2, v2, t2) = (_local(p, at, p.curve.at[k]) for k in (i, i + 1))
     back = np.clip(v / d, 0, 1)
-    rim = (
-        0.2
-        + spec.bulges[i] * (0.45 + 0.55 * back)
-        + spec.herniations[i] * back * np.exp(-(((t - 3) / 5) ** 2))
-    )
-    top, bot = (
-        endplates(spec, i, v1, t1)[1] - u1,
-        endplates(spec, i + 1, v2, t2)[0] + u2,
-    )  # both negative inside
-    sdf = smooth_max(
-        outline(v, t, d, w, spec.squareness, 0.6 * spec.kidney) - rim, np.maximum(top, bot), 1.2
-    )
+    hernia = spec.herniations[i] * back * np.exp(-(((t - 3) / 5) ** 2))
+    rim = 0.2 + spec.bulges[i] * (0.45 + 0.55 * back) + hernia
+    # both negative inside
+    top = endplates(spec, i, v1, t1)[1] - u1
+    bot = endplates(spec, i + 1, v2, t2)[0] + u2
+    side = outline(v, t, d, w, spec.squareness, 0.6 * spec.kidney) - rim
+    sdf = smooth_max(side, np.maximum(top, bot), 1.2)
     return sdf, (bot - top) / np.maximum(-top - bot, 0.5), d, w
 
 
@@ -1645,28 +1648,22 @@ def _disc_grey(p, i, at, v, t, z, d, w):
     "Grey level in a disc: annulus, nucleus, cleft"
     T, rng, deg = p.T, p.rng(27, i), p.spec.degenerations[i]
     rn = rng.uniform(0.58, 0.8)
-    e = (
-        np.sqrt(
-            ((v - 0.06 * d) / (rn * d)) ** 2
-            + (t / (min(rn + 0.08, 0.85) * w)) ** 2
-            + (rng.uniform(0.85, 1.15) * z) ** 4
-        )
-        + 0.16 * p.mid[at]
-    )
+    across = ((v - 0.06 * d) / (rn * d)) ** 2 + (t / (min(rn + 0.08, 0.85) * w)) ** 2
+    e = np.sqrt(across + (rng.uniform(0.85, 1.15) * z) ** 4) + 0.16 * p.mid[at]
     n = np.clip((1 - e) / rng.uniform(0.25, 0.5) + 0.4, 0, 1)
-    cleft = 1 - rng.uniform(0, 0.6) * np.exp(-(((z + 0.2 * p.mid[at]) / 0.25) ** 2)) * np.clip(
-        1.3 - 1.3 * e, 0, 1
-    )
-    return T['annulus'] + ((T['nucleus'] * (1 - deg) + T['dark'] * deg) * cleft - T['annulus']) * n
+    line = np.exp(-(((z + 0.2 * p.mid[at]) / 0.25) ** 2))
+    cleft = 1 - rng.uniform(0, 0.6) * line * np.clip(1.3 - 1.3 * e, 0, 1)
+    nucleus = (T['nucleus'] * (1 - deg) + T['dark'] * deg) * cleft
+    return T['annulus'] + (nucleus - T['annulus']) * n
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c065
 def paint_disc(p: Canvas, i: int):
     "The disc below level `i`, with its label"
     spec = p.spec
     a = p.curve.at[i] + (spec.heights[i] + spec.discs[i]) / 2
-    if not (fr := _frame(p, a, spec.depths[i] / 2 + 14, spec.widths[i] / 2 + 6)):
+    if not (frame := _frame(p, a, spec.depths[i] / 2 + 14, spec.widths[i] / 2 + 6)):
         return
-    at, (u, v, t) = fr
+    at, (_, v, t) = frame
     sdf, z, d, w = _disc_sdf(p, i, at, v, t)
     p.paint(sdf - 0.4, p.T['ligament'], at)
     p.paint(sdf, p.tex(_disc_grey(p, i, at, v, t, z, d, w), at, mid=0.8, fine=0.6, coarse=0.2), at)
@@ -1675,93 +1672,97 @@ def paint_disc(p: Canvas, i: int):
 
 
 def paint_level(p: Canvas, i: int):
-    "The body of level `i`: cortex (moved by the chemical shift), marrow, basivertebral vein, changes; with its label"
+    "The body of level `i`: cortex (moved by the chemical shift), marrow, changes; with its label"
     spec, (thick, dark, shift) = p.spec, p.spec.cortex
     h, d, w = spec.heights[i], spec.depths[i] / 2, spec.widths[i] / 2
-    if not (fr := _frame(p, p.curve.at[i], math.hypot(h / 2, d) + 6, w + 6)):
+    if not (frame := _frame(p, p.curve.at[i], math.hypot(h / 2, d) + 6, w + 6)):
         return
-    at, (u, v, t) = fr
+    at, (u, v, t) = frame
     sdf = body_sdf(spec, i, u, v, t)
     move = shift * np.clip(2 * u / h, -1, 1)
-    thick = thick * (
-        0.75 + 0.5 * np.clip(2 * np.abs(u) / h, 0, 1) ** 4
-    )  # thickest at the endplates
-    p.paint(
-        sdf - 0.5 * thick - move, p.T['cortex'] + (p.T['marrow'] - p.T['cortex']) * (1 - dark), at
-    )
-    p.paint(
-        sdf + 0.5 * thick - move,
-        p.tex(_marrow(p, i, at, u, v, t), at, fine=1.0, mid=1.8, coarse=1.5),
-        at,
-    )
+    # thickest at the endplates
+    thick = thick * (0.75 + 0.5 * np.clip(2 * np.abs(u) / h, 0, 1) ** 4)
+    bone = p.T['cortex'] + (p.T['marrow'] - p.T['cortex']) * (1 - dark)
+    p.paint(sdf - 0.5 * thick - move, bone, at)
+    marrow = p.tex(_marrow(p, i, at, u, v, t), at, fine=1.0, mid=1.8, coarse=1.5)
+    p.paint(sdf + 0.5 * thick - move, marrow, at)
     if k := p.channel(LEVELS[i]):
         p.labels[at][sdf < 0] = k
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c067
+def _vein(u, v, t, d):
+    "The vein that enters from behind, 0..1"
+    tube = 1.2 - np.sqrt((u / (2.2 + 0.12 * np.abs(v))) ** 2 + (t / 6) ** 2)
+    return np.clip(tube, 0, 1) * np.clip((v + 0.1 * d) / (0.6 * d), 0, 1)
+
+
+def _spot(radius, rng, u, v, t, half):
+    "A round spot somewhere in the body, 1 inside, 0 outside"
+    o = [float(q) for q in rng.uniform(-0.5, 0.5, 3) * half]
+    e = np.sqrt((u - o[0]) ** 2 + (v - o[1]) ** 2 + (t - o[2]) ** 2) / radius
+    return np.clip(1.3 - e, 0, 1)
+
+
 def _marrow(p, i, at, u, v, t):
     "Grey level in a body: marrow, vein, Modic change, oedema of a fracture, spot"
     spec, T, rng = p.spec, p.T, p.rng(25, i)
     h, d, w = spec.heights[i], spec.depths[i] / 2, spec.widths[i] / 2
+    modic = {1: T['edema'], 2: T['fat'], 3: T['cortex']}
     m = T['marrow'] * float(_lognormal(rng, 0.05)) * np.ones_like(t + u)
     if LEVELS[i][0] != 'S':
-        vein = np.clip(
-            1.2 - np.sqrt((u / (2.2 + 0.12 * np.abs(v))) ** 2 + (t / 6) ** 2), 0, 1
-        ) * np.clip((v + 0.1 * d) / (0.6 * d), 0, 1)
-        m += (T['vein'] - m) * vein * rng.uniform(0.2, 1)
+        m += (T['vein'] - m) * _vein(u, v, t, d) * rng.uniform(0.2, 1)
     for j, face in ((i, u - h / 2), (i - 1, -u - h / 2)):  # the discs below and above
         if j >= 0 and spec.modics[j]:
             band = np.clip(1.5 * (1 + face / rng.uniform(5, 11) + 0.3 * p.mid[at]), 0, 1)
-            m += ({1: T['edema'], 2: T['fat'], 3: T['cortex']}[spec.modics[j]] - m) * 0.8 * band
+            m += (modic[spec.modics[j]] - m) * 0.8 * band
     if spec.crushes[i] > 0.2:
         m += (T['edema'] - m) * 0.5 * rng.random() * np.clip(0.5 - u / h, 0, 1)
     if spec.spots[i]:
-        o = rng.uniform(-0.5, 0.5, 3) * (h / 2, d, w)
-        o = [float(q) for q in o]
-        e = np.sqrt((u - o[0]) ** 2 + (v - o[1]) ** 2 + (t - o[2]) ** 2) / spec.spots[i]
-        m += (
-            (T['fluid' if rng.random() < 0.6 else 'fat'] - m)
-            * np.clip(1.3 - e, 0, 1)
-            * rng.uniform(0.4, 1)
-        )
+        spot = _spot(spec.spots[i], rng, u, v, t, (h / 2, d, w))
+        value = T['fluid' if rng.random() < 0.6 else 'fat']
+        m += (value - m) * spot * rng.uniform(0.4, 1)
     return m
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c074
+def _band(p, row, col):
+    "What a saturation band in front of the spine leaves of the signal, never on the bodies"
+    (_, h, _), (_, dh, _) = p.spec.shape, p.spec.spacing
+    dist, lean, dark = p.spec.band
+
+    def z(y):
+        return np.interp(y, p.curve.y, p.curve.z)
+
+    edge = 0.3 * z(row * dh) + 0.7 * z(h * dh / 2) - dist - 25 + lean * (row - h / 2) * dh
+    edge = np.minimum(edge, z(row * dh) - 26)
+    return (1 - dark / (1 + np.exp(np.clip((col - edge) / 4, -50, 50)))).astype(np.float32)
+
+
 def _shading(p, rng):
-    "Sensitivity of the coil, as far as it is left, times bias field times saturation band; and what evening it out does to the noise"
+    """Sensitivity of the coil, as far as it is left, times bias field times saturation band
+
+    And what evening it out does to the noise.
+    """
     spec = p.spec
     (s, h, w), (ds, dh, dw) = spec.shape, spec.spacing
     reach, mix, along, centre = spec.coil
     row, col = np.arange(h)[:, None], np.arange(w)[None] * dw
-    coil = np.exp(-(((row / h - centre) * h * dh / along) ** 2)) / (
-        1 + (np.maximum(surfaces(p)[1][:, None] - col, 0) / reach) ** 3.5
-    )
+    depth = np.maximum(surfaces(p)[1][:, None] - col, 0)
+    coil = np.exp(-(((row / h - centre) * h * dh / along) ** 2)) / (1 + (depth / reach) ** 3.5)
     seen = (1 - mix + mix * coil / coil.max()).astype(np.float32)[None]
-    out = seen ** (1 - spec.correct) * np.exp(
-        spec.bias * smooth_noise(rng, (s, h, w), (60 / ds, 140 / dh, 140 / dw))
-    )
-    dist, lean, dark = spec.band
-    if dark:
-
-        def z(y):
-            return np.interp(y, p.curve.y, p.curve.z)
-
-        edge = 0.3 * z(row * dh) + 0.7 * z(h * dh / 2) - dist - 25 + lean * (row - h / 2) * dh
-        edge = np.minimum(edge, z(row * dh) - 26)  # never on the bodies
-        out *= (1 - dark / (1 + np.exp(np.clip((col - edge) / 4, -50, 50)))).astype(np.float32)[
-            None
-        ]
+    bias = np.exp(spec.bias * smooth_noise(rng, (s, h, w), (60 / ds, 140 / dh, 140 / dw)))
+    out = seen ** (1 - spec.correct) * bias
+    if spec.band[2]:
+        out *= _band(p, row, col)[None]
     return out, seen**-spec.correct
 
 
-def in_field(
-    p: Canvas,
-) -> np.ndarray:  # (h, w) bool
-    "Pixels inside the field of view, whose edges are bent where the scanner corrects distortion"
+def in_field(p: Canvas) -> np.ndarray:  # (h, w) bool
+    "Pixels in the field of view, whose edges are bent where the scanner corrects distortion"
     _, h, w = p.spec.shape
     y, x = np.abs(np.linspace(-1, 1, h))[:, None], np.abs(np.linspace(-1, 1, w))[None]
     return (y * (1 + p.spec.border * x * x) <= 1) & (x * (1 + p.spec.border * y * y) <= 1)
 
-
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c74b
 def _breathing(p, img):
     "The moving belly once more, beside itself"
     strength, mm = p.spec.breath
@@ -1772,12 +1773,20 @@ def _breathing(p, img):
     return sum(strength / abs(k) * np.roll(front, int(k * mm / dw), 2) for k in (-2, -1, 1))
 
 
+def _blank(p) -> int:
+    "Columns that are blank in front; the spine stays"
+    cols = np.flatnonzero(p.labels.any((0, 1)) | p.behind.any((0, 1)))
+    if not len(cols) or cols[0] <= 3:
+        return 0
+    return min(int(p.spec.padding * p.spec.shape[2]), cols[0] - 3)
+
+
 def finish(
     p: Canvas,  # painted
 ) -> np.ndarray:  # (s, h, w) float32, whole numbers
-    "What the scanner makes of the picture"
+    "What the scanner makes of the image"
     spec, img = p.spec, p.img
-    rng = p.rng(26, ('t1', 't2', 'stir', 'random').index(spec.contrast))
+    rng = p.rng(26, _KINDS.index(spec.contrast))
     amp, shift = spec.ghost
     shade, grain = _shading(p, rng)
     img = gaussian_filter(img * shade, (spec.thick, *spec.blur), truncate=2.5)
@@ -1790,13 +1799,7 @@ def finish(
     img = np.hypot(img + n[0], n[1]) ** spec.gamma
     top = float(np.percentile(img[:, ::3, ::3], spec.clip)) if spec.clip < 100 else float(img.max())
     out = (spec.floor + (1 - spec.floor) * np.clip(img / top, 0, 1)) * in_field(p)
-    cols = np.flatnonzero(p.labels.any((0, 1)) | p.behind.any((0, 1)))
-    out[
-        :,
-        :,
-        : min(int(spec.padding * spec.shape[2]), cols[0] - 3 if len(cols) else 0)
-        * (len(cols) > 0 and cols[0] > 3),
-    ] = 0
+    out[:, :, : _blank(p)] = 0
     return np.rint(out * spec.scale + spec.pad).astype(np.float32)
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c077
@@ -1823,26 +1826,28 @@ GRADING_HEADER = (
 )  # SPIDER's spelling
 
 
-def gradings(spec: PhantomSpec) -> list:  # of dicts, from L5/S upwards
-    "What a reader would grade at each disc, with SPIDER's column names; `disc` is our name for it"
+def _grades(spec, i) -> tuple:
+    "What a radiologist would grade at the disc below level `i`, from 'Modic' on"
     size = np.median(np.array(spec.heights) / _TABLE[:, 0])
+    return (
+        spec.modics[i],
+        spec.schmorls[i] > 0,
+        spec.crushes[i + 1] > 0.2,
+        spec.slips[i] > 2.5,
+        spec.herniations[i] > 0,
+        spec.discs[i] < 0.7 * size * _TABLE[i, 3],
+        spec.bulges[i] > 1.5,
+        min(1 + 5 * spec.degenerations[i], 5),
+    )
+
+
+def gradings(spec: PhantomSpec) -> list:  # of dicts, from L5/S upwards
+    "What a radiologist would grade, with SPIDER's column names; `disc` is our name for it"
     rows = []
     for n, i in enumerate(range(_L['L5'], _L['T9'] - 1, -1), 1):
-        grade = (
-            n,
-            spec.modics[i],
-            spec.schmorls[i] > 0,
-            spec.crushes[i + 1] > 0.2,
-            spec.slips[i] > 2.5,
-            spec.herniations[i] > 0,
-            spec.discs[i] < 0.7 * size * _TABLE[i, 3],
-            spec.bulges[i] > 1.5,
-            min(1 + 5 * spec.degenerations[i], 5),
-        )
-        rows.append(
-            dict(disc=f'{LEVELS[i]}/{LEVELS[i + 1]}'.replace('S1', 'S'))
-            | {k: int(v) for k, v in zip(GRADING_HEADER[1:], grade)}
-        )
+        disc = f'{LEVELS[i]}/{LEVELS[i + 1]}'.replace('S1', 'S')
+        grades = [int(v) for v in (n, *_grades(spec, i))]
+        rows.append(dict(disc=disc) | dict(zip(GRADING_HEADER[1:], grades)))
     return rows
 
 
@@ -1854,6 +1859,22 @@ def present(
     return list(anatomy.order([anatomy.names[k - 1] for k in np.unique(labels) if k]))
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c079
+def _painted(spec, anatomy, whole) -> Canvas:
+    "All of a subject, from back to front"
+    p = Canvas(spec, anatomy)
+    paint_body(p)
+    paint_canal(p)
+    paint_sacrum(p)
+    paint_posterior(p, whole)
+    view = p.in_view()
+    for i in view:
+        if i + 1 < len(LEVELS):
+            paint_disc(p, i)
+    for i in view:
+        paint_level(p, i)
+    return p
+
+
 def make_phantom(
     seed,  # a seed (then the options of `draw_spec` hold), or a `PhantomSpec`
     vertebra: str = 'body',  # 'body', or 'whole' with the posterior elements
@@ -1866,70 +1887,58 @@ def make_phantom(
         raise InputError(f"vertebra '{vertebra}' unknown: use body or whole")
     if kwargs and isinstance(seed, PhantomSpec):
         raise InputError(
-            f'option(s) {", ".join(kwargs)}: go with a seed, a spec has all its fields: change it with dataclasses.replace, or draw another one'
+            f'option(s) {", ".join(kwargs)}: go with a seed, a spec has all its fields: '
+            'change it with dataclasses.replace, or draw another one'
         )
     spec = seed if isinstance(seed, PhantomSpec) else draw_spec(seed, **kwargs)
     anatomy = anatomy or LUMBAR
     drawn_levels(anatomy)
-    p = Canvas(spec, anatomy)
-    paint_body(p)
-    paint_canal(p)
-    paint_sacrum(p)
-    paint_posterior(p, vertebra == 'whole')
-    view = p.in_view()
-    for i in view:
-        if i + 1 < len(LEVELS):
-            paint_disc(p, i)
-    for i in view:
-        paint_level(p, i)
+    p = _painted(spec, anatomy, vertebra == 'whole')
     labels = np.where(p.labels > 0, p.labels, p.behind) * in_field(p)
     volume = new_volume(finish(p), new_geometry(spec.shape, spec.spacing, codes))
-    return Phantom(
-        volume,
-        labels,
-        dict(
-            levels=present(labels, anatomy),
-            gradings=gradings(spec),
-            vertebra=vertebra,
-            spec=asdict(spec),
-        ),
+    meta = dict(
+        levels=present(labels, anatomy),
+        gradings=gradings(spec),
+        vertebra=vertebra,
+        spec=asdict(spec),
     )
+    return Phantom(volume, labels, meta)
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c094
-LAYOUTS = dict(
+LAYOUTS = dict(  # layout -> its own scheme and kind of vertebra
     folder=('joint', 'body'), spider=('spider', 'whole'), mrspineseg=('mrspineseg', 'body')
-)  # layout -> its own scheme and kind of vertebra
+)
+# middle of a narrow field of view: with the sacrum, and without it
+LOW, HIGH = ('L4', 'L5'), ('T12', 'L2')
 
-LOW, HIGH = (
-    ('L4', 'L5'),
-    ('T12', 'L2'),
-)  # middle of a narrow field of view: with the sacrum, and without it
+
+def _field(k, around, view) -> dict:
+    "Options of `draw_spec` for the field of view of patient `k`"
+    if view:
+        return dict(view=view, around=LOW if k % 2 else HIGH)
+    return dict(around=around) if around else {}
 
 
 def _series(layout, k, seed, around=None, view=None):
     "The scans of patient number `k` (from 1): (stem, options of `draw_spec`, axis codes)"
     s = int(np.random.SeedSequence([int(seed), int(k)]).generate_state(1)[0])
     rng = np.random.default_rng([s, 30])
-    look = (
-        dict(view=view, around=LOW if k % 2 else HIGH)
-        if view
-        else dict(around=around)
-        if around
-        else {}
-    )
+    field = _field(k, around, view)
     if layout == 'folder':
-        return [(f'case{k:04d}', dict(seed=s) | look, 'LPS')]
+        return [(f'case{k:04d}', dict(seed=s) | field, 'LPS')]
     if layout == 'mrspineseg':
-        return [(str(k), dict(seed=s, contrast='t2') | look, 'LPS')]
+        return [(str(k), dict(seed=s, contrast='t2') | field, 'LPS')]
     codes = 'PIR' if rng.random() < 0.2 else 'LPS'
-    store = look | (dict(pad=-1000.0, scale=4096.0, clip=95.0) if rng.random() < 0.5 else {})
+    if rng.random() < 0.5:
+        field = field | dict(pad=-1000.0, scale=4096.0, clip=95.0)
     kinds = ['t1', 't2'] if rng.random() < 0.8 else [str(rng.choice(['t1', 't2']))]
-    out = [(f'{k}_{c}', dict(seed=s, contrast=c) | store, codes) for c in kinds]
-    return out + [
-        (f'{k}_t2_SPACE', dict(seed=s, contrast='t2', slices=(24, 1.8)) | store, codes)
-    ] * (k % 5 == 0)
+    out = [(f'{k}_{c}', dict(seed=s, contrast=c) | field, codes) for c in kinds]
+    if k % 5 == 0:
+        space = dict(seed=s, contrast='t2', slices=(24, 1.8))
+        out.append((f'{k}_t2_SPACE', space | field, codes))
+    return out
 
-
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c94b
 def _paths(layout, stem):
     "Image and mask of a series inside the cohort's folder"
     if layout == 'mrspineseg':
@@ -1939,7 +1948,7 @@ def _paths(layout, stem):
 
 
 def _start(out, params):
-    "Make the folder, or take up an unfinished cohort in it; raises `InputError` if anything else is there"
+    "Make the folder, or take up an unfinished cohort; raises `InputError` for anything else"
     if out.exists() and not out.is_dir():
         raise InputError(f'{out}: is a file: give a folder to make')
     mark = out / 'phantom.json'
@@ -1952,82 +1961,105 @@ def _start(out, params):
     if old.pop('finished', True):
         raise InputError(f'{out}: holds a finished cohort: choose a new folder')
     if old != params:
+        changed = ', '.join(k for k in params if old.get(k) != params[k])
         raise InputError(
-            f'{out}: holds an unfinished cohort with other {", ".join(k for k in params if old.get(k) != params[k])}: choose a new folder, or ask for the same again'
+            f'{out}: holds an unfinished cohort with other {changed}: '
+            'choose a new folder, or ask for the same again'
         )
     return mark
 
 
 def _csv(path, header, rows):
     "Write rows as CSV, atomically"
-    b = io.StringIO()
-    w = csv.writer(b, lineterminator='\n')
-    w.writerow(header)
-    w.writerows(rows)
-    write_text(path, b.getvalue())
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c096
+_OVERVIEW = (
+    'new_file_name',
+    'subset',
+    'num_vertebrae',
+    'num_discs',
+    'sex',
+    'birth_date',
+    'Manufacturer',
+    'MagneticFieldStrength',
+)
+
+
+def _subset(k, last) -> str:
+    "Every fifth patient is of the validation part; of few patients the last one"
+    held = k % 5 == 0 or (last < 5 and k == last > 1)
+    return 'validation' if held else 'training'
+
+
+def _overview_row(k, stem, found, scheme, last) -> tuple:
+    "A line of overview.csv, some of them with the blanks of the real one"
+    count = {
+        kind: len(found & {v for n, v in scheme.values.items() if LUMBAR[n].kind == kind})
+        for kind in ('vertebra', 'disc')
+    }
+    sex = 'FM'[k % 2] + ' ' * (k % 3 == 0)
+    scanner = (f'{1940 + k % 60}-01-01', 'synthetic', ('1.5', '3.0')[k % 2])
+    return (stem, _subset(k, last), count['vertebra'], count['disc'], sex, *scanner)
+
+
 def _spider_tables(out, scheme, jobs):
     "overview.csv and radiological_gradings.csv"
-
-    def values(kind):
-        return {v for n, v in scheme.values.items() if LUMBAR[n].kind == kind}
-
     rows, grades, last = [], [], max(k for k, *_ in jobs)
-    vs, ds = values('vertebra'), values('disc')
     seen = {}
-    for k, stem, opts, _ in jobs:
+    for k, stem, options, _ in jobs:
         found = set(np.unique(read_labels(out / _paths('spider', stem)[1]).data).tolist())
-        seen.setdefault(k, (opts, set()))[1].update(found)
-        sub = 'validation' if k % 5 == 0 or (last < 5 and k == last > 1) else 'training'
-        rows.append(
-            (
-                stem,
-                sub,
-                len(found & vs),
-                len(found & ds),
-                'FM'[k % 2] + ' ' * (k % 3 == 0),
-                f'{1940 + k % 60}-01-01',
-                'synthetic',
-                ('1.5', '3.0')[k % 2],
-            )
-        )
-    for k, (opts, found) in sorted(seen.items()):
-        grades += [
-            (k, *(g[h] for h in GRADING_HEADER[1:]))
-            for g in gradings(draw_spec(**opts))
-            if scheme.values.get(g['disc']) in found
-        ]
-    _csv(
-        out / 'overview.csv',
-        (
-            'new_file_name',
-            'subset',
-            'num_vertebrae',
-            'num_discs',
-            'sex',
-            'birth_date',
-            'Manufacturer',
-            'MagneticFieldStrength',
-        ),
-        rows,
-    )
+        seen.setdefault(k, (options, set()))[1].update(found)
+        rows.append(_overview_row(k, stem, found, scheme, last))
+    for k, (options, found) in sorted(seen.items()):
+        for grade in gradings(draw_spec(**options)):
+            if scheme.values.get(grade['disc']) in found:
+                grades.append((k, *(grade[name] for name in GRADING_HEADER[1:])))
+    _csv(out / 'overview.csv', _OVERVIEW, rows)
     _csv(out / 'radiological_gradings.csv', GRADING_HEADER, grades)
 
 
 def _tables(out, layout, scheme, jobs):
     "The text files beside the volumes"
     if layout == 'spider':
-        return _spider_tables(out, scheme, jobs)
+        _spider_tables(out, scheme, jobs)
+        return
     if layout == 'folder':
         write_text(out / 'labels.yaml', ''.join(f'{v}: {n}\n' for n, v in scheme.values.items()))
-    _csv(
-        out / 'cases.csv',
-        ('case', 'patient'),
-        [(Path(_paths(layout, s)[0]).name.split('.')[0], f'P{k:04d}') for k, s, *_ in jobs],
-    )
+    rows = []
+    for k, stem, *_ in jobs:
+        case = Path(_paths(layout, stem)[0]).name.split('.')[0]
+        rows.append((case, f'P{k:04d}'))
+    _csv(out / 'cases.csv', ('case', 'patient'), rows)
 
 # %% ../nbs/1_phantoms/12_phantom.ipynb #c097
+def _check_cohort(vertebra, patients, seed, anatomy, view):
+    "Refuse what cannot be written before anything is; raises `InputError`"
+    if vertebra not in ('body', 'whole'):
+        raise InputError(f"vertebra '{vertebra}' unknown: use body or whole")
+    if patients < 1 or seed < 0:
+        raise InputError(
+            f'patients {patients}, seed {seed}: at least one patient, '
+            'and a seed that is not negative'
+        )
+    if view is not None:
+        _rows_of(view, 1.0)
+    if view and anatomy != LUMBAR:
+        raise InputError(f"view {view} mm: for the lumbar spine, not for anatomy '{anatomy.name}'")
+
+
+def _write_case(ph: Phantom, scheme, image, mask):
+    "Write a phantom, the mask first"
+    table = Scheme('table', {n: i for i, n in enumerate(scheme.anatomy.names, 1)})
+    values = scheme.decode(convert(ph.labels, table, scheme)[0])
+    write_labels(values, ph.volume, mask)
+    write_volume(ph.volume.data.astype(np.int16), ph.volume, image)
+
+# %% ../nbs/1_phantoms/12_phantom.ipynb #c97b
 def write_cohort(
     out,  # folder to make
     layout: str = 'folder',  # 'folder', 'spider' or 'mrspineseg'
@@ -2036,7 +2068,7 @@ def write_cohort(
     patients: int = 10,
     seed: int = 0,  # not negative
     anatomy=None,  # None: the lumbar spine; another one only in layout 'folder'
-    view: float = None,  # height of the field of view in mm, half of the patients with the sacrum in it; None: as scanners have it
+    view: float = None,  # height of the field of view in mm, half of them with the sacrum
 ) -> Path:  # `out`
     "Write a synthetic cohort, or take up an interrupted one; raises `InputError`"
     if layout not in LAYOUTS:
@@ -2044,40 +2076,28 @@ def write_cohort(
     anatomy = anatomy or LUMBAR
     other = anatomy != LUMBAR
     around = tuple(drawn_levels(anatomy)) if other else None
-    table = Scheme('table', {n: i for i, n in enumerate(anatomy.names, 1)}, anatomy)
     if other and layout != 'folder':
         raise InputError(
-            f"layout '{layout}': a dataset of the lumbar spine: use --layout folder for anatomy '{anatomy.name}'"
+            f"layout '{layout}': a dataset of the lumbar spine: "
+            f"use --layout folder for anatomy '{anatomy.name}'"
         )
-    scheme, vertebra, out = (
-        anatomy.scheme(labels or (next(iter(anatomy.schemes)) if other else LAYOUTS[layout][0])),
-        vertebra or LAYOUTS[layout][1],
-        Path(out),
-    )
-    if vertebra not in ('body', 'whole'):
-        raise InputError(f"vertebra '{vertebra}' unknown: use body or whole")
-    if patients < 1 or seed < 0:
-        raise InputError(
-            f'patients {patients}, seed {seed}: at least one patient, and a seed that is not negative'
-        )
-    if view is not None:
-        _rows(view, 1.0)
-    if view and other:
-        raise InputError(f"view {view} mm: for the lumbar spine, not for anatomy '{anatomy.name}'")
-    params = (
-        dict(layout=layout, labels=scheme.name, vertebra=vertebra, patients=patients, seed=seed)
-        | (dict(anatomy=anatomy.name) if other else {})
-        | (dict(view=view) if view else {})
-    )
+    own_scheme, own_vertebra = LAYOUTS[layout]
+    if other:
+        own_scheme = next(iter(anatomy.schemes))
+    vertebra, out = vertebra or own_vertebra, Path(out)
+    scheme = anatomy.scheme(labels or own_scheme)
+    _check_cohort(vertebra, patients, seed, anatomy, view)
+    params = dict(layout=layout, labels=scheme.name, vertebra=vertebra)
+    params |= dict(patients=patients, seed=seed)
+    params |= dict(anatomy=anatomy.name) if other else {}
+    params |= dict(view=view) if view else {}
     mark = _start(out, params)
     jobs = [(k, *s) for k in range(1, patients + 1) for s in _series(layout, k, seed, around, view)]
-    for k, stem, opts, codes in progress(jobs, 'phantoms'):
+    for _, stem, options, codes in progress(jobs, 'phantoms'):
         image, mask = (out / f for f in _paths(layout, stem))
-        if image.exists() and mask.exists():
-            continue
-        ph = make_phantom(draw_spec(**opts), vertebra, codes, anatomy)
-        write_labels(scheme.decode(convert(ph.labels, table, scheme)[0]), ph.volume, mask)
-        write_volume(ph.volume.data.astype(np.int16), ph.volume, image)
+        if not (image.exists() and mask.exists()):
+            ph = make_phantom(draw_spec(**options), vertebra, codes, anatomy)
+            _write_case(ph, scheme, image, mask)
     _tables(out, layout, scheme, jobs)
     write_json(mark, params | dict(finished=True))
     return out
@@ -2092,7 +2112,7 @@ def atm_phantom(
     patients: int = 10,  # how many patients
     seed: int = 0,  # the same seed draws the same cohort
     anatomy: str = None,  # YAML of another anatomy, or 'thoracic', which ships (layout folder)
-    view: float = None,  # height of the field of view in mm, half of the patients with the sacrum in it, half without (default: as scanners have it)
+    view: float = None,  # height of the field of view in mm, half of the patients with the sacrum
 ):
     "Write a synthetic cohort of lumbar MRI with exact masks; an interrupted run is taken up"
     print(write_cohort(out, layout, labels, vertebra, patients, seed, get_anatomy(anatomy), view))

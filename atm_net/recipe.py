@@ -211,7 +211,7 @@ def weigh_background(
 @command
 def atm_recipe(
     out: str,  # folder of all stages
-    stage: int = 1,  # which one; it goes on from the stage before in OUT, or from the weights that ship
+    stage: int = 1,  # which one; it goes on from the stage before in OUT, or from what ships
     init: str = None,  # weights to start from instead
     workers: int = 1,  # loader processes
 ):

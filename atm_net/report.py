@@ -371,10 +371,7 @@ def wrong_slice(
 # %% ../nbs/8_people/81_report.ipynb #n188da33
 def _strip(image, truth, pred, cache, mm, side: int) -> np.ndarray:  # (h, w, 3) uint8
     "Image, truth and prediction of a slice, beside each other"
-    shown = [
-        thumbnail(image, labels, cache.scheme, mm, side, anatomy=cache.anatomy)
-        for labels in (None, truth, pred)
-    ]
+    shown = [thumbnail(image, labels, cache.scheme, mm, side) for labels in (None, truth, pred)]
     gap = np.full((shown[0].shape[0], 6, 3), 255, np.uint8)
     return np.concatenate([shown[0], gap, shown[1], gap, shown[2]], 1)
 

@@ -365,9 +365,9 @@ def _graded(hit, names, anatomy):
         return f'{scale[hit.finding]} {m[1] or _roman[m[2].upper()]}'
     if hit.finding == 'endplate changes' and re.match('upper|lower', hit.raw, re.I):
         return f'{hit.raw.split()[0].lower()} endplate changes'
-    if hit.finding == 'disc narrowing' and names:
-        if all(n and anatomy[n].kind == 'vertebra' for n in names):
-            return 'vertebral height loss'
+    of_bodies = bool(names) and all(n and anatomy[n].kind == 'vertebra' for n in names)
+    if hit.finding == 'disc narrowing' and of_bodies:
+        return 'vertebral height loss'
     return hit.finding
 
 # %% ../nbs/3_prompts/32_reports.ipynb #re30

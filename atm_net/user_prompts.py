@@ -27,13 +27,14 @@ from atm_net.reports import (
 )
 
 # %% ../nbs/3_prompts/37_user_prompts.ipynb #c072
-_vocabulary = (
+_vocabulary = re.findall(
+    r'\w+',
     'sacrum sacral canal spinal vertebra vertebrae vertebral vertebras intervertebral'
-    ' disc disk discs disks lumbar thoracic canals'
-).split()
-_look_misspelt = (  # and are not
-    'dis discus disco banal number numbers lumber final scalar spiral spinae intravertebral'
-).split()
+    ' disc disk discs disks lumbar thoracic canals',
+)
+_look_misspelt = re.findall(  # and are not
+    r'\w+', 'dis discus disco banal number numbers lumber final scalar spiral spinae intravertebral'
+)
 
 
 def _words_of_findings():

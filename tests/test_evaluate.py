@@ -114,7 +114,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def scored(folders):
-    return score_folders(*folders)[0]
+    return score_folders(*folders, LUMBAR)[0]
 
 
 def test_pairs_of_files(tmp_path):
@@ -155,7 +155,7 @@ def test_pairs_of_files(tmp_path):
 
 
 def test_scores_of_a_known_cohort(folders):
-    scored, scheme = score_folders(*folders)
+    scored, scheme = score_folders(*folders, LUMBAR)
     assert (list(scored), scheme.name) == (['V1', 'V2', 'V3'], 'joint')
     assert [scored[v].exact['L5']['status'] for v in scored] == ['found', 'missed', 'found']
     assert [scored[v].exact['L4']['dsc'] for v in scored] == [1.0, 1.0, 0.0]
@@ -169,15 +169,15 @@ def test_two_geometries_are_refused(folders, tmp_path):
     T, bad = folders[1], tmp_path
     write_labels(joint.decode(truth), new_geometry(truth.shape, (4.0, 1.5, 0.9)), bad / 'V1.nii.gz')
     with pytest.raises(InputError, match='geometry differs'):
-        score_folders(bad / 'V1.nii.gz', T / 'mask_v1.mha')
+        score_folders(bad / 'V1.nii.gz', T / 'mask_v1.mha', LUMBAR)
     write_labels(joint.decode(truth[:, :-1]), new_geometry((4, 43, 19), mm), bad / 'V1.nii.gz')
     with pytest.raises(InputError, match='shape'):
-        score_folders(bad / 'V1.nii.gz', T / 'mask_v1.mha')
+        score_folders(bad / 'V1.nii.gz', T / 'mask_v1.mha', LUMBAR)
     write_labels(truth + 60, g, bad / 'V1.nii.gz')
     with pytest.raises(InputError, match='--labels'):
-        score_folders(bad / 'V1.nii.gz', T / 'mask_v1.mha')
+        score_folders(bad / 'V1.nii.gz', T / 'mask_v1.mha', LUMBAR)
     with pytest.raises(InputError, match=re.escape('V1.nii.gz: label value(s)')):
-        score_folders(bad / 'V1.nii.gz', T / 'mask_v1.mha', 'mrspineseg')
+        score_folders(bad / 'V1.nii.gz', T / 'mask_v1.mha', LUMBAR, 'mrspineseg')
 
 
 def test_partly_visible_vertebrae_of_spider(tmp_path):
@@ -188,13 +188,13 @@ def test_partly_visible_vertebrae_of_spider(tmp_path):
     a[1:3, 0:2, 5:13] = 12
     write_labels(sp, g, bad / '7_t1.mha')
     write_labels(a, g, bad / '7_t1_truth.mha')
-    s, sch = score_folders(bad / '7_t1.mha', bad / '7_t1_truth.mha')
+    s, sch = score_folders(bad / '7_t1.mha', bad / '7_t1_truth.mha', LUMBAR)
     assert (sch.name, s['7_t1'].patient, s['7_t1'].exact['L5']['dsc']) == ('spider', '7', 1.0)
     assert sum(r['status'] == 'found' for r in s['7_t1'].exact.values()) == 5
     with pytest.raises(
         InputError, match=re.escape('7_t1_truth.mha: label value(s) 12, 101')
     ):  # that is leave for a truth only
-        score_folders(bad / '7_t1_truth.mha', bad / '7_t1.mha')
+        score_folders(bad / '7_t1_truth.mha', bad / '7_t1.mha', LUMBAR)
 
 
 @pytest.fixture
@@ -214,15 +214,15 @@ def test_two_schemes(two_schemes):
         match="predictions are of scheme 'mrspineseg', those of the truths of 'spider': if that is "
         'so use --labels mrspineseg,spider',
     ):
-        score_folders(M, S)
+        score_folders(M, S, LUMBAR)
     with pytest.raises(InputError, match='--labels spider,mrspineseg'):
-        score_folders(S, M)
+        score_folders(S, M, LUMBAR)
     with pytest.raises(InputError, match=re.escape('a.mha: label value(s)')):
-        score_folders(M, S, 'spider')
+        score_folders(M, S, LUMBAR, 'spider')
     with pytest.raises(InputError, match='PRED,TRUTH'):
-        score_folders(M, S, 'joint,spider,joint')
+        score_folders(M, S, LUMBAR, 'joint,spider,joint')
     for p, t, names in ((M, S, 'mrspineseg,spider'), (S, M, ' spider , mrspineseg')):
-        two, sch = score_folders(p, t, names)
+        two, sch = score_folders(p, t, LUMBAR, names)
         assert (sch.name, len(sch.names), set(sch.names) & {'S', 'SC'}) == (
             names.replace(' ', '').replace(',', '/'),
             18,
@@ -233,7 +233,7 @@ def test_two_schemes(two_schemes):
                 n: r['dsc'] for n, r in v.exact.items() if r['status'] != 'absent'
             } == dict.fromkeys(levels, 1.0)
             assert not v.shift['shifted']  # neither the sacrum nor the canal counts against anyone
-    assert score_folders(M, M)[1].name == 'joint'
+    assert score_folders(M, M, LUMBAR)[1].name == 'joint'
     with pytest.raises(InputError, match='no structure in common'):
         common_scheme(Scheme('x', {'L1': 1}), Scheme('y', {'L2': 1}))
 
@@ -243,7 +243,7 @@ def test_values_that_fit_two_schemes(two_schemes, tmp_path):
     V = tmp_path / 'v'
 
     def both(p, t, **kw):
-        return score_schemes([('x', p, t)], **kw)
+        return score_schemes([('x', p, t)], LUMBAR, **kw)
 
     write(V, 'm', vertebrae, mrs)
     write(V, 's', vertebrae, spider)
@@ -254,12 +254,12 @@ def test_values_that_fit_two_schemes(two_schemes, tmp_path):
         'joint',
         'the values fit joint and spider alike, read as joint',
     )  # vertebrae alone: nobody can tell, so it is said
-    assert [s.shift['shifted'] for s in score_folders(V / 'm.mha', V / 's.mha')[0].values()] == [
-        True
-    ]
+    assert [
+        s.shift['shifted'] for s in score_folders(V / 'm.mha', V / 's.mha', LUMBAR)[0].values()
+    ] == [True]
     assert [
         s.shift['shifted']
-        for s in score_folders(V / 'm.mha', V / 's.mha', 'mrspineseg,spider')[0].values()
+        for s in score_folders(V / 'm.mha', V / 's.mha', LUMBAR, 'mrspineseg,spider')[0].values()
     ] == [False]
     for a, b in ((V / 'm.mha', S / 'a.mha'), (S / 'a.mha', V / 'm.mha')):
         with pytest.raises(
@@ -277,15 +277,15 @@ def test_values_that_fit_two_schemes(two_schemes, tmp_path):
     write(M, 'c', vertebrae, mrs)
     write(M, 'd', sacral, mrs)
     write(S, 'd', full, spider)
-    two, _ = score_folders(M, S, 'mrspineseg,spider')
+    two, _ = score_folders(M, S, LUMBAR, 'mrspineseg,spider')
     assert {s.shift['shifted'] for s in two.values()} == {False}
     with pytest.raises(
         InputError, match='spider,mrspineseg'
     ):  # all files of a side decide, so its vertebrae-only file is no longer in doubt
-        score_folders(S, M)
+        score_folders(S, M, LUMBAR)
     write(S, 'd', full, joint)
     with pytest.raises(InputError, match="'spider'"):  # files of two schemes on one side
-        score_folders(M, S)
+        score_folders(M, S, LUMBAR)
 
 
 def test_partly_annotated(folders, tmp_path):
@@ -294,7 +294,7 @@ def test_partly_annotated(folders, tmp_path):
     (tmp / 'ann.csv').write_text(
         'case,patient,labels\nv1,A,2 3 4 12 13\nV2,A,L4 L5\nmask_V3,,2 3\n', encoding='utf-8'
     )
-    part, _ = score_folders(P, T, annotated=tmp / 'ann.csv')
+    part, _ = score_folders(P, T, LUMBAR, annotated=tmp / 'ann.csv')
     assert sorted({r['status'] for n, r in part['V3'].exact.items() if n not in ('L4', 'L5')}) == [
         'ignored'
     ]
@@ -310,7 +310,7 @@ def test_partly_annotated(folders, tmp_path):
     ) == (1.0, 'ignored', 'missed')
     (tmp / 'ann2.csv').write_text('case,labels\nv1,2\nv2,2\n', encoding='utf-8')
     with pytest.raises(InputError, match="no line for case 'V3'"):
-        score_folders(P, T, annotated=tmp / 'ann2.csv')
+        score_folders(P, T, LUMBAR, annotated=tmp / 'ann2.csv')
 
 
 def test_summary(scored):
@@ -453,7 +453,7 @@ def cache(tmp_path_factory):
     write_text(
         toy / 'cases.csv', 'case,patient\n' + ''.join(f'C{i},P{min(i, 5)}\n' for i in range(1, 7))
     )
-    prepare(open_cohort(toy), tmp / 'cache', Grid(spacing=1.5))
+    prepare(open_cohort(toy, LUMBAR), tmp / 'cache', Grid(spacing=1.5))
     return Cache(tmp / 'cache')
 
 

@@ -219,10 +219,10 @@ def test_words_of_a_sentence():
     labels_ = [label for label, _ in ch]
     assert [w in labels_ for w in ('L4', 'L4/L5', 'vertebra (2)', 'vertebra')] == [True] * 4
     assert len(set(labels_)) == len(labels_)
-    assert first_level(ch) == 'L4'
+    assert first_level(ch, LUMBAR) == 'L4'
     close(word_shares(ch, whole)[labels_.index('L4')], whole[list(dict(ch)['L4'])].sum(0), 1e-07)
-    assert first_level(word_choices(enc, 'This is a sagittal MRI.')) == 'This'
-    assert first_level([]) == ''
+    assert first_level(word_choices(enc, 'This is a sagittal MRI.'), LUMBAR) == 'This'
+    assert first_level([], LUMBAR) == ''
 
 
 def test_dice_of_a_slice():
@@ -246,8 +246,8 @@ def test_dice_of_a_slice():
         ('L3', 0.5, 0.25, 0.25),
         ('mean', 0.25, 0.625, -0.375),
     ]
-    assert dice_change({n4: 0.5})[0] == (n4, 0.5, None, None)
-    assert dice_change({}) == [('mean', None, None, None)]
+    assert dice_change({n4: 0.5}, anatomy=LUMBAR)[0] == (n4, 0.5, None, None)
+    assert dice_change({}, anatomy=LUMBAR) == [('mean', None, None, None)]
     h = change_html(rows)
     assert all(s in h for s in ('+0.250', '-0.375', '0.500', 'change'))
     assert h.count('<tr>') == len(rows) + 1
@@ -496,7 +496,9 @@ def test_options_and_ticks(ex):
     out = ex.ticked()[2]
     ex.ticks[out].value = False
     assert ex.source.value == 'user'
-    assert parse_prompt(ex.text.value).structures == tuple(n for n in p3.structures if n != out)
+    assert parse_prompt(ex.text.value, LUMBAR).structures == tuple(
+        n for n in p3.structures if n != out
+    )
     ex.complete.value = False
     assert 'at least' in ex.text.value
     ex.ticks[out].value = ex.complete.value = True
@@ -504,15 +506,20 @@ def test_options_and_ticks(ex):
     ex.option.value = 1
     assert ex.text.value == str(holistic((), 1))
     ex.ticks[out].value = False
-    assert (ex.option.value, out in parse_prompt(ex.text.value).structures) == (3, False)
+    assert (ex.option.value, out in parse_prompt(ex.text.value, LUMBAR).structures) == (3, False)
     assert (ex.source.value, ex.words_from()) == ('user', 'user, edited oracle')
     ex.source.value = 'generic'
     ex.up.click()
     assert 'no level to move' in ex.note.value
     ex.source.value = 'oracle'
     ex.down.click()
-    lower = shift_levels(p3.structures, 1)
-    assert (ex.ticked(), parse_prompt(ex.text.value).structures, ex.words_from(), 'S' in lower) == (
+    lower = shift_levels(p3.structures, 1, LUMBAR)
+    assert (
+        ex.ticked(),
+        parse_prompt(ex.text.value, LUMBAR).structures,
+        ex.words_from(),
+        'S' in lower,
+    ) == (
         lower,
         lower,
         'user, edited oracle',
@@ -558,7 +565,10 @@ def test_typed_sentences(ex):
 
 def test_report_then_words(ex):
     ex.source.value = 'report'
-    assert (ex.report.layout.display, parse_prompt(ex.text.value).structures[0]) == ('', 'T12')
+    assert (ex.report.layout.display, parse_prompt(ex.text.value, LUMBAR).structures[0]) == (
+        '',
+        'T12',
+    )
     ex.option.value = 4
     assert 'Findings: disc degeneration at L3/L4' in ex.text.value
     ex.go.click()

@@ -419,14 +419,14 @@ def test_even_shares_of_an_indifferent_network():
 
 
 def test_word_maps():
-    fig = word_maps(small, words, stages[3], title=str(prompt))
+    fig = word_maps(small, words, stages[3], LUMBAR, title=str(prompt))
     mean, ratio, cell = word_ratio(stages[3], small.shape)
     assert (cell, ratio.shape[1:]) == (4, tuple(-(-n // 4) for n in small.shape))
     close(ratio.mean((1, 2)), np.ones(len(words)), 1e-05)
     assert [a.get_title().split('\n')[0] for a in fig.axes[1:6]] == [
-        words[i] for i in choose_words(words, ratio)
+        words[i] for i in choose_words(words, ratio, LUMBAR)
     ]
-    assert {words[i] for i in choose_words(words, ratio, n=9)} == set(seen)
+    assert {words[i] for i in choose_words(words, ratio, LUMBAR, n=9)} == set(seen)
     bent = np.ones((3, 4, 6))
     bent[1, 0] = 1.2
     bent[2, 0] = 3
@@ -532,13 +532,13 @@ def test_dice_by_structure():
         'reader: self': dict(L4=0.8, L3=0.7, S=0.9, SC=None),
         'plain: none': {'L4': 0.7, 'L3': 0.5, 'L3/L4': 0.6, 'S': 0.85},
     }
-    fig = dice_by_structure(by)
+    fig = dice_by_structure(by, LUMBAR)
     ax = fig.axes[0]
     assert [t.get_text() for t in ax.get_xticklabels()] == ['L3', 'L3/L4', 'L4', 'S']
     assert np.isnan(ax.lines[0].get_ydata()).tolist() == [False, True, False, False]
     close(ax.lines[1].get_ydata(), [0.5, 0.6, 0.7, 0.85], 1e-09)
     with pytest.raises(InputError, match="'L9'"):
-        dice_by_structure({'a': {'L9': 0.5}})
+        dice_by_structure({'a': {'L9': 0.5}}, LUMBAR)
 
 
 def test_points_of_structures():
@@ -587,7 +587,7 @@ def test_dice_by_size():
         ]
 
     cloud = dict(plain=made(0), reader=made(0.1))
-    fig = dice_by_size(cloud)
+    fig = dice_by_size(cloud, LUMBAR)
     big = [line for line in fig.axes[0].lines if line.get_markersize() == 7]
     assert len(big) == 2 * 5
 
@@ -602,7 +602,7 @@ def test_dice_by_size():
     close(c['mean'], np.mean([p['dice'] for p in cloud['plain']]), 1e-12)
     close(np.log(middle_), np.log(sizes).mean(), 1e-09)
     with pytest.raises(InputError, match='no structure'):
-        dice_by_size(dict(a=[dict(structure='L4', size=0, dice=0, patient='x')]))
+        dice_by_size(dict(a=[dict(structure='L4', size=0, dice=0, patient='x')]), LUMBAR)
 
 
 def test_calibration():
@@ -673,7 +673,7 @@ def root(tmp_path_factory):
     "Three phantoms and their cache"
     root = tmp_path_factory.mktemp('figures')
     write_cohort(root / 'ph', patients=3, seed=5)
-    prepare(open_cohort(root / 'ph'), root / 'cache', Grid(spacing=6.0))
+    prepare(open_cohort(root / 'ph', LUMBAR), root / 'cache', Grid(spacing=6.0))
     return root
 
 

@@ -503,5 +503,6 @@ def test_exit_status(command, tmp_path):
 def test_prediction_is_imported_without_torch():
     "The module of the predictions loads neither MONAI nor PyTorch until it predicts"
     code = 'import sys, atm_net.predict; print(sorted({"monai", "torch"} & set(sys.modules)))'
-    fresh = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
+    ask = [sys.executable, '-c', code]
+    fresh = subprocess.run(ask, capture_output=True, text=True, timeout=60, check=True)
     assert fresh.stdout.strip() == '[]', fresh.stdout + fresh.stderr

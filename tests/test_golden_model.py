@@ -149,7 +149,7 @@ def tensors(path) -> dict:
 
     facts = {}
     with safe_open(path, 'pt') as file:
-        for key in file.keys():
+        for key in sorted(file.keys()):
             held = file.get_slice(key)
             shape = 'x'.join(map(str, held.get_shape()))
             facts[key] = f'{held.get_dtype()} {shape}'.strip()

@@ -98,6 +98,7 @@ def test_numbers_behind_a_body_are_no_levels(text):
 def test_what_looks_like_a_level_is_kept_without_a_name():
     found = [(m.names, m.raw) for m in find_levels('L6 and L3/L5', LUMBAR)]
     assert found == [((), 'L6'), ((), 'L3/L5')]
+    assert [(m.names, m.raw) for m in find_levels('L6/L7', LUMBAR)] == [((), 'L6/L7')]
     unknown = {
         'L1/L2/L4': 'L1/L2/L4',
         'L1, 2 and 9': '9',
@@ -192,6 +193,6 @@ def test_levels_that_findings_can_have():
 
 
 def test_groups_of_levels():
-    text = 'L3/4, L4/5 and L5/S1; L1'
+    text = 'L3/4, L4/5 and L5/S1; L1 and L2'
     groups = level_groups(find_levels(text, LUMBAR), text)
-    assert [len(g) for g in groups] == [3, 1]
+    assert [len(g) for g in groups] == [3, 2]

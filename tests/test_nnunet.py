@@ -57,3 +57,12 @@ def test_real_nnunet(tmp_path):
             str(tmp_path / 'nn' / 'scores.json'), Cache(tmp_path / 'cache'), 'test', 'cache'
         )
     ) == ['nnU-Net v2']
+
+
+def test_the_grid_is_checked_first(tmp_path):
+    from atm_net.anatomy import InputError
+    from atm_net.nnunet import atm_nnunet
+
+    with pytest.raises(InputError, match='use source or cache'):
+        atm_nnunet(str(tmp_path / 'cache'), str(tmp_path / 'other'), grid='voxels')
+    assert not (tmp_path / 'other').exists()

@@ -375,7 +375,7 @@ def kit(tmp_path_factory):
     root = tmp_path_factory.mktemp('kit')
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         write_cohort(root / 'phantoms', 'folder', patients=3, seed=1)
-        prepare(open_cohort(root / 'phantoms'), root / 'cache', Grid(spacing=6.0))
+        prepare(open_cohort(root / 'phantoms', LUMBAR), root / 'cache', Grid(spacing=6.0))
     save_weights(
         root / 'plain' / 'best.safetensors',
         build_network('swin_unetr', joint.channels),

@@ -153,6 +153,12 @@ def test_what_dropped_words_say(dropped):
             assert q.source == 'generic'
 
 
+def test_an_incomplete_list_may_begin_or_end_as_the_whole(dropped):
+    names = PROMPT.structures
+    parts = [q.structures for q in dropped if kind(q) == 'incomplete']
+    assert any(p[0] == names[0] for p in parts) and any(p[-1] == names[-1] for p in parts)
+
+
 def test_dropped_words_follow_the_generator():
     a, b = (drop_words(PROMPT, np.random.default_rng(4), LUMBAR) for _ in range(2))
     assert a == b

@@ -340,9 +340,8 @@ def test_agreement_without_vertebrae_counts_all_structures(tmp_path):
         f'- {{name: {n}, kind: bone}}\n' for n in ('femur', 'tibia')
     )
     (tmp_path / 'knee.yaml').write_text(text + 'top_down: [femur, tibia]\n', encoding='utf-8')
-    knee = get_anatomy(tmp_path / 'knee.yaml')
-    scheme = Scheme('knee', {'femur': 1, 'tibia': 2})
-    assert agreement(np.array([1, 2, 0]), np.array([1, 1, 2]), scheme, knee) == 0.5
+    scheme = get_anatomy(tmp_path / 'knee.yaml').scheme('joint')
+    assert agreement(np.array([1, 2, 0]), np.array([1, 1, 2]), scheme) == 0.5
 
 
 def test_a_vote_says_what_came_of_it():

@@ -43,7 +43,7 @@ class Spy:
 
     def __init__(self, cfg, encoder):
         torch.manual_seed(0)
-        kwargs = network_kwargs(cfg, encoder.dim, JOINT, LUMBAR)
+        kwargs = network_kwargs(cfg, encoder.dim, JOINT)
         self.net = build_network('atm_net', 21, 12, **kwargs).eval()
         if cfg.text_decoder:
             with torch.no_grad():
@@ -65,7 +65,7 @@ def images_and_labels(batch):
 def test_one_decoder_weighs_the_two_passes(batch, encoder):
     spy = Spy(SHARED, encoder)
     x, y = images_and_labels(batch)
-    without = encoder.features([str(holistic((), 1, source='generic'))] * 2, 128, LUMBAR)
+    without = encoder.features([str(holistic((), LUMBAR, 1, source='generic'))] * 2, 128, LUMBAR)
     logits = [spy.net(x, spy.prompts.holistic(batch)), spy.net(x, without)]
     got = step_loss(spy, SHARED, batch, spy.prompts, True)['seg']
     by_hand = 0.3 * dice_focal(logits[0], y) + 0.7 * dice_focal(logits[1], y)

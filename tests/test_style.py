@@ -18,43 +18,7 @@ MAX_FUNCTION = 40  # lines, the signature included
 BOOKS = sorted(p for p in NBS.rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
 
 # What does not hold a rule yet
-WAITING = {
-    'long cells': {  # notebooks
-        '00_tour',
-        '02_anatomy',
-        '02_leak',
-        '03_show',
-        '04_attention_hasf',
-        '05_volumes',
-        '06_training',
-        '07_measuring_honestly',
-        '08_your_own_scan',
-        '12_phantom',
-        '20_data',
-        '25_mask_files',
-        '30_prompts',
-        '33_text',
-        '40_fusion',
-        '41_contrast',
-        '42_losses',
-        '43_model',
-        '52_predict',
-        '53_measures',
-        '63_train',
-        '70_metrics',
-        '74_evaluate',
-        '76_figures',
-        '80_study',
-        '81_report',
-        '82_explorer',
-        '83_demo',
-        '84_workshop',
-        '85_nnunet',
-        '86_recipe',
-    },
-    'median cell': True,
-    'functions': set(),  # modules
-}
+WAITING = {'long cells': set(), 'median cell': False, 'functions': set()}
 
 
 # --- the code of the repository

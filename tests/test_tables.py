@@ -34,8 +34,7 @@ def entries():
     shape = (3, 4, 5)
     truth = np.resize(np.arange(1, 14, dtype=np.uint8), shape)
     scored = {
-        f'c{i}': score(truth, truth, (4.0, 2.0, 1.5), SCHEME, anatomy=CHEST, patient=f'P{i}')
-        for i in range(2)
+        f'c{i}': score(truth, truth, (4.0, 2.0, 1.5), SCHEME, patient=f'P{i}') for i in range(2)
     }
     for s in scored.values():
         for name, record in s.exact.items():
@@ -76,10 +75,8 @@ def test_evaluation_of_a_cache(monkeypatch, tmp_path):
     )
     monkeypatch.setattr(evaluate, 'Cache', lambda path: cache)
     monkeypatch.setattr(evaluate, 'evaluate_runs', lambda *a: (entries(), []))
-    monkeypatch.setattr(
-        'atm_net.predict.load_predictor', lambda *a, **k: SimpleNamespace(meta=dict())
-    )
-    monkeypatch.setattr('atm_net.predict.weights_id', lambda path: dict())
+    monkeypatch.setattr('atm_net.predict.load_predictor', lambda *a, **k: SimpleNamespace(meta={}))
+    monkeypatch.setattr('atm_net.predict.weights_id', lambda path: {})
     out, text = evaluate_into('cache', [tmp_path / 'toy'], 'generic', tmp_path / 'out')
     table = [r for r in read_rows(out / 'tables.csv') if r['table'] == 'structures-generic']
     check([(r['method'], r['value']) for r in table])

@@ -1,4 +1,4 @@
-"What people write: typed prompts, reports, grading tables; and that each sentence of ours is read back"
+"What people write: typed prompts, reports, grading tables; our own sentences are read back"
 
 import re
 from dataclasses import replace
@@ -89,6 +89,11 @@ def test_what_is_refused(text, message):
 )
 def test_misspelt_words(typed, meant):
     assert _typo(typed) == meant
+
+
+@pytest.mark.parametrize('typed', ('ganal', 'dish', 'tisc'))
+def test_another_first_letter_or_a_short_word_is_no_slip(typed):
+    assert _typo(typed) is None
 
 
 def test_the_region_is_believed_the_number_is_not():

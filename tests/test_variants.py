@@ -209,7 +209,7 @@ def prompts():
     "Features of two prompts that name levels and of one that names none"
     encoder = load_encoder('spine_bert_tiny')
     views = [LUMBAR.run('T11', 'L3') + ('SC',), LUMBAR.run('L1', 'S') + ('SC',)]
-    named = [str(holistic(view, option=3, position='middle')) for view in views]
+    named = [str(holistic(view, LUMBAR, option=3, position='middle')) for view in views]
     silent = str(holistic((), 1, source='generic'))
 
     def features(*numbers):

@@ -46,6 +46,7 @@ def test_the_heaviest_chain():
     assert _chain([5, 9, 2, 14], [10, 10, 3, 10]) == [0, 1, 3]
     assert _chain([5, 9, 2, 14], [10, 10, 99, 10]) == [2, 3]
     assert _chain([5, 5], [10, 20]) == [1]  # rows increase strictly
+    assert _chain([5, 20, 9], [10, 10, 11]) == [0, 2]  # the lowest body of a chain counts
     assert _chain([], []) == []
 
 

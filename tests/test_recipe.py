@@ -1,0 +1,70 @@
+"Recipe: the weight of the background, by hand"
+
+import math
+
+import numpy as np
+import pytest
+
+from atm_net import recipe
+from atm_net.data import Grid
+from atm_net.demo import cohort_of
+from atm_net.predict import load_predictor, weights_file
+from atm_net.recipe import FACTORS, background_scores, weigh_background
+from atm_net.weights import read_weights
+
+
+@pytest.fixture(scope='module')
+def cache(tmp_path_factory):
+    return cohort_of(tmp_path_factory.mktemp('recipe'), 3, 5, Grid(2.0))
+
+
+@pytest.fixture
+def cases(cache):
+    return cache.cases(None)[:2]
+
+
+def found(predictor, cache, case):
+    "Labels of a case without a list of levels"
+    x = np.asarray(cache.image(case), np.float32)
+    return predictor.grid_labels(x, predictor.words_for(x, 'generic')[0])
+
+
+def plain_dice(predictor, cache, cases):
+    "By hand: places of the pixels -> Dice of bodies and of discs"
+
+    def pixels(labels, kind):
+        names = enumerate(predictor.scheme.names, 1)
+        channels = [i for i, n in names if predictor.anatomy[n].kind == kind]
+        return set(zip(*np.nonzero(np.isin(labels, channels))))
+
+    values = []
+    for c in cases:
+        z, y = found(predictor, cache, c), np.asarray(cache.labels(c))
+        pairs = [(pixels(z, k), pixels(y, k)) for k in ('vertebra', 'disc')]
+        values.append(np.mean([2 * len(a & b) / (len(a) + len(b)) for a, b in pairs]))
+    return float(np.mean(values))
+
+
+def test_the_best_factor_is_written(cache, cases, tmp_path):
+    p = load_predictor()
+    scores = background_scores(p, cache, cases)
+    assert tuple(scores) == FACTORS
+    assert scores[1.0] == pytest.approx(plain_dice(p, cache, cases), abs=1e-9)
+    best = weigh_background(weights_file(), tmp_path / 'w.safetensors', cache, cases)
+    assert scores[best] == max(scores.values()) and scores[1.0] > 0.3
+    weighed = load_predictor(tmp_path / 'w.safetensors')
+    assert plain_dice(weighed, cache, cases) == pytest.approx(scores[best], abs=2e-3)
+    header = read_weights(tmp_path / 'w.safetensors')[1]['background']
+    assert header['factor'] == best
+    assert header['dice'][f'{best:g}'] == round(scores[best], 4)
+
+
+def test_the_bias_does_what_the_factor_says(cache, cases, tmp_path, monkeypatch):
+    "As float16, too"
+    monkeypatch.setattr(recipe, 'background_scores', lambda *a: {1.0: 0.0, 3.0: 1.0})
+    weigh_background(weights_file(), tmp_path / 'w.safetensors', cache, cases)
+    both = [load_predictor(), load_predictor(tmp_path / 'w.safetensors')]
+    bias = [p.model.out.conv.conv.bias[0].item() for p in both]
+    assert bias[1] - bias[0] == pytest.approx(math.log(3), abs=5e-3)
+    sizes = [sum((found(p, cache, c) > 0).sum() for c in cases) for p in both]
+    assert sizes[1] < sizes[0]
