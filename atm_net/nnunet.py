@@ -17,6 +17,7 @@ import numpy as np
 from .anatomy import IGNORE, InputError
 from .data import Cache
 from .evaluate import case_data, check_grid, score, scores_dict, scores_markdown
+from .protocols import WITHOUT_TEXT
 from .run_folder import cache_hash
 from .show import command, progress, read_json, write_json, write_text
 from .volumes import read_labels, write_labels, write_volume
@@ -263,7 +264,7 @@ def nnunet_scores(
         scored,
         cache.scheme,
         run='nnU-Net v2',
-        protocol='none',
+        protocol=WITHOUT_TEXT,
         crop=cache.crop if grid == 'cache' else 'fov',
         split=mark['split'],
         grid=grid,

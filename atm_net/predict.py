@@ -21,6 +21,7 @@ from .column import ColumnLabeler
 from .data import Grid, crop_oracle, normalise
 from .prompts import present_structures
 from atm_net.protocols import (
+    WITHOUT_TEXT,
     choose_protocol,
     find_protocol,
     named_levels,
@@ -385,7 +386,7 @@ def localise(
 ) -> tuple:  # (top, left, bottom, right) in source pixels
     "A box around the spine from a first, generic prediction: a field of view without a mask"
     everything = (0, 0, *volume.shape[1:])
-    protocol = 'generic' if predictor.has_text else 'none'
+    protocol = 'generic' if predictor.has_text else WITHOUT_TEXT
     found = predictor.predict(volume, protocol, one_name_per_level=False, box=everything).labels
     return crop_oracle(found, volume.spacing[1:], margin) if (found > 0).any() else everything
 

@@ -25,21 +25,21 @@ from atm_net.evaluate import (
     HEADER,
     OVERALL,
     PAPER,
-    PROMPTED,
     case_data,
     dsc_by_structure,
     evaluate_into,
     headline_text,
     overall_rows,
     overall_table,
+    partner_of,
     predicted_labels,
     read_scores,
     row_interval,
-    shuffled_partner,
     structure_rows,
 )
 from .figures import dice_by_structure, protocol_bars
 from .metrics import interval_text, mean_of, span_text
+from .protocols import PROTOCOLS, SIDE_BY_SIDE
 from atm_net.show import (
     atomic_path,
     cell,
@@ -331,7 +331,7 @@ def headline(
         r
         for r in rows
         if r['run'] == best['run']
-        and r['protocol'].startswith('oracle')
+        and PROTOCOLS[r['protocol']].is_oracle
         and r['penalised_dsc'] is not None
     ]
     if oracles:
@@ -392,13 +392,14 @@ def draw_worst(
     e = entries[rows.index(best_fair(rows) or rows[0])]
     part = cache.cases(None if d['split'] == 'all' else d['split'])
     scores = read_scores(folder / 'scores' / f'{e.run}-{e.protocol}.json')
-    end = '' if PROMPTED[e.protocol] == 'no' and e.crop != 'oracle' else '-oracle'
+    oracle = PROTOCOLS[e.protocol].reads_mask or e.crop == 'oracle'
+    end = '-oracle' if oracle else ''
     names = cache.scheme.names
     out = []
     for case, dice, missed, invented in progress(worst_of(scores, n), 'worst cases'):
         data = case_data(cache, case, d['grid'])
         x, truth, mm = data
-        partner = shuffled_partner(cache, case, part) if e.protocol == 'shuffled' else None
+        partner = partner_of(e.protocol, cache, case, part)
         predictor = predictors[e.run]
         pred = predicted_labels(predictor, cache, case, e.protocol, data, d['grid'], partner)
         k = wrong_slice(pred, truth)
@@ -616,7 +617,7 @@ def evaluation_report(
 def atm_evaluate(
     cache: str,  # prepared slice cache
     runs: Param('run folders or weights files', str, nargs='+'),
-    protocols: str = 'self,generic,oracle-levels,oracle,shuffled',  # in the order of the table
+    protocols: str = SIDE_BY_SIDE,  # in the order of the table
     split: str = 'test',  # part of the cache: train, val, test or all
     grid: str = 'source',  # source: the pixels of the files; cache: the network's grid
     out: str = None,  # folder for tables and report (default: evaluation/ in the first run's)

@@ -42,7 +42,6 @@ from .distributed import Distributed, join_group
 from atm_net.evaluate import (
     FORM,
     PAPER,
-    PROMPTED,
     evaluate_runs,
     form_rows,
     form_structures,
@@ -69,6 +68,7 @@ from atm_net.metrics import (
     summarise,
 )
 from .predict import load_predictor, weights_file, weights_id
+from .protocols import PAPER_PROTOCOL, PROTOCOLS, SIDE_BY_SIDE, WITHOUT_TEXT
 from .run_folder import cache_hash, duration, open_run, start_run
 from .show import command, read_json, save_figure, table_md, write_json, write_text
 from .train import Stopped, start_from, train
@@ -603,7 +603,9 @@ def study_figure(
         y = np.arange(len(rs))[::-1]
         for i, r in zip(y, rs):
             _show_row(ax, i, r['scores'][policy][metric])
-        names = [r['method'] + (' (none)' if r['words'] == 'none' else '') for r in rs]
+        names = [
+            r['method'] + (f' ({WITHOUT_TEXT})' if r['words'] == WITHOUT_TEXT else '') for r in rs
+        ]
         ax.set(yticks=y, yticklabels=names, ylim=(-0.6, len(rs) - 0.4))
         ax.set_xlabel(f'{_metric_label(metric)}, {policy}')
         ax.set_title(title, fontsize=9)
@@ -734,9 +736,7 @@ def score_run(
     return {q: load_scores(f) for q, f in files.items()}
 
 # %% ../nbs/8_people/80_study.ipynb #c042
-_protocols = dict(
-    protocols='self,generic,oracle-levels,oracle,shuffled'
-)  # else self, generic and oracle
+_own_protocols = {'protocols': SIDE_BY_SIDE}  # of studies; else self, generic and oracle
 
 
 def study_protocols(names, text: str = None) -> list:
@@ -747,9 +747,9 @@ def study_protocols(names, text: str = None) -> list:
     Raises `InputError`.
     """
     asked = parse_protocols(
-        text or ','.join(_protocols.get(n, 'self,generic,oracle') for n in names)
+        text or ','.join(_own_protocols.get(n, 'self,generic,oracle') for n in names)
     )
-    if not (asked := [q for q in asked if q != 'none']):
+    if not (asked := [q for q in asked if q != WITHOUT_TEXT]):
         raise InputError(
             '--protocols none: rows without text are scored so by themselves; name sources of '
             'words for the others, such as self,oracle'
@@ -768,8 +768,8 @@ def scores_by_row(runs, results: dict, seeds: int):  # -> function
         out = {}
         for k in range(seeds):
             got = results.get(name_of[(s, row), k], {})
-            if q in got or 'none' in got:
-                out[k] = got.get(q) or got['none']
+            if q in got or WITHOUT_TEXT in got:
+                out[k] = got.get(q) or got[WITHOUT_TEXT]
         return out
 
     return per_seed
@@ -782,7 +782,7 @@ def read_beside(
     on: str,  # what the study is scored on
 ) -> dict:  # row name -> `Scores`
     "Methods that were trained elsewhere, by the scores.json of `atm_nnunet`; raises `InputError`"
-    out, want = {}, dict(cache=cache_hash(cache), split=split, grid=on, protocol='none')
+    out, want = {}, dict(cache=cache_hash(cache), split=split, grid=on, protocol=WITHOUT_TEXT)
     taken = {r.name for r in STUDIES['table2']}
     for f in (x.strip() for x in (files or '').split(',') if x.strip()):
         s = load_scores(f)
@@ -832,7 +832,7 @@ def study_tables(
         out[s] = {}
         for q in protocols:
             methods = {r: per_seed(s, r, q) for r in rows} | more
-            words = {r: q if r in text else 'none' for r in methods}
+            words = {r: q if r in text else WITHOUT_TEXT for r in methods}
             out[s][q] = study_rows(methods, words, seeds)
     return out
 
@@ -973,8 +973,8 @@ def study_claims(
     for s in names:
         if s not in CLAIMS:
             continue
-        # `shuffled` is a control: no claim is made of wrong words
-        for q in [q for q in protocols if q != 'shuffled']:
+        # borrowed words are a control: no claim is made of them
+        for q in [q for q in protocols if not PROTOCOLS[q].borrows]:
             claims = [_claim(text, a, b, get(s, a, q), get(s, b, q)) for text, a, b in CLAIMS[s]]
             out.setdefault(s, {})[q] = claims
     return out
@@ -1015,7 +1015,7 @@ def _metric_forms(study: str, q: str, text: str, rows, paper: str | None) -> lis
     "Methods against metrics, one table for each policy: (caption, rows, header)"
     out = []
     for p in POLICIES:
-        own = PAPER[paper].get(study) if paper and p == 'paper' and q == 'oracle' else None
+        own = PAPER[paper].get(study) if paper and p == 'paper' and q == PAPER_PROTOCOL else None
         note = f"; the paper's figures are of {paper}, on its own split" if own else ''
         methods = {r['method']: {k: r['scores'][p][k] for k in FORM} for r in rows}
         table = _ticks(study, *form_rows(methods, own))
@@ -1036,7 +1036,7 @@ def form_files(
     get, out = scores_by_row(runs, results, seeds), {}
     for s, by_protocol in tables.items():
         for q, rows in by_protocol.items():
-            if q not in PROMPTED:  # the study of protocols
+            if q not in PROTOCOLS:  # the study of protocols
                 out[s] = _metric_forms(s, q, 'one row for each protocol', rows, paper)
                 continue
             text = protocol_text(q)
@@ -1241,8 +1241,8 @@ def _section_tables(d: dict) -> list:
     for s, by_protocol in d['tables'].items():
         out.append(f'## {TITLES[s]}\n')
         for t, rows in by_protocol.items():
-            title = f'Protocol `{t}`' if t in PROMPTED else 'All protocols'
-            note = f' Reads a true mask: {PROMPTED[t]}.' if t in PROMPTED else ''
+            title = f'Protocol `{t}`' if t in PROTOCOLS else 'All protocols'
+            note = f' Reads a true mask: {PROTOCOLS[t].reads_truth}.' if t in PROTOCOLS else ''
             volumes = max((r['volumes'] for r in rows), default=0)
             patients = max((r['patients'] for r in rows), default=0)
             out += [f'### {title}\n', f'{volumes} volumes of {patients} patients.{note}\n']

@@ -38,6 +38,7 @@ from atm_net.evaluate import (
     pair_masks,
     paper_data,
     parse_protocols,
+    partner_of,
     read_scores,
     run_config,
     run_names,
@@ -486,8 +487,8 @@ class Known:
     def grid_labels(self, images, prompts=None, labeler=None, known_levels=()):
         return self._find(self.truth, prompts)
 
-    def predict_with_confidence(self, images, prompts=None, labeler=None):
-        return self.grid_labels(images, prompts, labeler), 1.0
+    def predict_with_confidence(self, images, prompts=None, labeler=None, known_levels=()):
+        return self.grid_labels(images, prompts), 1.0
 
     def predict(self, volume, protocol=None, truth=None, other=None, complete=True, box=None, **kw):
         self.asked.append((protocol, None if truth is None else truth.shape, complete))
@@ -572,6 +573,8 @@ def test_shuffled_borrows_from_another_patient(cache):
     part = ['C4', 'C5', 'C6']
     assert [shuffled_partner(cache, c, part) for c in part] == ['C5', 'C4', 'C4']
     assert cache.row(shuffled_partner(cache, 'C5', ['C5', 'C6']))['patient'] != 'P5'
+    assert partner_of('shuffled', cache, part[0], part) == 'C5'
+    assert partner_of('oracle', cache, part[0], part) is None
 
 
 def test_a_truth_that_labels_a_part_is_incomplete(cache, listener):

@@ -7,7 +7,10 @@ from atm_net.anatomy import LUMBAR, InputError, get_anatomy
 from atm_net.prompts import SOURCES, holistic
 from atm_net.protocols import (
     INPUTS,
+    PAPER_PROTOCOL,
     PROTOCOLS,
+    SIDE_BY_SIDE,
+    WITHOUT_TEXT,
     Vote,
     agreement,
     choose_protocol,
@@ -45,6 +48,18 @@ def test_the_table_is_consistent():
 
 def test_oracles_say_so_in_their_name():
     assert [p.name for p in PROTOCOLS.values() if p.is_oracle] == ['oracle', 'oracle-levels']
+
+
+def test_whose_mask_is_read():
+    assert [p.name for p in PROTOCOLS.values() if p.borrows] == ['shuffled']
+    reads = [p.name for p in PROTOCOLS.values() if p.reads_mask]
+    assert reads == ['oracle', 'oracle-levels', 'shuffled']
+
+
+def test_lists_of_protocols_hold_protocols():
+    assert all(name in evaluable() for name in SIDE_BY_SIDE.split(','))
+    assert PROTOCOLS[PAPER_PROTOCOL].reads_truth == 'this slice'
+    assert PROTOCOLS[WITHOUT_TEXT].scope == ''
 
 
 def test_what_needs_a_persons_text():
