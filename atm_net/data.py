@@ -27,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 import yaml
 from fastcore.basics import patch
+from fastcore.script import Param
 
 from .anatomy import IGNORE, LUMBAR, InputError, Scheme, convert, get_anatomy, some, suggest
 from atm_net.show import (
@@ -2114,7 +2115,10 @@ def audit_page(
 def atm_audit(
     root: str,  # dataset folder
     layout: str = 'auto',  # spider, mrspineseg, folder or auto
-    labels: str = None,  # scheme of the cache to come: joint, mrspineseg, spider; default: layout's
+    labels: Param(
+        "label scheme of the cache to come: joint, mrspineseg or spider; default: the layout's own",
+        str,
+    ) = None,
     annotated: str = None,  # CSV (case, labels): which structures each case annotates
     anatomy: str = None,  # YAML of another anatomy
     partial: str = 'keep',  # SPIDER's partly visible vertebrae: keep (as the vertebra) or ignore

@@ -29,7 +29,7 @@ from .metrics import dice
 from .phantom import Phantom, make_phantom
 from .predict import load_predictor, localise, model_card
 from .prompts import holistic, present_structures, shift_levels, slice_position
-from .protocols import self_prompts, vote_figure
+from .protocols import PROTOCOLS, self_prompts, vote_figure
 from .reports import parse_prompt
 from .show import legend, overlay, show_slice, table_html
 from .user_prompts import check_prompt, report_prompt, reword, unrecognised, user_prompt
@@ -486,7 +486,7 @@ def source_prompt(
         raise InputError("Option 4 says a report's findings: choose words from 'report'")
     if source == 'report':
         return report_prompt(report, a, option=option, position=slice_position(k, n))
-    if source != 'self':
+    if PROTOCOLS[source].needs != 'prediction':
         complete = len(ready.known) == len(predictor.scheme.names)
         return predictor.words_for(
             ready.images, source, option=option, truth=ready.truth, complete=complete
@@ -806,7 +806,7 @@ def _remark(self: Explorer, text: str) -> str:
     "Before a line: what a person should know about the words in the box"
     note = (
         unrecognised(parse_prompt(self.text.value, self.anatomy))
-        if self.source.value in ('user', 'report')
+        if PROTOCOLS[self.source.value].needs_text
         else ''
     )
     return '. '.join(t for t in (note, text) if t)

@@ -22,16 +22,16 @@ from scipy import ndimage
 from .anatomy import IGNORE, InputError, convert
 from .data import Cache
 from atm_net.evaluate import (
-    PROMPTED,
     Entry,
     case_words,
     check_run,
     parse_protocols,
+    partner_of,
     run_names,
     run_protocols,
-    shuffled_partner,
 )
 from .metrics import bootstrap_ci, exclude
+from .protocols import PROTOCOLS
 from .run_folder import training_curves
 from atm_net.show import (
     HUES,
@@ -1011,12 +1011,13 @@ def _file(
 ) -> str:  # 'run-self-oracle-crop'; 'run-shuffled-oracle' for 'run: shuffled'
     "A method's name as a part of a file name, with `oracle` in it if it reads a true mask"
     stem = method.replace(': ', '-').replace(' (', '-').replace(')', '').replace(' ', '-')
-    return stem if PROMPTED[protocol] == 'no' or protocol.startswith('oracle') else f'{stem}-oracle'
+    chosen = PROTOCOLS[protocol]
+    return f'{stem}-oracle' if chosen.reads_mask and not chosen.is_oracle else stem
 
 
 def _oracle_end(cache, methods) -> str:
     "The end of a file's name: `-oracle` if something in it comes from a true mask"
-    oracle = any(PROMPTED[q] != 'no' for _, q in methods.values())
+    oracle = any(PROTOCOLS[q].reads_mask for _, q in methods.values())
     return '-oracle' if cache.crop == 'oracle' or oracle else ''
 
 
@@ -1083,7 +1084,7 @@ def _score_cases(cache, cases, methods) -> tuple:
     first = next(iter(methods))
     for c in progress(cases, 'predict'):
         for m, (p, q) in methods.items():
-            partner = shuffled_partner(cache, c, cases) if q == 'shuffled' else None
+            partner = partner_of(q, cache, c, cases)
             said[m, c] = case_words(p, cache, c, q, partner)
             labels, conf = segment_case(p, cache, c, said[m, c])
             tallies[m].add(cache, c, labels, conf)

@@ -2112,7 +2112,9 @@ def atm_phantom(
     patients: int = 10,  # how many patients
     seed: int = 0,  # the same seed draws the same cohort
     anatomy: str = None,  # YAML of another anatomy, or 'thoracic', which ships (layout folder)
-    view: float = None,  # height of the field of view in mm, half of the patients with the sacrum
+    # height of the field of view in mm, half of the patients with the sacrum in it, half without
+    # (default: as scanners have it)
+    view: float = None,
 ):
     "Write a synthetic cohort of lumbar MRI with exact masks; an interrupted run is taken up"
     print(write_cohort(out, layout, labels, vertebra, patients, seed, get_anatomy(anatomy), view))
