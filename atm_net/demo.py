@@ -262,7 +262,7 @@ def stages(out: Path, p: Predictor, patients: int, seed: int, cfg: Config):
     _say(f'scoring {n} volumes under {", ".join(DEMO_PROTOCOLS)}')
     entries, _ = evaluate_runs(cache, {'shipped': p}, DEMO_PROTOCOLS, 'all')
     info = f'{n} phantoms, seed {seed}, never used for training'
-    write_evaluation(entries, out / 'scores', p.scheme, p.anatomy, info)
+    write_evaluation(entries, out / 'scores', p.scheme, info)
     _say(f'{3 * patients} more patients, and {cfg.steps} steps of training with them')
     practice = cohort_of(out / 'practice', 3 * patients, seed + 1, p.grid)
     train(
