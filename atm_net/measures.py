@@ -324,8 +324,11 @@ def canal_width(
 
 # %% ../nbs/5_masks/53_measures.ipynb #c033
 _height_columns = ('height_anterior_mm', 'height_middle_mm', 'height_posterior_mm')
-COLUMNS = ('structure', 'kind', 'slice', *_height_columns, 'depth_mm')
-COLUMNS += ('tilt_deg', 'angle_deg', 'canal_mm', 'note')
+COLUMNS = (
+    *('structure', 'kind', 'slice'),
+    *_height_columns,
+    *('depth_mm', 'tilt_deg', 'angle_deg', 'canal_mm', 'note'),
+)
 
 
 def _row(structure, kind, **values):
