@@ -24,8 +24,8 @@ class DoublePrompts(trainer.PromptBatcher):
     "Prompt features in float64"
 
     def holistic(self, batch):
-        states, mask = super().holistic(batch)
-        return states.double(), mask
+        text = super().holistic(batch)
+        return replace(text, states=text.states.double())
 
 
 if __name__ == '__main__':
