@@ -86,7 +86,7 @@ class Row:
 _off = dict(hasf=False, ccae=False)
 
 
-STUDIES = dict(  # the keys of Table 2 are `atm_net.model.NETWORKS`; a test holds it so
+STUDIES = dict(  # the keys of Table 2 are `atm_net.weights.NETWORKS`; a test holds it so
     table2=tuple(
         Row(label, dict(network=n))
         for n, label in dict(

@@ -196,3 +196,33 @@ def test_groups_of_levels():
     text = 'L3/4, L4/5 and L5/S1; L1 and L2'
     groups = level_groups(find_levels(text, LUMBAR), text)
     assert [len(g) for g in groups] == [3, 2]
+
+
+def mentions(text):
+    return [(m.names, m.raw) for m in find_levels(text, LUMBAR)]
+
+
+def test_the_letter_of_a_pair_is_the_last_one():
+    assert read('T12/L1, 2/3 and 3/4') == ('T12/L1', 'L2/L3', 'L3/L4')
+    assert read('T12 to L2, 3 and 4') == ('T12', 'L1', 'L2', 'L3', 'L4')
+
+
+def test_a_chain_with_an_unknown_level_names_nothing():
+    assert mentions('L3/L9/5') == [((), 'L3/L9/5')]
+
+
+def test_a_place_within_another_counts_once():
+    assert mentions('L5 / S, L4') == [(('L5/S',), 'L5 / S'), (('L4',), 'L4')]
+
+
+@pytest.mark.parametrize('number', ['four', '4'])
+def test_lowest_discs(number):
+    found = site_mentions(f'narrow lowest {number} discs', LUMBAR)
+    assert [(m.names, m.raw) for m in found] == [
+        (('L2/L3', 'L3/L4', 'L4/L5', 'L5/S'), f'lowest {number} discs')
+    ]
+
+
+def test_mentions_are_values():
+    first, again = (find_levels('L4', LUMBAR)[0] for _ in range(2))
+    assert len({first, again}) == 1

@@ -592,6 +592,14 @@ def test_levels_are_matched_by_overlap():
     assert match_levels(np.zeros_like(truth), truth, joint) == {}
 
 
+def test_the_sacrum_is_matched_too():
+    "Channel 1 is a structure, 0 is none"
+    sacrum = np.zeros((1, 6, 5), np.uint8)
+    sacrum[:, 2:4] = ch('S')
+    low = np.where(sacrum > 0, np.uint8(ch('L5')), sacrum)
+    assert match_levels(low, sacrum, joint) == {'S': 'L5'}
+
+
 def test_matched_names():
     p, extra = relabel_matched(shifted, truth, joint)
     np.testing.assert_array_equal(p, truth)

@@ -164,6 +164,18 @@ def test_dropped_words_follow_the_generator():
     assert a == b
 
 
+def test_a_part_is_at_least_half_and_never_all():
+    five = holistic(['L1', 'L2', 'L3', 'L4', 'L5'], LUMBAR, 3)
+    parts = [drop_words(five, np.random.default_rng(i), LUMBAR, 0, 1, 0) for i in range(60)]
+    assert {len(q.structures) for q in parts} == {3, 4}
+
+
+def test_prompts_are_values():
+    "Equal ones are one key of a cache"
+    assert len({PROMPT, atpg(draw(truth), joint, 5, 11)}) == 1
+    assert len({*class_facts(['L3'], joint), *class_facts(['L3'], joint)}) == joint.channels
+
+
 def test_wrong_goes_up_and_down():
     wrong = {
         drop_words(PROMPT, np.random.default_rng(i), LUMBAR, 0, 0, 1).structures for i in range(40)

@@ -401,3 +401,21 @@ def test_sentences_that_no_generator_wrote():
     assert parse_prompt('fluid in the lower third of the L4 body', LUMBAR).position is None
     assert parse_prompt('It shows none of its labelled structures.', LUMBAR).option == 2
     assert parse_prompt('A nice image.', LUMBAR).option == 1
+
+
+def test_an_end_plate_keeps_its_side():
+    found = read_report('Upper endplate changes at L4', LUMBAR)
+    assert [(f.finding, f.level) for f in found] == [('upper endplate changes', 'L4')]
+
+
+def test_findings_are_values():
+    text = 'Disc bulge at L4/5.'
+    assert len({*find_findings(text), *find_findings(text)}) == len(find_findings(text)) > 0
+    assert len({*read_report(text, LUMBAR), *read_report(text, LUMBAR)}) == 1
+
+
+def test_a_clause_turns_after_the_first_group():
+    "Also where the first level has no finding before it"
+    text = 'At L3 no fracture at L1, old wedging of T12'
+    found = {(f.level, f.negated) for f in read_report(text, LUMBAR)}
+    assert ('T12', False) in found
