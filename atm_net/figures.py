@@ -932,7 +932,7 @@ def show_calibration(
         dash = ('-', '--', ':', '-.')[i % 4]
         low.stairs(n / max(n.sum(), 1), edges, color=color, lw=1.4, ls=dash)
     ax.set(ylabel='share of right pixels', xlim=(0, 1), ylim=(0, 1.02))
-    ax.text(0.98, 0.04, 'below the line: too sure', ha='right', fontsize=7, color='#666666')
+    ax.text(0.98, 0.04, 'below the line: over-confident', ha='right', fontsize=7, color='#666666')
     low.set_xlabel('confidence: largest class probability')
     low.set(ylabel='share\nof pixels', ylim=(0, None))
     ax.grid(alpha=0.3)

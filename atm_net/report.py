@@ -466,8 +466,8 @@ _captions = dict(
     levels='Dice of each structure from head to feet, on the grid of the cache.',
     size='Dice against the true size; large marks: mean of a bin with its 95 % interval over '
     'patients.',
-    calibration='Is it right as often as it is sure? Pixels in which truth or prediction has a '
-    'structure.',
+    calibration='Is it right as often as it is confident? Pixels in which truth or prediction '
+    'has a structure.',
     confusion='Rows: the true structure; columns: what its pixels were called.',
     tsne='Decoder features, one point per structure and slice. Silhouette and purity are taken in '
     'the feature space; purity asks the nearest neighbour in another patient.',
@@ -480,7 +480,7 @@ _heads = dict(
     confusion='Which level for which',
     levels='By level',
     size='By size',
-    calibration='Is it sure?',
+    calibration='Is its confidence right?',
     words='What a word looks at',
     tsne='Features',
     curves='Training',

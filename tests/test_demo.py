@@ -13,21 +13,21 @@ from atm_net.show import read_json
 
 
 @pytest.mark.slow
-def test_demo_in_ten_minutes(tmp_path):
+def test_demo_in_twenty_minutes(tmp_path):
     """The command of `make demo`, in full: the page and all that is behind it; the limit is the
     promise of the README, not a benchmark. The same command again takes up what is there"""
     start = time.time()
-    r = done(shell('atm_demo', '--out', tmp_path / 'demo', timeout=900))
+    r = done(shell('atm_demo', '--out', tmp_path / 'demo', timeout=1500))
     minutes = (time.time() - start) / 60
     page = (tmp_path / 'demo' / 'report.html').read_text(encoding='utf-8')
-    assert minutes < 10, f'{minutes:.1f} minutes'
+    assert minutes < 20, f'{minutes:.1f} minutes'
     assert page.count('data:image/png;base64,') == 5 and not re.search(r'(src|href)="https?:', page)
     for name in ('phantoms', 'cache', 'masks', 'scores', 'practice', 'training'):
         assert (tmp_path / 'demo' / name).is_dir(), name
     assert 'open' in r.out and len(page) < 6e6
     log = tmp_path / 'demo' / 'training' / 'log.csv'
     before = log.read_bytes()
-    again = done(shell('atm_demo', '--out', tmp_path / 'demo', timeout=900))
+    again = done(shell('atm_demo', '--out', tmp_path / 'demo', timeout=1500))
     assert 'finished already' in again.err
     assert log.read_bytes() == before
 

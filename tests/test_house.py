@@ -14,22 +14,9 @@ from conftest import ROOT, console_scripts, has_module, settings
 from fastcore.docments import docments
 from notebooks import LESSONS, NBS, NOTEBOOKS, TOURS, module_of, notebook_of
 
-CHAPTERS = ('3_prompts', '4_network', '5_masks', '6_training')  # in their new layout
+CHAPTERS = ('3_prompts', '4_network', '5_masks', '6_training')  # the method, in its new layout
 NEW_LAYOUT = [module_of(p) for p in NOTEBOOKS if p.parent.name in CHAPTERS]
 
-# Modules of the other chapters that do not hold a rule yet. They wait for the issue that brings
-# their chapter into the new layout; nothing of chapters 3 to 6 may stand here.
-LATER = {
-    'private names': {
-        'study': 'chapter 8: takes _drawn, _draws, _headline and _sums of metrics for its tables',
-    },
-}
-# Modules of chapters 3 to 6 that do not hold a rule yet
-WAITING = {
-    'private names': set(),
-    'imports in functions': set(),
-    'length': set(),
-}
 MAX_LINES = 500
 HEAVY = {'torch', 'monai', 'transformers', 'matplotlib', 'scipy', 'sklearn', 'SimpleITK'}
 
@@ -129,13 +116,7 @@ def test_private_names_notices():
 
 def test_no_module_takes_private_names():
     found = {module_of(p): private_names(source_of(module_of(p))) for p in NOTEBOOKS}
-    excused = {*LATER['private names'], *WAITING['private names']}
-    assert {m: names for m, names in found.items() if names and m not in excused} == {}
-
-
-def test_nothing_of_the_new_layout_waits_for_later():
-    for rule, modules in LATER.items():
-        assert set(modules) & set(NEW_LAYOUT) == set(), rule
+    assert {m: names for m, names in found.items() if names} == {}
 
 
 # --- imports inside functions
@@ -185,8 +166,7 @@ def test_libraries_come_with_their_modules():
 @pytest.mark.parametrize('module', NEW_LAYOUT)
 def test_imports_in_functions_spare_a_library(module):
     "An import of the package inside a function is there to keep a heavy library out of start-up"
-    if module not in WAITING['imports in functions']:
-        assert imports_in_functions(module) == []
+    assert imports_in_functions(module) == []
 
 
 # --- a scheme knows its anatomy
@@ -260,8 +240,7 @@ def lines_of_code(text: str) -> int:
 
 @pytest.mark.parametrize('module', NEW_LAYOUT)
 def test_no_module_is_long(module):
-    if module not in WAITING['length']:
-        assert lines_of_code(source_of(module)) <= MAX_LINES
+    assert lines_of_code(source_of(module)) <= MAX_LINES
 
 
 def test_modules_are_generated():

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import call, done
 
+from atm_net.anatomy import InputError
+from atm_net.nnunet import atm_nnunet
+
 PYTHON = os.environ.get('ATM_NET_NNUNET', sys.executable)  # the python that has nnunetv2
 
 
@@ -66,3 +69,11 @@ def test_the_grid_is_checked_first(tmp_path):
     with pytest.raises(InputError, match='use source or cache'):
         atm_nnunet(str(tmp_path / 'cache'), str(tmp_path / 'other'), grid='voxels')
     assert not (tmp_path / 'other').exists()
+
+
+def test_a_python_without_nnunet(tmp_path):
+    done(call('atm_phantom', tmp_path / 'data', '--patients', 3, '--seed', 3, '--view', 120))
+    done(call('atm_prepare', tmp_path / 'data', tmp_path / 'cache'))
+    missing = str(tmp_path / 'nowhere' / 'python')
+    with pytest.raises(InputError, match=r'atm_net\[nnunet\]'):
+        atm_nnunet(str(tmp_path / 'cache'), str(tmp_path / 'out'), python=missing)

@@ -6,10 +6,19 @@ import numpy as np
 import pytest
 
 from atm_net import recipe
+from atm_net.anatomy import InputError
+from atm_net.config import PRESETS, learning_rate
 from atm_net.data import Grid
 from atm_net.demo import cohort_of
 from atm_net.predict import load_predictor, weights_file
-from atm_net.recipe import FACTORS, background_scores, weigh_background
+from atm_net.recipe import (
+    FACTORS,
+    STAGES,
+    background_scores,
+    run_stage,
+    stage_config,
+    weigh_background,
+)
 from atm_net.weights import read_weights
 
 
@@ -68,3 +77,34 @@ def test_the_bias_does_what_the_factor_says(cache, cases, tmp_path, monkeypatch)
     assert bias[1] - bias[0] == pytest.approx(math.log(3), abs=5e-3)
     sizes = [sum((found(p, cache, c) > 0).sum() for c in cases) for p in both]
     assert sizes[1] < sizes[0]
+
+
+def test_each_stage_has_a_lower_peak_and_a_seed_of_its_own():
+    peaks = [s.lr for s in STAGES]
+    assert peaks == sorted(set(peaks), reverse=True)
+    assert {s.lr_min for s in STAGES} == {PRESETS['tiny'].lr_min}
+    assert len({s.seed for s in STAGES}) == len(STAGES)
+
+
+def test_from_stage_six_on_each_image_is_read_twice():
+    configs = [stage_config(s) for s in STAGES]
+    assert [(c.paired, c.p_generic) for c in configs] == 5 * [(False, 0.5)] + 3 * [(True, 0.0)]
+    assert [s.share for s in STAGES] == 5 * [1.0] + 3 * [0.7]
+
+
+@pytest.mark.parametrize('stage', STAGES, ids=lambda s: str(s.seed))
+def test_learning_rate_of_a_stage(stage):
+    "It reaches the peak, and ends low"
+    rates = [learning_rate(stage_config(stage), k) for k in range(stage.steps)]
+    assert max(rates) == pytest.approx(stage.lr, rel=0.01)
+    assert rates[-1] < 2 * stage.lr_min
+
+
+@pytest.mark.parametrize(
+    'stage, message',
+    [(2, 'run that one first'), (3, 'stages 1 to 2')],  # what ships is not stage 1 of two
+)
+def test_stages_that_cannot_be_run(tmp_path, stage, message):
+    with pytest.raises(InputError, match=message):
+        run_stage(tmp_path / 'new', stage, stages=STAGES[:2])
+    assert not (tmp_path / 'new').exists()

@@ -65,7 +65,7 @@ def test_one_page_with_all_in_it(evaluation):
         'Configuration',
         'Where this came from',
         'By size',
-        'Is it sure?',
+        'Is its confidence right?',
     } <= set(s.heads)
     worst = json.loads((evaluation / 'worst.json').read_text(encoding='utf-8'))
     assert worst[0]['entry'] == 'run: generic', 'worst cases are of the row that reads no mask'

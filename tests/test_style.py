@@ -14,11 +14,9 @@ from test_house import NEW_LAYOUT, lines_of_code, source_of
 MAX_CELL = 30  # lines of a cell that readers see
 MEDIAN_CELL = 12
 MAX_COLUMNS = 100
+MAX_HIDDEN = 0.25  # of a notebook's lines of code
 MAX_FUNCTION = 40  # lines, the signature included
 BOOKS = sorted(p for p in NBS.rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
-
-# What does not hold a rule yet
-WAITING = {'long cells': set(), 'median cell': False, 'functions': set()}
 
 
 # --- the code of the repository
@@ -67,16 +65,22 @@ def all_code() -> dict:  # where -> source
 
 @pytest.mark.parametrize('path', BOOKS, ids=lambda p: p.stem)
 def test_visible_cells_fit_a_screen(path):
-    if path.stem in WAITING['long cells']:
-        pytest.skip('its long cells wait')
     sizes = {text.strip().splitlines()[0]: lines_of_code(text) for text in visible_cells(path)}
     assert {head: size for head, size in sizes.items() if size > MAX_CELL} == {}
 
 
 def test_most_visible_cells_are_short():
     sizes = [lines_of_code(text) for book in BOOKS for text in visible_cells(book)]
-    if not WAITING['median cell']:
-        assert statistics.median(sizes) <= MEDIAN_CELL
+    assert statistics.median(sizes) <= MEDIAN_CELL
+
+
+@pytest.mark.parametrize('path', BOOKS, ids=lambda p: p.stem)
+def test_little_is_hidden(path):
+    "What only guards belongs in tests/"
+    texts = [''.join(c['source']) for c in code_cells(path)]
+    hidden = [x for x in texts if x.lstrip().startswith('#| hide')]
+    lines = sum(map(lines_of_code, texts))
+    assert sum(map(lines_of_code, hidden)) <= MAX_HIDDEN * lines
 
 
 def shared(source: str) -> list:  # of line numbers
@@ -119,9 +123,8 @@ def mostly_short(lengths: dict) -> list:  # of (lines, name), where more than 5 
 def test_functions_of_the_new_layout_are_short():
     lengths = {}
     for module in NEW_LAYOUT:
-        if module not in WAITING['functions']:
-            found = function_lengths(source_of(module))
-            lengths |= {f'{module}.{name}': size for name, size in found.items()}
+        found = function_lengths(source_of(module))
+        lengths |= {f'{module}.{name}': size for name, size in found.items()}
     assert mostly_short(lengths) == []
 
 
