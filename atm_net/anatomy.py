@@ -285,6 +285,18 @@ def order(self: Anatomy, names) -> tuple:  # the same names from superior to inf
 
 
 @patch
+def of_kind(self: Anatomy, *kinds: str) -> tuple:  # names from superior to inferior
+    "The structures of these kinds, 'vertebra', 'disc' and so on"
+    return tuple(name for name in self.top_down if self[name].kind in kinds)
+
+
+@patch(as_prop=True)
+def bodies(self: Anatomy) -> tuple:  # names from superior to inferior
+    "The vertebrae and the sacrum"
+    return self.of_kind('vertebra', 'sacrum')
+
+
+@patch
 def run(self: Anatomy, top: str, bottom: str) -> tuple:  # names
     "All structures from `top` down to `bottom`, both included; raises `InputError`"
     i = self.top_down.index(self[top].name)

@@ -9,6 +9,8 @@ __all__ = ['BASELINES', 'conv_block', 'AttentionRefinement', 'FeatureFusion', 'M
            'segresnet']
 
 # %% ../nbs/4_network/45_baselines.ipynb #b004
+from itertools import pairwise, product
+
 import torch
 import torch.nn.functional as F
 from monai.inferers import sliding_window_inference
@@ -155,7 +157,6 @@ class UBiSeNet(TwoPaths):
             channels,
             spatial_dims=2,
             n_input_channels=1,
-            conv1_t_size=7,
             conv1_t_stride=2,
             feed_forward=False,
         )
@@ -179,11 +180,9 @@ def column_edges(
 ) -> list:  # [[i, j], ...] channels of structures that touch
     "Neighbours in the column, and the canal with all of it"
     anatomy = scheme.anatomy
-    spine = [n for n in anatomy.top_down if n in scheme.names and anatomy[n].kind != 'canal']
     canal = [n for n in scheme.names if anatomy[n].kind == 'canal']
-    pairs = list(zip(spine, spine[1:]))
-    for name in canal:
-        pairs += [(name, other) for other in spine]
+    spine = [n for n in anatomy.top_down if n in scheme.names and n not in canal]
+    pairs = [*pairwise(spine), *product(canal, spine)]
     return [[scheme.channel(a), scheme.channel(b)] for a, b in pairs]
 
 

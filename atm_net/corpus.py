@@ -8,7 +8,7 @@ __all__ = ['KINDS', 'level_tokens', 'spine_tokenizer', 'facts', 'held_out', 'che
 # %% ../nbs/3_prompts/34_corpus.ipynb #c004
 import hashlib
 import re
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, product
 
 import numpy as np
 
@@ -16,32 +16,19 @@ from .anatomy import InputError
 from .prompts import POSITIONS, class_prompt, holistic, join_words, phrase
 
 # %% ../nbs/3_prompts/34_corpus.ipynb #c030
-def _bodies(anatomy):
-    "Vertebrae and sacrum, top-down"
-    return [n for n in anatomy.top_down if anatomy[n].kind in ('vertebra', 'sacrum')]
-
-
-def level_tokens(
-    anatomy,
-) -> dict:  # structure name -> token
+def level_tokens(anatomy) -> dict:  # structure name -> token
     "The token of each vertebra, disc and the sacrum"
     return {
         n: n.lower().replace('/s', '/s1') if len(n) > 1 else f'{n.lower()}1'
-        for n in anatomy.top_down
-        if anatomy[n].kind in ('vertebra', 'disc', 'sacrum')
+        for n in anatomy.of_kind('vertebra', 'disc', 'sacrum')
     }
-
-
-def _body_pattern(name, token):
-    "A regular expression for the spellings of one body"
-    return rf'(?:t|d|th){name[1:]}' if name[0] == 'T' else token
 
 
 def _spellings(anatomy):
     "(pattern, token) of every level that has more than one spelling, pairs before single levels"
-    bodies = _bodies(anatomy)
-    token = {n: n.lower() if len(n) > 1 else f'{n.lower()}1' for n in bodies}  # 'S' -> 's1'
-    pattern = {n: _body_pattern(n, token[n]) for n in bodies}
+    bodies = anatomy.bodies
+    token = level_tokens(anatomy)
+    pattern = {n: rf'(?:t|d|th){n[1:]}' if n[0] == 'T' else token[n] for n in bodies}
     out = []
     for a, b in pairwise(bodies):
         short = f's|{token[b][1:]}' if b == 'S' else token[b][1:]  # 'L4-5', 'L5-S'
@@ -180,9 +167,8 @@ def _order_facts(levels, anatomy):
     for (i, a), (j, b) in combinations(enumerate(levels), 2):
         if j == i + 1:
             out += _fill('direct', _direct, a=a, b=b)
-        out += _fill('indirect', _indirect, a=a, b=b)
-        if j == i + 1:
             out += _fill('direct', _direct, a=phrase(a, anatomy), b=phrase(b, anatomy))
+        out += _fill('indirect', _indirect, a=a, b=b)
     return out
 
 # %% ../nbs/3_prompts/34_corpus.ipynb #fact2
@@ -210,18 +196,10 @@ def _region_facts(bodies, anatomy):
     return out
 
 
-def facts(
-    anatomy,
-) -> list:  # of (kind, sentence)
+def facts(anatomy) -> list:  # of (kind, sentence)
     "Every order fact about the levels, once per template and naming (ours)"
-    bodies = _bodies(anatomy)
-    discs = [n for n in anatomy.top_down if anatomy[n].kind == 'disc']
-    return (
-        _order_facts(bodies, anatomy)
-        + _order_facts(discs, anatomy)
-        + _disc_facts(bodies, anatomy)
-        + _region_facts(bodies, anatomy)
-    )
+    order = _order_facts(anatomy.bodies, anatomy) + _order_facts(anatomy.of_kind('disc'), anatomy)
+    return order + _disc_facts(anatomy.bodies, anatomy) + _region_facts(anatomy.bodies, anatomy)
 
 # %% ../nbs/3_prompts/34_corpus.ipynb #c036
 def _items(text):
@@ -294,10 +272,10 @@ _free = [  # a above b
 def _report(rng, anatomy):
     "One sentence of a small report grammar"
     site = rng.choice(['disc', 'vertebra'], p=[0.7, 0.3])
-    level = rng.choice([n for n in anatomy.top_down if anatomy[n].kind == site])
+    level = rng.choice(anatomy.of_kind(site))
     finding, other = rng.choice(_findings[site], 2, replace=False)
     if rng.random() < 0.25:
-        bodies = _bodies(anatomy)
+        bodies = anatomy.bodies
         upper, lower = sorted(rng.choice(len(bodies), 2, replace=False))
         return str(rng.choice(_free)).format(a=bodies[upper], b=bodies[lower])
     template = str(rng.choice(_yes if rng.random() < 0.5 else _no))
@@ -336,15 +314,12 @@ def _atpg(rng, anatomy):
     return holistic(names, anatomy, option, position, complete).text
 
 # %% ../nbs/3_prompts/34_corpus.ipynb #c037
-KINDS = dict(
-    facts=0.45, presence=0.15, atpg=0.2, classes=0.05, reports=0.15
-)  # share of batches (ours)
+# share of batches (ours)
+KINDS = dict(facts=0.45, presence=0.15, atpg=0.2, classes=0.05, reports=0.15)
 _fact_shares = dict(direct=0.4, between=0.25, indirect=0.25, region=0.1)
 
 
-def held_out(
-    text: str,
-) -> bool:
+def held_out(text: str) -> bool:
     "One sentence in ten, chosen by a hash, is never trained on (ours)"
     return int(hashlib.sha256(f'{text}\0'.encode()).hexdigest(), 16) % 10 == 0
 
@@ -352,8 +327,7 @@ def held_out(
 def check_levels(anatomy):
     "Raise `InputError` unless the anatomy has levels to talk about"
     kinds = [s.kind for s in anatomy.structures]
-    bodies = kinds.count('vertebra') + kinds.count('sacrum')
-    if 'vertebra' not in kinds or 'disc' not in kinds or bodies < 2:
+    if not {'vertebra', 'disc'} <= {*kinds} or len(anatomy.bodies) < 2:
         raise InputError(
             f"anatomy '{anatomy.name}': sentences about levels need structures of kind 'vertebra' "
             "(two, or one and a 'sacrum') and 'disc', "
@@ -401,33 +375,13 @@ def sentences(
     return out
 
 # %% ../nbs/3_prompts/34_corpus.ipynb #voc1
-def _template_words(templates):
-    "Templates without their gaps"
-    return [re.sub(r'\{\w\}', ' ', template) for template in templates]
-
-
 def vocabulary_corpus(anatomy) -> list:
     "Sentences that hold every word of the grammar once or more"
-    everything = [
-        holistic(anatomy.names, anatomy, option, position, complete).text
-        for option in (1, 2, 3)
-        for position in POSITIONS
-        for complete in (True, False)
-    ]
-    classes = [
-        class_prompt(name, present, anatomy)
-        for name in ('background', *anatomy.names)
-        for present in (True, False)
-    ]
-    return (
-        [fact for _, fact in facts(anatomy)]
-        + _template_words(_yes + _no + _free)
-        + _findings['disc']
-        + _findings['vertebra']
-        + _how
-        + everything
-        + [holistic((), anatomy, 3).text]
-        + classes
-        + _named
-        + ['Present: Absent:']
-    )
+    texts = [fact for _, fact in facts(anatomy)]
+    texts += [re.sub(r'\{\w\}', ' ', template) for template in _yes + _no + _free]
+    texts += _findings['disc'] + _findings['vertebra'] + _how + _named
+    for form in product((1, 2, 3), POSITIONS, (True, False)):
+        texts.append(holistic(anatomy.names, anatomy, *form).text)
+    for name, present in product(('background', *anatomy.names), (True, False)):
+        texts.append(class_prompt(name, present, anatomy))
+    return [*texts, holistic((), anatomy, 3).text, 'Present: Absent:']

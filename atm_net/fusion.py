@@ -121,11 +121,11 @@ class SineCosine(nn.Module):
 
 # %% ../nbs/4_network/40_fusion.ipynb #c014
 def of_images(
-    x: Tensor | None,  # (p, ...) one row for each prompt
+    x: Tensor,  # (p, ...) one row for each prompt
     prompt_index: Tensor | None,  # (b,) the prompt of each image; None: image i has prompt i
-) -> Tensor | None:  # (b, ...)
+) -> Tensor:  # (b, ...)
     "Rows of prompts as rows of images"
-    return x if x is None or prompt_index is None else x[prompt_index]
+    return x if prompt_index is None else x[prompt_index]
 
 
 class Attention(nn.Module):
@@ -155,10 +155,8 @@ def forward(
     mask: Tensor | None = None,  # (p, t) bool, True where a key exists; None: all exist
     prompt_index: Tensor | None = None,  # (b,) int: which of the p each image reads
 ) -> Tensor:  # (b, n, c)
-    q = self.split(self.q(query))
-    k = of_images(self.split(self.k(key)), prompt_index)
+    q, k, exists = self.ask(query, key, mask, prompt_index)
     v = of_images(self.split(self.v(value)), prompt_index)
-    exists = self.mask_of_images(mask, prompt_index)
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=exists)
     return self.out(y.transpose(1, 2).flatten(2))
 
@@ -169,20 +167,20 @@ def split(self: Attention, x: Tensor) -> Tensor:  # (b, n, c) -> (b, heads, n, c
 
 
 @patch
-def mask_of_images(self: Attention, mask, prompt_index):  # (p, t) -> (b, 1, 1, t) or None
-    return None if mask is None else of_images(mask, prompt_index)[:, None, None]
+def ask(self: Attention, query, key, mask, prompt_index):
+    "Queries (b, heads, n, c/heads), keys (b, heads, t, c/heads), which exist (b, 1, 1, t) or None"
+    exists = None if mask is None else of_images(mask, prompt_index)[:, None, None]
+    k = of_images(self.split(self.k(key)), prompt_index)
+    return self.split(self.q(query)), k, exists
 
 # %% ../nbs/4_network/40_fusion.ipynb #at04
 @patch
-def weights(
-    self: Attention, query, key, mask=None, prompt_index=None
-) -> Tensor:  # (b, n, t), rows sum to 1
-    "How much each query attends to each key, mean over heads"
-    q = self.split(self.q(query))
-    k = of_images(self.split(self.k(key)), prompt_index)
+def weights(self: Attention, query, key, mask=None, prompt_index=None) -> Tensor:  # (b, n, t)
+    "How much each query attends to each key, mean over heads; rows sum to 1"
+    q, k, exists = self.ask(query, key, mask, prompt_index)
     logits = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-    if mask is not None:
-        logits = logits.masked_fill(~self.mask_of_images(mask, prompt_index), -math.inf)
+    if exists is not None:
+        logits = logits.masked_fill(~exists, -math.inf)
     return logits.softmax(-1).mean(1)
 
 # %% ../nbs/4_network/40_fusion.ipynb #c020
@@ -191,11 +189,9 @@ def without_padding(
     length: int,  # token places that the model was built for
 ) -> Tensor:  # (p, l, d) states, 0 on padding
     "Raises `InputError` for features of another length"
-    if text.states.shape[1] != length:
-        raise InputError(
-            f'text features have {text.states.shape[1]} token places, '
-            f'the model was built for {length}'
-        )
+    n = text.states.shape[1]
+    if n != length:
+        raise InputError(f'text features have {n} token places, the model was built for {length}')
     return text.states * text.mask[..., None]
 
 

@@ -10,15 +10,14 @@ __all__ = ['DISCS', 'LEVEL', 'read_asset', 'fill', 'fill_words', 'cue', 'Spellin
 # %% ../nbs/3_prompts/31_levels.ipynb #le04
 import re
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.resources import files
 
 import yaml
 
 # %% ../nbs/3_prompts/31_levels.ipynb #le06
-def read_asset(
-    name: str,  # of a YAML file that ships with the package
-):
-    "What a table of patterns holds"
+def read_asset(name: str):
+    "What a table of patterns holds, a YAML file that ships with the package"
     return yaml.safe_load((files('atm_net') / 'assets' / name).read_text(encoding='utf-8'))
 
 
@@ -58,10 +57,9 @@ DISCS = _cues['discs']
 LEVEL = _cues['level']
 
 
-def cue(
-    name: str,  # an entry of `cues.yaml`
-) -> re.Pattern:
-    "The compiled pattern of a cue"
+@cache
+def cue(name: str) -> re.Pattern:
+    "The compiled pattern of a cue, an entry of `cues.yaml`"
     return re.compile(_cues[name], re.I)
 
 # %% ../nbs/3_prompts/31_levels.ipynb #le0f
@@ -88,28 +86,20 @@ def spelling(anatomy) -> Spelling:
         if m := re.fullmatch(r'T(\d+)', n):
             names |= {f'd{m[1]}': n, f'th{m[1]}': n}
     for kind, words in _said_of_one.items():
-        of_kind = [s.name for s in anatomy.structures if s.kind == kind]
-        if len(of_kind) == 1:
-            names |= dict.fromkeys(words, of_kind[0])
-    bodies = tuple(n for n in anatomy.top_down if anatomy[n].kind in ('vertebra', 'sacrum'))
-    return Spelling(anatomy, names, bodies)
+        found = anatomy.of_kind(kind)
+        if len(found) == 1:
+            names |= dict.fromkeys(words, found[0])
+    return Spelling(anatomy, names, anatomy.bodies)
 
 # %% ../nbs/3_prompts/31_levels.ipynb #le08
-def disc_between(
-    a,  # name of a body
-    b,  # name of another
-    anatomy,
-) -> str | None:
+def disc_between(a: str, b: str, anatomy) -> str | None:
     "Name of the disc between two bodies, or None"
     return next((n for n in (f'{a}/{b}', f'{b}/{a}') if n in anatomy.names), None)
 
 
-def discs_between(
-    bodies,  # names, in any order
-    anatomy,
-) -> tuple:
-    "The discs between successive `bodies` that are neighbours"
-    bodies = [b for b in spelling(anatomy).bodies if b in bodies]
+def discs_between(bodies, anatomy) -> tuple:
+    "The discs between those of `bodies`, in any order, that are neighbours"
+    bodies = [b for b in anatomy.bodies if b in bodies]
     return tuple(d for a, b in zip(bodies, bodies[1:]) if (d := disc_between(a, b, anatomy)))
 
 
@@ -217,8 +207,6 @@ _more = re.compile(
     r'(?![\w/%]|[.,]\d|\s*[\-\u2013\u2014]\s*\w)',
     re.I,
 )
-_listed = cue('list goes on')
-_unit = cue('unit')
 _plural = re.compile(
     rf'\b(?:vertebrae|bodies|levels|segments|{DISCS})\s+(?:from\s+|at\s+|of\s+)?$', re.I
 )
@@ -227,11 +215,11 @@ _disc_follows = re.compile(rf'\s*{DISCS}\b', re.I)
 
 def _continues(more, before, text):
     "Does the number go on with the list? `more` is a match of `_more`"
-    if _listed.match(text, more.end()):
+    if cue('list goes on').match(text, more.end()):
         return True
     if more[3] and _disc_follows.match(text[more.end() :]):
         return True
-    return bool(_plural.search(before) and not _unit.match(text, more.end()))
+    return bool(_plural.search(before) and not cue('unit').match(text, more.end()))
 
 
 def _names_of_more(more, m, letter, before, known):
@@ -273,7 +261,7 @@ def _range(first, last, before, known):
     if first in known.bodies and last in known.bodies:
         bodies = _span(first, last, known.bodies)
         return discs_between(bodies, known.anatomy) if _discs_from.search(before) else bodies
-    discs = tuple(n for n in known.anatomy.top_down if known.anatomy[n].kind == 'disc')
+    discs = known.anatomy.of_kind('disc')
     return _span(first, last, discs) if first in discs and last in discs else ()
 
 
@@ -300,10 +288,7 @@ def _in_order(text, known):
         yield from _elided(m, text, known)
 
 
-def find_levels(
-    text: str,
-    anatomy,
-) -> list:  # of `Mention`, in text order
+def find_levels(text: str, anatomy) -> list:  # of `Mention`, in text order
     "Every place in `text` that names a level, a range of levels, the sacrum or the canal"
     known = spelling(anatomy)
     out = []
@@ -318,77 +303,57 @@ def find_levels(
     return out
 
 # %% ../nbs/3_prompts/31_levels.ipynb #le23
-_clause_end = cue('clause end')
-_something_said = cue('something said')
-_heading = cue('heading')  # 'Absent: L4'
-_negates_ahead = cue('negates ahead')
-_negates_behind = cue('negates behind')
 _size_ends = re.compile(rf'\b{_cues["size"]}$', re.I)
 
 
 def _clause_goes_on(mark, head):
     "Does the clause go on after a `mark`, with `head` before it?"
     if mark.startswith(','):
-        return not _something_said.search(head) or _size_ends.search(head)
-    return mark == ':' and _heading.fullmatch(head)
+        return not cue('something said').search(head) or _size_ends.search(head)
+    return mark == ':' and cue('heading').fullmatch(head)  # 'Absent: L4'
 
 # %% ../nbs/3_prompts/31_levels.ipynb #le24
-def clauses(
-    text: str,
-) -> list:  # of (start, end)
+def clauses(text: str) -> list:  # of (start, end)
     "Where the clauses of `text` begin and end"
     cuts = [0]
-    for m in _clause_end.finditer(text):
+    for m in cue('clause end').finditer(text):
         if not _clause_goes_on(m[0], text[cuts[-1] : m.start()]):
             cuts += [m.start(), m.end()]
     cuts += [len(text)]
     return [(a, b) for a, b in zip(cuts[::2], cuts[1::2]) if text[a:b].strip()]
 
 
-def unseen_clauses(
-    text: str,
-) -> dict:  # start of the clause -> where 'is absent' ends
+def unseen_clauses(text: str) -> dict:  # start of the clause -> where 'is absent' ends
     "Clauses that say that something is out of the field of view"
     out = {}
     for a, b in clauses(text):
-        m = _negates_behind.search(text, a, b)
+        m = cue('negates behind').search(text, a, b)
         if m and text[a : m.start()].strip(' ,'):
             out[a] = m.end()
     return out
 
 # %% ../nbs/3_prompts/31_levels.ipynb #c036
-def negated_spans(
-    text: str,
-) -> list:  # of (start, end)
+def negated_spans(text: str) -> list:  # of (start, end)
     "The parts of `text` that are said not to be there (ours, a rule)"
     unseen = unseen_clauses(text)
     out = []
     for a, b in clauses(text):
         if a in unseen:
             out.append((a, unseen[a]))
-        elif m := _negates_ahead.search(text, a, b):
+        elif m := cue('negates ahead').search(text, a, b):
             out.append((m.start(), b))
     return out
 
 
-def inside(
-    position: int,
-    spans,  # of (start, end)
-) -> bool:
-    "Does `position` lie in one of the spans?"
+def inside(position: int, spans) -> bool:
+    "Does `position` lie in one of the spans, each (start, end)?"
     return any(a <= position < b for a, b in spans)
 
 # %% ../nbs/3_prompts/31_levels.ipynb #le26
-_discs_too = cue('discs too')  # 'and the discs between them'
-
-
-def stated_levels(
-    text: str,
-    anatomy,
-) -> tuple:  # structure names
+def stated_levels(text: str, anatomy) -> tuple:  # structure names
     "What a text names and does not negate, in the order of mention"
     found = [(m.start, m.names) for m in find_levels(text, anatomy)]
-    found += [(m.start(), None) for m in _discs_too.finditer(text)]
+    found += [(m.start(), None) for m in cue('discs too').finditer(text)]
     spans = negated_spans(text)
     names = []
     for start, new in sorted(found, key=lambda f: f[0]):
@@ -411,10 +376,7 @@ _lumbosacral = re.compile(
 _german_body = re.compile(r'\b([LBS])WK\s*(?=\d)', re.I)
 
 
-def plain_levels(
-    text: str,
-    anatomy,
-) -> str:
+def plain_levels(text: str, anatomy) -> str:
     "The text with levels said in words as names: 'the lumbosacral disc' as L5/S1"
     if 'S' not in anatomy.names:
         return text
@@ -429,14 +391,9 @@ def plain_levels(
     return _nth_lumbar.sub(numbered, text)
 
 # %% ../nbs/3_prompts/31_levels.ipynb #le30
-_no_site = cue('no site')  # levels that no finding sits at
-_slip = cue('slip on')
-_lowest = cue('lowest')
-
-
 def _slipped(a, b, text, anatomy):
     "'L4 on L5' as one mention of the disc between, or None"
-    if not a.names or not b.names or not _slip.fullmatch(text[a.end : b.start]):
+    if not a.names or not b.names or not cue('slip on').fullmatch(text[a.end : b.start]):
         return None
     disc = disc_between(a.names[-1], b.names[0], anatomy)
     return Mention(a.start, b.end, (disc,), text[a.start : b.end]) if disc else None
@@ -444,19 +401,16 @@ def _slipped(a, b, text, anatomy):
 
 def _lowest_discs(text, anatomy):
     "Mentions such as 'the lowest two discs'"
-    discs = [n for n in anatomy.top_down if anatomy[n].kind == 'disc']
+    discs = anatomy.of_kind('disc')
     numbers = dict(two=2, three=3, four=4)
-    for m in _lowest.finditer(text):
+    for m in cue('lowest').finditer(text):
         count = numbers.get(m[1].lower()) or int(m[1])
-        yield Mention(m.start(), m.end(), tuple(discs[-count:]), m[0])
+        yield Mention(m.start(), m.end(), discs[-count:], m[0])
 
 
-def site_mentions(
-    text: str,
-    anatomy,
-) -> list:  # of `Mention`, in text order
+def site_mentions(text: str, anatomy) -> list:  # of `Mention`, in text order
     "Levels that findings can have: no roots, no conus; the canal only by its short name"
-    clear = _no_site.sub(lambda m: ' ' * len(m[0]), text)
+    clear = cue('no site').sub(lambda m: ' ' * len(m[0]), text)
     out = []
     for m in find_levels(clear, anatomy):
         if any(anatomy[n].kind == 'canal' and m.raw != n for n in m.names):
@@ -471,7 +425,6 @@ def site_mentions(
     return sorted([*out, *_lowest_discs(clear, anatomy)], key=lambda m: m.start)
 
 # %% ../nbs/3_prompts/31_levels.ipynb #le31
-_same_group = cue('same group')
 _new_group = re.compile(r',\s*(?:at|in|the)\s', re.I)
 
 
@@ -495,4 +448,4 @@ def _together(a, b, text, starts):
     if any(a.end <= start <= b.start for start in starts):
         return False
     gap = text[a.end : b.start]
-    return bool(_same_group.fullmatch(gap)) and not _new_group.search(gap + ' ')
+    return bool(cue('same group').fullmatch(gap)) and not _new_group.search(gap + ' ')

@@ -25,8 +25,7 @@ class ATMNet(nn.Module):
         self,
         out_channels: int,  # k, background included
         feature_size: int = 12,  # width of the backbone (12 tiny; 48 paper preset, assumed)
-        hasf: bool
-        | nn.ModuleList = True,  # the paper's, none, or one's own: a module for each stage
+        hasf: bool | nn.ModuleList = True,  # the paper's, none, or a module for each stage
         ccae: bool | nn.Module = True,  # the paper's, none, or one's own
         text_dim: int = 128,  # d, channels of the text encoder
         length: int = 128,  # l, token places of a prompt

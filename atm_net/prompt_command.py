@@ -8,12 +8,11 @@ __all__ = ['atm_prompt']
 # %% ../nbs/3_prompts/38_prompt_command.ipynb #pc04
 import json as js
 import sys
-from dataclasses import dataclass
 
 import numpy as np
 from fastcore.script import Param
 
-from .anatomy import InputError, Scheme, get_anatomy
+from .anatomy import InputError, get_anatomy
 from .data import spider_values
 from .mask_files import guess_scheme
 from .prompts import atpg, class_prompts, holistic, present_structures, slice_position
@@ -29,14 +28,6 @@ from atm_net.user_prompts import (
 from .volumes import read_labels
 
 # %% ../nbs/3_prompts/38_prompt_command.ipynb #c077
-@dataclass
-class _Labels:
-    "A label volume as it was read"
-
-    channels: np.ndarray  # (n, h, w) channels of `scheme`
-    scheme: Scheme
-
-
 def _guess(path, values, anatomy):
     "The name of the scheme that fits a file's values, said on stderr; raises `InputError`"
     try:
@@ -48,7 +39,7 @@ def _guess(path, values, anatomy):
 
 
 def _read_mask(path, name, anatomy):
-    "The labels of a file in scheme `name`, guessed if that is ''; raises `InputError`"
+    "(n, h, w) channels of a file and their scheme, guessed if `name` is ''; raises `InputError`"
     volume = read_labels(path)
     values = np.unique(volume.data).tolist()
     if len(values) > 100:
@@ -58,42 +49,40 @@ def _read_mask(path, name, anatomy):
         )
     scheme = anatomy.scheme(name or _guess(path, values, anatomy))
     try:
-        channels = scheme.encode(volume.data, *spider_values(scheme, values))
+        return scheme.encode(volume.data, *spider_values(scheme, values)), scheme
     except InputError as e:
         raise InputError(f'{path}: {e}') from e
-    return _Labels(channels, scheme)
 
 # %% ../nbs/3_prompts/38_prompt_command.ipynb #pc07
-def _slice_prompt(mask, k, option):
-    n = len(mask.channels)
-    position = slice_position(k, n)
-    return atpg(mask.channels[k], mask.scheme, k, n, option), position
+def _slice_prompt(channels, scheme, k, option):
+    position = slice_position(k, len(channels))
+    return atpg(channels[k], scheme, k, len(channels), option), position
 
 
-def _one_slice(mask, k, option):
+def _one_slice(channels, scheme, k, option):
     "What is said of slice `k`, as a dict"
-    prompt, position = _slice_prompt(mask, k, option)
+    prompt, position = _slice_prompt(channels, scheme, k, option)
     names = prompt.structures
     if option == 1:  # it lists none
-        names = mask.scheme.anatomy.order(present_structures(mask.channels[k], mask.scheme))
-    out = dict(scheme=mask.scheme.name, structures=list(names), findings=[])
+        names = scheme.anatomy.order(present_structures(channels[k], scheme))
+    out = dict(scheme=scheme.name, structures=list(names), findings=[])
     return out | dict(sentence=prompt.text, slice=k, position=position)
 
 
-def _all_slices(mask, option):
+def _all_slices(channels, scheme, option):
     "What is said of the whole volume and of its slices, as a dict"
     slices = []
     names = set()
-    for k in range(len(mask.channels)):
-        p, position = _slice_prompt(mask, k, option)
+    for k in range(len(channels)):
+        p, position = _slice_prompt(channels, scheme, k, option)
         listed = list(p.structures)
         slices.append(dict(slice=k, position=position, structures=listed, sentence=p.text))
-        names |= {*p.structures}
+        names |= {*listed}
     if option == 1:
-        names = present_structures(mask.channels, mask.scheme)
-    names = mask.scheme.anatomy.order(names)
-    sentence = holistic(names, mask.scheme.anatomy, option, source='oracle-levels').text
-    out = dict(scheme=mask.scheme.name, structures=list(names), findings=[])
+        names = present_structures(channels, scheme)
+    names = scheme.anatomy.order(names)
+    sentence = holistic(names, scheme.anatomy, option, source='oracle-levels').text
+    out = dict(scheme=scheme.name, structures=list(names), findings=[])
     return out | dict(sentence=sentence, slices=slices)
 
 
@@ -105,9 +94,9 @@ def _classwise(names, scheme):
 def _from_mask(path, name, k, option, classwise, anatomy):
     "What `atm_prompt` says about a label volume, as a dict"
     mask = _read_mask(path, name, anatomy)
-    out = _all_slices(mask, option) if k is None else _one_slice(mask, k, option)
+    out = _all_slices(*mask, option) if k is None else _one_slice(*mask, k, option)
     if classwise:
-        out['classwise'] = _classwise(out['structures'], mask.scheme)
+        out['classwise'] = _classwise(out['structures'], mask[1])
     return out
 
 # %% ../nbs/3_prompts/38_prompt_command.ipynb #pc09
@@ -147,14 +136,11 @@ def _add_findings(out, findings, option, anatomy):
 # %% ../nbs/3_prompts/38_prompt_command.ipynb #c078
 def _print_prompts(out):
     "The dict of `atm_prompt` for a person to read"
-    for entry in out.get('slices', ()):
-        print(f'slice {entry["slice"]} ({entry["position"]} third): {entry["sentence"]}')
-    if 'slice' in out:
-        print(f'slice {out["slice"]} ({out["position"]} third): {out["sentence"]}')
-    elif 'slices' in out:
-        print(f'whole volume: {out["sentence"]}')
-    else:
-        print(out['sentence'])
+    for entry in (*out.get('slices', ()), out):
+        about = 'whole volume: ' if 'slices' in entry else ''
+        if 'slice' in entry:
+            about = f'slice {entry["slice"]} ({entry["position"]} third): '
+        print(about + entry['sentence'])
     for f in out['findings']:
         denied = 'no ' if f['negated'] else ''
         level = f' at {f["level"]}' if f['level'] else ''

@@ -15,11 +15,8 @@ from .anatomy import InputError
 
 # %% ../nbs/3_prompts/30_prompts.ipynb #c006
 SOURCES = ('self', 'generic', 'user', 'report', 'oracle', 'oracle-levels', 'shuffled')
-POSITIONS = (
-    'upper',
-    'middle',
-    'lower',
-)  # thirds of the slices, from the patient's right (Sec. 3.2)
+# thirds of the slices, from the patient's right (Sec. 3.2)
+POSITIONS = ('upper', 'middle', 'lower')
 
 
 @dataclass(frozen=True)
@@ -50,14 +47,12 @@ def phrase(
 ) -> str:
     "A structure in words, with an article where there is only one of its kind (ours)"
     structure = anatomy[name]
-    only_one = sum(s.kind == structure.kind for s in anatomy.structures) == 1
+    only_one = len(anatomy.of_kind(structure.kind)) == 1
     return f'the {structure.phrase}' if only_one else structure.phrase
 
 
-def join_words(
-    words,  # sequence of phrases
-) -> str:
-    "`a`, `a and b`, `a, b and c`"
+def join_words(words) -> str:
+    "A sequence of phrases as `a`, `a and b` or `a, b and c`"
     words = list(words)
     if len(words) < 2:
         return ''.join(words)
@@ -207,9 +202,9 @@ def shift_levels(
         kind = anatomy[name].kind
         if kind not in ('vertebra', 'disc'):
             return name
-        column = [n for n in anatomy.top_down if anatomy[n].kind == kind]
-        i = column.index(name) + by
-        return column[i] if 0 <= i < len(column) else None
+        alike = anatomy.of_kind(kind)
+        i = alike.index(name) + by
+        return alike[i] if 0 <= i < len(alike) else None
 
     return anatomy.order({m for n in names if (m := move(n))})
 

@@ -28,7 +28,7 @@ from atm_net.corpus import (
 )
 from .prompts import class_prompt
 from .show import progress, write_text
-from .text import load_encoder, quiet_transformers
+from .text import ASSETS, load_encoder, quiet_transformers
 
 # %% ../nbs/3_prompts/35_spine_bert.ipynb #c040
 def _choose_hidden(ids, is_level, u, p, p_level, one):
@@ -93,9 +93,8 @@ def spine_bert(
     return BertForMaskedLM(config)
 
 # %% ../nbs/3_prompts/35_spine_bert.ipynb #bat1
-_lengths = dict(
-    facts=12, presence=35, atpg=60, classes=9, reports=12
-)  # tokens of a typical sentence, sets the batch size
+# tokens of a typical sentence, sets the batch size
+_lengths = dict(facts=12, presence=35, atpg=60, classes=9, reports=12)
 
 
 def _batches(steps, tokenizer, rng, gen, tokens, anatomy):
@@ -115,13 +114,6 @@ def _batches(steps, tokenizer, rng, gen, tokens, anatomy):
         yield ids, enc['attention_mask'], seen, want
 
 # %% ../nbs/3_prompts/35_spine_bert.ipynb #c043
-def _seeded_model(n_vocab, seed, sizes):
-    "An untrained model; torch's own random numbers are left as they were"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return spine_bert(n_vocab, **sizes).train()
-
-
 def fit_spine_bert(
     anatomy,
     steps: int = 2600,
@@ -135,7 +127,9 @@ def fit_spine_bert(
     tokenizer = spine_tokenizer(vocabulary_corpus(anatomy), anatomy)
     rng = np.random.default_rng(seed)
     gen = torch.Generator().manual_seed(seed)
-    model = _seeded_model(len(tokenizer), seed, sizes)
+    with torch.random.fork_rng(devices=[]):  # torch's own random numbers stay as they were
+        torch.manual_seed(seed)
+        model = spine_bert(len(tokenizer), **sizes).train()
     opt = torch.optim.AdamW(model.parameters(), lr, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(opt, lr, total_steps=steps, pct_start=0.1)
     rows = []
@@ -270,12 +264,11 @@ def negation(
         denied.append(answer in absent)
     regression = LogisticRegression(max_iter=2000)
     regression.fit(*_states_and_signs(encode, train, anatomy))
+    score = regression.score(*_states_and_signs(encode, test, anatomy))
     return {
         'gap, presence': float(np.mean(right)),
         'gap, presence: a denied one': float(np.mean(denied)),
-        "negation, from the word's state": float(
-            regression.score(*_states_and_signs(encode, test, anatomy))
-        ),
+        "negation, from the word's state": float(score),
     }
 
 # %% ../nbs/3_prompts/35_spine_bert.ipynb #c046
@@ -316,46 +309,12 @@ def separation(encode, anatomy) -> dict:  # 0 is well apart, 1 is the same
         out[f'{what}: contains / does not'] = cosines(yes, no).diag().mean().item()
     return out
 
-# %% ../nbs/3_prompts/35_spine_bert.ipynb #card1
-_card_head = """# spine_bert_tiny
-
-A small BERT for sentences about the lumbar spine: {layers} layers, width {dim}, {heads} heads, \
-{weights:,} weights (float16 on disk), {vocab} tokens, texts of up to {length} tokens. \
-Every level (`L4`, `L4/L5`, `S`) is one token.
-
-**Made by** `from atm_net.spine_bert import train_spine_bert; \
-train_spine_bert('spine_bert_tiny', steps={steps}, seed={seed}{extra})` with `OMP_NUM_THREADS=1`, \
-{minutes:.1f} minutes on one CPU core. \
-The code and its explanation are in notebook `35_spine_bert`.
-
-**Data.** Generated sentences only: facts about the order of the levels, \
-ATPG prompts of random runs, class prompts, statements of presence, and a small report grammar. \
-No patient data, no scraped text.
-
-**Method.** Masked language modelling, AdamW, one-cycle schedule. \
-Last losses (mean of 50 steps): {loss:.2f}.
-
-**Scores** (gaps: share right in held-out sentences with one right answer, \
-and of statements of presence also the share filled with a level that was denied; \
-negation: share of levels of which a logistic regression on the state of their word tells \
-whether they were affirmed or denied; the rest: cosines, lower is better apart):
-
-| score | value |
-|---|---|
-"""
-_card_end = """
-**Limits.** English only, and only the grammar above: \
-other words fall into single characters without meaning. It has read no medicine. \
-Structures: the joint table of the lumbar spine (S to T9, their discs, the canal).
-
-Licence: Apache-2.0, as the package.
-"""
-
 # %% ../nbs/3_prompts/35_spine_bert.ipynb #c048
 def _card(encoder, steps, seed, options, minutes, rows, scores):
     "The model card"
     config = encoder.model.config
-    head = _card_head.format(
+    template = (ASSETS / 'spine_bert_card.md').read_text(encoding='utf-8')
+    return template.format(
         layers=config.num_hidden_layers,
         dim=config.hidden_size,
         heads=config.num_attention_heads,
@@ -367,9 +326,8 @@ def _card(encoder, steps, seed, options, minutes, rows, scores):
         extra=''.join(f', {name}={value!r}' for name, value in options.items()),
         minutes=minutes,
         loss=np.mean([row['loss'] for row in rows[-50:]]),
+        table=''.join(f'| {name} | {value:.3f} |\n' for name, value in scores.items()),
     )
-    table = ''.join(f'| {name} | {value:.3f} |\n' for name, value in scores.items())
-    return head + table + _card_end
 
 
 def train_spine_bert(

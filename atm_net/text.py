@@ -30,12 +30,8 @@ from .show import atomic_path
 
 # %% ../nbs/3_prompts/33_text.ipynb #c006
 def _digest(*parts) -> str:
-    "SHA-256 of strings or bytes"
-    h = hashlib.sha256()
-    for part in parts:
-        h.update(part if isinstance(part, bytes) else str(part).encode())
-        h.update(b'\0')
-    return h.hexdigest()
+    "SHA-256 of strings"
+    return hashlib.sha256(''.join(f'{part}\0' for part in parts).encode()).hexdigest()
 
 
 def _weight_bytes(weight):
@@ -66,13 +62,14 @@ def _tokenizer_hash(tokenizer) -> str:
 class TextEncoder:
     "A frozen text encoder with a cache (Sec. 3.1)"
 
+    max_bytes = 256 << 20  # bound of the cache in memory
+
     def __init__(
         self,
         tokenizer,
         model,  # of `transformers`
         name: str,  # for files and messages
         cache=None,  # folder for features on disk, or None
-        max_bytes: int = 256 << 20,  # bound of the cache in memory
     ):
         self.tokenizer = tokenizer
         self.model = model.float().eval().requires_grad_(False)
@@ -83,7 +80,6 @@ class TextEncoder:
         self.revision = weights_hash(model)
         self._tokenizer_hash = _tokenizer_hash(tokenizer)
         self.cache = Path(cache) if cache else None
-        self.max_bytes = max_bytes
         self._memory = OrderedDict()  # text -> states
         self._bytes = 0  # of `_memory`
         self._ranks = {}  # (text, anatomy) -> level ranks
@@ -184,30 +180,17 @@ ENCODERS = dict(
 _env = 'ATM_NET_BIO_CLINICAL_BERT'  # folder with Bio-ClinicalBERT's files
 _needed = {  # what -> files of which one must be there
     'config.json': ('config.json',),
-    'weights': (
-        'model.safetensors',
-        'pytorch_model.bin',
-        'model.safetensors.index.json',
-        'pytorch_model.bin.index.json',
-    ),
-    'tokenizer': (
-        'tokenizer.json',
-        'vocab.txt',
-        'vocab.json',
-        'spiece.model',
-        'tokenizer.model',
-        'sentencepiece.bpe.model',
-    ),
+    'weights': ('model.safetensors', 'pytorch_model.bin', '*.index.json'),
+    'tokenizer': ('tokenizer.json', 'vocab.txt', 'vocab.json', '*.model'),
 }
 
 # %% ../nbs/3_prompts/33_text.ipynb #c012b
 def _check_folder(folder):
     "Raise `InputError` for a folder that lacks a file"
-    lacks = [
-        what
-        for what, files in _needed.items()
-        if not any((folder / file).is_file() for file in files)
-    ]
+    lacks = []
+    for what, names in _needed.items():
+        if not any(path.match(name) for path in folder.iterdir() for name in names):
+            lacks.append(what)
     if lacks:
         raise InputError(
             f"{folder}: {', '.join(lacks)} missing: a text encoder's folder holds config.json, "
@@ -350,12 +333,13 @@ def load_encoder(
 
 # %% ../nbs/3_prompts/33_text.ipynb #c010
 @patch
-def _padded(
+def __call__(
     self: TextEncoder,
-    texts: list,  # b strings
-    length: int | None,  # tokens after padding; None is the longest of `texts`
-) -> tuple:  # (b, l, d) float32 states, (b, l) bool mask
-    "Token states, zero on padding; raises `InputError` for a prompt longer than `length`"
+    texts,  # sequence of b strings
+    length: int = None,  # tokens after padding; None is the longest of `texts`
+) -> tuple:  # (b, l, d) float32 states, 0 on padding; (b, l) bool mask, True on tokens
+    "Encode a batch; raises `InputError` for a prompt longer than `length`"
+    texts = [texts] if isinstance(texts, str) else list(texts)
     states = [self.states(text) for text in texts]
     length = length or max(map(len, states))
     padded = torch.zeros(len(texts), length, self.dim)
@@ -365,29 +349,6 @@ def _padded(
         padded[i, : len(x)] = x
         mask[i, : len(x)] = True
     return padded, mask
-
-
-@patch
-def _padded_ranks(
-    self: TextEncoder, texts: list, length: int, anatomy
-) -> torch.Tensor:  # (b, l) int64
-    "Level ranks of several prompts, 0 on padding"
-    ranks = torch.zeros(len(texts), length, dtype=torch.int64)
-    for i, text in enumerate(texts):
-        rank = self.level_rank(text, anatomy)
-        ranks[i, : len(rank)] = rank
-    return ranks
-
-
-@patch
-def __call__(
-    self: TextEncoder,
-    texts,  # sequence of b strings
-    length: int = None,  # tokens after padding; None is the longest of `texts`
-) -> tuple:  # (b, l, d) float32 states; (b, l) bool mask, True on tokens
-    "Encode a batch; raises `InputError` for a prompt longer than `length`"
-    texts = [texts] if isinstance(texts, str) else list(texts)
-    return self._padded(texts, length)
 
 # %% ../nbs/3_prompts/33_text.ipynb #word1
 _word = re.compile(r'\w+(?:[/\-]\w+)*|[^\w\s]')
@@ -405,23 +366,20 @@ class Tokens:
 def words(self: TextEncoder, text: str) -> Tokens:
     "Tokens aligned with the states, and which of them form a word; needs a fast tokenizer"
     enc = self.tokenizer(text, add_special_tokens=True, return_offsets_mapping=True)
+    places = list(enumerate(enc['offset_mapping']))
     groups = []
-    for match in _word.finditer(text):
-        inside = tuple(
-            i
-            for i, (start, end) in enumerate(enc['offset_mapping'])
-            if end > start and start < match.end() and end > match.start()
-        )
+    for word in _word.finditer(text):
+        inside = tuple(i for i, (a, b) in places if max(a, word.start()) < min(b, word.end()))
         if inside:
-            groups.append((match[0], inside))
+            groups.append((word[0], inside))
     tokens = self.tokenizer.convert_ids_to_tokens(enc['input_ids'])
     return Tokens(tuple(tokens), tuple(groups))
 
 # %% ../nbs/3_prompts/33_text.ipynb #rank1
 def column(names, anatomy) -> tuple:  # names top-down
     "Those of `names` in the vertebral column: bodies and discs; all in an anatomy without such"
-    stacked = [n for n in anatomy.names if anatomy[n].kind in ('vertebra', 'disc', 'sacrum')]
-    return anatomy.order(set(names) & set(stacked or anatomy.names))
+    stacked = anatomy.of_kind('vertebra', 'disc', 'sacrum') or anatomy.top_down
+    return tuple(name for name in stacked if name in names)
 
 
 @patch
@@ -478,6 +436,9 @@ def features(
     "Encode each distinct sentence once; raises `InputError` for one longer than `length`"
     texts = [texts] if isinstance(texts, str) else list(texts)
     number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-    states, mask = self._padded(list(number), length)
-    ranks = self._padded_ranks(list(number), mask.shape[1], anatomy)
+    states, mask = self(number, length)
+    ranks = torch.zeros(mask.shape, dtype=torch.int64)
+    for text, i in number.items():
+        rank = self.level_rank(text, anatomy)
+        ranks[i, : len(rank)] = rank
     return TextFeatures(states, mask, ranks, torch.tensor([number[text] for text in texts]))

@@ -23,7 +23,7 @@ from atm_net.reports import (
     find_findings,
     parse_prompt,
     read_report,
-    say_findings,
+    with_findings,
 )
 
 # %% ../nbs/3_prompts/37_user_prompts.ipynb #c072
@@ -83,10 +83,7 @@ def _nearest(raw, anatomy):
     return min(alike, key=distance, default='nothing known')
 
 
-def check_prompt(
-    text: str,
-    anatomy,
-) -> str:  # the same text
+def check_prompt(text: str, anatomy) -> str:  # the same text
     "Raise `InputError` for an empty prompt or an unknown level; lists each with a suggestion"
     if not (text or '').strip():
         example = holistic((), anatomy, 1)
@@ -101,27 +98,21 @@ def check_prompt(
     return text
 
 # %% ../nbs/3_prompts/37_user_prompts.ipynb #up10
-def user_prompt(
-    text: str,
-    anatomy,
-) -> Prompt:
+def user_prompt(text: str, anatomy) -> Prompt:
     "A typed prompt, checked and read; its text stays as typed"
     return parse_prompt(check_prompt(text, anatomy).strip(), anatomy, 'user')
 
 
 def _spine(names, anatomy):
     "The vertebrae, discs and sacrum of `names`, top-down"
-    kinds = ('vertebra', 'disc', 'sacrum')
-    return [n for n in anatomy.top_down if n in names and anatomy[n].kind in kinds]
+    return [n for n in anatomy.of_kind('vertebra', 'disc', 'sacrum') if n in names]
 
 
 def _is_ours(text, prompt, anatomy):
     "Has the text the form of a sentence of training?"
-    for option in (1, 2, 3):
-        position = prompt.position if option == 3 else None
-        if text == holistic(prompt.structures, anatomy, option, position, prompt.complete).text:
-            return True
-    return False
+    facts = prompt.position, prompt.complete
+    ours = [holistic(prompt.structures, anatomy, option, *facts).text for option in (1, 2, 3)]
+    return text in ours
 
 
 def reword(
@@ -159,10 +150,7 @@ def unrecognised(
     )
 
 
-def parse_class_prompt(
-    text: str,
-    anatomy,
-) -> ClassPrompt:
+def parse_class_prompt(text: str, anatomy) -> ClassPrompt:
     "The facts in a class-wise prompt; `InputError` if it is about no structure or several"
     names = {n for m in find_levels(text, anatomy) for n in m.names}
     if not names and 'background' in re.findall(r'\w+', text.lower()):
@@ -174,9 +162,7 @@ def parse_class_prompt(
     return ClassPrompt(names.pop(), not negated_spans(text), text)
 
 # %% ../nbs/3_prompts/37_user_prompts.ipynb #up14
-def report_text(
-    path,  # text file
-) -> str:
+def report_text(path) -> str:
     "The text of a report file; raises `InputError` if it is none, or empty"
     try:
         text = Path(path).read_text(encoding='utf-8-sig')
@@ -215,7 +201,7 @@ def report_levels(
     run = _with_ends(spine, anatomy) if spine else set()
     canal = set()
     if any(f.finding == 'canal stenosis' for f in findings):
-        canal = {s.name for s in anatomy.structures if s.kind == 'canal'}
+        canal = {*anatomy.of_kind('canal')}
     return anatomy.order((run - lost) | (names - set(spine)) | canal)
 
 # %% ../nbs/3_prompts/37_user_prompts.ipynb #up15
@@ -237,9 +223,7 @@ def report_prompt(
     there = [f for f in findings if not f.negated]
     sited = {f.finding for f in there if f.level}
     said = tuple(f for f in there if f.level or f.finding not in sited)
-    if not said:
-        return p
-    return replace(p, option=4, text=p.text + say_findings(said, anatomy), findings=said)
+    return with_findings(p, said, anatomy)
 
 # %% ../nbs/3_prompts/37_user_prompts.ipynb #c069
 _GRADES = {  # column as spelt in the release -> finding
@@ -257,14 +241,14 @@ _GRADES = {  # column as spelt in the release -> finding
 def _table_rows(path):
     "The rows of a CSV file as dicts of stripped texts; raises `InputError`"
     try:
-        rows = list(csv.DictReader(Path(path).read_text(encoding='utf-8-sig').splitlines()))
+        lines = Path(path).read_text(encoding='utf-8-sig').splitlines()
     except (OSError, UnicodeDecodeError) as e:
         raise InputError(f'{path}: cannot be read as a CSV ({e})') from e
-
-    def clean(value):  # fields beyond the header come as a list
-        return '' if isinstance(value, list) else (value or '').strip()
-
-    return [{(k or '').strip(): clean(v) for k, v in row.items()} for row in rows]
+    rows = []
+    for row in csv.DictReader(lines, restval=''):
+        row.pop(None, None)  # fields beyond the header
+        rows.append({name.strip(): value.strip() for name, value in row.items()})
+    return rows
 
 # %% ../nbs/3_prompts/37_user_prompts.ipynb #up18
 def read_gradings(
@@ -283,7 +267,7 @@ def read_gradings(
     mine = [r for r in rows if r['Patient'] == str(patient)]
     if not mine:
         raise InputError(f"{path}: column Patient has no '{patient}'")
-    discs = [n for n in anatomy.top_down if anatomy[n].kind == 'disc'][::-1]
+    discs = anatomy.of_kind('disc')[::-1]
     return [finding for row in mine for finding in _row_findings(row, discs, path)]
 
 

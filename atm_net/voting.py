@@ -6,12 +6,10 @@
 __all__ = ['SUPPORT', 'support', 'best_run', 'supported_levels', 'vote_levels', 'slice_part', 'slice_parts', 'volume_prompts']
 
 # %% ../nbs/3_prompts/36_voting.ipynb #vo04
-from dataclasses import replace
-
 import numpy as np
 
 from .prompts import MIN_PIXELS, Prompt, holistic, present_structures, slice_position
-from .reports import say_findings
+from .reports import with_findings
 
 # %% ../nbs/3_prompts/36_voting.ipynb #c044
 def _rows(labels, channels):
@@ -35,11 +33,7 @@ def _chain(rows, area):
 # %% ../nbs/3_prompts/36_voting.ipynb #vo08
 def _bodies(scheme):
     "The vertebrae and the sacrum of a scheme, top-down"
-    return [
-        n
-        for n in scheme.anatomy.top_down
-        if scheme.anatomy[n].kind in ('vertebra', 'sacrum') and n in scheme.values
-    ]
+    return [n for n in scheme.anatomy.bodies if n in scheme.values]
 
 
 def _voters(area, rows, bodies, scheme, min_pixels, share):
@@ -102,9 +96,7 @@ def supported_levels(
     run = scheme.anatomy.run(bodies[first], bodies[last])
     # a disc beyond the last body, as SPIDER's L5/S
     ends = [scheme.anatomy.above(run[0], 'disc'), scheme.anatomy.below(run[-1], 'disc')]
-    rest = [
-        s.name for s in scheme.anatomy.structures if s.kind not in ('vertebra', 'disc', 'sacrum')
-    ]
+    rest = {*scheme.names} - {*scheme.anatomy.of_kind('vertebra', 'disc', 'sacrum')}
     voted = {n for n in (*ends, *rest) if n and sup.get(n, 0) >= threshold}
     return scheme.anatomy.order(set(run) & set(scheme.names) | voted)
 
@@ -132,9 +124,7 @@ def slice_part(
     option = min(prompt.option, 3) if names else 1
     p = holistic(names, anatomy, option, prompt.position, prompt.complete, prompt.source)
     there = tuple(f for f in prompt.findings if f.level is None or f.level in names)
-    if not there:
-        return p
-    return replace(p, option=4, text=p.text + say_findings(there, anatomy), findings=there)
+    return with_findings(p, there, anatomy)
 
 
 def slice_parts(
@@ -161,7 +151,6 @@ def volume_prompts(
     "The holistic prompts of a volume whose structures are known (ours)"
     anatomy = scheme.anatomy
     option = option if names else 1
-    said = [
-        holistic(names, anatomy, option, slice_position(k, n), complete, source) for k in range(n)
-    ]
+    thirds = [slice_position(k, n) for k in range(n)]
+    said = [holistic(names, anatomy, option, third, complete, source) for third in thirds]
     return said if labels is None else slice_parts(said, labels, scheme)

@@ -109,7 +109,6 @@ def test_rows_of_prompts_as_rows_of_images():
     x = torch.arange(3)[:, None]
     assert of_images(x, torch.tensor([2, 0, 2])).flatten().tolist() == [2, 0, 2]
     assert of_images(x, None) is x
-    assert of_images(None, torch.tensor([0])) is None
 
 
 # --- Eq. 1

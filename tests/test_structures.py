@@ -180,3 +180,9 @@ def test_where_an_anatomy_comes_from(tmp_path):
     assert [chest[n].phrase for n in ('T8', 'cord')] == ['thoracic vertebra T8', 'spinal cord']
     with pytest.raises(InputError, match='no/such.yaml'):
         get_anatomy('no/such.yaml')
+
+
+def test_structures_of_a_kind():
+    assert LUMBAR.bodies == ('T9', 'T10', 'T11', 'T12', 'L1', 'L2', 'L3', 'L4', 'L5', 'S')
+    assert LUMBAR.of_kind('canal', 'sacrum') == ('S', 'SC')  # top-down, not as asked
+    assert LUMBAR.of_kind('ligament') == ()

@@ -23,7 +23,7 @@ from atm_net.fusion import (
     to_tokens,
 )
 from atm_net.losses import dice_focal
-from atm_net.model import ATMNet
+from atm_net.model import ATMNet, SwinBackbone
 from atm_net.prompts import holistic
 from atm_net.text import TextFeatures, load_encoder
 from atm_net.variants import (
@@ -31,7 +31,6 @@ from atm_net.variants import (
     PooledSelfEnhance,
     ProjectedContrast,
     RowByRow,
-    SwinV2Backbone,
     TwoDecoders,
     WordProjection,
     forward_repeated,
@@ -59,7 +58,13 @@ def test_defaults():
     assert defaults(PooledSelfEnhance) == {'heads': 4, 'position': None, 'pool': 8}
     assert defaults(LevelFusion) == {'heads': 4, 'alpha': 0.1, 'stride': 1}
     assert defaults(ProjectedContrast) == {'grid': 8, 'dim': 64, 'tau': 0.07}
-    assert defaults(wave) == {'shortest': 14.0, 'longest': 400.0}
+
+
+def test_wavelengths():
+    "From 14 to 400 px: after so much the first and the last pair of channels are as at 0"
+    code = wave(torch.tensor([0.0, 14.0, 400.0]), 12)
+    assert_close(code[1, :2], code[0, :2], rtol=0, atol=1e-5)
+    assert_close(code[2, -2:], code[0, -2:], rtol=0, atol=1e-5)
 
 
 # --- pooled attention, running numbers
@@ -196,7 +201,7 @@ def test_version_2_is_monai():
     torch.manual_seed(0)
     theirs = SwinUNETR(in_channels=1, out_channels=5, feature_size=12, spatial_dims=2, use_v2=True)
     torch.manual_seed(0)
-    ours = ATMNet(5, hasf=False, ccae=False, backbone=SwinV2Backbone(5))
+    ours = ATMNet(5, hasf=False, ccae=False, backbone=SwinBackbone(5, use_v2=True))
     assert list(ours.state_dict()) == list(theirs.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters()))
 

@@ -17,7 +17,6 @@ from atm_net.variants import (
     PooledSelfEnhance,
     ProjectedContrast,
     RowByRow,
-    SwinV2Backbone,
     TwoDecoders,
     WordProjection,
 )
@@ -78,7 +77,7 @@ def test_options_become_objects():
 
     net = atm_net(pool=3, tokens='words', code='order', use_v2=True, decoder='plain', tau=0.3)
     stage = net.hasf[1]
-    assert type(net.backbone) is SwinV2Backbone
+    assert type(net.backbone) is SwinBackbone and net.backbone.swinViT.use_v2
     assert {type(up) for up in net.backbone.stages} == {PlainUp}
     assert type(stage.enhance) is PooledSelfEnhance and stage.enhance.pool == 3
     assert type(stage.fuse) is LevelFusion and type(stage.enhance.position) is SineCosine
