@@ -57,6 +57,7 @@ def info_nce(
 
 
 def at_least_float32(x: Tensor) -> Tensor:
+    "Half precision as float32: sums of exponentials need it"
     return x if x.dtype == torch.float64 else x.float()
 
 

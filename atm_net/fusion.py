@@ -43,7 +43,7 @@ class SelfEnhance(nn.Module):
 
 # %% ../nbs/4_network/40_fusion.ipynb #c023
 class TextFusion(nn.Module):
-    "`f_m = f_v + alpha * Norm(CA(PE(f_v), PE(f_t), f_t))` (Eq. 2)"
+    "`f_m = f_v' + alpha * Norm(CA(PE(f_v'), PE(f_text), f_text))` (Eq. 2)"
 
     def __init__(
         self,
@@ -60,8 +60,8 @@ class TextFusion(nn.Module):
 
     def forward(
         self,
-        image: Tensor,  # (b, n, c) tokens, row by row
-        text: TextFeatures,  # projected: states (p, t, c)
+        image: Tensor,  # (b, n, c) f_v' of Eq. 1, row by row
+        text: TextFeatures,  # f_text: states (p, t, c), projected
         grid: tuple[int, int],  # (h, w) with h*w = n
     ) -> Tensor:  # (b, n, c)
         query, key = self.with_positions(image, text, grid)
@@ -69,7 +69,7 @@ class TextFusion(nn.Module):
         return image + self.alpha * self.norm(attended)
 
     def with_positions(self, image, text, grid) -> tuple[Tensor, Tensor]:  # queries, keys
-        "`PE(f_v)` and `PE(f_t)`"
+        "`PE(f_v')` and `PE(f_text)`"
         return image + self.position(image, grid), text.states + self.position(text.states)
 
     def weights(self, image, text, grid) -> Tensor:  # (b, n, t), rows sum to 1
@@ -84,7 +84,7 @@ def code_1d(
 ) -> Tensor:  # (n, c)
     "Sine-cosine code of the positions 0..n-1; raises `InputError` for odd `c`"
     if c % 2:
-        raise InputError(f'position code: {c} channels are not divisible by 2')
+        raise InputError(f'position encoding: {c} channels are not divisible by 2')
     frequency = torch.exp(-math.log(1e4) * torch.arange(0, c, 2) / c)
     angle = torch.arange(n)[:, None] * frequency
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)
@@ -97,7 +97,7 @@ def code_2d(
 ) -> Tensor:  # (h*w, c), the first half codes the row, the second the column
     "Sine-cosine code of a grid, row by row; raises `InputError` if 4 does not divide `c`"
     if c % 4:
-        raise InputError(f'position code: {c} channels are not divisible by 4')
+        raise InputError(f'position encoding: {c} channels are not divisible by 4')
     row = code_1d(h, c // 2)[:, None].expand(h, w, -1)
     column = code_1d(w, c // 2)[None].expand(h, w, -1)
     return torch.cat([row, column], -1).flatten(0, 1)
@@ -163,6 +163,7 @@ def forward(
 
 @patch
 def split(self: Attention, x: Tensor) -> Tensor:  # (b, n, c) -> (b, heads, n, c/heads)
+    "Channels by head"
     return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
@@ -187,8 +188,8 @@ def weights(self: Attention, query, key, mask=None, prompt_index=None) -> Tensor
 def without_padding(
     text: TextFeatures,
     length: int,  # token places that the model was built for
-) -> Tensor:  # (p, l, d) states, 0 on padding
-    "Raises `InputError` for features of another length"
+) -> Tensor:  # (p, l, d)
+    "States with 0 on padding; raises `InputError` for features of another length"
     n = text.states.shape[1]
     if n != length:
         raise InputError(f'text features have {n} token places, the model was built for {length}')
@@ -217,10 +218,12 @@ class TextProjection(nn.Module):
 
 # %% ../nbs/4_network/40_fusion.ipynb #c026
 def to_tokens(features: Tensor) -> Tensor:  # (b, c, h, w) -> (b, h*w, c)
+    "Places of an image as tokens, row by row"
     return features.flatten(2).transpose(1, 2)
 
 
 def to_grid(tokens: Tensor, grid) -> Tensor:  # (b, h*w, c), (h, w) -> (b, c, h, w)
+    "Tokens as the image that they came from"
     return tokens.transpose(1, 2).unflatten(-1, grid)
 
 

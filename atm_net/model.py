@@ -33,7 +33,8 @@ class ATMNet(nn.Module):
     ):
         super().__init__()
         backbone = backbone or SwinBackbone(out_channels, feature_size)
-        self.__dict__['backbone'] = backbone  # not registered: its parts are, by their own names
+        # no submodule, or all weights would be called 'backbone...': its parts are, by name
+        self.__dict__['backbone'] = backbone
         for name, part in backbone.named_children():
             self.add_module(name, part)
         self.hasf = HASF(backbone.channels, text_dim, length) if hasf is True else hasf or None
@@ -51,8 +52,8 @@ def decode(
     stages = self.backbone.stages if text is None else self.text_stages()
     for i, (stage, skip) in enumerate(zip(stages, skips)):
         if text is not None:
-            features = self.hasf[i](features, text)
-        features = stage(features, skip)
+            features = self.hasf[i](features, text)  # f_m of Eq. 3
+        features = stage(features, skip)  # f_v of the next scale
     return features
 
 
@@ -122,8 +123,14 @@ class SwinBackbone(SwinUNETR):
         self._check_input_size(images.shape[2:])
         hidden = self.swinViT(images, self.normalize)
         bottleneck = self.encoder10(hidden[4])
-        skips = [self.encoder4(hidden[2]), self.encoder3(hidden[1]), self.encoder2(hidden[0])]
-        return [bottleneck, hidden[3], *skips, self.encoder1(images)]
+        return [
+            bottleneck,  # 1/32 of the size
+            hidden[3],  # 1/16; MONAI has no block for this one
+            self.encoder4(hidden[2]),  # 1/8
+            self.encoder3(hidden[1]),  # 1/4
+            self.encoder2(hidden[0]),  # 1/2
+            self.encoder1(images),  # 1/1
+        ]
 
 # %% ../nbs/4_network/43_model.ipynb #c006
 class PlainUp(nn.Module):

@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from .anatomy import InputError, suggest
+from .baselines import BASELINE_TITLES
 from .checkpoint import read_checkpoint, restore_optimizer
 from atm_net.config import (
     PRESETS,
@@ -89,17 +90,7 @@ _off = dict(hasf=False, ccae=False)
 STUDIES = dict(  # the keys of Table 2 are `atm_net.weights.NETWORKS`; a test holds it so
     table2=tuple(
         Row(label, dict(network=n))
-        for n, label in dict(
-            atm_net='ATM-Net',
-            swin_unetr='Swin UNETR',
-            unet='U-Net',
-            attention_unet='Attention U-Net',
-            unetr='UNETR',
-            segresnet='SegResNet',
-            modified_bisenet='Modified BiSeNet',
-            u_bisenet='U-BiSeNet',
-            spineparsenet='SpineParseNet',
-        ).items()
+        for n, label in dict(atm_net='ATM-Net', swin_unetr='Swin UNETR', **BASELINE_TITLES).items()
     ),
     table4=(
         Row('neither', _off),

@@ -404,8 +404,9 @@ class TextFeatures:
     "Token states of prompts, each encoded once"
 
     states: torch.Tensor  # (p, l, d) token states of p prompts, 0 on padding
-    mask: torch.Tensor  # (p, l) bool, True on tokens, False on padding
-    level_rank: torch.Tensor  # (p, l) int64: k on the k-th structure from the top, else 0
+    mask: torch.Tensor | None  # (p, l) bool, True on tokens; None: there is no padding
+    level_rank: torch.Tensor | None  # (p, l) int64: k on the k-th structure from the top, else 0;
+    # None: the tokens are mixtures of words
     prompt_index: torch.Tensor | None = None  # (b,) int64, the prompt of each image;
     # None: image i reads prompt i
 
@@ -423,7 +424,8 @@ class TextFeatures:
         if index is None:
             index = torch.arange(len(self.states), device=self.states.device)
         used, renumbered = index[images].unique(return_inverse=True)
-        return TextFeatures(self.states[used], self.mask[used], self.level_rank[used], renumbered)
+        tensors = (self.states, self.mask, self.level_rank)
+        return TextFeatures(*(None if t is None else t[used] for t in tensors), renumbered)
 
 # %% ../nbs/3_prompts/33_text.ipynb #feat2
 @patch

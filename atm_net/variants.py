@@ -93,7 +93,7 @@ def wave(
 ) -> Tensor:  # (..., c)
     "Sine-cosine code of any positions; raises `InputError` for odd `c`"
     if c % 2:
-        raise InputError(f'position code: {c} channels are not divisible by 2')
+        raise InputError(f'position encoding: {c} channels are not divisible by 2')
     ends = math.log10(14), math.log10(400)  # shortest and longest wavelength, px (ours)
     frequency = 2 * math.pi / torch.logspace(*ends, c // 2, device=at.device)
     angle = at[..., None] * frequency

@@ -128,7 +128,7 @@ def build_fusion(dim: int, heads: int, stride: int, o: ATMNetOptions) -> nn.Modu
 
 
 def build_position(code: str, dim: int) -> nn.Module:
-    check_name('position code', code, POSITIONS)
+    check_name('position encoding', code, POSITIONS)
     return POSITIONS[code](dim)
 
 # %% ../nbs/4_network/46_weights.ipynb #h010

@@ -108,7 +108,7 @@ def test_numbers_reach_their_modules():
     [
         ({'attention': 'linear'}, "attention 'linear' is unknown: use 'exact' or 'pooled'"),
         ({'tokens': 'all'}, "tokens 'all' is unknown: use 'mixed' or 'words'"),
-        ({'code': '3d'}, "position code '3d' is unknown: use '2d' or '1d'"),
+        ({'code': '3d'}, "position encoding '3d' is unknown: use '2d' or '1d'"),
         ({'decoder': 'unet'}, "decoder 'unet' is unknown: use 'residual' or 'plain'"),
         ({'contrast': 'gap'}, "contrast 'gap' is unknown: use 'grid' or 'projected'"),
         ({'code': 'order'}, "code 'order' needs the words themselves as keys: tokens 'words'"),
