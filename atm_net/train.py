@@ -12,38 +12,23 @@ import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from fastcore.script import Param
 
 from .anatomy import InputError
 from .checkpoint import sweep
-from atm_net.config import (
-    PRESETS,
-    Config,
-    check_config,
-    from_options,
-    learning_rate,
-    stage_border,
-)
+from .config import Config, check_config, from_options, learning_rate, stage_border
 from .data import Cache
-from atm_net.distributed import (
-    any_process,
-    join_group,
-    lead_first,
-    leave_group,
-    mean_rows,
-    restarted,
-)
+from .distributed import gather, join_group, lead_first, leave_group, mean_rows, restarted
 from .predict import weights_file, weights_id
 from atm_net.run_folder import (
     Log,
     Progress,
     board_class,
-    check_start,
-    keep_init,
     open_run,
+    same_start,
     start_run,
     training_curves,
 )
@@ -121,7 +106,7 @@ def _run_steps(trainer: Trainer, log, progress: Progress, every: Intervals):
             pause = time.time()
             _report(trainer, log, progress)
             began += time.time() - pause  # the pace is that of the steps
-        trainer.stop = any_process(trainer.group, trainer.stop)
+        trainer.stop = any(gather(trainer.group, trainer.stop))
         if trainer.stop:
             break
         if trainer.step % every.save == 0 and not done:
@@ -219,8 +204,7 @@ def _begin(trainer: Trainer, init, resume: bool, how: dict):
     if init:
         say(start_from(trainer, init))
     lead_first(group, make_folder)
-    check_start(run, trainer.meta)
-    keep_init(run, trainer.meta)
+    same_start(run, trainer.meta)
     if not resume:
         return
     if trainer.resume():
@@ -317,27 +301,9 @@ def atm_train(
     resume: bool = False,  # go on from the last checkpoint
 ):
     "Train a network on a slice cache; run it under torchrun for several processes"
-    options = dict(
-        hasf=hasf,
-        ccae=ccae,
-        option=option,
-        network=model,
-        encoder=encoder,
-        decoder=decoder,
-        swin=swin,
-        contrast=contrast,
-        focal=focal,
-        tokens=tokens,
-        code=code,
-        attention=attention,
-        steps=steps,
-        batch=batch,
-        windows=windows,
-        lr=lr,
-        amp=amp,
-        seed=seed,
-    )
-    cfg = from_options(preset, options)
+    arguments = dict(locals(), network=model)
+    names = {f.name for f in fields(Config)} - {'preset'}
+    cfg = from_options(preset, {k: v for k, v in arguments.items() if k in names})
     if save < 1 or keep < 1:
         raise InputError(f'--save {save} and --keep {keep} must be positive')
     how = dict(workers=workers, accumulate=accumulate, channels_last=channels_last, compile=compile)
