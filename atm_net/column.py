@@ -38,13 +38,12 @@ def middle_line(
 def along_column(
     prob: np.ndarray,  # (s, h, w) probability of bodies and discs together
     spacing,  # (slice, row, column) mm
-    smooth: float = 40.0,  # mm, as `middle_line`
 ) -> tuple:  # (h, w) mm along the column from its top; (h, w) mm from its middle line
     "The column as a curve in the sagittal plane; each pixel belongs to its nearest point (ours)"
     from scipy import ndimage as ndi
 
     dh, dw = spacing[1:]
-    rows, middle = middle_line(prob, spacing, smooth)
+    rows, middle = middle_line(prob, spacing)
     steps = np.hypot(dh, np.diff(middle) * dw)
     length = np.concatenate([[0], np.cumsum(steps)])
     line = np.zeros(prob.shape[1:], bool)
@@ -363,11 +362,7 @@ def column_levels(
     scheme: Scheme,
 ) -> tuple:  # names of the bodies, top-down; {index of a body: channel of the disc below it}
     "The levels of the column that a scheme has"
-    bodies = [
-        n
-        for n in scheme.anatomy.top_down
-        if scheme.anatomy[n].kind in ('vertebra', 'sacrum') and n in scheme.values
-    ]
+    bodies = scheme.of_kind('vertebra', 'sacrum')
     discs = {}
     for level, name in enumerate(bodies[:-1]):
         disc = scheme.anatomy.below(name, 'disc')

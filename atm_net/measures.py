@@ -27,7 +27,7 @@ def mid_slice(
 ) -> int:  # slice index
     "The slice at the centre of area; the largest one where that is empty"
     area = mask.sum((1, 2))
-    centre = int(round((np.arange(len(area)) * area).sum() / area.sum()))
+    centre = round((np.arange(len(area)) * area).sum() / area.sum())
     return centre if area[centre] else int(area.argmax())
 
 
@@ -73,6 +73,11 @@ def rectangle_tilt(
 STEP = 0.25  # mm, grid of the straightened view (ours)
 
 
+def _places(n):  # (n,) mm
+    "Where the rows or columns of a straightened view lie, its centre at 0"
+    return (np.arange(n) - (n - 1) / 2) * STEP
+
+
 def _axes(tilt):
     "Unit vectors (h, w) along the depth (u) and the height (v)"
     t = np.radians(tilt)
@@ -111,15 +116,13 @@ class _Profile:
 # %% ../nbs/5_masks/53_measures.ipynb #prof2
 def _span(view):
     "u of front and back at half height (mm), of a view that is not empty"
+    mm = _places(len(view))
     rows = view.any(1)
-    half = (view.shape[1] - 1) / 2
-    middle = np.abs(np.arange(len(view)) - half) <= max(1, rows.sum() / 10)
-    if not (middle & rows).any():
-        middle = rows
-    seen = view[middle & rows]
-    first = seen.argmax(1)
-    last = seen.shape[1] - 1 - seen[:, ::-1].argmax(1)
-    return (np.median(first) - half - 0.5) * STEP, (np.median(last) - half + 0.5) * STEP
+    middle = rows & (np.abs(mm) <= max(1, rows.sum() / 10) * STEP)
+    seen = view[middle if middle.any() else rows]
+    front = mm[seen.argmax(1)]
+    back = mm[::-1][seen[:, ::-1].argmax(1)]
+    return np.median(front) - STEP / 2, np.median(back) + STEP / 2
 
 
 def _profile(view):
@@ -127,14 +130,12 @@ def _profile(view):
     if not view.any():
         return None
     span = _span(view)
-    half = (view.shape[1] - 1) / 2
-    columns = np.flatnonzero(view.any(0))
-    u = (columns - half) * STEP
-    keep = (u >= span[0]) & (u <= span[1])
-    seen = view[:, columns[keep]]
-    top = (seen.argmax(0) - half - 0.5) * STEP
-    bottom = (len(seen) - 1 - seen[::-1].argmax(0) - half + 0.5) * STEP
-    return _Profile(u[keep], top, bottom, span)
+    mm = _places(len(view))
+    keep = view.any(0) & (mm >= span[0]) & (mm <= span[1])
+    seen = view[:, keep]
+    top = mm[seen.argmax(0)] - STEP / 2
+    bottom = mm[::-1][seen[::-1].argmax(0)] + STEP / 2
+    return _Profile(mm[keep], top, bottom, span)
 
 # %% ../nbs/5_masks/53_measures.ipynb #fram1
 def _endplates(profile):
@@ -166,7 +167,6 @@ def _settle(mask, spacing, centre, tilt):
 class Frame:
     "A structure in its mid-sagittal slice"
 
-    name: str
     slice: int
     centre: tuple  # (2,) (h, w) mm
     tilt: float  # degrees, of the mean of both endplates
@@ -211,7 +211,6 @@ def fit_frame(
     mask: np.ndarray,  # (h, w) bool, one piece
     spacing,  # (2,) mm
     expect: float = 0.0,  # degrees, guess of the tilt
-    name: str = '',
     slice: int = 0,
 ) -> Frame | None:  # None for fewer than 12 pixels, or without two endplates and three heights
     "Measure one structure in one slice"
@@ -231,17 +230,16 @@ def fit_frame(
     centre, sup, inf, span = (tuple(map(float, pair)) for pair in pairs)
     cut = mask[[0, -1]].any() or mask[:, [0, -1]].any()
     note = 'cut by the edge of the image' if cut else ''
-    return Frame(name, slice, centre, float(tilt), sup, inf, span, tuple(heights), note)
+    return Frame(slice, centre, float(tilt), sup, inf, span, tuple(heights), note)
 
 # %% ../nbs/5_masks/53_measures.ipynb #c026
 def _facing_slope(view, depth):
     "Slope of the upper border within the depth of the body above (degrees), None if too short"
-    columns = np.flatnonzero(view.any(0))
-    u = (columns - (view.shape[1] - 1) / 2) * STEP
-    near = np.abs(u) <= 0.35 * depth
+    u = _places(len(view))
+    near = view.any(0) & (np.abs(u) <= 0.35 * depth)
     if near.sum() < max(3, 0.3 * depth / STEP):
         return None
-    v = view[:, columns[near]].argmax(0) * STEP
+    v = view[:, near].argmax(0) * STEP
     return np.degrees(np.arctan(np.polyfit(u[near], v, 1)[0]))
 
 
@@ -249,7 +247,6 @@ def facing_tilt(
     mask: np.ndarray,  # (h, w) bool, the sacrum
     spacing,  # (2,) mm
     above: Frame,  # the body above it
-    half: float = 60.0,  # mm
 ) -> float | None:  # degrees; None if nothing faces the body
     "Tilt of the border of `mask` that faces the body above"
     e_u, e_v = _axes(above.tilt)
@@ -258,7 +255,7 @@ def facing_tilt(
     centre = above.centre + u * e_u + (a + b * u) * e_v  # of the endplate of the body above
     tilt = above.inf_tilt
     for _ in range(5):
-        turn = _facing_slope(straighten(mask, spacing, centre, tilt, half), above.depth)
+        turn = _facing_slope(straighten(mask, spacing, centre, tilt, 60.0), above.depth)
         if turn is None:
             return None
         tilt += turn
@@ -294,13 +291,12 @@ def frames(
 ) -> dict:  # name -> `Frame`, None for a structure of too few pixels; bodies and discs, top-down
     "The frame of every vertebral body and disc in its own mid-sagittal slice"
     plane = np.array(spacing[1:], float)
-    names = scheme.anatomy.order(scheme.names)
-    names = [n for n in names if scheme.anatomy[n].kind in ('vertebra', 'disc', 'sacrum')]
+    names = scheme.of_kind('vertebra', 'disc', 'sacrum')
     found = {n: _piece(labels, scheme.channel(n)) for n in names}
     pieces = {n: piece for n, piece in found.items() if piece}
     guess = _guesses(pieces, plane)
     return {
-        name: fit_frame(mask, plane, guess[name], name, k)
+        name: fit_frame(mask, plane, guess[name], k)
         for name, (k, mask) in pieces.items()
         if scheme.anatomy[name].kind != 'sacrum'
     }
@@ -310,11 +306,10 @@ def canal_width(
     canal: np.ndarray,  # (h, w) bool
     spacing,  # (2,) mm
     frame: Frame,  # of the level
-    half: float = 70.0,  # mm
 ) -> float | None:  # mm; None where the canal is missing behind more than half of it
     "Width of the canal behind a level, parallel to its endplates, mean over half its height"
-    view = straighten(canal, spacing, frame.centre, frame.tilt, half)
-    v = (np.arange(len(view)) - (len(view) - 1) / 2) * STEP
+    view = straighten(canal, spacing, frame.centre, frame.tilt, 70.0)
+    v = _places(len(view))
     top, bottom = frame.sup[0], frame.inf[0]
     quarter = (bottom - top) / 4
     rows = view[(v >= top + quarter) & (v <= bottom - quarter)]
@@ -418,9 +413,7 @@ def measure(
     "Heights, depths, angles and canal widths by level, top-down (ours)"
     plane = np.array(spacing[1:], float)
     frame_of = frames(labels, spacing, scheme)
-    canals = [
-        labels == scheme.channel(n) for n in scheme.names if scheme.anatomy[n].kind == 'canal'
-    ]
+    canals = [labels == scheme.channel(n) for n in scheme.of_kind('canal')]
     canal = canals[0] if canals and canals[0].any() else None
     rows = []
     tilts = {}
@@ -430,9 +423,7 @@ def measure(
             tilts[name, 'sup'] = frame.sup_tilt
             tilts[name, 'inf'] = frame.inf_tilt
     mark_odd(rows)
-    for name in scheme.names:
-        if scheme.anatomy[name].kind != 'sacrum':
-            continue
+    for name in scheme.of_kind('sacrum'):
         mask = labels == scheme.channel(name)
         if mask.any():
             above = frame_of.get(scheme.anatomy.above(name, 'vertebra'))

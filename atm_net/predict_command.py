@@ -6,6 +6,7 @@
 __all__ = ['Job', 'find_jobs', 'spare_inputs', 'companion', 'predict_file', 'atm_predict', 'atm_prepare']
 
 # %% ../nbs/5_masks/54_predict_command.ipynb #cm04
+import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,9 +94,7 @@ def _file_id(path):
     return stat.st_dev, stat.st_ino
 
 
-def spare_inputs(
-    jobs: list,  # of `Job`
-):
+def spare_inputs(jobs: list):  # of `Job`
     "No output may be an input, and no two masks one file; raises `InputError`"
     inputs = [job.volume for job in jobs]
     inputs += [path for job in jobs for path in (job.report, job.truth) if path is not None]
@@ -292,7 +291,5 @@ def atm_prepare(
         return prepare(cohort, cache, grid, **options)
     predictor = load_predictor(weights)
 
-    def find(volume):
-        return localise(predictor, volume)
-
+    find = functools.partial(localise, predictor)
     return prepare(cohort, cache, grid, **options, localise=find, localiser=weights_id(weights))

@@ -213,17 +213,6 @@ def _begin(trainer: Trainer, init, resume: bool, how: dict):
         say(f'{run}: no checkpoint yet, starting at step 0')
 
 # %% ../nbs/6_training/67_train.ipynb #tl08
-def _train_in_group(group, cache: Cache, run: Path, cfg: Config, resume, init, how, fit_how):
-    "What each process of a run does"
-    lead_first(group, lambda: open_run(run, cfg, cache, resume))
-    trainer = Trainer(cache, run, cfg, group, **how)
-    _begin(trainer, init, resume, how)
-    if trainer.step < cfg.steps:
-        fit(trainer, **fit_how)
-    elif group.lead:
-        print(f'{run}: finished already ({trainer.step} steps)', file=sys.stderr)
-
-
 def train(
     cache,  # a `Cache` or its folder
     run,  # folder
@@ -247,7 +236,13 @@ def train(
     how = dict(workers=workers, accumulate=accumulate, channels_last=channels_last, compile=compile)
     group = join_group(device)
     try:
-        _train_in_group(group, cache, run, cfg, resume, init, how, fit_how)
+        lead_first(group, lambda: open_run(run, cfg, cache, resume))
+        trainer = Trainer(cache, run, cfg, group, **how)
+        _begin(trainer, init, resume, how)
+        if trainer.step < cfg.steps:
+            fit(trainer, **fit_how)
+        elif group.lead:
+            print(f'{run}: finished already ({trainer.step} steps)', file=sys.stderr)
     except BaseException as e:
         leave_group(group, wait=isinstance(e, Stopped))  # then all stop, after the checkpoint
         raise
@@ -312,9 +307,6 @@ def atm_train(
     print(f'{run}: done')
 
 # %% ../nbs/6_training/67_train.ipynb #c043
-_phantom_facts = ('patients', 'seed', 'labels', 'vertebra')
-
-
 def _phantoms_of(run: Path) -> dict:  # of phantom.json; {} where the data are no phantoms
     "The phantoms that a run was trained on"
     config = run / 'config.json'
@@ -324,8 +316,8 @@ def _phantoms_of(run: Path) -> dict:  # of phantom.json; {} where the data are n
     made = Path(cache.manifest['root']) / 'phantom.json'
     if not made.is_file():
         return {}
-    facts = {k: v for k, v in read_json(made).items() if k in _phantom_facts}
-    return dict(phantoms=facts)
+    kept = ('patients', 'seed', 'labels', 'vertebra')
+    return dict(phantoms={k: v for k, v in read_json(made).items() if k in kept})
 
 
 def pack(

@@ -35,9 +35,7 @@ def cache_dice(
     "Mean Dice over the annotated structures of a volume; a missed or invented one counts 0"
     keep = truth != IGNORE
     scores = []
-    for c in np.flatnonzero(known):
-        if c == 0:
-            continue  # background
+    for c in np.flatnonzero(known[1:]) + 1:  # without background
         p = (pred == c) & keep
         t = (truth == c) & keep
         if t.any() or p.any():
@@ -180,8 +178,7 @@ class Trainer:
         self.examples = []  # `PredictedSlice`s of the last validation
         self.data = SliceDataset(cache, 'train', augment=True, seed=cfg.seed)
         self._load_text()
-        self._build_network(channels_last)
-        self._build_optimizer()
+        self._build(channels_last)
 
     def _load_text(self):
         from atm_net.text import load_encoder
@@ -193,7 +190,7 @@ class Trainer:
             self.prompts = PromptBatcher(cfg, cache.scheme, self.encoder)
         self.meta = run_meta(cfg, cache, self.encoder)
 
-    def _build_network(self, channels_last: bool):
+    def _build(self, channels_last: bool):
         import torch
 
         from atm_net.weights import build_network
@@ -209,11 +206,6 @@ class Trainer:
         if channels_last:
             self.net.to(memory_format=torch.channels_last)
         self.model = None  # the network as the current stage trains it
-
-    def _build_optimizer(self):
-        import torch
-
-        cfg = self.cfg
         self.opt = torch.optim.AdamW(self.net.parameters(), cfg.lr, weight_decay=cfg.weight_decay)
         kind = torch.device(self.group.device).type
         self.scaler = torch.amp.GradScaler(kind, enabled=cfg.amp == 'fp16')
