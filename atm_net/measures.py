@@ -224,8 +224,6 @@ def fit_frame(
     heights = _heights(profile)
     if abs(tilt - expect) > 60 or heights is None:
         return None
-    if not np.isfinite([tilt, *sup, *inf, *profile.span, *heights]).all():
-        return None
     pairs = (centre, sup, inf, profile.span)
     centre, sup, inf, span = (tuple(map(float, pair)) for pair in pairs)
     cut = mask[[0, -1]].any() or mask[:, [0, -1]].any()
@@ -264,15 +262,6 @@ def facing_tilt(
     return float(tilt)
 
 # %% ../nbs/5_masks/53_measures.ipynb #c029
-def _piece(labels, channel):
-    "(mid-sagittal slice, the piece to measure there) of a channel; None where absent"
-    mask = labels == channel
-    if not mask.any():
-        return None
-    k = mid_slice(mask)
-    return k, front_piece(mask[k])
-
-
 def _guesses(pieces, spacing):
     "Tilt of each structure (degrees), square to the line through the centres next to it"
     names = list(pieces)
@@ -291,9 +280,12 @@ def frames(
 ) -> dict:  # name -> `Frame`, None for a structure of too few pixels; bodies and discs, top-down
     "The frame of every vertebral body and disc in its own mid-sagittal slice"
     plane = np.array(spacing[1:], float)
-    names = scheme.of_kind('vertebra', 'disc', 'sacrum')
-    found = {n: _piece(labels, scheme.channel(n)) for n in names}
-    pieces = {n: piece for n, piece in found.items() if piece}
+    pieces = {}  # name -> mid-sagittal slice, the piece to measure there
+    for name in scheme.of_kind('vertebra', 'disc', 'sacrum'):
+        mask = labels == scheme.channel(name)
+        if mask.any():
+            k = mid_slice(mask)
+            pieces[name] = k, front_piece(mask[k])
     guess = _guesses(pieces, plane)
     return {
         name: fit_frame(mask, plane, guess[name], k)
@@ -348,18 +340,7 @@ def lordosis(
     return _row(f'L1-{name}', 'angle', angle_deg=top - end, note=note)
 
 # %% ../nbs/5_masks/53_measures.ipynb #odd1
-def _turn(body, neighbours):
-    "Tilt of a body against the mean of its neighbours (degrees), 0 without them"
-    if not neighbours:
-        return 0.0
-    return body['tilt_deg'] - np.mean([other['tilt_deg'] for other in neighbours])
-
-
-def mark_odd(
-    rows: list,  # of `measure`, changed in place
-    turn: float = 18.0,  # degrees between a body and the mean of its neighbours (ours)
-    part: float = 0.6,  # of the median depth (ours)
-):
+def mark_odd(rows: list):  # of `measure`, changed in place
     "Note where a vertebra does not go with the others: then the mask is probably wrong (ours)"
     bodies = [r for r in rows if r['kind'] == 'vertebra' and r['tilt_deg'] is not None]
     if not bodies:
@@ -367,10 +348,12 @@ def mark_odd(
     usual = np.median([body['depth_mm'] for body in bodies])
     for i, body in enumerate(bodies):
         notes = [body['note']]
-        by = _turn(body, bodies[max(i - 1, 0) : i] + bodies[i + 1 : i + 2])
-        if abs(by) > turn:
+        neighbours = bodies[max(i - 1, 0) : i] + bodies[i + 1 : i + 2]
+        tilts = [other['tilt_deg'] for other in neighbours] or [body['tilt_deg']]
+        by = body['tilt_deg'] - np.mean(tilts)
+        if abs(by) > 18:  # degrees (ours)
             notes.append(f'tilted {by:+.0f} degrees against its neighbours: look at the mask')
-        if body['depth_mm'] < part * usual:
+        if body['depth_mm'] < 0.6 * usual:  # (ours)
             notes.append('much less deep than the others: look at the mask')
         body['note'] = '; '.join(filter(None, notes))
 

@@ -129,12 +129,6 @@ def choose_protocol(
     return chosen
 
 # %% ../nbs/5_masks/50_protocols.ipynb #pr15
-def _shuffled(other: list, n: int) -> list:
-    "The prompts of another patient, spread over n slices"
-    last = len(other) - 1
-    return [other[round(k * last / max(n - 1, 1))] for k in range(n)]
-
-
 def _typed(text: str, n: int, option: int, verbatim: bool, anatomy) -> list:
     "What a person typed: as it is, or in the form of the training's sentences"
     typed = user_prompt(text, anatomy)
@@ -174,7 +168,8 @@ def protocol_prompts(
             levels = present_structures(truth, scheme)
             return volume_prompts(levels, n, scheme, option, complete, protocol)
         case 'shuffled':
-            return _shuffled(other, n)
+            last = len(other) - 1  # the prompts are spread over the slices
+            return [other[round(k * last / max(n - 1, 1))] for k in range(n)]
     raise InputError(f"protocol '{protocol}' makes its prompts from a prediction, not from data")
 
 # %% ../nbs/5_masks/50_protocols.ipynb #pr19

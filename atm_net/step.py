@@ -41,14 +41,11 @@ def training_module(net, compile=False):  # compile: by torch.compile?
     import torch
 
     class TrainingModule(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = net
-
         def forward(self, *args, **kwargs):
             return logits_and_contrast(self.net, *args, **kwargs)
 
     module = TrainingModule()
+    module.net = net
     if compile:
         module.compile()
     return module

@@ -123,23 +123,19 @@ def _open_log(trainer: Trainer, tensorboard: bool):  # -> Log, or None where not
     return Log(trainer.run / 'log.csv', trainer.step, board)
 
 
-def _validation_interval(cfg: Config) -> int:
-    "A quarter of the text stage, at most 500 steps"
-    text_steps = cfg.steps - stage_border(cfg)
-    return max(1, min(500, (text_steps + 3) // 4))
-
-
 def fit(
     trainer: Trainer,
     every: int = 10,  # steps between log rows
-    val_every: int = None,  # steps between validations; None: see `_validation_interval`
+    val_every: int = None,  # validations; None: a quarter of the text stage, at most 500
     save_every: int = 200,  # steps between checkpoints
     keep: int = 2,  # checkpoints
     tensorboard=False,  # log there too?
     again='go on with --resume',  # advice for a person who stopped it
 ):
     "Run from the current step to the end; SIGTERM and Ctrl-C save a checkpoint and leave"
-    intervals = Intervals(every, val_every or _validation_interval(trainer.cfg), save_every, keep)
+    text_steps = trainer.cfg.steps - stage_border(trainer.cfg)
+    val_every = val_every or max(1, min(500, (text_steps + 3) // 4))
+    intervals = Intervals(every, val_every, save_every, keep)
     log = _open_log(trainer, tensorboard)
     progress = Progress(trainer.cfg.steps, trainer.step, trainer.group.lead)
     try:
@@ -323,7 +319,6 @@ def _phantoms_of(run: Path) -> dict:  # of phantom.json; {} where the data are n
 def pack(
     run,  # run folder or weights
     out,  # file to write
-    write_scheme='mrspineseg',  # in which `atm_predict` writes masks unless asked otherwise
     last=False,  # of a run folder: the weights of its last step, not its best ones
     **more,  # more for the header
 ):
@@ -331,7 +326,8 @@ def pack(
     from atm_net.weights import load_network, save_weights
 
     model, meta = load_network(Path(run) / 'last.safetensors' if last else weights_file(run))
-    meta |= _phantoms_of(Path(run)) | dict(write_scheme=write_scheme) | more
+    # `atm_predict` writes masks so unless asked otherwise
+    meta |= _phantoms_of(Path(run)) | dict(write_scheme='mrspineseg') | more
     save_weights(out, model, meta, half=True)
 
 # %% ../nbs/6_training/67_train.ipynb #c046
