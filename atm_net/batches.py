@@ -33,13 +33,12 @@ def step_samples(
     step: int,
     rank: int = 0,
     size: int = 1,  # processes
-) -> tuple[list, int]:  # [(slice index, epoch)], window side (px)
+) -> list:  # of (slice index, epoch, window side in px)
     "The share of `rank` in the batch of a step"
     share = cfg.batch // size
     first = step * cfg.batch + rank * share
-    samples = [_sample(cfg.seed, place, n) for place in range(first, first + share)]
-    window = np.random.default_rng((cfg.seed, step, 1)).choice(cfg.windows)
-    return samples, int(window)
+    window = int(np.random.default_rng((cfg.seed, step, 1)).choice(cfg.windows))
+    return [(*_sample(cfg.seed, place, n), window) for place in range(first, first + share)]
 
 # %% ../nbs/6_training/63_batches.ipynb #bt07
 def training_samples(
@@ -50,8 +49,7 @@ def training_samples(
 ):  # yields lists of (slice index, epoch, window side)
     "The batches of a rank from a step on, drawn when they are needed (a batch sampler)"
     for step in range(start, cfg.steps):
-        samples, window = step_samples(cfg, n, step, group.rank, group.size)
-        yield [(i, epoch, window) for i, epoch in samples]
+        yield step_samples(cfg, n, step, group.rank, group.size)
 
 # %% ../nbs/6_training/63_batches.ipynb #bt11
 class PromptBatcher:

@@ -138,9 +138,7 @@ def cut_surfaces(
     return surfaces
 
 # %% ../nbs/5_masks/51_column.ipynb #kc24
-def usual_pitch(
-    places: np.ndarray,  # (n,) mm along the column, ascending
-) -> float:  # mm
+def usual_pitch(places: np.ndarray) -> float:  # places: (n,) mm along the column, ascending; mm
     "The median distance of neighbours, those closer than 8 mm not counted; 30 if there is none"
     gaps = np.diff(places)
     apart = gaps[gaps > 8]
@@ -223,9 +221,7 @@ def column_parts(
     return parts
 
 # %% ../nbs/5_masks/51_column.ipynb #kc29
-def join_halves(
-    names: list,  # a level or None for each part, top-down
-) -> list:
+def join_halves(names: list) -> list:  # names: a level or None for each part, top-down
     "A part that was dropped between two halves of one body belongs to that body"
     names = list(names)
     kept = [(i, level) for i, level in enumerate(names) if level is not None]
@@ -313,7 +309,6 @@ def name_discs(
     found: list,  # of `name_bodies`
     along: np.ndarray,  # (h, w) mm along the column
     cuts: np.ndarray,  # mm along the column, of `disc_places`
-    thick: float = 16.0,  # mm from the cut (ours)
 ):
     "What is disc goes to the disc of the nearest cut, or to the body that it divides (ours)"
     known = [(mm, level) for mm, level in found if level is not None]
@@ -324,13 +319,13 @@ def name_discs(
     part = probs[:, own]
     fits = np.zeros((len(cuts), len(bodies)))
     for i, cut in enumerate(cuts):
-        fits[i, list(discs)] = part[:, :, np.abs(along - cut) < thick / 2].sum((0, 2))
+        fits[i, list(discs)] = part[:, :, np.abs(along - cut) < 8].sum((0, 2))  # mm
     at_cut = [discs.get(name, 0) for name in disc_names(gaps, fits, discs)]
     for i, (above, below) in enumerate(gaps):
         if above == below:  # one body, cut in two
             at_cut[i] = bodies[above]
     away = np.abs(along[..., None] - cuts)
-    to = np.where(away.min(-1) < thick, np.array(at_cut)[away.argmin(-1)], 0)
+    to = np.where(away.min(-1) < 16, np.array(at_cut)[away.argmin(-1)], 0)
     _give(probs, own, to)
 
 # %% ../nbs/5_masks/51_column.ipynb #kc37

@@ -205,20 +205,16 @@ def _check_names(cfg: Config):
         raise InputError(f"--amp '{cfg.amp}' is unknown: use {', '.join(AMP)}")
 
 
-def _check_windows(windows):
-    odd = [w for w in windows if w < 32 or w % 32]
-    if odd or not windows:
-        raise InputError(
-            f'windows {tuple(windows)}: {odd[0] if odd else "none"} is not a positive multiple'
-            ' of 32, by which the networks halve the image five times: use 96 or 128, say'
-        )
-
-
 def check_config(cfg: Config):
     "Refuse numbers that cannot work; raises `InputError`"
     _check_numbers(cfg)
     _check_names(cfg)
-    _check_windows(cfg.windows)
+    odd = [w for w in cfg.windows if w < 32 or w % 32]
+    if odd or not cfg.windows:
+        raise InputError(
+            f'windows {tuple(cfg.windows)}: {odd[0] if odd else "none"} is not a positive multiple'
+            ' of 32, by which the networks halve the image five times: use 96 or 128, say'
+        )
 
 # %% ../nbs/6_training/60_config.ipynb #cf22
 def network_kwargs(cfg: Config, text_dim: int, scheme) -> dict:  # text_dim: d, features of a token
@@ -228,9 +224,5 @@ def network_kwargs(cfg: Config, text_dim: int, scheme) -> dict:  # text_dim: d, 
 
     if cfg.network == 'spineparsenet':
         return dict(edges=column_edges(scheme))
-    if cfg.network == 'swin_unetr':
-        return dict(use_v2=cfg.swin == 'v2')
-    if cfg.network != 'atm_net':
-        return {}
-    own = {k: getattr(cfg, k) for k in OPTIONS['atm_net'] if hasattr(cfg, k)}
-    return own | dict(text_dim=text_dim, use_v2=cfg.swin == 'v2')
+    known = vars(cfg) | dict(text_dim=text_dim, use_v2=cfg.swin == 'v2')
+    return {k: known[k] for k in OPTIONS.get(cfg.network, ()) if k in known}

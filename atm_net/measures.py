@@ -22,9 +22,7 @@ from .mask_files import file_scheme, read_mask
 from .show import command, table_md, write_json, write_text
 
 # %% ../nbs/5_masks/53_measures.ipynb #c008
-def mid_slice(
-    mask: np.ndarray,  # (s, h, w) bool, not empty
-) -> int:  # slice index
+def mid_slice(mask: np.ndarray) -> int:  # mask: (s, h, w) bool, not empty; a slice index
     "The slice at the centre of area; the largest one where that is empty"
     area = mask.sum((1, 2))
     centre = round((np.arange(len(area)) * area).sum() / area.sum())
@@ -247,10 +245,7 @@ def facing_tilt(
     above: Frame,  # the body above it
 ) -> float | None:  # degrees; None if nothing faces the body
     "Tilt of the border of `mask` that faces the body above"
-    e_u, e_v = _axes(above.tilt)
-    u = sum(above.span) / 2
-    a, b = above.inf
-    centre = above.centre + u * e_u + (a + b * u) * e_v  # of the endplate of the body above
+    centre = above.points('inf').mean(0)
     tilt = above.inf_tilt
     for _ in range(5):
         turn = _facing_slope(straighten(mask, spacing, centre, tilt, 60.0), above.depth)
@@ -324,9 +319,7 @@ def _row(structure, kind, **values):
     return {k: round(v, 2) if isinstance(v, float) else v for k, v in row.items()}
 
 
-def lordosis(
-    tilts: dict,  # ('L1','sup') etc. -> tilt in degrees, None where unknown
-) -> dict:  # a row
+def lordosis(tilts: dict) -> dict:  # ('L1', 'sup') etc. -> degrees, None where unknown; a row
     "L1 superior to S superior endplate, or to L5 inferior where there is no sacrum"
     top = tilts.get(('L1', 'sup'))
     end = tilts.get(('S', 'sup'))

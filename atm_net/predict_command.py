@@ -250,13 +250,12 @@ def atm_predict(
 # %% ../nbs/5_masks/54_predict_command.ipynb #c035
 def _grid_of(preset: str, size: int | None) -> Grid:
     "The grid of a preset, or a square of `size` pixels; raises `InputError`"
-    if preset not in ('tiny', 'paper'):
+    grids = {'tiny': Grid(spacing=2.0), 'paper': Grid(size=384)}
+    if preset not in grids:
         raise InputError(f"--preset '{preset}' is unknown: use tiny or paper")
     if size is not None and size < 1:
         raise InputError(f'--size {size}: must be positive')
-    if size:
-        return Grid(size=size)
-    return Grid(size=384) if preset == 'paper' else Grid(spacing=2.0)
+    return Grid(size=size) if size else grids[preset]
 
 
 @command

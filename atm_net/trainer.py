@@ -121,13 +121,9 @@ def start_at_prior(net, network: str, feature_size: int, kwargs: dict, prior: np
 TEXT_MODULES = ('hasf', 'ccae', 'text_decoder')
 
 
-def _has_text_decoder(net) -> bool:
-    return getattr(net, 'text_decoder', None) is not None
-
-
 def clip_groups(net) -> list:  # of lists of parameters
     "Parameters whose gradients are clipped together (ours)"
-    if not _has_text_decoder(net):
+    if not hasattr(net, 'text_decoder'):
         return [list(net.parameters())]
     plain, text = [], []
     for name, p in net.named_parameters():
@@ -247,7 +243,7 @@ def enter_stage(self: Trainer):
             module.requires_grad_(self.in_text_stage())
     after_plain_stage = 0 < self.step == stage_border(self.cfg)
     given_weights = self.meta.get('init')  # may hold a text decoder that has learnt
-    if after_plain_stage and _has_text_decoder(self.net) and not given_weights:
+    if after_plain_stage and hasattr(self.net, 'text_decoder') and not given_weights:
         self.net.start_text_decoder()
     # MONAI's blocks of UNETR hold a norm for a cross-attention that they do not use
     unused = self.cfg.network == 'unetr'
