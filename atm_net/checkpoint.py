@@ -30,7 +30,7 @@ def checksum(tensors: dict) -> int:
 
 @contextmanager
 def full_disk_named(path):
-    "A full disk, which safetensors reports by an error of its own; raises `InputError`"
+    "Errors of a full disk, also that of safetensors, become `InputError`s with a remedy"
     from safetensors import SafetensorError
 
     try:

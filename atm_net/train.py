@@ -126,7 +126,7 @@ def _open_log(trainer: Trainer, tensorboard: bool):  # -> Log, or None where not
 def fit(
     trainer: Trainer,
     every: int = 10,  # steps between log rows
-    val_every: int = None,  # validations; None: a quarter of the text stage, at most 500
+    val_every: int = None,  # steps between validations; None: a quarter of the text stage, <= 500
     save_every: int = 200,  # steps between checkpoints
     keep: int = 2,  # checkpoints
     tensorboard=False,  # log there too?
@@ -293,7 +293,7 @@ def atm_train(
 ):
     "Train a network on a slice cache; run it under torchrun for several processes"
     arguments = dict(locals(), network=model)
-    names = {f.name for f in fields(Config)} - {'preset'}
+    names = {f.name for f in fields(Config)} - {'preset'}  # arguments that are fields
     cfg = from_options(preset, {k: v for k, v in arguments.items() if k in names})
     if save < 1 or keep < 1:
         raise InputError(f'--save {save} and --keep {keep} must be positive')
