@@ -140,6 +140,12 @@ def channel(self: Scheme, name: str) -> int:
         raise InputError(f"{self} has no structure '{name}'{suggest(name, self.values)}")
     return self.names.index(name) + 1
 
+
+@patch
+def of_kind(self: Scheme, *kinds: str) -> list:  # names, from superior to inferior
+    "Its structures of some kinds: 'vertebra', 'disc', ..."
+    return [n for n in self.anatomy.order(self.names) if self.anatomy[n].kind in kinds]
+
 # %% ../nbs/0_ground/02_anatomy.ipynb #c014
 def _table(pairs, fill=-1):
     "Look-up array with `fill` where no pair is given"

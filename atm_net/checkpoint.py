@@ -8,14 +8,13 @@ __all__ = ['checksum', 'full_disk_named', 'checkpoints', 'save_checkpoint', 'rea
 
 # %% ../nbs/6_training/62_checkpoint.ipynb #ck04
 import json
-import re
 import sys
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
 from .anatomy import InputError
-from .show import atomic_path
+from .show import atomic_path, remove_half_written
 
 # %% ../nbs/6_training/62_checkpoint.ipynb #ck06
 def checksum(tensors: dict) -> int:
@@ -31,14 +30,15 @@ def checksum(tensors: dict) -> int:
 
 @contextmanager
 def full_disk_named(path):
-    "safetensors reports a full disk by an error of its own; raises `InputError`"
+    "Errors of a full disk, also that of safetensors, become `InputError`s with a remedy"
     from safetensors import SafetensorError
 
     try:
         yield
-    except SafetensorError as e:
+    except (SafetensorError, OSError) as e:
+        why = getattr(e, 'strerror', None) or e
         remedy = 'make room, then go on with --resume'
-        raise InputError(f'{path}: cannot be written ({e}): {remedy}') from e
+        raise InputError(f'{path}: cannot be written ({why}): {remedy}') from e
 
 # %% ../nbs/6_training/62_checkpoint.ipynb #ck07
 def _on_cpu(tensor):
@@ -113,20 +113,6 @@ def restore_optimizer(opt, model, tensors: dict):  # tensors: of `read_checkpoin
             opt.state[p][what] = torch.empty_like(p, dtype=v.dtype).copy_(v)
 
 # %% ../nbs/6_training/62_checkpoint.ipynb #ck11
-def _newest_whole(paths, speaks: bool):  # (state, tensors), or None
-    "The newest that can be read; a broken one is named"
-    from safetensors import SafetensorError
-
-    broken = (SafetensorError, OSError, KeyError, TypeError, AttributeError, ValueError)
-    for path in reversed(paths):
-        try:
-            return read_checkpoint(path)
-        except broken as e:
-            if speaks:
-                print(f'{path}: broken checkpoint ({e})', file=sys.stderr)
-    return None
-
-
 def load_checkpoint(
     run: Path,
     model,
@@ -134,26 +120,28 @@ def load_checkpoint(
     lead=True,  # name a broken one on stderr?
 ) -> dict | None:  # state, or None without a checkpoint
     "Restore the newest whole checkpoint; raises `InputError` if all are broken"
+    from safetensors import SafetensorError
+
+    broken = (SafetensorError, OSError, KeyError, TypeError, AttributeError, ValueError)
     paths = checkpoints(run)
     if not paths:
         return None
-    found = _newest_whole(paths, lead)
-    if found is None:
-        raise InputError(
-            f'{run / "checkpoints"}: no whole checkpoint is left: start anew in another folder,'
-            f' or take {run / "last.safetensors"} with --init'
-        )
-    state, tensors = found
-    model.load_state_dict(model_tensors(tensors))
-    restore_optimizer(opt, model, tensors)
-    return state
+    for path in reversed(paths):
+        try:
+            state, tensors = read_checkpoint(path)
+        except broken as e:
+            if lead:
+                print(f'{path}: broken checkpoint ({e})', file=sys.stderr)
+            continue
+        model.load_state_dict(model_tensors(tensors))
+        restore_optimizer(opt, model, tensors)
+        return state
+    raise InputError(
+        f'{run / "checkpoints"}: no whole checkpoint is left: start anew in another folder,'
+        f' or take {run / "last.safetensors"} with --init'
+    )
 
 # %% ../nbs/6_training/62_checkpoint.ipynb #ck18
-_half_written = re.compile(r'\..+\.\d+\.[0-9a-f]{6}(\.\w+)?|\.tmp\w{6}')
-
-
 def sweep(run: Path):
     "Remove what a killed process left half-written"
-    for f in [*run.glob('.*'), *(run / 'checkpoints').glob('.*')]:
-        if _half_written.fullmatch(f.name):
-            f.unlink(missing_ok=True)
+    remove_half_written([*run.glob('.*'), *(run / 'checkpoints').glob('.*')])

@@ -18,7 +18,6 @@ from .anatomy import Scheme
 def middle_line(
     prob: np.ndarray,  # (s, h, w) probability of bodies and discs together
     spacing,  # (slice, row, column) mm
-    smooth: float = 40.0,  # mm of the line that a parabola is fitted to
 ) -> tuple:  # (n,) rows of the image; (n,) the column's middle in each
     "The middle of the vertebral column, row by row, over all slices (ours)"
     from scipy.signal import savgol_filter
@@ -29,7 +28,7 @@ def middle_line(
     rows = np.arange(known[0], known[-1] + 1)
     centre = found[known] @ np.arange(found.shape[1]) / mass[known]
     middle = np.interp(rows, known, centre)
-    window = min(len(rows), round(smooth / spacing[1])) // 2 * 2 - 1
+    window = min(len(rows), round(40 / spacing[1])) // 2 * 2 - 1  # a parabola over 40 mm
     if window > 2:
         middle = savgol_filter(middle, window, 2).clip(0, found.shape[1] - 1)
     return rows, middle
@@ -38,13 +37,12 @@ def middle_line(
 def along_column(
     prob: np.ndarray,  # (s, h, w) probability of bodies and discs together
     spacing,  # (slice, row, column) mm
-    smooth: float = 40.0,  # mm, as `middle_line`
 ) -> tuple:  # (h, w) mm along the column from its top; (h, w) mm from its middle line
     "The column as a curve in the sagittal plane; each pixel belongs to its nearest point (ours)"
     from scipy import ndimage as ndi
 
     dh, dw = spacing[1:]
-    rows, middle = middle_line(prob, spacing, smooth)
+    rows, middle = middle_line(prob, spacing)
     steps = np.hypot(dh, np.diff(middle) * dw)
     length = np.concatenate([[0], np.cumsum(steps)])
     line = np.zeros(prob.shape[1:], bool)
@@ -53,11 +51,11 @@ def along_column(
     return np.interp(nearest[0], rows, length), beside
 
 # %% ../nbs/5_masks/51_column.ipynb #kc14
-def _profiles(body, disc, along, beside, step, core) -> tuple:  # (n,) bodies; (n,) discs
+def _profiles(body, disc, along, beside, step) -> tuple:  # (n,) bodies; (n,) discs
     "How much body and disc there is along the column (ours)"
     from scipy import ndimage as ndi
 
-    near = beside < core
+    near = beside < 12  # mm
     entry = (along[near] / step).astype(int)
     found = (body if disc is None else body + disc) > 0.5
 
@@ -77,14 +75,14 @@ def _with_gaps(cuts, filled, apart) -> list:
     return sorted([*cuts, *(g for g in gaps if all(abs(g - c) >= apart for c in cuts))])
 
 
-def _with_missed_discs(cuts, filled, long) -> list:
+def _with_missed_discs(cuts, filled) -> list:
     "Cuts, and even ones where a stretch is too long for one body (ours)"
     edges = [min(filled[0], cuts[0]), *cuts, max(filled[-1], cuts[-1])]
     pitch = np.median(np.diff(cuts))
     missed = []
     for top, bottom in zip(edges, edges[1:]):
         length = bottom - top
-        if length > long * pitch:
+        if length > 1.55 * pitch:
             parts = round(length / pitch)
             missed += [top + length * i / parts for i in range(1, parts)]
     return sorted([*cuts, *missed])
@@ -95,23 +93,20 @@ def disc_places(
     disc,  # (s, h, w) probability of any disc; None: the scheme has no discs
     along: np.ndarray,  # (h, w) mm along the column, of `along_column`
     beside: np.ndarray,  # (h, w) mm from its middle line
-    step: float = 2.0,  # mm of the profile (ours, as the numbers below)
-    core: float = 12.0,  # mm from the middle line that are counted
-    share: float = 0.08,  # rise of the disc's share that makes a cut
+    step: float = 2.0,  # mm of the profile (ours, as all numbers here)
     apart: float = 14.0,  # mm between two discs
-    long: float = 1.55,  # pitches from which a disc was missed
 ) -> np.ndarray:  # mm along the column, ascending
     "Where the column is cut: at discs, where no body is found, and evenly in long stretches (ours)"
     from scipy.signal import find_peaks
 
-    bodies, discs = _profiles(body, disc, along, beside, step, core)
+    bodies, discs = _profiles(body, disc, along, beside, step)
     both = bodies + discs
     disc_share = discs / np.maximum(both, 0.02 * both.max())
-    peaks = find_peaks(disc_share, distance=round(apart / step), prominence=share)[0]
+    peaks = find_peaks(disc_share, distance=round(apart / step), prominence=0.08)[0]
     filled = np.flatnonzero(bodies > 0.15 * np.percentile(bodies, 90))
     cuts = _with_gaps(peaks, filled, apart / 2 / step)
     if len(cuts) >= 2:
-        cuts = _with_missed_discs(cuts, filled, long)
+        cuts = _with_missed_discs(cuts, filled)
     return (np.array(cuts) + 0.5) * step
 
 # %% ../nbs/5_masks/51_column.ipynb #kc18
@@ -129,8 +124,6 @@ def cut_surfaces(
     along: np.ndarray,  # (h, w) mm along the column, of `along_column`
     cuts,  # mm along the column, of `disc_places`
     spacing,  # (slice, row, column) mm
-    thick: float = 16.0,  # mm about a cut that belong to its disc (ours)
-    least: float = 0.5,  # ml of disc, with less the cut runs straight across (ours)
 ) -> np.ndarray:  # (cuts, s, w) mm along the column; (cuts, 1, w) without discs
     "Where each slice and image column is cut: planes through the discs that were found (ours)"
     across = np.broadcast_to(np.asarray(cuts)[:, None, None], (len(cuts), 1, along.shape[1]))
@@ -139,25 +132,23 @@ def cut_surfaces(
     surfaces = np.repeat(across, len(disc), 1)
     z, _, x = np.indices(disc.shape) * np.reshape(spacing, (3, 1, 1, 1))
     for i, cut in enumerate(cuts):
-        here = (np.abs(along - cut) < thick / 2) & (disc > 0.4)
-        if here.sum() * np.prod(spacing) / 1000 >= least:
+        here = (np.abs(along - cut) < 8) & (disc > 0.4)  # mm
+        if here.sum() * np.prod(spacing) / 1000 >= 0.5:  # ml, else the cut runs straight across
             surfaces[i] = _fit_plane(along, disc, here, x, z)
     return surfaces
 
 # %% ../nbs/5_masks/51_column.ipynb #kc24
-def usual_pitch(
-    places: np.ndarray,  # (n,) mm along the column, ascending
-) -> float:  # mm
+def usual_pitch(places: np.ndarray) -> float:  # places: (n,) mm along the column, ascending; mm
     "The median distance of neighbours, those closer than 8 mm not counted; 30 if there is none"
     gaps = np.diff(places)
     apart = gaps[gaps > 8]
     return float(np.median(apart)) if len(apart) else 30.0
 
 
-def _distance_cost(distance, spread, k) -> np.ndarray:  # (k, k): level above, level below
+def _distance_cost(distance, k) -> np.ndarray:  # (k, k): level above, level below
     "What it costs that two levels do not lie as far apart as their parts; upward is forbidden"
     steps = np.arange(k)[None] - np.arange(k)[:, None]
-    return np.where(steps >= 0, (steps - distance) ** 2 / (4 * spread**2), np.inf)
+    return np.where(steps >= 0, (steps - distance) ** 2 / (4 * 0.2**2), np.inf)
 
 
 def _follow_back(last, came_from, n) -> list:  # n levels, None where a part is dropped
@@ -174,27 +165,23 @@ def name_column(
     places,  # (n,) mm along the column, ascending
     likes,  # (n, k) how much each part looks like each level, levels from the top
     weight,  # (n,) 0..1, how much a part counts
-    spread: float = 0.2,  # of the distance between neighbours, in levels (ours)
-    lost: float = 6.0,  # price of a dropped part, above that of the least likely name (ours)
-    floor: float = 0.02,  # likeness that is never ruled out (ours)
     known_levels=None,  # (k,) bool, levels that a prompt names
-    heed: float = 60.0,  # what such a name pays (ours), far more than any image can
 ) -> list:  # n levels 0..k-1, or None where the part is dropped
     "The best way to name parts so that levels follow each other as the distances say (ours)"
     places, likes, weight = (np.asarray(a, float) for a in (places, likes, weight))
     n, k = likes.shape
     known = np.zeros(k) if known_levels is None else np.asarray(known_levels, float)
-    bonus = heed * known
+    bonus = 60 * known  # far more than any image can pay
     shares = likes / likes.sum(1, keepdims=True)
-    earned = weight[:, None] * np.log(shares + floor) + bonus
-    dropped = np.concatenate([[0], np.cumsum(lost * weight)])  # price of all parts before i
+    earned = weight[:, None] * np.log(shares + 0.02) + bonus
+    dropped = np.concatenate([[0], np.cumsum(6 * weight)])  # price of all parts before i
     pitch = usual_pitch(places)
     best = earned - dropped[:n, None]
     came_from = {}
     for i in range(n):
         for a in range(i):
             skipped = dropped[i] - dropped[a + 1]
-            cost = _distance_cost((places[i] - places[a]) / pitch, spread, k)
+            cost = _distance_cost((places[i] - places[a]) / pitch, k)
             via = best[a][:, None] - skipped - cost - np.diag(bonus)
             total = via.max(0) + earned[i]
             for level in np.flatnonzero(total > best[i]).tolist():
@@ -224,21 +211,17 @@ def column_parts(
     beside: np.ndarray,  # (h, w) mm from its middle line
     surfaces: np.ndarray,  # (cuts, s or 1, w) mm, of `cut_surfaces`
     spacing,  # (slice, row, column) mm
-    wide: float = 30.0,  # mm from the middle line (ours)
-    least: float = 0.5,  # ml of the smallest part (ours)
 ) -> np.ndarray:  # (s, h, w) int, 1 for the top part; 0 none
     "What lies between two cuts is a part (ours)"
     cuts_above = sum((along > cut[:, None] for cut in surfaces), np.zeros(1, int))
-    parts = np.where((body > 0.5) & (beside < wide), 1 + cuts_above, 0)
+    parts = np.where((body > 0.5) & (beside < 30), 1 + cuts_above, 0)  # mm
     size = np.bincount(parts.ravel())
-    crumb = size * np.prod(spacing) / 1000 < least
+    crumb = size * np.prod(spacing) / 1000 < 0.5  # ml
     parts[crumb[parts]] = 0
     return parts
 
 # %% ../nbs/5_masks/51_column.ipynb #kc29
-def join_halves(
-    names: list,  # a level or None for each part, top-down
-) -> list:
+def join_halves(names: list) -> list:  # names: a level or None for each part, top-down
     "A part that was dropped between two halves of one body belongs to that body"
     names = list(names)
     kept = [(i, level) for i, level in enumerate(names) if level is not None]
@@ -248,13 +231,12 @@ def join_halves(
     return names
 
 
-def _give(probs, channels, parts, level):
-    "All that the channels have of a part goes to its own level; outside, to the background"
+def _give(probs, channels, to):
+    "All that some channels have at a pixel goes to its channel in `to`, (s, h, w) or (h, w)"
     total = probs[:, channels].sum(1)
-    to = np.concatenate([[-1], level])[parts]
-    probs[:, 0] += np.where(to < 0, total, 0)
-    for j, c in enumerate(channels):
-        probs[:, c] = np.where(to == j, total, 0)
+    probs[:, channels] = 0
+    for c in np.unique(to):
+        probs[:, c] += np.where(to == c, total, 0)
 
 
 def name_bodies(
@@ -282,11 +264,11 @@ def name_bodies(
     size = np.bincount(parts.ravel())[ids]
     weight = np.minimum(1, size / np.median(size))
     names = join_halves(name_column(places, likes, weight, known_levels=known_levels))
-    level = np.full(parts.max(), -1)
+    channel = np.zeros(parts.max() + 1, int)  # of each part; what is none is background
     for i, name in zip(ids, names):
         if name is not None:
-            level[i - 1] = name
-    _give(probs, channels, reach(parts, spacing, 4.0), level)
+            channel[i] = channels[name]
+    _give(probs, channels, channel[reach(parts, spacing, 4.0)])
     return list(zip(places, names))
 
 # %% ../nbs/5_masks/51_column.ipynb #kc32
@@ -320,17 +302,6 @@ def _bodies_at(cuts, known) -> list:  # (level above or None, level below or Non
     return gaps
 
 
-def _cut_channels(gaps, names, bodies, discs) -> list:
-    "The channel of what lies at a cut: a disc, the body that it cuts in two, or the background"
-    channels = []
-    for (above, below), name in zip(gaps, names):
-        if above == below:
-            channels.append(bodies[above])
-        else:
-            channels.append(0 if name is None else discs[name])
-    return channels
-
-
 def name_discs(
     probs: np.ndarray,  # (s, k, h, w), changed in place
     discs: dict,  # level -> channel of the disc below it
@@ -338,7 +309,6 @@ def name_discs(
     found: list,  # of `name_bodies`
     along: np.ndarray,  # (h, w) mm along the column
     cuts: np.ndarray,  # mm along the column, of `disc_places`
-    thick: float = 16.0,  # mm from the cut (ours)
 ):
     "What is disc goes to the disc of the nearest cut, or to the body that it divides (ours)"
     known = [(mm, level) for mm, level in found if level is not None]
@@ -349,25 +319,21 @@ def name_discs(
     part = probs[:, own]
     fits = np.zeros((len(cuts), len(bodies)))
     for i, cut in enumerate(cuts):
-        fits[i, list(discs)] = part[:, :, np.abs(along - cut) < thick / 2].sum((0, 2))
-    at_cut = _cut_channels(gaps, disc_names(gaps, fits, discs), bodies, discs)
+        fits[i, list(discs)] = part[:, :, np.abs(along - cut) < 8].sum((0, 2))  # mm
+    at_cut = [discs.get(name, 0) for name in disc_names(gaps, fits, discs)]
+    for i, (above, below) in enumerate(gaps):
+        if above == below:  # one body, cut in two
+            at_cut[i] = bodies[above]
     away = np.abs(along[..., None] - cuts)
-    to = np.where(away.min(-1) < thick, np.array(at_cut)[away.argmin(-1)], 0)
-    total = part.sum(1)
-    probs[:, own] = 0
-    for c in np.unique(to):
-        probs[:, c] += np.where(to == c, total, 0)
+    to = np.where(away.min(-1) < 16, np.array(at_cut)[away.argmin(-1)], 0)
+    _give(probs, own, to)
 
 # %% ../nbs/5_masks/51_column.ipynb #kc37
 def column_levels(
     scheme: Scheme,
 ) -> tuple:  # names of the bodies, top-down; {index of a body: channel of the disc below it}
     "The levels of the column that a scheme has"
-    bodies = [
-        n
-        for n in scheme.anatomy.top_down
-        if scheme.anatomy[n].kind in ('vertebra', 'sacrum') and n in scheme.values
-    ]
+    bodies = scheme.of_kind('vertebra', 'sacrum')
     discs = {}
     for level, name in enumerate(bodies[:-1]):
         disc = scheme.anatomy.below(name, 'disc')

@@ -96,16 +96,11 @@ PRESETS = dict(
 )
 
 # %% ../nbs/6_training/60_config.ipynb #cf09
-def _source(cfg: Config, f) -> str:  # f: of `fields`
-    departs = getattr(cfg, f.name) != f.default
-    if f.metadata['source'] == 'paper' and departs:
-        return 'ours'
-    return f.metadata['source']
-
-
 def sources(cfg: Config) -> dict:  # field -> 'paper', 'assumed' or 'ours'
     "Where each value comes from; a value that departs from the paper's is ours"
-    return {f.name: _source(cfg, f) for f in fields(Config)}
+    own = {f.name: f.metadata['source'] for f in fields(Config)}
+    changed = [f.name for f in fields(Config) if getattr(cfg, f.name) != f.default]
+    return own | {name: 'ours' for name in changed if own[name] == 'paper'}
 
 
 def provenance(cfg: Config) -> dict:  # field -> dict(value, source)
@@ -129,8 +124,14 @@ def learning_rate(cfg: Config, step: int) -> float:
     return cosine * min(1, (done + 1) / (cfg.warmup + 1))
 
 # %% ../nbs/6_training/60_config.ipynb #cf15
-def configure(cfg: Config, **given) -> Config:
-    "Change fields; mixed tokens have no level ranks, so their position code is the image's"
+def configure(preset: str, **given) -> Config:
+    """A preset with some fields changed; raises `InputError` for an unknown preset
+
+    Mixed tokens have no level ranks, so their position code is the image's.
+    """
+    if preset not in PRESETS:
+        raise InputError(f"--preset '{preset}' is unknown: use {' or '.join(PRESETS)}")
+    cfg = PRESETS[preset]
     if given.get('tokens') == 'mixed' and cfg.code == 'order':
         given = dict(code='2d') | given
     return replace(cfg, **given)
@@ -168,12 +169,10 @@ def from_options(
     options: dict,  # field -> value, None where it was not given; windows as text
 ) -> Config:
     "The configuration that a command line describes; raises `InputError`"
-    if preset not in PRESETS:
-        raise InputError(f"--preset '{preset}' is unknown: use {' or '.join(PRESETS)}")
     given = {k: v for k, v in options.items() if v is not None}
     if given.get('windows'):
         given['windows'] = window_sides(given['windows'])
-    cfg = configure(PRESETS[preset], **given)
+    cfg = configure(preset, **given)
     if cfg.network != 'atm_net':
         _refuse_idle(cfg.network, given)
         cfg = replace(cfg, hasf=False, ccae=False)
@@ -206,54 +205,24 @@ def _check_names(cfg: Config):
         raise InputError(f"--amp '{cfg.amp}' is unknown: use {', '.join(AMP)}")
 
 
-def _check_windows(windows):
-    odd = [w for w in windows if w < 32 or w % 32]
-    if odd or not windows:
-        raise InputError(
-            f'windows {tuple(windows)}: {odd[0] if odd else "none"} is not a positive multiple'
-            ' of 32, by which the networks halve the image five times: use 96 or 128, say'
-        )
-
-
 def check_config(cfg: Config):
     "Refuse numbers that cannot work; raises `InputError`"
     _check_numbers(cfg)
     _check_names(cfg)
-    _check_windows(cfg.windows)
+    odd = [w for w in cfg.windows if w < 32 or w % 32]
+    if odd or not cfg.windows:
+        raise InputError(
+            f'windows {tuple(cfg.windows)}: {odd[0] if odd else "none"} is not a positive multiple'
+            ' of 32, by which the networks halve the image five times: use 96 or 128, say'
+        )
 
 # %% ../nbs/6_training/60_config.ipynb #cf22
-_network_fields = (
-    'hasf',
-    'ccae',
-    'text_decoder',
-    'length',
-    'n_tokens',
-    'heads',
-    'attention',
-    'pool',
-    'tokens',
-    'alpha',
-    'gain',
-    'code',
-    'decoder',
-    'contrast',
-    'tau',
-)
-
-
-def network_kwargs(
-    cfg: Config,
-    text_dim: int,  # d, features of a token
-    scheme,
-) -> dict:
+def network_kwargs(cfg: Config, text_dim: int, scheme) -> dict:  # text_dim: d, features of a token
     "Arguments of the network, for `build_network`"
-    if cfg.network == 'spineparsenet':
-        from atm_net.baselines import column_edges
+    from atm_net.baselines import column_edges
+    from atm_net.weights import OPTIONS
 
+    if cfg.network == 'spineparsenet':
         return dict(edges=column_edges(scheme))
-    if cfg.network == 'swin_unetr':
-        return dict(use_v2=cfg.swin == 'v2')
-    if cfg.network != 'atm_net':
-        return {}
-    own = {k: getattr(cfg, k) for k in _network_fields}
-    return own | dict(text_dim=text_dim, use_v2=cfg.swin == 'v2')
+    known = vars(cfg) | dict(text_dim=text_dim, use_v2=cfg.swin == 'v2')
+    return {k: known[k] for k in OPTIONS.get(cfg.network, ()) if k in known}

@@ -17,9 +17,8 @@ import functools
 import hashlib
 import html
 import re
-import time
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +37,7 @@ from atm_net.show import (
     picture_html,
     progress,
     read_json,
+    remove_half_written,
     table_html,
     table_md,
     thumbnail,
@@ -903,16 +903,6 @@ def _store(folder, id, image, labels, meta, key):
 
 # %% ../nbs/2_data/20_data.ipynb #c047
 _defaults = {k: v[0] for k, v in RULES.items()}  # what caches were made with that do not say it
-_half = re.compile(r'\.\d+\.[0-9a-f]{6}(\.\w+)?$')  # the end of a temporary file's name
-
-
-def _sweep(folder: Path, age=3600.0):  # s
-    "Remove what a killed run left half-written; what a run beside this one writes is younger"
-    for f in folder.rglob('.*'):
-        # another run may just have given it its final name: then there is nothing to remove
-        with suppress(FileNotFoundError):
-            if _half.search(f.name) and time.time() - f.stat().st_mtime > age:
-                f.unlink()
 
 
 def _start(folder: Path, config: dict):
@@ -1102,7 +1092,8 @@ def prepare(
     folder = Path(cache)
     config = _config(cohort, grid, crop, seed, splits, localiser)
     _start(folder, config)
-    _sweep(folder)
+    # what a run beside this one writes is younger
+    remove_half_written(folder.rglob('.*'), age=3600.0)
     if config['anatomy']:
         text = yaml.safe_dump(_anatomy_dict(cohort.anatomy), sort_keys=False)
         write_text(folder / 'anatomy.yaml', text)

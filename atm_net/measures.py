@@ -22,12 +22,10 @@ from .mask_files import file_scheme, read_mask
 from .show import command, table_md, write_json, write_text
 
 # %% ../nbs/5_masks/53_measures.ipynb #c008
-def mid_slice(
-    mask: np.ndarray,  # (s, h, w) bool, not empty
-) -> int:  # slice index
+def mid_slice(mask: np.ndarray) -> int:  # mask: (s, h, w) bool, not empty; a slice index
     "The slice at the centre of area; the largest one where that is empty"
     area = mask.sum((1, 2))
-    centre = int(round((np.arange(len(area)) * area).sum() / area.sum()))
+    centre = round((np.arange(len(area)) * area).sum() / area.sum())
     return centre if area[centre] else int(area.argmax())
 
 
@@ -73,6 +71,11 @@ def rectangle_tilt(
 STEP = 0.25  # mm, grid of the straightened view (ours)
 
 
+def _places(n):  # (n,) mm
+    "Where the rows or columns of a straightened view lie, its centre at 0"
+    return (np.arange(n) - (n - 1) / 2) * STEP
+
+
 def _axes(tilt):
     "Unit vectors (h, w) along the depth (u) and the height (v)"
     t = np.radians(tilt)
@@ -111,15 +114,13 @@ class _Profile:
 # %% ../nbs/5_masks/53_measures.ipynb #prof2
 def _span(view):
     "u of front and back at half height (mm), of a view that is not empty"
+    mm = _places(len(view))
     rows = view.any(1)
-    half = (view.shape[1] - 1) / 2
-    middle = np.abs(np.arange(len(view)) - half) <= max(1, rows.sum() / 10)
-    if not (middle & rows).any():
-        middle = rows
-    seen = view[middle & rows]
-    first = seen.argmax(1)
-    last = seen.shape[1] - 1 - seen[:, ::-1].argmax(1)
-    return (np.median(first) - half - 0.5) * STEP, (np.median(last) - half + 0.5) * STEP
+    middle = rows & (np.abs(mm) <= max(1, rows.sum() / 10) * STEP)
+    seen = view[middle if middle.any() else rows]
+    front = mm[seen.argmax(1)]
+    back = mm[::-1][seen[:, ::-1].argmax(1)]
+    return np.median(front) - STEP / 2, np.median(back) + STEP / 2
 
 
 def _profile(view):
@@ -127,14 +128,12 @@ def _profile(view):
     if not view.any():
         return None
     span = _span(view)
-    half = (view.shape[1] - 1) / 2
-    columns = np.flatnonzero(view.any(0))
-    u = (columns - half) * STEP
-    keep = (u >= span[0]) & (u <= span[1])
-    seen = view[:, columns[keep]]
-    top = (seen.argmax(0) - half - 0.5) * STEP
-    bottom = (len(seen) - 1 - seen[::-1].argmax(0) - half + 0.5) * STEP
-    return _Profile(u[keep], top, bottom, span)
+    mm = _places(len(view))
+    keep = view.any(0) & (mm >= span[0]) & (mm <= span[1])
+    seen = view[:, keep]
+    top = mm[seen.argmax(0)] - STEP / 2
+    bottom = mm[::-1][seen[::-1].argmax(0)] + STEP / 2
+    return _Profile(mm[keep], top, bottom, span)
 
 # %% ../nbs/5_masks/53_measures.ipynb #fram1
 def _endplates(profile):
@@ -166,7 +165,6 @@ def _settle(mask, spacing, centre, tilt):
 class Frame:
     "A structure in its mid-sagittal slice"
 
-    name: str
     slice: int
     centre: tuple  # (2,) (h, w) mm
     tilt: float  # degrees, of the mean of both endplates
@@ -211,7 +209,6 @@ def fit_frame(
     mask: np.ndarray,  # (h, w) bool, one piece
     spacing,  # (2,) mm
     expect: float = 0.0,  # degrees, guess of the tilt
-    name: str = '',
     slice: int = 0,
 ) -> Frame | None:  # None for fewer than 12 pixels, or without two endplates and three heights
     "Measure one structure in one slice"
@@ -225,23 +222,20 @@ def fit_frame(
     heights = _heights(profile)
     if abs(tilt - expect) > 60 or heights is None:
         return None
-    if not np.isfinite([tilt, *sup, *inf, *profile.span, *heights]).all():
-        return None
     pairs = (centre, sup, inf, profile.span)
     centre, sup, inf, span = (tuple(map(float, pair)) for pair in pairs)
     cut = mask[[0, -1]].any() or mask[:, [0, -1]].any()
     note = 'cut by the edge of the image' if cut else ''
-    return Frame(name, slice, centre, float(tilt), sup, inf, span, tuple(heights), note)
+    return Frame(slice, centre, float(tilt), sup, inf, span, tuple(heights), note)
 
 # %% ../nbs/5_masks/53_measures.ipynb #c026
 def _facing_slope(view, depth):
     "Slope of the upper border within the depth of the body above (degrees), None if too short"
-    columns = np.flatnonzero(view.any(0))
-    u = (columns - (view.shape[1] - 1) / 2) * STEP
-    near = np.abs(u) <= 0.35 * depth
+    u = _places(len(view))
+    near = view.any(0) & (np.abs(u) <= 0.35 * depth)
     if near.sum() < max(3, 0.3 * depth / STEP):
         return None
-    v = view[:, columns[near]].argmax(0) * STEP
+    v = view[:, near].argmax(0) * STEP
     return np.degrees(np.arctan(np.polyfit(u[near], v, 1)[0]))
 
 
@@ -249,16 +243,12 @@ def facing_tilt(
     mask: np.ndarray,  # (h, w) bool, the sacrum
     spacing,  # (2,) mm
     above: Frame,  # the body above it
-    half: float = 60.0,  # mm
 ) -> float | None:  # degrees; None if nothing faces the body
     "Tilt of the border of `mask` that faces the body above"
-    e_u, e_v = _axes(above.tilt)
-    u = sum(above.span) / 2
-    a, b = above.inf
-    centre = above.centre + u * e_u + (a + b * u) * e_v  # of the endplate of the body above
+    centre = above.points('inf').mean(0)
     tilt = above.inf_tilt
     for _ in range(5):
-        turn = _facing_slope(straighten(mask, spacing, centre, tilt, half), above.depth)
+        turn = _facing_slope(straighten(mask, spacing, centre, tilt, 60.0), above.depth)
         if turn is None:
             return None
         tilt += turn
@@ -267,15 +257,6 @@ def facing_tilt(
     return float(tilt)
 
 # %% ../nbs/5_masks/53_measures.ipynb #c029
-def _piece(labels, channel):
-    "(mid-sagittal slice, the piece to measure there) of a channel; None where absent"
-    mask = labels == channel
-    if not mask.any():
-        return None
-    k = mid_slice(mask)
-    return k, front_piece(mask[k])
-
-
 def _guesses(pieces, spacing):
     "Tilt of each structure (degrees), square to the line through the centres next to it"
     names = list(pieces)
@@ -294,13 +275,15 @@ def frames(
 ) -> dict:  # name -> `Frame`, None for a structure of too few pixels; bodies and discs, top-down
     "The frame of every vertebral body and disc in its own mid-sagittal slice"
     plane = np.array(spacing[1:], float)
-    names = scheme.anatomy.order(scheme.names)
-    names = [n for n in names if scheme.anatomy[n].kind in ('vertebra', 'disc', 'sacrum')]
-    found = {n: _piece(labels, scheme.channel(n)) for n in names}
-    pieces = {n: piece for n, piece in found.items() if piece}
+    pieces = {}  # name -> mid-sagittal slice, the piece to measure there
+    for name in scheme.of_kind('vertebra', 'disc', 'sacrum'):
+        mask = labels == scheme.channel(name)
+        if mask.any():
+            k = mid_slice(mask)
+            pieces[name] = k, front_piece(mask[k])
     guess = _guesses(pieces, plane)
     return {
-        name: fit_frame(mask, plane, guess[name], name, k)
+        name: fit_frame(mask, plane, guess[name], k)
         for name, (k, mask) in pieces.items()
         if scheme.anatomy[name].kind != 'sacrum'
     }
@@ -310,11 +293,10 @@ def canal_width(
     canal: np.ndarray,  # (h, w) bool
     spacing,  # (2,) mm
     frame: Frame,  # of the level
-    half: float = 70.0,  # mm
 ) -> float | None:  # mm; None where the canal is missing behind more than half of it
     "Width of the canal behind a level, parallel to its endplates, mean over half its height"
-    view = straighten(canal, spacing, frame.centre, frame.tilt, half)
-    v = (np.arange(len(view)) - (len(view) - 1) / 2) * STEP
+    view = straighten(canal, spacing, frame.centre, frame.tilt, 70.0)
+    v = _places(len(view))
     top, bottom = frame.sup[0], frame.inf[0]
     quarter = (bottom - top) / 4
     rows = view[(v >= top + quarter) & (v <= bottom - quarter)]
@@ -337,9 +319,7 @@ def _row(structure, kind, **values):
     return {k: round(v, 2) if isinstance(v, float) else v for k, v in row.items()}
 
 
-def lordosis(
-    tilts: dict,  # ('L1','sup') etc. -> tilt in degrees, None where unknown
-) -> dict:  # a row
+def lordosis(tilts: dict) -> dict:  # ('L1', 'sup') etc. -> degrees, None where unknown; a row
     "L1 superior to S superior endplate, or to L5 inferior where there is no sacrum"
     top = tilts.get(('L1', 'sup'))
     end = tilts.get(('S', 'sup'))
@@ -353,18 +333,7 @@ def lordosis(
     return _row(f'L1-{name}', 'angle', angle_deg=top - end, note=note)
 
 # %% ../nbs/5_masks/53_measures.ipynb #odd1
-def _turn(body, neighbours):
-    "Tilt of a body against the mean of its neighbours (degrees), 0 without them"
-    if not neighbours:
-        return 0.0
-    return body['tilt_deg'] - np.mean([other['tilt_deg'] for other in neighbours])
-
-
-def mark_odd(
-    rows: list,  # of `measure`, changed in place
-    turn: float = 18.0,  # degrees between a body and the mean of its neighbours (ours)
-    part: float = 0.6,  # of the median depth (ours)
-):
+def mark_odd(rows: list):  # of `measure`, changed in place
     "Note where a vertebra does not go with the others: then the mask is probably wrong (ours)"
     bodies = [r for r in rows if r['kind'] == 'vertebra' and r['tilt_deg'] is not None]
     if not bodies:
@@ -372,10 +341,12 @@ def mark_odd(
     usual = np.median([body['depth_mm'] for body in bodies])
     for i, body in enumerate(bodies):
         notes = [body['note']]
-        by = _turn(body, bodies[max(i - 1, 0) : i] + bodies[i + 1 : i + 2])
-        if abs(by) > turn:
+        neighbours = bodies[max(i - 1, 0) : i] + bodies[i + 1 : i + 2]
+        tilts = [other['tilt_deg'] for other in neighbours] or [body['tilt_deg']]
+        by = body['tilt_deg'] - np.mean(tilts)
+        if abs(by) > 18:  # degrees (ours)
             notes.append(f'tilted {by:+.0f} degrees against its neighbours: look at the mask')
-        if body['depth_mm'] < part * usual:
+        if body['depth_mm'] < 0.6 * usual:  # (ours)
             notes.append('much less deep than the others: look at the mask')
         body['note'] = '; '.join(filter(None, notes))
 
@@ -418,9 +389,7 @@ def measure(
     "Heights, depths, angles and canal widths by level, top-down (ours)"
     plane = np.array(spacing[1:], float)
     frame_of = frames(labels, spacing, scheme)
-    canals = [
-        labels == scheme.channel(n) for n in scheme.names if scheme.anatomy[n].kind == 'canal'
-    ]
+    canals = [labels == scheme.channel(n) for n in scheme.of_kind('canal')]
     canal = canals[0] if canals and canals[0].any() else None
     rows = []
     tilts = {}
@@ -430,9 +399,7 @@ def measure(
             tilts[name, 'sup'] = frame.sup_tilt
             tilts[name, 'inf'] = frame.inf_tilt
     mark_odd(rows)
-    for name in scheme.names:
-        if scheme.anatomy[name].kind != 'sacrum':
-            continue
+    for name in scheme.of_kind('sacrum'):
         mask = labels == scheme.channel(name)
         if mask.any():
             above = frame_of.get(scheme.anatomy.above(name, 'vertebra'))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from fastcore.basics import patch
+from fastcore.basics import patch, store_attr
 
 import atm_net
 from .anatomy import InputError, Scheme, get_anatomy
@@ -21,7 +21,6 @@ from .column import ColumnLabeler
 from .data import Grid, crop_oracle, normalise
 from .prompts import present_structures
 from atm_net.protocols import (
-    WITHOUT_TEXT,
     choose_protocol,
     find_protocol,
     named_levels,
@@ -140,11 +139,8 @@ class Predictor:
     ):
         from atm_net.weights import reads_text
 
+        store_attr('meta, device, one_name_per_level, file')
         self.model = model.to(device).eval()
-        self.meta = meta
-        self.device = device
-        self.one_name_per_level = one_name_per_level
-        self.file = file
         self.anatomy = get_anatomy(meta.get('anatomy'))
         self.scheme = Scheme(meta['scheme'], meta['values'], self.anatomy)
         self.grid = Grid(**meta['grid'])
@@ -207,9 +203,7 @@ def _header_facts(meta: dict, has_text: bool) -> dict:
     }
 
 
-def model_card(
-    predictor: Predictor,
-) -> str:  # Markdown
+def model_card(predictor: Predictor) -> str:  # Markdown
     "What is known of the weights: the README.md beside them, or else what their header says"
     file = predictor.file
     if file and (file.parent / 'README.md').is_file():
@@ -386,8 +380,7 @@ def localise(
 ) -> tuple:  # (top, left, bottom, right) in source pixels
     "A box around the spine from a first, generic prediction: a field of view without a mask"
     everything = (0, 0, *volume.shape[1:])
-    protocol = 'generic' if predictor.has_text else WITHOUT_TEXT
-    found = predictor.predict(volume, protocol, one_name_per_level=False, box=everything).labels
+    found = predictor.predict(volume, 'generic', one_name_per_level=False, box=everything).labels
     return crop_oracle(found, volume.spacing[1:], margin) if (found > 0).any() else everything
 
 # %% ../nbs/5_masks/52_predict.ipynb #c031

@@ -6,6 +6,7 @@
 __all__ = ['Job', 'find_jobs', 'spare_inputs', 'companion', 'predict_file', 'atm_predict', 'atm_prepare']
 
 # %% ../nbs/5_masks/54_predict_command.ipynb #cm04
+import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,9 +94,7 @@ def _file_id(path):
     return stat.st_dev, stat.st_ino
 
 
-def spare_inputs(
-    jobs: list,  # of `Job`
-):
+def spare_inputs(jobs: list):  # of `Job`
     "No output may be an input, and no two masks one file; raises `InputError`"
     inputs = [job.volume for job in jobs]
     inputs += [path for job in jobs for path in (job.report, job.truth) if path is not None]
@@ -251,13 +250,12 @@ def atm_predict(
 # %% ../nbs/5_masks/54_predict_command.ipynb #c035
 def _grid_of(preset: str, size: int | None) -> Grid:
     "The grid of a preset, or a square of `size` pixels; raises `InputError`"
-    if preset not in ('tiny', 'paper'):
+    grids = {'tiny': Grid(spacing=2.0), 'paper': Grid(size=384)}
+    if preset not in grids:
         raise InputError(f"--preset '{preset}' is unknown: use tiny or paper")
     if size is not None and size < 1:
         raise InputError(f'--size {size}: must be positive')
-    if size:
-        return Grid(size=size)
-    return Grid(size=384) if preset == 'paper' else Grid(spacing=2.0)
+    return Grid(size=size) if size else grids[preset]
 
 
 @command
@@ -292,7 +290,5 @@ def atm_prepare(
         return prepare(cohort, cache, grid, **options)
     predictor = load_predictor(weights)
 
-    def find(volume):
-        return localise(predictor, volume)
-
+    find = functools.partial(localise, predictor)
     return prepare(cohort, cache, grid, **options, localise=find, localiser=weights_id(weights))

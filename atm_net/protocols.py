@@ -96,10 +96,8 @@ def find_protocol(name: str) -> Protocol:
 # %% ../nbs/5_masks/50_protocols.ipynb #pr12
 def _default_protocol(here: list) -> str:
     "The protocol of the text that is given; `self` without a text"
-    for name, protocol in PROTOCOLS.items():
-        if protocol.needs_text and protocol.needs in here:
-            return name
-    return 'self'
+    readers = [name for name, p in PROTOCOLS.items() if p.needs_text and p.needs in here]
+    return readers[0] if readers else 'self'
 
 
 def _why_unread(unread: str, chosen: str, has_text: bool) -> str:
@@ -131,12 +129,6 @@ def choose_protocol(
     return chosen
 
 # %% ../nbs/5_masks/50_protocols.ipynb #pr15
-def _shuffled(other: list, n: int) -> list:
-    "The prompts of another patient, spread over n slices"
-    last = len(other) - 1
-    return [other[round(k * last / max(n - 1, 1))] for k in range(n)]
-
-
 def _typed(text: str, n: int, option: int, verbatim: bool, anatomy) -> list:
     "What a person typed: as it is, or in the form of the training's sentences"
     typed = user_prompt(text, anatomy)
@@ -171,13 +163,13 @@ def protocol_prompts(
             at = [slice_position(k, n) for k in range(n)]
             return [report_prompt(report, scheme.anatomy, option=option, position=p) for p in at]
         case 'oracle':
-            say = [option, complete]
-            return [atpg(labels, scheme, k, n, *say) for k, labels in enumerate(truth)]
+            return [atpg(labels, scheme, k, n, option, complete) for k, labels in enumerate(truth)]
         case 'oracle-levels':
             levels = present_structures(truth, scheme)
             return volume_prompts(levels, n, scheme, option, complete, protocol)
         case 'shuffled':
-            return _shuffled(other, n)
+            last = len(other) - 1  # the prompts are spread over the slices
+            return [other[round(k * last / max(n - 1, 1))] for k in range(n)]
     raise InputError(f"protocol '{protocol}' makes its prompts from a prediction, not from data")
 
 # %% ../nbs/5_masks/50_protocols.ipynb #pr19
@@ -209,9 +201,7 @@ def agreement(
     scheme,
 ) -> float:  # 0..1; 0 if no pixel is a body in both
     "Share of the pixels that both passes call a body to which both give the same name (ours)"
-    bodies = [
-        scheme.channel(n) for n in scheme.names if scheme.anatomy[n].kind in ('vertebra', 'sacrum')
-    ]
+    bodies = [scheme.channel(n) for n in scheme.of_kind('vertebra', 'sacrum')]
     if not bodies:  # no vertebrae in this anatomy: any structure counts
         bodies = list(range(1, scheme.channels))
     both = np.isin(a, bodies) & np.isin(b, bodies)
@@ -244,8 +234,7 @@ def _proposal(predictor, seen: np.ndarray) -> tuple:  # names, support, prompts
     scheme = predictor.scheme
     votes = support(seen, scheme)
     names = supported_levels(votes, scheme)
-    n = len(seen)
-    prompts = volume_prompts(names, n, scheme, predictor.option, True, 'self', seen)
+    prompts = volume_prompts(names, len(seen), scheme, predictor.option, labels=seen)
     return names, votes, prompts
 
 
@@ -296,10 +285,7 @@ def _draw_vote(ax, vote: Vote, title: str, anatomy):
     ax.set_title(title, fontsize=9)
 
 
-def vote_figure(
-    trace,  # `Vote`s of `self_prompts`
-    anatomy,
-):  # -> Figure
+def vote_figure(trace, anatomy):  # trace: `Vote`s of `self_prompts` -> Figure
     "What each round of `self` voted for: names in the words filled, names left out hatched"
     from matplotlib.figure import Figure
 

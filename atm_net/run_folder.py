@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'cache_hash', 'split_hash', 'library_versions', 'read_anatomy', 'run_meta', 'open_run', 'start_run',
-           'check_start', 'keep_init', 'Log', 'board_class', 'training_curves', 'duration', 'Progress']
+           'same_start', 'Log', 'board_class', 'training_curves', 'duration', 'Progress']
 
 # %% ../nbs/6_training/64_run_folder.ipynb #rf04
 import csv
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import atm_net
 from .anatomy import InputError
+from .checkpoint import full_disk_named
 from .config import Config, network_kwargs, provenance
 from .data import Cache
 from .show import atomic_path, plot_curves, read_json, write_json
@@ -55,9 +56,10 @@ def read_anatomy(cache: Cache) -> dict:
     return yaml.safe_load((cache.path / cache.manifest['anatomy']).read_text(encoding='utf-8'))
 
 # %% ../nbs/6_training/64_run_folder.ipynb #rf07
-def _network_meta(cfg: Config, cache: Cache, text_dim: int) -> dict:
-    "How the network is built, and what its channels and pixels are"
+def run_meta(cfg: Config, cache: Cache, encoder) -> dict:  # encoder: or None without text
+    "What a weights file must say about itself"
     scheme = cache.scheme
+    text_dim = encoder.dim if encoder else 128  # unused without text
     return dict(
         network=cfg.network,
         out_channels=scheme.channels,
@@ -68,13 +70,6 @@ def _network_meta(cfg: Config, cache: Cache, text_dim: int) -> dict:
         anatomy=cache.manifest['anatomy'] and read_anatomy(cache),
         grid=asdict(cache.grid),
         crop=cache.crop,
-    )
-
-
-def run_meta(cfg: Config, cache: Cache, encoder) -> dict:  # encoder: or None without text
-    "What a weights file must say about itself"
-    text_dim = encoder.dim if encoder else 128  # unused without text
-    return _network_meta(cfg, cache, text_dim) | dict(
         encoder=cfg.encoder if encoder else None,
         encoder_revision=encoder.revision if encoder else None,
         option=cfg.option,
@@ -136,21 +131,11 @@ def start_run(
         split={p: len(cache.cases(p)) for p in PARTS},
         split_hash=meta['data']['split'],
     )
-    write_json(
-        path,
-        dict(
-            config=meta['config'],
-            versions=meta['versions'],
-            cache=data,
-            processes=processes,
-            init=meta.get('init'),
-            encoder_revision=meta['encoder_revision'],
-            how=how,
-        ),
-    )
+    kept = {k: meta.get(k) for k in ('config', 'versions', 'init', 'encoder_revision')}
+    write_json(path, kept | dict(cache=data, processes=processes, how=how))
 
 # %% ../nbs/6_training/64_run_folder.ipynb #rf13
-def check_start(run: Path, meta: dict):
+def same_start(run: Path, meta: dict):  # meta: takes over the weights that the run started from
     "A resumed run keeps its encoder and the weights it started from; raises `InputError`"
     path = run / 'config.json'
     began = read_json(path)
@@ -168,13 +153,8 @@ def check_start(run: Path, meta: dict):
             f'{path}: was started from {first}, not from these weights ({init["file"]}):'
             ' leave --init out, or choose another folder'
         )
-
-
-def keep_init(run: Path, meta: dict):
-    "Weights name what their run started from, also when it was resumed without --init"
-    init = read_json(run / 'config.json').get('init')
-    if init:
-        meta['init'] = init
+    if began.get('init'):
+        meta['init'] = began['init']
 
 # %% ../nbs/6_training/64_run_folder.ipynb #rf16
 def _rows_until(path: Path, step: int) -> list:  # of dicts of strings
@@ -184,10 +164,6 @@ def _rows_until(path: Path, step: int) -> list:  # of dicts of strings
     whole_lines = path.read_text(encoding='utf-8').rpartition('\n')[0]
     rows = csv.DictReader(whole_lines.splitlines())
     return [r for r in rows if int(r['step']) <= step]
-
-
-def _csv_value(v):
-    return f'{v:.6g}' if isinstance(v, float) else v
 
 
 class Log:
@@ -212,13 +188,9 @@ class Log:
 
     def add(self, **row):
         "Append a row; raises `InputError` where the disk is full"
-        try:
-            with open(self.path, 'a', newline='', encoding='utf-8') as f:
-                values = {k: _csv_value(v) for k, v in row.items()}
-                csv.DictWriter(f, self.columns).writerow(values)
-        except OSError as e:
-            remedy = 'make room, then go on with --resume'
-            raise InputError(f'{self.path}: cannot be written ({e.strerror}): {remedy}') from e
+        short = {k: f'{v:.6g}' if isinstance(v, float) else v for k, v in row.items()}
+        with full_disk_named(self.path), open(self.path, 'a', newline='', encoding='utf-8') as f:
+            csv.DictWriter(f, self.columns).writerow(short)
         if self.board is None:
             return
         for k, v in row.items():
@@ -243,10 +215,7 @@ def board_class():
     return SummaryWriter
 
 
-def training_curves(
-    log,  # path of a log.csv, or its rows
-    title: str = '',
-):  # -> Figure
+def training_curves(log, title: str = ''):  # log: path of a log.csv, or its rows -> Figure
     "Losses, training Dice and validation Dice by step; raises `InputError` on an empty log"
     curves = {
         'loss': ('loss', 'seg', 'contrast'),

@@ -6,8 +6,6 @@
 __all__ = ['logits_and_contrast', 'training_module', 'autocast', 'step_loss', 'hard_dice']
 
 # %% ../nbs/6_training/65_step.ipynb #st04
-from contextlib import nullcontext
-
 from .anatomy import IGNORE
 from .batches import PromptBatcher, present_classes
 from .config import AMP, Config
@@ -43,14 +41,11 @@ def training_module(net, compile=False):  # compile: by torch.compile?
     import torch
 
     class TrainingModule(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = net
-
         def forward(self, *args, **kwargs):
             return logits_and_contrast(self.net, *args, **kwargs)
 
     module = TrainingModule()
+    module.net = net
     if compile:
         module.compile()
     return module
@@ -60,9 +55,8 @@ def autocast(amp: str, device):
     "Where it is asked for, layers that can do with fewer bits get fewer"
     import torch
 
-    if amp == 'none':
-        return nullcontext()
-    return torch.autocast(torch.device(device).type, getattr(torch, AMP[amp]))
+    dtype = getattr(torch, AMP[amp] or 'float32')
+    return torch.autocast(torch.device(device).type, dtype, enabled=amp != 'none')
 
 # %% ../nbs/6_training/65_step.ipynb #st10
 def _stack(items: list, key: str, device):
@@ -81,12 +75,10 @@ def _segmentation_loss(
     "Eq. 4 of each pass, weighted"
     from atm_net.losses import dice_focal
 
-    all_annotated = bool(annotated.all())
-    passes = [t.chunk(len(weights)) for t in (logits, label, annotated)]
-    total = 0
-    for weight, z, y, known in zip(weights, *passes):
-        total = total + weight * dice_focal(z, y, focal, None if all_annotated else known)
-    return total
+    n = len(weights)
+    known = [None] * n if annotated.all() else annotated.chunk(n)
+    passes = zip(weights, logits.chunk(n), label.chunk(n), known)
+    return sum(weight * dice_focal(z, y, focal, k) for weight, z, y, k in passes)
 
 
 def _class_sentences(
@@ -100,17 +92,6 @@ def _class_sentences(
     return features, present.to(label.device) & annotated, annotated
 
 # %% ../nbs/6_training/65_step.ipynb #st11
-def _text_inputs(cfg: Config, prompts: PromptBatcher, prompted: list, label, annotated) -> tuple:
-    "For HASF the features of the prompts, for CCAE the class sentences; None for what is off"
-    features, classes = None, None
-    if cfg.hasf:
-        features = prompts.holistic(prompted).to(label.device)
-    if cfg.ccae:
-        first = slice(len(prompted))
-        classes = _class_sentences(prompts, label[first], annotated[first])
-    return features, classes
-
-
 def _passes(cfg: Config, batch: list) -> tuple:  # items of all passes, weight of each pass
     "With its own prompt, and without"
     without = [item | dict(generic=True) for item in batch]
@@ -137,11 +118,14 @@ def step_loss(
     label = _stack(items, 'label', device)
     annotated = _stack(items, 'annotated', device)
 
+    # of two decoders the plain one takes no prompt, and the contrast meets the other alone
+    prompted = batch if cfg.text_decoder else items
+    n = len(prompted)
     features, classes = None, None
-    if has_text:
-        # of two decoders the plain one takes no prompt, and the contrast meets the other alone
-        prompted = batch if cfg.text_decoder else items
-        features, classes = _text_inputs(cfg, prompts, prompted, label, annotated)
+    if has_text and cfg.hasf:
+        features = prompts.holistic(prompted).to(device)
+    if has_text and cfg.ccae:
+        classes = _class_sentences(prompts, label[:n], annotated[:n])
     with autocast(cfg.amp, device):
         logits, contrast = model(image, features, classes)
     if cfg.amp != 'none':

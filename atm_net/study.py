@@ -198,12 +198,10 @@ def study_config(
     **over,  # fields of `Config` for all rows; the row's own come on top
 ) -> Config:
     "The configuration of a row's run; raises `InputError`"
-    if preset not in PRESETS:
-        raise InputError(f"--preset '{preset}' is unknown: use {' or '.join(PRESETS)}")
-    cfg = configure(PRESETS[preset], **(over | row.changes), seed=seed)
-    if cfg.steps < 1 or cfg.batch < 1:
-        raise InputError(f'--steps {cfg.steps} and --batch {cfg.batch} must be positive')
-    return essential(clamp_warmup(cfg, cfg.steps))
+    cfg = configure(preset, **(over | row.changes), seed=seed)
+    cfg = essential(clamp_warmup(cfg, cfg.steps))
+    check_config(cfg)
+    return cfg
 
 # %% ../nbs/8_people/80_study.ipynb #c015
 @dataclass(frozen=True)
@@ -1422,8 +1420,6 @@ def run_study(
     _check_study(names, cache, split, on, beside)
     more = read_beside(beside, cache, split, on)
     runs = grid(names, preset, seeds, **over)
-    for r in runs:
-        check_config(r.config)
     starts = starts_of(init, runs)
     check_out(out, names, runs, cache, starts)
     options = dict(preset=preset, seeds=seeds, protocols=protocols, split=split, grid=on)

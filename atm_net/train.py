@@ -12,38 +12,23 @@ import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from fastcore.script import Param
 
 from .anatomy import InputError
 from .checkpoint import sweep
-from atm_net.config import (
-    PRESETS,
-    Config,
-    check_config,
-    from_options,
-    learning_rate,
-    stage_border,
-)
+from .config import Config, check_config, from_options, learning_rate, stage_border
 from .data import Cache
-from atm_net.distributed import (
-    any_process,
-    join_group,
-    lead_first,
-    leave_group,
-    mean_rows,
-    restarted,
-)
+from .distributed import gather, join_group, lead_first, leave_group, mean_rows, restarted
 from .predict import weights_file, weights_id
 from atm_net.run_folder import (
     Log,
     Progress,
     board_class,
-    check_start,
-    keep_init,
     open_run,
+    same_start,
     start_run,
     training_curves,
 )
@@ -121,7 +106,7 @@ def _run_steps(trainer: Trainer, log, progress: Progress, every: Intervals):
             pause = time.time()
             _report(trainer, log, progress)
             began += time.time() - pause  # the pace is that of the steps
-        trainer.stop = any_process(trainer.group, trainer.stop)
+        trainer.stop = any(gather(trainer.group, trainer.stop))
         if trainer.stop:
             break
         if trainer.step % every.save == 0 and not done:
@@ -138,23 +123,19 @@ def _open_log(trainer: Trainer, tensorboard: bool):  # -> Log, or None where not
     return Log(trainer.run / 'log.csv', trainer.step, board)
 
 
-def _validation_interval(cfg: Config) -> int:
-    "A quarter of the text stage, at most 500 steps"
-    text_steps = cfg.steps - stage_border(cfg)
-    return max(1, min(500, (text_steps + 3) // 4))
-
-
 def fit(
     trainer: Trainer,
     every: int = 10,  # steps between log rows
-    val_every: int = None,  # steps between validations; None: see `_validation_interval`
+    val_every: int = None,  # steps between validations; None: a quarter of the text stage, <= 500
     save_every: int = 200,  # steps between checkpoints
     keep: int = 2,  # checkpoints
     tensorboard=False,  # log there too?
     again='go on with --resume',  # advice for a person who stopped it
 ):
     "Run from the current step to the end; SIGTERM and Ctrl-C save a checkpoint and leave"
-    intervals = Intervals(every, val_every or _validation_interval(trainer.cfg), save_every, keep)
+    text_steps = trainer.cfg.steps - stage_border(trainer.cfg)
+    val_every = val_every or max(1, min(500, (text_steps + 3) // 4))
+    intervals = Intervals(every, val_every, save_every, keep)
     log = _open_log(trainer, tensorboard)
     progress = Progress(trainer.cfg.steps, trainer.step, trainer.group.lead)
     try:
@@ -219,8 +200,7 @@ def _begin(trainer: Trainer, init, resume: bool, how: dict):
     if init:
         say(start_from(trainer, init))
     lead_first(group, make_folder)
-    check_start(run, trainer.meta)
-    keep_init(run, trainer.meta)
+    same_start(run, trainer.meta)
     if not resume:
         return
     if trainer.resume():
@@ -229,17 +209,6 @@ def _begin(trainer: Trainer, init, resume: bool, how: dict):
         say(f'{run}: no checkpoint yet, starting at step 0')
 
 # %% ../nbs/6_training/67_train.ipynb #tl08
-def _train_in_group(group, cache: Cache, run: Path, cfg: Config, resume, init, how, fit_how):
-    "What each process of a run does"
-    lead_first(group, lambda: open_run(run, cfg, cache, resume))
-    trainer = Trainer(cache, run, cfg, group, **how)
-    _begin(trainer, init, resume, how)
-    if trainer.step < cfg.steps:
-        fit(trainer, **fit_how)
-    elif group.lead:
-        print(f'{run}: finished already ({trainer.step} steps)', file=sys.stderr)
-
-
 def train(
     cache,  # a `Cache` or its folder
     run,  # folder
@@ -263,7 +232,13 @@ def train(
     how = dict(workers=workers, accumulate=accumulate, channels_last=channels_last, compile=compile)
     group = join_group(device)
     try:
-        _train_in_group(group, cache, run, cfg, resume, init, how, fit_how)
+        lead_first(group, lambda: open_run(run, cfg, cache, resume))
+        trainer = Trainer(cache, run, cfg, group, **how)
+        _begin(trainer, init, resume, how)
+        if trainer.step < cfg.steps:
+            fit(trainer, **fit_how)
+        elif group.lead:
+            print(f'{run}: finished already ({trainer.step} steps)', file=sys.stderr)
     except BaseException as e:
         leave_group(group, wait=isinstance(e, Stopped))  # then all stop, after the checkpoint
         raise
@@ -317,27 +292,9 @@ def atm_train(
     resume: bool = False,  # go on from the last checkpoint
 ):
     "Train a network on a slice cache; run it under torchrun for several processes"
-    options = dict(
-        hasf=hasf,
-        ccae=ccae,
-        option=option,
-        network=model,
-        encoder=encoder,
-        decoder=decoder,
-        swin=swin,
-        contrast=contrast,
-        focal=focal,
-        tokens=tokens,
-        code=code,
-        attention=attention,
-        steps=steps,
-        batch=batch,
-        windows=windows,
-        lr=lr,
-        amp=amp,
-        seed=seed,
-    )
-    cfg = from_options(preset, options)
+    arguments = dict(locals(), network=model)
+    names = {f.name for f in fields(Config)} - {'preset'}  # arguments that are fields
+    cfg = from_options(preset, {k: v for k, v in arguments.items() if k in names})
     if save < 1 or keep < 1:
         raise InputError(f'--save {save} and --keep {keep} must be positive')
     how = dict(workers=workers, accumulate=accumulate, channels_last=channels_last, compile=compile)
@@ -346,9 +303,6 @@ def atm_train(
     print(f'{run}: done')
 
 # %% ../nbs/6_training/67_train.ipynb #c043
-_phantom_facts = ('patients', 'seed', 'labels', 'vertebra')
-
-
 def _phantoms_of(run: Path) -> dict:  # of phantom.json; {} where the data are no phantoms
     "The phantoms that a run was trained on"
     config = run / 'config.json'
@@ -358,14 +312,13 @@ def _phantoms_of(run: Path) -> dict:  # of phantom.json; {} where the data are n
     made = Path(cache.manifest['root']) / 'phantom.json'
     if not made.is_file():
         return {}
-    facts = {k: v for k, v in read_json(made).items() if k in _phantom_facts}
-    return dict(phantoms=facts)
+    kept = ('patients', 'seed', 'labels', 'vertebra')
+    return dict(phantoms={k: v for k, v in read_json(made).items() if k in kept})
 
 
 def pack(
     run,  # run folder or weights
     out,  # file to write
-    write_scheme='mrspineseg',  # in which `atm_predict` writes masks unless asked otherwise
     last=False,  # of a run folder: the weights of its last step, not its best ones
     **more,  # more for the header
 ):
@@ -373,7 +326,8 @@ def pack(
     from atm_net.weights import load_network, save_weights
 
     model, meta = load_network(Path(run) / 'last.safetensors' if last else weights_file(run))
-    meta |= _phantoms_of(Path(run)) | dict(write_scheme=write_scheme) | more
+    # `atm_predict` writes masks so unless asked otherwise
+    meta |= _phantoms_of(Path(run)) | dict(write_scheme='mrspineseg') | more
     save_weights(out, model, meta, half=True)
 
 # %% ../nbs/6_training/67_train.ipynb #c046

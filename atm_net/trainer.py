@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from fastcore.basics import patch
+from fastcore.basics import patch, store_attr
 
 from .anatomy import IGNORE, InputError
-from .batches import PromptBatcher, TrainingSampler
+from .batches import PromptBatcher, training_samples
 from .checkpoint import full_disk_named, load_checkpoint, save_checkpoint
 from .config import Config, learning_rate, stage_border
 from .data import Cache, SliceDataset
@@ -35,9 +35,7 @@ def cache_dice(
     "Mean Dice over the annotated structures of a volume; a missed or invented one counts 0"
     keep = truth != IGNORE
     scores = []
-    for c in np.flatnonzero(known):
-        if c == 0:
-            continue  # background
+    for c in np.flatnonzero(known[1:]) + 1:  # without background
         p = (pred == c) & keep
         t = (truth == c) & keep
         if t.any() or p.any():
@@ -56,11 +54,10 @@ def validation_dice(
     predictor,
     cache: Cache,
     cases,
-    group: Distributed | None = None,  # the processes share the cases
+    group: Distributed,  # the processes share the cases
     see=None,  # called with (case, image, truth, prediction) of each volume of this process
 ) -> dict:  # protocol -> mean over volumes
     "Dice by `generic` and `self` (or `none`) over volumes of the cache"
-    group = group or Distributed()
     own = []
     for case in cases[group.rank :: group.size]:
         image = np.asarray(cache.image(case), np.float32)
@@ -87,10 +84,7 @@ class PredictedSlice:
     prediction: np.ndarray
 
 
-def prediction_strip(
-    slices: list,  # of `PredictedSlice`
-    scheme,
-):  # -> Figure
+def prediction_strip(slices: list, scheme):  # slices: of `PredictedSlice` -> Figure
     "Image, truth and prediction below each other"
     n = len(slices)
     titles = [f'{s.case}, slice {s.k}' for s in slices] + ['truth'] * n + ['prediction'] * n
@@ -127,13 +121,9 @@ def start_at_prior(net, network: str, feature_size: int, kwargs: dict, prior: np
 TEXT_MODULES = ('hasf', 'ccae', 'text_decoder')
 
 
-def _has_text_decoder(net) -> bool:
-    return getattr(net, 'text_decoder', None) is not None
-
-
 def clip_groups(net) -> list:  # of lists of parameters
     "Parameters whose gradients are clipped together (ours)"
-    if not _has_text_decoder(net):
+    if not hasattr(net, 'text_decoder'):
         return [list(net.parameters())]
     plain, text = [], []
     for name, p in net.named_parameters():
@@ -176,21 +166,15 @@ class Trainer:
         compile=False,  # torch.compile the training pass?
     ):
         check_share(cfg, group, accumulate)
-        self.cache = cache
+        store_attr('cache, cfg, group, workers, accumulate, compile')
         self.run = Path(run)
-        self.cfg = cfg
-        self.group = group
-        self.workers = workers
-        self.accumulate = accumulate
-        self.compile = compile
         self.step = 0
         self.best = -1.0  # highest validation Dice so far
         self.stop = False  # was it asked to stop?
         self.examples = []  # `PredictedSlice`s of the last validation
         self.data = SliceDataset(cache, 'train', augment=True, seed=cfg.seed)
         self._load_text()
-        self._build_network(channels_last)
-        self._build_optimizer()
+        self._build(channels_last)
 
     def _load_text(self):
         from atm_net.text import load_encoder
@@ -202,7 +186,7 @@ class Trainer:
             self.prompts = PromptBatcher(cfg, cache.scheme, self.encoder)
         self.meta = run_meta(cfg, cache, self.encoder)
 
-    def _build_network(self, channels_last: bool):
+    def _build(self, channels_last: bool):
         import torch
 
         from atm_net.weights import build_network
@@ -218,11 +202,6 @@ class Trainer:
         if channels_last:
             self.net.to(memory_format=torch.channels_last)
         self.model = None  # the network as the current stage trains it
-
-    def _build_optimizer(self):
-        import torch
-
-        cfg = self.cfg
         self.opt = torch.optim.AdamW(self.net.parameters(), cfg.lr, weight_decay=cfg.weight_decay)
         kind = torch.device(self.group.device).type
         self.scaler = torch.amp.GradScaler(kind, enabled=cfg.amp == 'fp16')
@@ -236,7 +215,7 @@ def batches(self: Trainer):
 
     return DataLoader(
         self.data,
-        batch_sampler=TrainingSampler(self.cfg, len(self.data), self.step, self.group),
+        batch_sampler=training_samples(self.cfg, len(self.data), self.step, self.group),
         collate_fn=list,
         num_workers=self.workers,
         generator=torch.Generator(),  # or the loader would draw from the global one
@@ -256,21 +235,15 @@ def in_text_stage(self: Trainer) -> bool:
 
 
 @patch
-def at_border(self: Trainer) -> bool:
-    "Is this the first step of the text stage?"
-    return self.step == stage_border(self.cfg)
-
-
-@patch
 def enter_stage(self: Trainer):
     "The network as the current stage trains it; the plain stage leaves `TEXT_MODULES` alone"
     for name in TEXT_MODULES:
         module = getattr(self.net, name, None)
         if module is not None:
             module.requires_grad_(self.in_text_stage())
-    after_plain_stage = self.at_border() and self.step > 0
+    after_plain_stage = 0 < self.step == stage_border(self.cfg)
     given_weights = self.meta.get('init')  # may hold a text decoder that has learnt
-    if after_plain_stage and _has_text_decoder(self.net) and not given_weights:
+    if after_plain_stage and hasattr(self.net, 'text_decoder') and not given_weights:
         self.net.start_text_decoder()
     # MONAI's blocks of UNETR hold a norm for a cross-attention that they do not use
     unused = self.cfg.network == 'unetr'
@@ -282,7 +255,7 @@ def update(self: Trainer, batch: list) -> dict:  # loss, seg, contrast, dice: me
     "One optimizer step; raises `InputError` where the loss is not finite"
     import torch
 
-    if self.model is None or self.at_border():
+    if self.model is None or self.step == stage_border(self.cfg):
         self.enter_stage()
     self.net.train()
     for g in self.opt.param_groups:
@@ -317,13 +290,13 @@ def _gradient(self: Trainer, part: list, last: bool) -> dict:
 
 # %% ../nbs/6_training/66_trainer.ipynb #tr21
 @patch
-def write_weights(self: Trainer, name: str, extra=None):  # extra: more for the header
+def write_weights(self: Trainer, name: str, **more):  # more: for the header
     "Weights with all that is needed to use them"
     from atm_net.weights import save_weights
 
     path = self.run / name
     with full_disk_named(path):
-        save_weights(path, self.net, self.meta | dict(steps=self.step) | (extra or {}))
+        save_weights(path, self.net, self.meta | dict(steps=self.step) | more)
 
 
 @patch
@@ -376,4 +349,4 @@ def keep_best(self: Trainer, scores: dict):  # protocol -> mean Dice
     score = scores.get('self', scores.get('none'))
     if score > self.best:
         self.best = score
-        self.write_weights('best.safetensors', dict(validation=scores))
+        self.write_weights('best.safetensors', validation=scores)

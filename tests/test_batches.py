@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from atm_net.anatomy import IGNORE, LUMBAR
-from atm_net.batches import PromptBatcher, TrainingSampler, present_classes, step_samples
+from atm_net.batches import PromptBatcher, present_classes, step_samples, training_samples
 from atm_net.config import PRESETS
 from atm_net.distributed import Distributed
 from atm_net.text import load_encoder
@@ -17,7 +17,7 @@ SLICES = 9  # do not divide by the batch
 
 def samples(steps=9, cfg=CFG):
     "The endless list of (slice, epoch)"
-    return [sample for step in range(steps) for sample in step_samples(cfg, SLICES, step)[0]]
+    return [sample[:2] for step in range(steps) for sample in step_samples(cfg, SLICES, step)]
 
 
 def test_each_slice_once_an_epoch():
@@ -28,21 +28,23 @@ def test_each_slice_once_an_epoch():
 
 @pytest.mark.parametrize('size', [1, 2, 4])
 def test_several_ranks_are_one_in_the_same_order(size):
-    ranks = [list(TrainingSampler(CFG, SLICES, 0, Distributed(r, size))) for r in range(size)]
+    ranks = [list(training_samples(CFG, SLICES, 0, Distributed(r, size))) for r in range(size)]
     seen = [item[:2] for shares in zip(*ranks) for share in shares for item in share]
     assert seen == samples()
 
 
 def test_a_start_in_the_middle_goes_on_with_the_same_batches():
-    whole = list(TrainingSampler(CFG, SLICES, 0, Distributed()))
-    rest = TrainingSampler(CFG, SLICES, 4, Distributed())
-    assert (list(rest), len(rest)) == (whole[4:], 5)
+    whole = list(training_samples(CFG, SLICES, 0, Distributed()))
+    rest = list(training_samples(CFG, SLICES, 4, Distributed()))
+    assert (rest, len(rest)) == (whole[4:], 5)
 
 
 def test_windows_are_drawn_per_step():
-    assert {step_samples(CFG, SLICES, s)[1] for s in range(60)} == {64, 96, 128, 160}
-    batch = next(iter(TrainingSampler(CFG, SLICES, 0, Distributed())))
-    assert {w for _, _, w in batch} == {step_samples(CFG, SLICES, 0)[1]}
+    windows = [{w for _, _, w in step_samples(CFG, SLICES, s)} for s in range(60)]
+    assert {len(of_step) for of_step in windows} == {1}
+    assert set.union(*windows) == {64, 96, 128, 160}
+    batch = next(iter(training_samples(CFG, SLICES, 0, Distributed())))
+    assert batch == step_samples(CFG, SLICES, 0)
 
 
 def test_another_seed_another_order():

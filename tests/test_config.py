@@ -78,10 +78,10 @@ def test_windows_on_the_command_line():
 
 
 def test_mixed_tokens_take_the_position_code_of_the_image():
-    assert configure(TINY, tokens='mixed').code == '2d'
-    assert configure(TINY, tokens='mixed', code='1d').code == '1d'
-    assert configure(TINY, seed=3).code == 'order'
-    assert configure(PAPER, tokens='mixed', code='order').code == 'order'
+    assert configure('tiny', tokens='mixed').code == '2d'
+    assert configure('tiny', tokens='mixed', code='1d').code == '1d'
+    assert configure('tiny', seed=3).code == 'order'
+    assert configure('paper', tokens='mixed', code='order').code == 'order'
 
 
 def test_warm_up_of_a_short_run():

@@ -63,7 +63,7 @@ def whole(toys, tmp_path_factory):
 def kept(folder):
     return {
         k: v for k, v in tree(folder).items() if not k.rpartition('/')[2].startswith('.')
-    }  # a killed run may leave a temporary file: `_sweep` takes it when it is old
+    }  # a killed run may leave a temporary file: `remove_half_written` takes it when it is old
 
 
 def kill_when(p, ready, delay=0.0, timeout=90):

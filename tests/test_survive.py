@@ -24,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 import safetensors.torch as st
 from atm_net import train as T
+from atm_net.config import PRESETS
 
 cache, run, fault = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 mark = run.parent / f'{run.name}.faults'  # how often it has gone wrong
@@ -65,7 +66,7 @@ if __name__ == '__main__':
     few = dict(steps=8, batch=2, warmup=0, plain=.5, windows=(64,), val_cases=1)
     resume = (run / 'config.json').exists() and 'no-resume' not in sys.argv
     every = dict(every=1, val_every=4, save_every=1)
-    T.train(cache, run, replace(T.PRESETS['tiny'], **few), resume=resume, device='cpu', **every)
+    T.train(cache, run, replace(PRESETS['tiny'], **few), resume=resume, device='cpu', **every)
 """
 ENV = os.environ | {'TORCH_DISABLE_SHARE_RDZV_TCP_STORE': '1'}  # else a restart may hang
 

@@ -87,7 +87,7 @@ def test_validation_is_no_oracle(phantom_cache, tmp_path):
         def see(case, image, truth, pred, name=name):
             seen[name] = pred
 
-        scores[name] = validation_dice(t.predictor(), cache, cache.cases('val'), see=see)
+        scores[name] = validation_dice(t.predictor(), cache, cache.cases('val'), t.group, see)
     np.testing.assert_array_equal(seen['right'], seen['wrong'])
     assert len(np.unique(seen['right'])) > 2
     assert scores['right'] != scores['wrong']
@@ -97,12 +97,12 @@ def test_the_best_weights(phantom_cache, tmp_path):
     "Highest mean Dice by `self`, or by `none`; of equals the first"
     t = trainer(phantom_cache, tmp_path)
     kept = []
-    t.write_weights = lambda name, extra: kept.append((name, extra['validation']['self']))
+    t.write_weights = lambda name, validation: kept.append((name, validation['self']))
     for score in (0.2, 0.5, 0.4, 0.5, np.nan):
         t.keep_best(dict(generic=0.9, self=score))
     assert kept == [('best.safetensors', 0.2), ('best.safetensors', 0.5)]
     assert t.best == 0.5
-    t.write_weights = lambda *a: None
+    t.write_weights = lambda *a, **more: None
     t.keep_best(dict(none=0.6))
     assert t.best == 0.6
 
