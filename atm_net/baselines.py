@@ -138,6 +138,7 @@ class ModifiedBiSeNet(TwoPaths):
         )
 
     def context(self, x: Tensor) -> Tensor:  # (b, 1, h, w) -> (b, f, h/2, w/2)
+        "Residual stages, each refined, then decoded"
         maps = []
         for stage, refine in zip(self.stages, self.refine):
             x = stage(x)
@@ -166,6 +167,7 @@ class UBiSeNet(TwoPaths):
         )
 
     def context(self, x: Tensor) -> Tensor:  # (b, 1, h, w) -> (b, f, h/2, w/2)
+        "Stem and stages of the ResNet, then decoded"
         body = self.body
         maps = [body.act(body.bn1(body.conv1(x)))]
         x = body.maxpool(maps[0])
@@ -272,14 +274,17 @@ class WindowUNETR(nets.UNETR):
 
 
 def unet(out_channels: int, feature_size: int = 12) -> nn.Module:
+    "U-Net with residual units (Ronneberger et al. 2015; MONAI)"
     return residual_unet(1, out_channels, feature_size)
 
 
 def attention_unet(out_channels: int, feature_size: int = 12) -> nn.Module:
+    "U-Net with attention gates at its skips (Oktay et al. 2018; MONAI)"
     return nets.AttentionUnet(2, 1, out_channels, widths(feature_size), [2] * 4)
 
 
 def segresnet(out_channels: int, feature_size: int = 12) -> nn.Module:
+    "Residual encoder, small decoder (Myronenko 2018; MONAI)"
     filters = 8 * max(1, feature_size // 8)  # its group norm asks for a multiple of 8
     return nets.SegResNet(2, filters, 1, out_channels)
 

@@ -35,7 +35,7 @@ class Config:
     attention: str = hp('exact', 'paper')
     pool: int = hp(8, 'ours')
     tokens: str = hp('mixed', 'paper')
-    code: str = hp('2d', 'assumed')  # position code: 2d, 1d or order
+    code: str = hp('2d', 'assumed')  # position encoding: 2d, 1d or order
     decoder: str = hp('residual', 'ours')
     text_decoder: bool = hp(False, 'ours')  # a decoder of its own for prompted passes
     swin: str = hp('v1', 'assumed')  # v2: a residual convolution before each Swin stage
@@ -127,7 +127,7 @@ def learning_rate(cfg: Config, step: int) -> float:
 def configure(preset: str, **given) -> Config:
     """A preset with some fields changed; raises `InputError` for an unknown preset
 
-    Mixed tokens have no level ranks, so their position code is the image's.
+    Mixed tokens have no level ranks, so their position encoding is the image's.
     """
     if preset not in PRESETS:
         raise InputError(f"--preset '{preset}' is unknown: use {' or '.join(PRESETS)}")
@@ -195,8 +195,10 @@ def _check_numbers(cfg: Config):
 
 
 def _check_names(cfg: Config):
-    if cfg.focal not in ('softmax', 'sigmoid'):
-        raise InputError(f"--focal '{cfg.focal}' is unknown: use softmax or sigmoid")
+    from atm_net.losses import FOCAL_LOSSES
+
+    if cfg.focal not in FOCAL_LOSSES:
+        raise InputError(f"--focal '{cfg.focal}' is unknown: use {' or '.join(FOCAL_LOSSES)}")
     if cfg.swin not in ('v1', 'v2'):
         raise InputError(f"--swin '{cfg.swin}' is unknown: use v1 or v2")
     if cfg.option not in (1, 2, 3):

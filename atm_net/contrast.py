@@ -89,6 +89,7 @@ class ChannelContrast(nn.Module):
         text: Tensor,  # (b, k, d) pooled class prompts
         known: Tensor,  # (b, k) bool
     ) -> tuple[Tensor, Tensor]:  # (b, k-1, e) visual and text vectors of the foreground
+        "Channels and prompts of the foreground as vectors of length 1 (Eq. 5 and 6)"
         f_o = self.channels(probs)
         f_c = F.adaptive_avg_pool1d(text[:, 1:].to(f_o), self.grid**2)
         return centre_norm(f_o, known[:, 1:]), centre_norm(f_c, known[:, 1:])

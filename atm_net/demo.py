@@ -277,7 +277,7 @@ def stages(out: Path, p: Predictor, patients: int, seed: int, cfg: Config):
     return cache, entries
 
 
-def tables(p: Predictor, entries) -> list:  # of (title, rows, header, note)
+def tables(entries) -> list:  # of (title, rows, header, note)
     "The tables of the page"
     sums = [collect(e.scored) for e in entries]
 
@@ -327,7 +327,7 @@ _lead = (
     'It was trained on generated images alone; the same commands take real scans. '
     'For teaching and research, not for diagnosis.'
 )
-_told_of_weights = (
+_header_fields = (
     'network',
     'preset',
     'scheme',
@@ -359,7 +359,7 @@ def atm_demo(
     open_demo(out, job | dict(config=json.loads(json.dumps(asdict(cfg)))))
     cache, entries = stages(out, p, patients, seed, cfg)
     _say('drawing')
-    provenance = {k: p.meta.get(k) for k in _told_of_weights} | dict(
+    provenance = {k: p.meta.get(k) for k in _header_fields} | dict(
         weights=weights_file().name,
         phantoms=f'{len(cache.cases())} volumes, seed {seed}',
         minutes=round((time.time() - began) / 60, 1),
@@ -369,7 +369,7 @@ def atm_demo(
         out / 'report.html',
         lead=_lead,
         panels=figures(p, cache, entries, out / 'training'),
-        tables=tables(p, entries),
+        tables=tables(entries),
         provenance=provenance,
     )
     _say(f'done in {(time.time() - began) / 60:.1f} minutes: open {page}')

@@ -97,7 +97,7 @@ def gather(group: Distributed, item) -> list:  # one item of each process, by ra
 
 
 def lead_first(group: Distributed, f):
-    "Run `f` in the lead process while the others wait; if it refuses, all refuse"
+    "Run `f` in the lead process while the others wait; its `InputError` is raised in all"
     refusal = None
     if group.lead:
         try:

@@ -22,7 +22,7 @@ import numpy as np
 
 from .anatomy import InputError, Scheme, convert, get_anatomy, suggest
 from .data import Cache, read_annotated, read_table, spider_patient
-from .mask_files import mask_values, read_mask, reading, side_schemes, unsure
+from .mask_files import mask_values, read_mask, side_schemes, unsure, value_names
 from .measures import rows_csv
 from atm_net.metrics import (
     METRICS,
@@ -102,7 +102,7 @@ def _least(scheme, held) -> str:
         (
             s
             for s in scheme.anatomy.schemes.values()
-            if reading(s, values) == reading(scheme, values)
+            if value_names(s, values) == value_names(scheme, values)
         ),
         key=lambda s: s.channels,
     ).name
@@ -514,11 +514,11 @@ def case_words(
 ) -> list:  # one `Prompt` per slice; [] without text
     "The words of a case, from its images and labels on the cache's grid"
     images = np.asarray(cache.image(case), np.float32)
-    given = _given(predictor, cache, case, protocol, np.asarray(cache.labels(case)), partner)
+    given = _word_sources(predictor, cache, case, protocol, np.asarray(cache.labels(case)), partner)
     return predictor.words_for(images, protocol, **given)[0]
 
 
-def _given(predictor, cache, case: str, protocol: str, truth, partner) -> dict:
+def _word_sources(predictor, cache, case: str, protocol: str, truth, partner) -> dict:
     "What a protocol makes its words from: arguments of `words_for` and `predict`"
     given = {'complete': _complete(predictor, cache, case)}
     if PROTOCOLS[protocol].is_oracle:
@@ -559,7 +559,7 @@ def predicted_labels(
     if grid == 'cache':
         labels = p.grid_labels(x, case_words(p, cache, case, protocol, partner))
     else:
-        given = _given(p, cache, case, protocol, truth, partner)
+        given = _word_sources(p, cache, case, protocol, truth, partner)
         box = cache.meta(case)['box'] if p.crop == 'oracle' else None
         labels = p.predict(x, protocol, box=box, **given).labels
     return convert(labels, p.scheme, cache.scheme)[0]

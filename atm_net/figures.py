@@ -672,9 +672,7 @@ def neighbour_share(
     scheme,
 ) -> float | None:  # 0..1; None if no true body pixel was called a body
     "Share of body pixels that got the name of the next body above or below"
-    anatomy = scheme.anatomy
-    names = [n for n in anatomy.top_down if n in scheme.names]
-    c = [scheme.channel(n) for n in names if anatomy[n].kind in ('vertebra', 'sacrum')]
+    c = [scheme.channel(n) for n in scheme.of_kind('vertebra', 'sacrum')]
     b = m[np.ix_(c, c)]
     return float((np.diag(b, 1).sum() + np.diag(b, -1).sum()) / b.sum()) if b.sum() else None
 

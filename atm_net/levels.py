@@ -11,14 +11,15 @@ __all__ = ['DISCS', 'LEVEL', 'read_asset', 'fill', 'fill_words', 'cue', 'Spellin
 import re
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.resources import files
 
 import yaml
+
+from .anatomy import ASSETS
 
 # %% ../nbs/3_prompts/31_levels.ipynb #le06
 def read_asset(name: str):
     "What a table of patterns holds, a YAML file that ships with the package"
-    return yaml.safe_load((files('atm_net') / 'assets' / name).read_text(encoding='utf-8'))
+    return yaml.safe_load((ASSETS / name).read_text(encoding='utf-8'))
 
 
 def fill(

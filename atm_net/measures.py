@@ -176,14 +176,17 @@ class Frame:
 
     @property
     def depth(self) -> float:
+        "From front to back at half height, mm"
         return self.span[1] - self.span[0]
 
     @property
     def sup_tilt(self) -> float:
+        "Of the superior endplate in the slice, degrees"
         return self.tilt + float(np.degrees(np.arctan(self.sup[1])))
 
     @property
     def inf_tilt(self) -> float:
+        "Of the inferior endplate in the slice, degrees"
         return self.tilt + float(np.degrees(np.arctan(self.inf[1])))
 
     def points(self, plate: str) -> np.ndarray:  # (2, 2) mm, front and back end

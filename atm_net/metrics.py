@@ -462,12 +462,9 @@ def summarise(
 # %% ../nbs/7_evaluation/70_metrics.ipynb #c043
 def _groups(scheme):
     "Channels that may be taken for one another: the bodies, the discs"
-
-    def kind(c):
-        return scheme.anatomy[scheme.names[c - 1]].kind
-
-    cs = range(1, scheme.channels)
-    return [[c for c in cs if kind(c) in ks] for ks in (('vertebra', 'sacrum'), ('disc',))]
+    bodies = scheme.of_kind('vertebra', 'sacrum')
+    discs = scheme.of_kind('disc')
+    return [sorted(scheme.channel(n) for n in names) for names in (bodies, discs)]
 
 
 def match_levels(
@@ -536,8 +533,7 @@ def level_shift(
     nothing matched.
     """
     anatomy = scheme.anatomy
-    bodies = [n for n in anatomy.top_down if anatomy[n].kind in ('vertebra', 'sacrum')]
-    rank = {n: i for i, n in enumerate(bodies)}
+    rank = {n: i for i, n in enumerate(anatomy.bodies)}
     matches = match_levels(pred, truth, scheme, annotated)
     steps = [rank[p] - rank[t] for t, p in matches.items() if anatomy[t].kind == 'vertebra']
     off = sum(s != 0 for s in steps)
@@ -560,8 +556,7 @@ def any_vertebra(
     If `annotated` is given, between the top and bottom annotated body of each slice.
     """
     p, t = exclude(pred, truth, scheme, annotated)
-    is_vertebra = [scheme.anatomy[n].kind == 'vertebra' for n in scheme.names]
-    vertebrae = [c for c, is_one in enumerate(is_vertebra, 1) if is_one]
+    vertebrae = [scheme.channel(n) for n in scheme.of_kind('vertebra')]
     a, b = np.isin(p, vertebrae), np.isin(t, vertebrae)
     if annotated is not None:
         rows = b.any(2)  # (s, h)

@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch, store_attr
 
-import atm_net
-from .anatomy import InputError, Scheme, get_anatomy
+from .anatomy import ASSETS, InputError, Scheme, get_anatomy
 from .column import ColumnLabeler
 from .data import Grid, crop_oracle, normalise
 from .prompts import present_structures
@@ -64,7 +63,7 @@ def slice_probs(
             yield start + j, p
 
 # %% ../nbs/5_masks/52_predict.ipynb #c009
-SHIPPED = Path(atm_net.__file__).parent / 'assets' / 'atm_net_tiny' / 'weights.safetensors'
+SHIPPED = ASSETS / 'atm_net_tiny' / 'weights.safetensors'
 
 
 def weights_file(
@@ -104,7 +103,9 @@ def pick_device(
 
     if not re.fullmatch(r'cpu|auto|cuda(:\d+)?', str(device)):
         raise InputError(f"--device '{device}' is unknown: use cpu, cuda or auto")
-    n = torch.cuda.device_count() if device != 'cpu' and torch.cuda.is_available() else 0
+    n = 0
+    if device != 'cpu' and torch.cuda.is_available():
+        n = torch.cuda.device_count()
     if device.startswith('cuda') and not n:
         raise InputError(f'--device {device}: no GPU is to be seen: use cpu')
     if ':' in device and int(device[5:]) >= n:
@@ -172,7 +173,7 @@ def load_predictor(
     encoder=None,  # a `TextEncoder`, name or folder in place of the one that the weights name
     one_name_per_level=False,  # name each vertebra and disc of a volume once (`ColumnLabeler`)
 ) -> Predictor:
-    "Load weights with all that they need"
+    "Load weights with all that they need; raises `InputError`"
     from atm_net.weights import load_network
 
     device = pick_device(device)
@@ -188,15 +189,20 @@ def load_predictor(
 
 def _header_facts(meta: dict, has_text: bool) -> dict:
     "What the header of some weights says, in words"
-    init = meta.get('init')
+    encoder = None
+    if has_text:
+        encoder = f'{meta["encoder"]}, revision {meta.get("encoder_revision")}'
+    started_from = None
+    if init := meta.get('init'):
+        started_from = f'{init["file"]} ({init["sha256"]})'
     return {
         'network': meta['network'],
         'preset': meta.get('preset'),
         'steps': meta.get('steps'),
         'label scheme': meta['scheme'],
         'pixels, mm': meta['grid']['spacing'],
-        'text encoder': has_text and f'{meta["encoder"]}, revision {meta.get("encoder_revision")}',
-        'trained from': init and f'{init["file"]} ({init["sha256"]})',
+        'text encoder': encoder,
+        'trained from': started_from,
         'phantoms': meta.get('phantoms'),
         'validation, Dice': meta.get('validation'),
         'atm_net': meta.get('version'),
@@ -299,7 +305,8 @@ def words_for(
     if chosen.needs == 'prediction':
         prompts, trace, _ = self_prompts(self, images, rounds, labeler=labeler)
         return prompts, trace
-    option = option or self.option
+    if option is None:
+        option = self.option
     prompts = protocol_prompts(protocol, len(images), self.scheme, option, **kwargs)
     if chosen.scope == 'volume' and not kwargs.get('verbatim'):
         prompts = own_part(self, images, prompts, labeler)

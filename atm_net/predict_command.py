@@ -97,7 +97,8 @@ def _file_id(path):
 def spare_inputs(jobs: list):  # of `Job`
     "No output may be an input, and no two masks one file; raises `InputError`"
     inputs = [job.volume for job in jobs]
-    inputs += [path for job in jobs for path in (job.report, job.truth) if path is not None]
+    for job in jobs:
+        inputs += [path for path in (job.report, job.truth) if path is not None]
     own = {_file_id(path): path for path in inputs}
     source = {}  # mask file -> its volume
     for job in jobs:
@@ -118,7 +119,10 @@ def companion(
     volume: Path,
     what: str,  # report or mask
 ) -> Path | None:
-    "The report or mask of a volume: the file itself, or the file of the same stem in a folder"
+    """The report or mask of a volume: the file itself, or the file of the same stem in a folder
+
+    Raises `InputError` for an empty name, and for a folder without such a file.
+    """
     if path is None:
         return None
     if not str(path).strip():

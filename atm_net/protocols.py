@@ -214,7 +214,7 @@ class Vote:
 
     names: tuple  # structures voted, top-down
     support: dict  # name -> share of the votes
-    outcome: str  # 'nothing found', 'settled', 'confirmed', 'not confirmed' or 'less sure'
+    outcome: str  # 'nothing found', 'settled', 'confirmed', 'not confirmed' or 'less confident'
     agreement: float = None  # of the pass with the words and the one before, if there was one
 
     def __str__(self):
@@ -226,7 +226,7 @@ def _outcome(agree: float, trust: float, confidence: float, before: float) -> st
     "Did the pass with the words confirm them?"
     if agree < trust:
         return 'not confirmed'
-    return 'less sure' if confidence < before else 'confirmed'
+    return 'less confident' if confidence < before else 'confirmed'
 
 
 def _proposal(predictor, seen: np.ndarray) -> tuple:  # names, support, prompts

@@ -67,7 +67,7 @@ def run_meta(cfg: Config, cache: Cache, encoder) -> dict:  # encoder: or None wi
         kwargs=network_kwargs(cfg, text_dim, scheme),
         scheme=scheme.name,
         values=dict(scheme.values),
-        anatomy=cache.manifest['anatomy'] and read_anatomy(cache),
+        anatomy=read_anatomy(cache) if cache.manifest['anatomy'] else None,
         grid=asdict(cache.grid),
         crop=cache.crop,
         encoder=cfg.encoder if encoder else None,
@@ -148,7 +148,7 @@ def same_start(run: Path, meta: dict):  # meta: takes over the weights that the 
         )
     init = meta.get('init')
     if init and init != began.get('init'):
-        first = (began.get('init') or dict(file='nothing'))['file']
+        first = began['init']['file'] if began.get('init') else 'nothing'
         raise InputError(
             f'{path}: was started from {first}, not from these weights ({init["file"]}):'
             ' leave --init out, or choose another folder'
@@ -272,7 +272,9 @@ class Progress:
         self.say(f'step {step}/{self.total}: {scores}, {pace:.2f} s a step, {left} left')
 
     def say(self, text: str):
+        "A line of stderr; a bar stays below it"
         self.bar.write(text, file=sys.stderr)
 
     def close(self):
+        "End the bar"
         self.bar.close()

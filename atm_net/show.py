@@ -261,9 +261,7 @@ def level_names(
     from scipy import ndimage as ndi
 
     dh, dw = spacing or (1, 1)
-    for n in scheme.names:
-        if scheme.anatomy[n].kind not in ('vertebra', 'sacrum'):
-            continue
+    for n in scheme.of_kind('vertebra', 'sacrum'):
         parts, _ = ndi.label(labels == scheme.channel(n))
         px = np.bincount(parts.ravel())[1:]
         if not len(px) or px.max() < least:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from .anatomy import InputError
+from .anatomy import ASSETS, InputError
 from atm_net.corpus import (
     KINDS,
     check_levels,
@@ -28,10 +28,10 @@ from atm_net.corpus import (
 )
 from .prompts import class_prompt
 from .show import progress, write_text
-from .text import ASSETS, load_encoder, quiet_transformers
+from .text import load_encoder, quiet_transformers
 
 # %% ../nbs/3_prompts/35_spine_bert.ipynb #c040
-def _choose_hidden(ids, is_level, u, p, p_level, one):
+def _choose_hidden(is_level, u, p, p_level, one):
     "(b, l) bool: which tokens to hide, by the random numbers `u`"
     if not one:
         return u < torch.where(is_level, p_level, p)
@@ -54,7 +54,7 @@ def mask_tokens(
     u = torch.rand(ids.shape, generator=gen)
     v = torch.rand(ids.shape, generator=gen)
     is_level = torch.isin(ids, levels)
-    hide = _choose_hidden(ids, is_level, u, p, p_level, one) & (ids >= special)
+    hide = _choose_hidden(is_level, u, p, p_level, one) & (ids >= special)
     other = torch.randint(special, n_vocab, ids.shape, generator=gen)
     seen = torch.where(hide & (v < 0.8), mask_id, ids)
     seen = torch.where(hide & (v >= 0.8) & (v < 0.9), other, seen)
@@ -155,7 +155,7 @@ def fill_gap(
     text: str,  # with one [MASK]
     k: int = 3,
 ) -> list:  # of (token, probability), best first
-    "What a masked language model puts into the gap"
+    "What a masked language model puts into the gap; raises `InputError` unless there is one gap"
     enc = tok(text, return_tensors='pt')
     gaps = (enc['input_ids'][0] == tok.mask_token_id).nonzero()
     if len(gaps) != 1:

@@ -439,7 +439,7 @@ def _dig(d, *keys):
     return d
 
 
-def _study_row(name: str, scores: list) -> dict:
+def _study_row(scores: list) -> dict:
     "What is counted for a row, means over its seeds"
     heads = [summarise(s.volumes)['headline'] for s in scores]
     row = dict(
@@ -466,7 +466,7 @@ def study_rows(
     for name, scores in methods.items():
         head = dict(method=name, words=(words or {}).get(name), runs=len(scores), wanted=wanted)
         by_metric = {p: {k: cols[p][k][name] for k in METRICS} for p in POLICIES}
-        out.append(head | _study_row(name, list(scores.values())) | dict(scores=by_metric))
+        out.append(head | _study_row(list(scores.values())) | dict(scores=by_metric))
     return out
 
 # %% ../nbs/8_people/80_study.ipynb #ndd52265
@@ -1471,7 +1471,7 @@ def plan_study(
     return study_plan(runs, Cache(cache).path, out, starts=starts_of(init, runs))
 
 # %% ../nbs/8_people/80_study.ipynb #c055
-def _given(windows, **options) -> dict:
+def _named_options(windows, **options) -> dict:
     "Options that were named, as fields of `Config`"
     if windows:
         options['windows'] = window_sides(windows)
@@ -1518,7 +1518,7 @@ def atm_study(
 
     matplotlib.use('Agg')
     fields = dict(steps=steps, batch=batch, encoder=encoder, tokens=tokens, swin=swin, lr=lr)
-    given = _given(windows, **fields, plain=plain)
+    given = _named_options(windows, **fields, plain=plain)
     if plain is not None and not 0 <= plain < 1:
         raise InputError(f'--plain {plain:g}: a share of the steps, from 0 up to (not including) 1')
     if plan:

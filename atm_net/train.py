@@ -268,7 +268,7 @@ def atm_train(
     focal: str = None,  # softmax or sigmoid
     tokens: str = None,  # keys and values: mixed (the paper) or words
     code: Param(
-        'position code: 2d or 1d of the image tokens, or order (of the words, with --tokens words)',
+        'position encoding: 2d or 1d of image tokens, or order (of the words, with --tokens words)',
         str,
     ) = None,
     attention: str = None,  # exact or pooled

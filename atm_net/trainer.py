@@ -21,7 +21,7 @@ from .config import Config, learning_rate, stage_border
 from .data import Cache, SliceDataset
 from .distributed import Distributed, gather, mean, share_gradients
 from .predict import Predictor
-from .protocols import self_prompts
+from .protocols import WITHOUT_TEXT, self_prompts
 from .run_folder import run_meta
 from .show import contact_sheet
 from .step import step_loss, training_module
@@ -96,7 +96,7 @@ def prediction_strip(slices: list, scheme):  # slices: of `PredictedSlice` -> Fi
 # %% ../nbs/6_training/66_trainer.ipynb #tr10
 def class_prior(
     cache: Cache,
-    every: int = 20,  # look at every so manieth training slice
+    every: int = 20,  # one training slice in this many is counted
 ) -> np.ndarray:  # (channels,) log of the share of annotated pixels
     "How frequent each class is (ours); each starts at one pixel, so that none is impossible"
     count = np.ones(cache.scheme.channels)
@@ -346,7 +346,7 @@ def validate(self: Trainer, log) -> dict:  # log: of the lead process
 @patch
 def keep_best(self: Trainer, scores: dict):  # protocol -> mean Dice
     "The rule: a higher mean Dice by `self` (or `none`) than any before"
-    score = scores.get('self', scores.get('none'))
+    score = scores.get('self', scores.get(WITHOUT_TEXT))
     if score > self.best:
         self.best = score
         self.write_weights('best.safetensors', validation=scores)

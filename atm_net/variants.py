@@ -116,6 +116,7 @@ class LevelFusion(TextFusion):
         self.att.k.weight.data.copy_(self.att.q.weight)
 
     def with_positions(self, image, text, grid) -> tuple[Tensor, Tensor]:  # queries, keys
+        "Rows of the image in px, levels where their rank places them; other words have no place"
         c = image.shape[-1]
         rows, columns = grid
         row = (torch.arange(rows, device=image.device) + 0.5) * self.stride
@@ -140,6 +141,7 @@ class ProjectedContrast(ChannelContrast):
         self.textual = nn.Linear(text_dim, dim, bias=False)
 
     def vectors(self, probs, text, known) -> tuple[Tensor, Tensor]:  # (b, k-1, e) each
+        "Channels and prompts of the foreground, projected to vectors of length 1"
         f_o = self.visual(self.channels(probs))
         f_c = self.textual(text[:, 1:].to(f_o))
         return centre_norm(f_o, known[:, 1:]), centre_norm(f_c, known[:, 1:])

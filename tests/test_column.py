@@ -322,9 +322,7 @@ def neighbour(name, where):
 
 
 def bodies():
-    return [
-        n for n in LUMBAR.top_down if LUMBAR[n].kind in ('vertebra', 'sacrum') and n in JOINT.values
-    ]
+    return JOINT.of_kind('vertebra', 'sacrum')
 
 
 def visible(truth):

@@ -65,6 +65,13 @@ def test_help(command):
             )
 
 
+def test_help_names_all_networks():
+    from atm_net.weights import NETWORKS
+
+    said = done(shell('atm_train', '--help', timeout=60)).out
+    assert [name for name in NETWORKS if not re.search(rf'\b{name}\b', said)] == []
+
+
 def test_help_is_fast():
     "Slow libraries are imported only when they are needed"
     import subprocess

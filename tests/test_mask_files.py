@@ -10,9 +10,9 @@ from atm_net.mask_files import (
     guess_scheme,
     mask_values,
     read_mask,
-    reading,
     side_schemes,
     unsure,
+    value_names,
 )
 from atm_net.volumes import new_geometry, write_labels
 
@@ -103,7 +103,7 @@ def test_all_schemes_that_fit(values, names):
 
 
 def test_the_meaning_of_values():
-    assert reading(JOINT, {1, 2, 77}) == {1: 'S', 2: 'L5'}
+    assert value_names(JOINT, {1, 2, 77}) == {1: 'S', 2: 'L5'}
     assert unsure([JOINT]) == ''
     assert unsure([JOINT, SPIDER]) == 'the values fit joint and spider alike, read as joint'
 
@@ -131,7 +131,7 @@ def test_files_are_judged_together(masks):
         file_scheme(None, [masks / 'bodies.nii.gz', masks / 'spider.mha'], LUMBAR)
 
 
-def test_a_choice_is_told_on_stderr(masks, capsys):
+def test_a_choice_is_noted_on_stderr(masks, capsys):
     assert file_scheme(None, [masks / 'vertebrae.mha'], LUMBAR).name == 'joint'
     said = 'the values fit joint and spider alike, read as joint: --labels decides'
     assert capsys.readouterr().err == f'{masks / "vertebrae.mha"}: {said}\n'

@@ -307,13 +307,13 @@ def test_nothing_found_is_a_round():
 def test_words_that_cost_confidence_are_dropped():
     got, trace = asked(listens, 9, lambda words: 0.5 - 0.1 * len(words))
     assert got == ([(), FEW], [FEW], {()}, {'generic'})
-    assert outcomes(trace) == ['less sure']
+    assert outcomes(trace) == ['less confident']
 
 
 def test_confidence_is_compared_with_the_last_confirmed_pass():
     got, trace = asked(listens, 9, lambda words: 0.6 if words == FEW else 0.5)
     assert got == ([(), FEW, MORE], [FEW, MORE], {FEW}, {'self'})
-    assert outcomes(trace) == ['confirmed', 'less sure']
+    assert outcomes(trace) == ['confirmed', 'less confident']
 
 
 def test_trust_is_a_share_of_the_pixels():

@@ -15,8 +15,8 @@ from atm_net.voting import (
     best_run,
     slice_part,
     support,
+    supported_levels,
     volume_prompts,
-    vote_levels,
 )
 
 
@@ -32,6 +32,11 @@ def first_pass():
 
 
 BAD = first_pass()
+
+
+def voted(labels, scheme, *threshold):
+    "The levels that the slices of a volume vote for"
+    return supported_levels(support(labels, scheme), scheme, *threshold)
 
 
 def test_areas_and_median_rows():
@@ -62,13 +67,13 @@ def test_best_run_against_trying_every_run():
 
 def test_a_perfect_mask_and_an_empty_one():
     empty = np.zeros((90, 31), np.uint8)
-    assert vote_levels(np.stack([empty, draw(truth), draw(truth), empty]), joint) == truth
-    assert vote_levels(np.zeros((3, 7, 5), np.uint8), joint) == ()
+    assert voted(np.stack([empty, draw(truth), draw(truth), empty]), joint) == truth
+    assert voted(np.zeros((3, 7, 5), np.uint8), joint) == ()
 
 
 def test_the_vote_mends_a_first_pass():
     assert set(present_structures(BAD, joint)) - set(truth) == {'T9'}
-    assert vote_levels(BAD, joint) == truth
+    assert voted(BAD, joint) == truth
     sup = support(BAD, joint)
     np.testing.assert_allclose([sup[n] for n in ('L2', 'L3', 'T9')], [1, 1 / 7, 0])
 
@@ -85,11 +90,11 @@ def test_a_fifth_of_the_median_body_votes(pixels, votes):
 def test_a_disc_beyond_the_last_body_if_voted():
     vol = np.stack([draw(truth, scheme=spider)] * 3)
     vol[:, 70:73, 6:17] = spider.channel('L5/S')
-    assert vote_levels(vol, spider) == (*truth[:-1], 'L5/S', 'SC')
+    assert voted(vol, spider) == (*truth[:-1], 'L5/S', 'SC')
 
 
 def test_one_list_for_all_slices():
-    ps = volume_prompts(vote_levels(BAD, joint), len(BAD), joint)
+    ps = volume_prompts(voted(BAD, joint), len(BAD), joint)
     assert {(p.complete, p.option, p.source, p.structures) for p in ps} == {
         (True, 3, 'self', truth)
     }
@@ -98,7 +103,7 @@ def test_one_list_for_all_slices():
 
 
 def test_each_slice_says_its_own_part():
-    part = volume_prompts(vote_levels(BAD, joint), len(BAD), joint, labels=BAD)
+    part = volume_prompts(voted(BAD, joint), len(BAD), joint, labels=BAD)
     shown = [present_structures(of_slice, joint) for of_slice in BAD]
     assert [p.structures for p in part] == [tuple(n for n in truth if n in s) for s in shown]
     assert part[0].option == 1 and str(part[0]) == str(holistic((), LUMBAR, 1))  # an empty slice
@@ -128,8 +133,8 @@ def test_a_knee_is_voted_structure_by_structure():
     vol[1:, 5:] = 2
     vol[4, 3, :10] = 3  # the ligament in 1 of 8 slices
     vol[2, 4, :9] = 3  # and too small in another
-    assert vote_levels(vol, scheme) == ('femur', 'tibia')
-    assert vote_levels(vol, scheme, 0.1) == ('femur', 'PCL', 'tibia')
-    assert vote_levels(vol * 0, scheme) == ()
+    assert voted(vol, scheme) == ('femur', 'tibia')
+    assert voted(vol, scheme, 0.1) == ('femur', 'PCL', 'tibia')
+    assert voted(vol * 0, scheme) == ()
     ps = volume_prompts(('femur', 'tibia'), 9, scheme)
     assert [p.structures for p in ps] == [('femur', 'tibia')] * 9
