@@ -29,7 +29,7 @@ from notebooks import NBS, ROOT, module_of, notebook_of
 from tqdm import tqdm
 
 SUBJECTS = {  # subject -> its modules, as far as they exist
-    'prompts': ('prompts', 'levels', 'reports', 'voting'),
+    'prompts': ('prompts', 'levels', 'reports', 'voting', 'user_prompts'),
     'fusion': ('fusion',),
     'contrast': ('contrast',),
     'model': ('model', 'variants', 'weights', 'baselines'),
