@@ -33,6 +33,17 @@ def lighter(nb, least=150_000):
         out.data['image/png'] = base64.b64encode(file.getvalue()).decode()
 
 
+def without_ids(nb):
+    "No progress bars, which nobody sees afterwards, and widgets without the id of this run"
+    mime = 'application/vnd.jupyter.widget-view+json'
+    for c in (c for c in nb.cells if c.cell_type == 'code'):
+        bars = [o for o in c.outputs if mime in o.get('data', {}) and '%|' in o.data['text/plain']]
+        c.outputs = [o for o in c.outputs if o not in bars]
+        for o in c.outputs:
+            if mime in o.get('data', {}):  # the site says that there is a widget
+                o.data[mime]['model_id'] = ''
+
+
 def left_out(nb, slow) -> list:
     "The code cells that are not run"
     marks = ['gpu', r'eval:\s*false']
@@ -59,6 +70,7 @@ def run(path: Path, slow=False):
     for c, source, outputs in kept:
         c.source, c.outputs = source, outputs
     lighter(nb)
+    without_ids(nb)
     nbformat.write(nb, path)
     clean = Path(sys.executable).parent / 'nbdev_clean'
     subprocess.run([str(clean), '--fname', str(path)], check=True)
