@@ -90,9 +90,9 @@ def test_dropout_is_keyed_by_epoch_and_sample(encoder):
 
 
 def test_the_second_pass_has_no_level(encoder):
-    sure = batcher(encoder, p_generic=0.0, p_incomplete=0.0, p_wrong=0.0)
-    assert 'L4' in text(sure, item())
-    assert 'L4' not in text(sure, item(generic=True))
+    plain = batcher(encoder, p_generic=0.0, p_incomplete=0.0, p_wrong=0.0)
+    assert 'L4' in text(plain, item())
+    assert 'L4' not in text(plain, item(generic=True))
 
 
 def test_features_of_a_batch(encoder):

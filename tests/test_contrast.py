@@ -1,19 +1,13 @@
 "The edges of the contrast between class channels and class sentences (Eq. 5 to 7)"
 
-from inspect import signature
-
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import contrast_batch, defaults
 from torch.testing import assert_close
 
 from atm_net.anatomy import InputError
 from atm_net.contrast import ChannelContrast, centre_norm, info_nce, pool_words
-
-
-def defaults(f) -> dict:
-    parameters = signature(f).parameters
-    return {k: p.default for k, p in parameters.items() if p.default is not p.empty}
 
 
 def test_defaults():
@@ -122,9 +116,7 @@ def test_half_precision_around_it():
 
 @pytest.fixture
 def batch():
-    torch.manual_seed(0)
-    probs = torch.randn(3, 6, 16, 24).double().softmax(1)
-    return probs, torch.randn(3, 6, 128).double(), torch.rand(3, 6) > 0.3
+    return contrast_batch()
 
 
 def test_another_text_another_loss(batch):

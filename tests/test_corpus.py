@@ -20,7 +20,7 @@ from atm_net.text import load_encoder
 from atm_net.user_prompts import check_prompt
 
 
-def draw(kind, n, seed, anatomy=LUMBAR, **how):
+def drawn_sentences(kind, n, seed, anatomy=LUMBAR, **how):
     return sentences(kind, n, np.random.default_rng(seed), anatomy, **how)
 
 
@@ -106,14 +106,14 @@ DRAWN = dict(
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_seed_draws_the_same_sentences_for_ever(kind):
-    text = '\n'.join(draw(kind, 200, 3))
+    text = '\n'.join(drawn_sentences(kind, 200, 3))
     assert hashlib.sha256(text.encode()).hexdigest()[:12] == DRAWN[kind]
 
 
 @pytest.mark.parametrize('kind', [kind for kind in KINDS if kind != 'classes'])
 def test_held_out_sentences_are_never_trained_on(kind):
-    train = set(draw(kind, 300, 2))
-    test = set(draw(kind, 300, 2, test=True))
+    train = set(drawn_sentences(kind, 300, 2))
+    test = set(drawn_sentences(kind, 300, 2, test=True))
     assert not train & test
     assert all(map(held_out, test))
     assert not any(map(held_out, train))
@@ -153,7 +153,7 @@ def test_what_the_kit_writes_the_kit_accepts():
 )
 def test_sentences_about_levels_need_levels(kind, anatomy):
     with pytest.raises(InputError, match="need structures of kind 'vertebra'"):
-        draw(kind, 2, 0, anatomy=anatomy)
+        drawn_sentences(kind, 2, 0, anatomy=anatomy)
 
 
 def test_a_body_a_sacrum_and_a_disc_are_enough():
@@ -169,9 +169,9 @@ def test_a_body_a_sacrum_and_a_disc_are_enough():
             top_down=['L5', 'L5/S', 'S'],
         )
     )
-    assert len(draw('presence', 4, 0, anatomy=tail)) == 4
+    assert len(drawn_sentences('presence', 4, 0, anatomy=tail)) == 4
     assert ('between', 'L5/S lies between L5 and S.') in facts(tail)
 
 
 def test_class_prompts_need_no_levels():
-    assert 'femur' in ' '.join(draw('classes', 20, 0, anatomy=KNEE))
+    assert 'femur' in ' '.join(drawn_sentences('classes', 20, 0, anatomy=KNEE))

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers import close
 
 from atm_net.anatomy import LUMBAR, InputError, Scheme, convert
 from atm_net.data import Cache, Grid, open_cohort, prepare
@@ -60,11 +61,6 @@ from atm_net.volumes import new_geometry, write_labels, write_volume
 
 joint, spider, mrs = (LUMBAR.scheme(n) for n in ('joint', 'spider', 'mrspineseg'))
 ch = joint.channel
-
-
-def close(a, b, eps=1e-5):
-    "Equal up to `eps`, element by element"
-    np.testing.assert_allclose(a, b, rtol=0, atol=eps)
 
 
 def tower(names, shape=(4, 44, 19), at=2):

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from helpers import close
 from matplotlib import pyplot as plt
 
 from atm_net.anatomy import IGNORE, LUMBAR, InputError, convert
@@ -59,11 +60,6 @@ enc = load_encoder('spine_bert_tiny')
 cases = demo_cases(2, slices=(7, 5.0))
 vol = cases[0].volume
 l3, l4 = 'It shows lumbar vertebra L3.', 'It shows lumbar vertebra L4.'
-
-
-def close(a, b, eps=1e-5):
-    "Equal up to `eps`, element by element"
-    np.testing.assert_allclose(a, b, rtol=0, atol=eps)
 
 
 def untrained(seed=0, **kwargs):
@@ -404,8 +400,8 @@ def test_sentences_of_the_sources():
     assert not source_prompt(net, part, 'oracle', 3).complete
     assert 'SC' not in source_prompt(net, part, 'oracle', 3).structures
     assert str(source_prompt(net, r, 'generic', 0)) == str(holistic((), LUMBAR, 1))
-    told = source_prompt(net, r, 'report', 3, 4, report='Disc protrusion at L4-5.')
-    assert (told.structures, told.position, [f.finding for f in told.findings]) == (
+    reported = source_prompt(net, r, 'report', 3, 4, report='Disc protrusion at L4-5.')
+    assert (reported.structures, reported.position, [f.finding for f in reported.findings]) == (
         ('L4', 'L4/L5', 'L5'),
         'middle',
         ['disc herniation'],

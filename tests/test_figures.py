@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from helpers import close
 from sklearn.metrics import confusion_matrix
 from torch.testing import assert_close
 
@@ -64,11 +65,6 @@ from atm_net.weights import build_network, save_weights
 
 joint = LUMBAR.scheme('joint')
 rng = np.random.default_rng(0)
-
-
-def close(a, b, eps=1e-5):
-    "Equal up to `eps`, element by element"
-    np.testing.assert_allclose(a, b, rtol=0, atol=eps)
 
 
 @pytest.fixture(autouse=True)
@@ -484,7 +480,7 @@ def test_confusion():
         m, confusion_matrix(truth.ravel(), shifted.ravel(), labels=range(21))
     )
     assert m[joint.channel('L3'), joint.channel('L2')] == (truth == joint.channel('L3')).sum()
-    body = [joint.channel(n) for n in joint.names if LUMBAR[n].kind in ('vertebra', 'sacrum')]
+    body = [joint.channel(n) for n in joint.of_kind('vertebra', 'sacrum')]
     close(neighbour_share(m, joint), (shifted != truth).sum() / np.isin(truth, body).sum(), 1e-09)
     assert neighbour_share(level_confusion(truth, truth, joint), joint) == 0.0
     gap = truth.copy()
@@ -620,16 +616,17 @@ def test_calibration():
     assert calibration_error(tab * 0) is None
     u = r_.random(20000)
     honest = reliability(u, np.ones(20000, int), np.where(r_.random(20000) < u, 1, 2))
-    sure = reliability(np.sqrt(u), np.ones(20000, int), np.where(r_.random(20000) < u, 1, 2))
+    confident = reliability(np.sqrt(u), np.ones(20000, int), np.where(r_.random(20000) < u, 1, 2))
     assert (
-        calibration_error(honest) < 0.01 and abs(calibration_error(sure) - (2 / 3 - 1 / 2)) < 0.01
+        calibration_error(honest) < 0.01
+        and abs(calibration_error(confident) - (2 / 3 - 1 / 2)) < 0.01
     )  # E[sqrt(u)] - E[u]
-    fig = show_calibration(dict(honest=honest, sure=sure))
+    fig = show_calibration(dict(honest=honest, confident=confident))
     line = fig.axes[0].lines[2]
     assert np.all(line.get_ydata() < line.get_xdata())
     assert [t.get_text().split(':')[0] for t in fig.axes[0].get_legend().get_texts()] == [
         'honest',
-        'sure',
+        'confident',
     ]
 
 
@@ -744,7 +741,7 @@ def test_confidence_of_a_case(cache):
     }
     assert got_ == {
         n: v['dsc'] for n, v in want.items() if v['dsc'] is not None
-    }  # oracle: room `metrics`
+    }  # oracle: module `metrics`
 
 
 def test_prompts_from_a_true_mask_are_named(root, cache):
@@ -752,7 +749,7 @@ def test_prompts_from_a_true_mask_are_named(root, cache):
     d = draw_figures(
         cache,
         dict(reader=net),
-        root / 'told',
+        root / 'from_masks',
         ('shuffled',),
         split='all',
         cases=1,

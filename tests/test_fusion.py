@@ -1,9 +1,8 @@
 "The edges of HASF's parts: Eq. 1, Eq. 2, the text projection, one stage and five"
 
-from inspect import signature
-
 import pytest
 import torch
+from helpers import defaults
 from torch.testing import assert_close
 
 from atm_net.anatomy import InputError
@@ -32,11 +31,6 @@ def words(p=2, length=11, d=5, padding=(), seed=0, index=None) -> TextFeatures:
         mask[prompt, first:] = False
     states = torch.randn(p, length, d, generator=generator).double()
     return TextFeatures(states, mask, torch.zeros(p, length).long(), index)
-
-
-def defaults(f) -> dict:
-    parameters = signature(f).parameters
-    return {k: p.default for k, p in parameters.items() if p.default is not p.empty}
 
 
 def test_defaults():

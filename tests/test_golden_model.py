@@ -84,8 +84,8 @@ def test_logits(scan):
     check('logits', 'no text', logit_facts(plain_logits(predictor, scan[0])), **LOGITS)
     generic = logits_of(predictor, scan[0], protocol='generic')
     check('logits', 'generic prompt', logit_facts(generic), **LOGITS)
-    told = logits_of(predictor, scan[0], protocol='user', prompt=words)
-    check('logits', 'typed prompt', logit_facts(told), **LOGITS)
+    typed = logits_of(predictor, scan[0], protocol='user', prompt=words)
+    check('logits', 'typed prompt', logit_facts(typed), **LOGITS)
 
 
 # --- masks

@@ -5,6 +5,7 @@ from inspect import signature
 
 import numpy as np
 import pytest
+from helpers import close
 from scipy import ndimage, stats
 
 from atm_net.anatomy import IGNORE, LUMBAR, InputError
@@ -50,11 +51,6 @@ from atm_net.metrics import (
 spacing = (4.0, 1.0, 0.5)
 joint = LUMBAR.scheme('joint')
 ch = joint.channel
-
-
-def close(a, b, eps=1e-5):
-    "Equal up to `eps`, element by element"
-    np.testing.assert_allclose(a, b, rtol=0, atol=eps)
 
 
 def box(shape, lo, size):

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from helpers import close
 
 from atm_net.anatomy import IGNORE, LUMBAR, InputError
 from atm_net.data import Grid, open_cohort, prepare
@@ -38,11 +39,6 @@ from atm_net.show import read_json, run_command, save_figure, write_json
 from atm_net.weights import build_network, save_weights
 
 joint = LUMBAR.scheme('joint')
-
-
-def close(a, b, eps=1e-5):
-    "Equal up to `eps`, element by element"
-    np.testing.assert_allclose(a, b, rtol=0, atol=eps)
 
 
 class Reader(HTMLParser):

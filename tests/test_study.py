@@ -9,6 +9,7 @@ from dataclasses import replace
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from helpers import close
 
 import atm_net.train as training
 from atm_net.anatomy import LUMBAR, InputError
@@ -56,12 +57,6 @@ from atm_net.study import (
 )
 from atm_net.train import atm_train
 from atm_net.weights import NETWORKS
-
-
-def close(a, b, eps=1e-5):
-    "Equal up to `eps`, element by element"
-    np.testing.assert_allclose(a, b, rtol=0, atol=eps)
-
 
 row4, row5 = ({r.name: r for r in STUDIES[s]} for s in ('table4', 'table5'))
 

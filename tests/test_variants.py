@@ -3,10 +3,10 @@
 import copy
 import math
 from dataclasses import replace
-from inspect import signature
 
 import pytest
 import torch
+from helpers import contrast_batch, defaults
 from monai.networks.nets import SwinUNETR
 from torch import nn
 from torch.testing import assert_close
@@ -47,11 +47,6 @@ MASK = torch.tensor([[1, 1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0, 0]]).bool()
 
 def ranked(d=12) -> TextFeatures:
     return TextFeatures(torch.randn(2, 7, d).double(), MASK, RANK)
-
-
-def defaults(f) -> dict:
-    parameters = signature(f).parameters
-    return {k: p.default for k, p in parameters.items() if p.default is not p.empty}
 
 
 def test_defaults():
@@ -161,9 +156,7 @@ def test_level_fusion_is_eq_2_with_other_places():
 
 @pytest.fixture
 def batch():
-    torch.manual_seed(0)
-    probs = torch.randn(3, 6, 16, 24).double().softmax(1)
-    return probs, torch.randn(3, 6, 128).double(), torch.rand(3, 6) > 0.3
+    return contrast_batch()
 
 
 def test_projected_contrast_by_hand(batch):
