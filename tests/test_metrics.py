@@ -576,6 +576,24 @@ truth = column(['L1', 'L2', 'L3', 'L4', 'L5'])
 shifted = column(['L2', 'L3', 'L4', 'L5', 'S'])
 
 
+@pytest.mark.parametrize('side, searched', [(40, True), (3, False)])
+def test_few_points_in_a_large_box_are_searched_in_a_tree(monkeypatch, side, searched):
+    calls = []
+
+    def nearest(*args):
+        calls.append(len(args))
+        return _nearest(*args)
+
+    monkeypatch.setattr('atm_net.metrics._nearest', nearest)
+    x = np.zeros((1, side, side), bool)
+    x[0, 0, 0] = True
+    y = x[:, ::-1, ::-1]
+    to_y, to_x = _between(x, y, (1, 1, 1))
+    close(to_y, [np.hypot(side - 1, side - 1)])
+    close(to_x, to_y)
+    assert bool(calls) == searched
+
+
 def test_levels_are_matched_by_overlap():
     m = match_levels(shifted, truth, joint)
     assert {k: v for k, v in m.items() if '/' not in k} == dict(
