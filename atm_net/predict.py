@@ -188,9 +188,11 @@ def load_predictor(
 
 def _header_facts(meta: dict, has_text: bool) -> dict:
     "What the header of some weights says, in words"
+    from atm_net.backbones import network_label
+
     init = meta.get('init')
     return {
-        'network': meta['network'],
+        'network': network_label(meta['network'], meta['kwargs']),
         'preset': meta.get('preset'),
         'steps': meta.get('steps'),
         'label scheme': meta['scheme'],

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['DECODERS', 'CONTRASTS', 'POSITIONS', 'NETWORKS', 'OPTIONS', 'NEEDED', 'ATMNetOptions', 'check_name', 'build_backbone',
-           'build_contrast', 'build_hasf', 'build_stage', 'build_projection', 'build_enhancement', 'build_fusion',
-           'build_position', 'build_atm_net', 'build_network', 'reads_text', 'save_weights', 'stored', 'read_weights',
-           'current_name', 'load_network', 'class_axes', 'grown_axes', 'Inherited', 'init_from', 'class_pairs', 'fits',
-           'by_structure']
+           'refuse_swin_options', 'build_contrast', 'build_hasf', 'heads_of_stages', 'build_stage', 'build_projection',
+           'build_enhancement', 'build_fusion', 'build_position', 'build_atm_net', 'build_network', 'reads_text',
+           'save_weights', 'stored', 'read_weights', 'current_name', 'load_network', 'class_axes', 'class_bias',
+           'grown_axes', 'Inherited', 'init_from', 'class_pairs', 'fits', 'by_structure']
 
 # %% ../nbs/4_network/47_weights.ipynb #h004
 import dataclasses
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from .anatomy import InputError, suggest
+from .backbones import SWIN, make_backbone, stage_strides
 from .baselines import BASELINES
 from .contrast import ChannelContrast
 from .fusion import HASFStage, SelfEnhance, SineCosine, TextFusion, TextProjection
@@ -57,6 +58,7 @@ class ATMNetOptions:
     use_v2: bool = False  # Swin UNETR-V2
     text_decoder: bool = False  # the text has a decoder of its own (ours)
     in_channels: int = 1
+    backbone: str = SWIN  # or another of `BACKBONES`, or an import path (ours)
 
 
 DECODERS = {'residual': None, 'plain': PlainUp}
@@ -73,8 +75,18 @@ def check_name(what: str, name: str, known):
 # %% ../nbs/4_network/47_weights.ipynb #h008
 def build_backbone(out_channels: int, feature_size: int, o: ATMNetOptions) -> nn.Module:
     check_name('decoder', o.decoder, DECODERS)
+    if o.backbone != SWIN:
+        refuse_swin_options(o)
+        return make_backbone(o.backbone, out_channels, feature_size, o.in_channels)
     stage = DECODERS[o.decoder]
     return SwinBackbone(out_channels, feature_size, o.in_channels, stage, use_v2=o.use_v2)
+
+
+def refuse_swin_options(o: ATMNetOptions):
+    "Other backbones have decoders of their own, and no Swin stages; raises `InputError`"
+    if o.decoder != 'residual' or o.use_v2:
+        what = f"decoder '{o.decoder}'" if o.decoder != 'residual' else 'use_v2'
+        raise InputError(f"backbone '{o.backbone}' takes no {what}: that is of Swin UNETR alone")
 
 
 def build_contrast(o: ATMNetOptions) -> nn.Module:
@@ -83,15 +95,24 @@ def build_contrast(o: ATMNetOptions) -> nn.Module:
         return ProjectedContrast(o.text_dim, tau=o.tau)
     return ChannelContrast(tau=o.tau)
 
+# %% ../nbs/4_network/47_weights.ipynb #h008h
+def build_hasf(backbone: nn.Module, o: ATMNetOptions) -> nn.ModuleList:
+    dims = backbone.channels  # deepest first
+    heads = heads_of_stages(len(dims), o)
+    sizes = zip(dims, heads, stage_strides(backbone))
+    return nn.ModuleList(build_stage(*each, o) for each in sizes)
 
-def build_hasf(dims, o: ATMNetOptions) -> nn.ModuleList:  # dims: channels, deepest first
-    heads = [o.heads] * len(dims) if isinstance(o.heads, int) else list(o.heads)
-    if len(heads) != len(dims):
-        raise InputError(
-            f'heads {o.heads}: give a number, or one for each of the {len(dims)} stages'
-        )
-    strides = [2 ** (len(dims) - i) for i in range(len(dims))]  # px of the image to the next token
-    return nn.ModuleList(build_stage(*sizes, o) for sizes in zip(dims, heads, strides))
+
+def heads_of_stages(count: int, o: ATMNetOptions) -> list[int]:
+    "Attention heads of each stage, deepest first; raises `InputError` for too few or too many"
+    if isinstance(o.heads, int):
+        return [o.heads] * count
+    heads = list(o.heads)
+    if o.backbone != SWIN:
+        heads = heads[:count]
+    if len(heads) != count:
+        raise InputError(f'heads {o.heads}: give a number, or one for each of the {count} stages')
+    return heads
 
 # %% ../nbs/4_network/47_weights.ipynb #h009
 def build_stage(dim: int, heads: int, stride: int, o: ATMNetOptions) -> HASFStage:
@@ -135,7 +156,7 @@ def build_position(code: str, dim: int) -> nn.Module:
 def build_atm_net(out_channels: int, feature_size: int, o: ATMNetOptions) -> ATMNet:
     "The order of the parts is that of their random numbers: the same seed, the same weights"
     backbone = build_backbone(out_channels, feature_size, o)
-    hasf = build_hasf(backbone.channels, o) if o.hasf else False
+    hasf = build_hasf(backbone, o) if o.hasf else False
     ccae = build_contrast(o) if o.ccae else False
     network = TwoDecoders if o.hasf and o.text_decoder else ATMNet
     return network(out_channels, feature_size, hasf, ccae, backbone=backbone)
@@ -234,7 +255,10 @@ def load_network(path) -> tuple[nn.Module, dict]:  # model in eval mode, meta
     "Rebuild the network that a weights file describes and load it"
     state, meta = read_weights(path)
     sizes = meta['out_channels'], meta['feature_size']
-    model = build_network(meta['network'], *sizes, **meta['kwargs'])
+    try:
+        model = build_network(meta['network'], *sizes, **meta['kwargs'])
+    except InputError as e:  # a backbone that is not there, an option of a later version
+        raise InputError(f'{path}: {e}') from e
     try:
         model.load_state_dict(state)
     except RuntimeError as e:
@@ -255,6 +279,15 @@ def class_axes(
         small, large = (build_network(name, k, feature_size, **kwargs).state_dict() for k in (5, 6))
     axes = {key: grown_axes(small[key].shape, large[key].shape) for key in small}
     return {key: grown for key, grown in axes.items() if grown}
+
+
+def class_bias(model: nn.Module, axes: dict) -> Tensor:  # axes: of `class_axes`; (k,)
+    "The last bias that has a place for each class; raises `InputError` where there is none"
+    state = model.state_dict()
+    biases = [state[key] for key in axes if state[key].ndim == 1]
+    if not biases:
+        raise InputError('this network has no bias with a place for each class')
+    return biases[-1]
 
 
 def grown_axes(small, large) -> list[int]:
@@ -281,9 +314,10 @@ def init_from(
     "Take over what fits by name and shape, axes of classes by structure"
     new, old = class_pairs(list(names), list(old_names))
     own, taken = model.state_dict(), {}
+    # the text starts with the plain decoder
+    plain = model.plain_names() if isinstance(model, TwoDecoders) else {}
     for key, value in own.items():
-        plain_key = key.removeprefix('text_decoder.')  # the text starts with the plain decoder
-        given = state.get(key, state.get(plain_key))
+        given = state.get(key, state.get(plain.get(key)))
         if given is None or not fits(value, given, axes.get(key, ())):
             continue
         taken[key] = given
