@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'AMP', 'hp', 'Config', 'sources', 'provenance', 'stage_border', 'learning_rate', 'configure',
-           'clamp_warmup', 'window_sides', 'from_options', 'check_config', 'network_kwargs']
+           'clamp_warmup', 'window_sides', 'other_backbone', 'from_options', 'check_config', 'network_kwargs']
 
 # %% ../nbs/6_training/60_config.ipynb #cf04
 import math
@@ -24,6 +24,7 @@ class Config:
 
     preset: str = hp('paper', 'ours')
     network: str = hp('atm_net', 'paper')
+    backbone: str = hp('swin_unetr', 'ours')  # of network atm_net; or an import path
     hasf: bool = hp(True, 'paper')
     ccae: bool = hp(True, 'paper')
     encoder: str = hp('bio_clinical_bert', 'paper')
@@ -153,15 +154,28 @@ def window_sides(text: str) -> tuple:  # px
 
 # %% ../nbs/6_training/60_config.ipynb #cf16
 _text_only = ('option', 'encoder', 'decoder', 'contrast', 'tokens', 'code', 'attention', 'swin')
+_text_only += ('backbone',)
+_swin_only = ('decoder', 'swin')
 
 
-def _refuse_idle(network: str, given: dict):
+def other_backbone(cfg: Config) -> bool:
+    "Do HASF and CCAE stand on another backbone than that of ATM-Net?"
+    return cfg.network == 'atm_net' and cfg.backbone != 'swin_unetr'
+
+
+def _refuse_idle(cfg: Config, given: dict):
     "An option that the network has no use for would be read as if it acted; raises `InputError`"
-    idle = [f'--{k}' for k in _text_only if k in given]
-    if network == 'swin_unetr' and '--swin' in idle:
+    idle = []
+    if cfg.network != 'atm_net':
+        idle = [f'--{k}' for k in _text_only if k in given]
+    if cfg.network == 'swin_unetr' and '--swin' in idle:
         idle.remove('--swin')
+    who = f'--model {cfg.network}'
+    if other_backbone(cfg):
+        idle = [f'--{k}' for k in _swin_only if k in given]
+        who = f'--backbone {cfg.backbone}'
     if idle:
-        raise InputError(f'--model {network} has no use for {", ".join(idle)}: leave it out')
+        raise InputError(f'{who} has no use for {", ".join(idle)}: leave it out')
 
 
 def from_options(
@@ -173,8 +187,8 @@ def from_options(
     if given.get('windows'):
         given['windows'] = window_sides(given['windows'])
     cfg = configure(preset, **given)
+    _refuse_idle(cfg, given)
     if cfg.network != 'atm_net':
-        _refuse_idle(cfg.network, given)
         cfg = replace(cfg, hasf=False, ccae=False)
     return clamp_warmup(cfg, cfg.steps)
 
@@ -207,10 +221,20 @@ def _check_names(cfg: Config):
         raise InputError(f"--amp '{cfg.amp}' is unknown: use {', '.join(AMP)}")
 
 
+def _check_backbone(cfg: Config):
+    if cfg.decoder == 'plain':
+        raise InputError(f'--backbone {cfg.backbone}: --decoder plain is of swin_unetr alone')
+    from atm_net.backbones import find_backbone  # loads PyTorch
+
+    find_backbone(cfg.backbone)
+
+
 def check_config(cfg: Config):
     "Refuse numbers that cannot work; raises `InputError`"
     _check_numbers(cfg)
     _check_names(cfg)
+    if other_backbone(cfg):
+        _check_backbone(cfg)
     odd = [w for w in cfg.windows if w < 32 or w % 32]
     if odd or not cfg.windows:
         raise InputError(
@@ -226,5 +250,6 @@ def network_kwargs(cfg: Config, text_dim: int, scheme) -> dict:  # text_dim: d, 
 
     if cfg.network == 'spineparsenet':
         return dict(edges=column_edges(scheme))
-    known = vars(cfg) | dict(text_dim=text_dim, use_v2=cfg.swin == 'v2')
+    use_v2 = cfg.swin == 'v2' and not other_backbone(cfg)
+    known = vars(cfg) | dict(text_dim=text_dim, use_v2=use_v2)
     return {k: known[k] for k in OPTIONS.get(cfg.network, ()) if k in known}

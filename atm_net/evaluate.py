@@ -1097,6 +1097,7 @@ def evaluate_into(
     column: bool = False,  # as `atm_evaluate`
 ) -> tuple[Path, str]:  # the folder; the tables as Markdown
     "Score runs side by side under several protocols and write the tables; raises `InputError`"
+    from atm_net.backbones import network_label
     from atm_net.predict import load_predictor, weights_id
 
     if column and grid == 'cache':
@@ -1114,6 +1115,7 @@ def evaluate_into(
     weights = {}
     for n, p in predictors.items():
         known = {k: p.meta[k] for k in _weights_fields if p.meta.get(k) is not None}
+        known['network'] = network_label(p.meta['network'], p.meta['kwargs'])
         weights[n] = weights_id(named[n]) | known
     more = dict(
         split=split,

@@ -616,11 +616,15 @@ def _writing(self: Explorer):
 @patch
 def _showing(self: Explorer):
     "What is shown: notes, table, pictures, words, the card"
+    from atm_net.backbones import stage_strides
+
     self.note, self.table, self.changed = widgets.HTML(), widgets.HTML(), widgets.HTML()
     self.word = widgets.Dropdown(description='word', layout=_short)
-    stages = [(f'1/{s}', i) for i, s in enumerate((32, 16, 8, 4, 2))]
+    net = self.predictor.model
+    stages = [(f'1/{s}', i) for i, s in enumerate(stage_strides(net.backbone))]
+    middle = len(stages) // 2
     self.stage = widgets.Dropdown(
-        options=[*stages, ('mean of all', None)], value=2, description='stage', layout=_short
+        options=[*stages, ('mean of all', None)], value=middle, description='stage', layout=_short
     )
     self.picture, self.words, self.votes = _picture(), _picture(), _picture()
     self.votes.layout.display = 'none'

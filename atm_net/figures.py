@@ -1122,8 +1122,9 @@ def _panel(cache, case, methods, said, rank, out, done) -> dict:  # what figures
     for m, text in texts.items():
         p, q = methods[m]
         words, stages = word_attention(p, img, said[m, case][k])
-        title = f'{m}, stage 4 of 5: {text}'
-        fig = word_maps(img, words, stages[3], title=title, anatomy=cache.anatomy)
+        place = max(len(stages) - 1, 1)  # the last but one, counted from 1
+        title = f'{m}, stage {place} of {len(stages)}: {text}'
+        fig = word_maps(img, words, stages[place - 1], title=title, anatomy=cache.anatomy)
         _write(fig, out / f'words-{_file(m, q)}-{case}', done)
     return dict(slice=k, prompts=texts, boxes=boxes)
 

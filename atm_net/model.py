@@ -40,6 +40,11 @@ class ATMNet(nn.Module):
         self.hasf = HASF(backbone.channels, text_dim, length) if hasf is True else hasf or None
         self.ccae = ChannelContrast() if ccae is True else ccae or None
 
+    def train(self, mode: bool = True):
+        "Of the backbone too, which is no submodule"
+        self.backbone.train(mode)
+        return super().train(mode)
+
 # %% ../nbs/4_network/43_model.ipynb #dec1
 @patch
 def decode(
@@ -95,6 +100,7 @@ class SwinBackbone(SwinUNETR):
     "MONAI's Swin UNETR in two dimensions, in steps"
 
     STAGES = ('decoder5', 'decoder4', 'decoder3', 'decoder2', 'decoder1')  # deepest first
+    stride = 32  # both sides of an image are multiples of it, px
 
     def __init__(
         self,

@@ -189,6 +189,8 @@ def load_predictor(
 
 def _header_facts(meta: dict, has_text: bool) -> dict:
     "What the header of some weights says, in words"
+    from atm_net.backbones import network_label
+
     encoder = None
     if has_text:
         encoder = f'{meta["encoder"]}, revision {meta.get("encoder_revision")}'
@@ -196,7 +198,7 @@ def _header_facts(meta: dict, has_text: bool) -> dict:
     if init := meta.get('init'):
         started_from = f'{init["file"]} ({init["sha256"]})'
     return {
-        'network': meta['network'],
+        'network': network_label(meta['network'], meta['kwargs']),
         'preset': meta.get('preset'),
         'steps': meta.get('steps'),
         'label scheme': meta['scheme'],

@@ -195,13 +195,14 @@ def weigh_background(
     import torch
 
     from atm_net.predict import load_predictor
-    from atm_net.weights import save_weights
+    from atm_net.weights import class_axes, class_bias, save_weights
 
     p = load_predictor(weights)
     scores = background_scores(p, cache, cases)
     best = max(scores, key=scores.get)
+    axes = class_axes(p.meta['network'], p.meta['feature_size'], p.meta['kwargs'])
     with torch.no_grad():
-        p.model.out.conv.conv.bias[0] += math.log(best)
+        class_bias(p.model, axes)[0] += math.log(best)
     tried = {f'{f:g}': round(v, 4) for f, v in scores.items()}
     meta = p.meta | dict(background=dict(factor=best, dice=tried))
     save_weights(out, p.model, meta, half=True)

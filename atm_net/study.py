@@ -8,8 +8,9 @@ __all__ = ['STUDIES', 'TITLES', 'STUDY_HEADER', 'CLAIMS', 'Row', 'study_names', 
            'study_rows', 'cell_text', 'difference_text', 'p_text', 'study_table', 'long_rows', 'study_figure',
            'finished', 'take_plain', 'train_run', 'score_run', 'study_protocols', 'scores_by_row', 'read_beside',
            'reads_words', 'study_tables', 'starts_of', 'check_start', 'check_out', 'verdict', 'study_claims',
-           'claims_table', 'structure_means', 'form_files', 'write_forms', 'train_command', 'study_command',
-           'study_plan', 'split_sizes', 'study_markdown', 'write_study', 'How', 'run_study', 'plan_study', 'atm_study']
+           'claims_table', 'structure_means', 'study_title', 'backbone_of', 'form_files', 'write_forms',
+           'train_command', 'study_command', 'study_plan', 'split_sizes', 'study_markdown', 'write_study', 'How',
+           'run_study', 'plan_study', 'atm_study']
 
 # %% ../nbs/8_people/80_study.ipynb #c005
 import hashlib
@@ -27,6 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from .anatomy import InputError, suggest
+from .backbones import SWIN, backbone_title, network_slug
 from .baselines import BASELINE_TITLES
 from .checkpoint import read_checkpoint, restore_optimizer
 from atm_net.config import (
@@ -35,6 +37,7 @@ from atm_net.config import (
     check_config,
     clamp_warmup,
     configure,
+    other_backbone,
     stage_border,
     window_sides,
 )
@@ -173,7 +176,8 @@ _ccae = ('contrast', 'tau', 'lambda_2')
 
 def essential(cfg: Config) -> Config:
     "The configuration with all that has no effect set back to its preset"
-    if cfg.network == 'atm_net' and not (cfg.hasf or cfg.ccae) and cfg.decoder == 'residual':
+    plain = not (cfg.hasf or cfg.ccae) and cfg.decoder == 'residual'
+    if cfg.network == 'atm_net' and plain and not other_backbone(cfg):
         cfg = replace(cfg, network='swin_unetr')
     other = cfg.network != 'atm_net'
     hasf, ccae = cfg.hasf and not other, cfg.ccae and not other
@@ -184,10 +188,10 @@ def essential(cfg: Config) -> Config:
         idle += _ccae
     if not (hasf or ccae):
         idle.append('encoder')
-    if cfg.network not in ('atm_net', 'swin_unetr'):
+    if cfg.network not in ('atm_net', 'swin_unetr') or other_backbone(cfg):
         idle.append('swin')
     if other:
-        idle += ['hasf', 'ccae', 'decoder']
+        idle += ['hasf', 'ccae', 'decoder', 'backbone']
     return replace(cfg, **{k: getattr(PRESETS[cfg.preset], k) for k in idle})
 
 
@@ -225,15 +229,27 @@ def run_name(
     What is off and what is not the preset's, then a hash of all settings that act.
     """
     c = essential(cfg)
-    parts = [c.network]
-    if c.network == 'atm_net':
+    parts = [network_slug(c.network, vars(c))]  # on another backbone it says what is on
+    if c.network == 'atm_net' and not other_backbone(c):
         parts += [f'no-{k}' for k in ('hasf', 'ccae') if not getattr(c, k)]
-        if c.hasf and c.option != 3:
-            parts.append(f'option{c.option}')
+    if c.network == 'atm_net' and c.hasf and c.option != 3:
+        parts.append(f'option{c.option}')
     preset = PRESETS[c.preset]
     parts += [f'{getattr(c, k)}-{k}' for k in _named if getattr(c, k) != getattr(preset, k)]
-    digest = hashlib.sha256(json.dumps(asdict(c), sort_keys=True).encode()).hexdigest()[:8]
+    settings = asdict(c)
+    if c.backbone == SWIN:
+        del settings['backbone']  # runs of versions without this field keep their names
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     return '-'.join([*parts, f'seed{c.seed}', digest])
+
+
+def _check_backbone_of(names, backbone: str):
+    about_atm_net = [s for s in names if s not in ('table4', 'table5')]
+    if backbone != SWIN and about_atm_net:
+        raise InputError(
+            f'--backbone {backbone}: study {about_atm_net[0]} is about ATM-Net, which stands on '
+            f'{SWIN}: use table4 or table5, or leave it out'
+        )
 
 
 def grid(
@@ -245,6 +261,7 @@ def grid(
     "The runs that studies need; raises `InputError`"
     if seeds < 1:
         raise InputError(f'--seeds {seeds}: at least one')
+    _check_backbone_of(study_names(study), over.get('backbone', SWIN))
     configs, rows = {}, {}
     for seed in range(seeds):
         for s in study_names(study):
@@ -1000,7 +1017,18 @@ def structure_means(
     }
 
 
-def _metric_forms(study: str, q: str, text: str, rows, paper: str | None) -> list:
+def study_title(study: str, backbone: str | None) -> str:  # backbone: None is ATM-Net's
+    "The title of a study's tables; on another backbone it says on which"
+    on = f', on {backbone_title(backbone)}' if backbone else ''
+    return TITLES[study] + on
+
+
+def backbone_of(runs) -> str | None:  # runs: of `Run`
+    "The backbone in place of ATM-Net's, if there is one"
+    return next((r.config.backbone for r in runs if other_backbone(r.config)), None)
+
+
+def _metric_forms(study: str, q: str, text: str, rows, paper: str | None, title: str) -> list:
     "Methods against metrics, one table for each policy: (caption, rows, header)"
     out = []
     for p in POLICIES:
@@ -1008,7 +1036,7 @@ def _metric_forms(study: str, q: str, text: str, rows, paper: str | None) -> lis
         note = f"; the paper's figures are of {paper}, on its own split" if own else ''
         methods = {r['method']: {k: r['scores'][p][k] for k in FORM} for r in rows}
         table = _ticks(study, *form_rows(methods, own))
-        out.append((f'{TITLES[study]}: {text}, policy {p}{note}', *table))
+        out.append((f'{title}: {text}, policy {p}{note}', *table))
     return out
 
 
@@ -1023,16 +1051,19 @@ def form_files(
 ) -> dict:  # file stem -> list of (caption, rows, header)
     "All tables in the paper's form"
     get, out = scores_by_row(runs, results, seeds), {}
+    backbone = backbone_of(runs)
+    paper = None if backbone else paper  # its figures are of ATM-Net
     for s, by_protocol in tables.items():
+        title = study_title(s, backbone)
         for q, rows in by_protocol.items():
             if q not in PROTOCOLS:  # the study of protocols
-                out[s] = _metric_forms(s, q, 'one row for each protocol', rows, paper)
+                out[s] = _metric_forms(s, q, 'one row for each protocol', rows, paper, title)
                 continue
             text = protocol_text(q)
-            out[f'{s}-{q}'] = _metric_forms(s, q, text, rows, paper)
+            out[f'{s}-{q}'] = _metric_forms(s, q, text, rows, paper, title)
             scores = {r.name: get(s, r.name, q) for r in STUDIES[s]} | _beside(s, beside)
             methods = {n: structure_means(x) for n, x in scores.items()}
-            caption = f'{TITLES[s]}: structures, DSC in per cent, {text}, policy penalised'
+            caption = f'{title}: structures, DSC in per cent, {text}, policy penalised'
             stem = f'table3-{q}' if s == 'table2' else f'{s}-structures-{q}'
             out[stem] = [(caption, *form_structures(methods, anatomy))]
     return out
@@ -1053,6 +1084,7 @@ def write_forms(forms: dict, out):
 _switches = (
     'option',
     'encoder',
+    'backbone',
     'decoder',
     'swin',
     'contrast',
@@ -1219,8 +1251,9 @@ def _section_claims(d: dict) -> list:
         'excludes 0; *not seen* is no proof of the contrary.\n',
     ]
     for s, by_protocol in d['claims'].items():
+        title = study_title(s, d.get('backbone'))
         for q, rows in by_protocol.items():
-            out += [f'### {TITLES[s]}: protocol `{q}`\n', table_md(*claims_table(rows, d['seeds']))]
+            out += [f'### {title}: protocol `{q}`\n', table_md(*claims_table(rows, d['seeds']))]
     return out
 
 # %% ../nbs/8_people/80_study.ipynb #n7889a20
@@ -1228,7 +1261,7 @@ def _section_tables(d: dict) -> list:
     "The tables of each study"
     out = []
     for s, by_protocol in d['tables'].items():
-        out.append(f'## {TITLES[s]}\n')
+        out.append(f'## {study_title(s, d.get("backbone"))}\n')
         for t, rows in by_protocol.items():
             title = f'Protocol `{t}`' if t in PROTOCOLS else 'All protocols'
             note = f' Reads a true mask: {PROTOCOLS[t].reads_truth}.' if t in PROTOCOLS else ''
@@ -1446,6 +1479,7 @@ def run_study(
         grid=on,
         beside=beside,
         init=init,
+        backbone=backbone_of(runs),
         protocols=asked,
         runs=info,
         failed=failed,
@@ -1499,6 +1533,7 @@ def atm_study(
     steps: int = None,  # of each run (default: the preset's)
     batch: int = None,  # images per step (default: the preset's)
     windows: str = None,  # sides of the random windows in px, with commas (default: the preset's)
+    backbone: str = None,  # of the rows of table4 and table5, as in atm_train (default: ATM-Net's)
     encoder: str = None,  # text encoder of all rows with text (default: the preset's)
     tokens: str = None,  # mixed or words, of all rows with HASF (default: the preset's)
     swin: str = None,  # v1 or v2 of Swin UNETR, where rows stand on it (default: the preset's)
@@ -1518,7 +1553,7 @@ def atm_study(
 
     matplotlib.use('Agg')
     fields = dict(steps=steps, batch=batch, encoder=encoder, tokens=tokens, swin=swin, lr=lr)
-    given = _named_options(windows, **fields, plain=plain)
+    given = _named_options(windows, **fields, plain=plain, backbone=backbone)
     if plain is not None and not 0 <= plain < 1:
         raise InputError(f'--plain {plain:g}: a share of the steps, from 0 up to (not including) 1')
     if plan:

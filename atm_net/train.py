@@ -170,6 +170,7 @@ def _taken_over(info, theirs: dict, own: dict) -> list:  # headers of weights an
 
 def start_from(trainer: Trainer, weights) -> str:  # weights: a run or a file
     "Take over what fits from other weights and say what starts fresh; raises `InputError`"
+    from atm_net.backbones import network_label
     from atm_net.weights import class_axes, init_from, read_weights
 
     cfg = trainer.cfg
@@ -179,8 +180,10 @@ def start_from(trainer: Trainer, weights) -> str:  # weights: a run or a file
     axes = class_axes(cfg.network, cfg.feature_size, trainer.meta['kwargs'])
     info = init_from(trainer.net, state, names, list(theirs['values']), axes)
     if not info.taken:
-        own = f'{cfg.network} of feature size {cfg.feature_size}'
-        raise InputError(f'{path}: nothing of this {theirs["network"]} fits a {own}')
+        given = network_label(theirs['network'], theirs['kwargs'])
+        own = network_label(cfg.network, trainer.meta['kwargs'])
+        size = f'feature size {cfg.feature_size}'
+        raise InputError(f'{path}: nothing of this {given} fits a {own} of {size}')
     trainer.meta['init'] = weights_id(path)
     return f'{path}: {"; ".join(_taken_over(info, theirs, trainer.meta))}'
 
@@ -259,6 +262,11 @@ def atm_train(
         ' u_bisenet or spineparsenet',
         str,
     ) = 'atm_net',
+    backbone: Param(
+        'under HASF and CCAE: swin_unetr (ATM-Net), segresnet, basic_unet, or the import path of'
+        ' a class (mypackage.nets:Net)',
+        str,
+    ) = None,
     encoder: str = None,  # spine_bert_tiny, bio_clinical_bert, or any Hugging Face name or folder
     decoder: str = None,  # residual or plain
     swin: Param(

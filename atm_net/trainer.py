@@ -110,12 +110,11 @@ def start_at_prior(net, network: str, feature_size: int, kwargs: dict, prior: np
     "Set the last bias that has a place for each class"
     import torch
 
-    from atm_net.weights import class_axes
+    from atm_net.weights import class_axes, class_bias
 
-    state = net.state_dict()
-    biases = [k for k in class_axes(network, feature_size, kwargs) if state[k].ndim == 1]
+    bias = class_bias(net, class_axes(network, feature_size, kwargs))
     with torch.no_grad():
-        state[biases[-1]].copy_(torch.as_tensor(prior))
+        bias.copy_(torch.as_tensor(prior))
 
 # %% ../nbs/6_training/66_trainer.ipynb #tr12
 TEXT_MODULES = ('hasf', 'ccae', 'text_decoder')

@@ -64,6 +64,7 @@ def test_defaults_never_change():
         'use_v2': False,
         'text_decoder': False,
         'in_channels': 1,
+        'backbone': 'swin_unetr',
     }
 
 
