@@ -176,7 +176,7 @@ def best_naming(
     weight,  # (n,) 0..1, how much a part counts
     known_levels=None,  # (k,) bool, levels that a prompt names
     allowed=None,  # (n, k) bool, the names that a part may have; None: all
-    lowest=None,  # (k,) bool, the names that the lowest part may have; None: all
+    ends=None,  # (n, k) bool, which part may be the lowest that is kept, under which name
 ) -> tuple:  # n levels 0..k-1, or None where the part is dropped; their worth
     "The best way to name parts so that levels follow each other as the distances say (ours)"
     places, likes, weight = (np.asarray(a, float) for a in (places, likes, weight))
@@ -198,8 +198,8 @@ def best_naming(
                 best[i, level] = total[level]
                 came_from[i, level] = (a, int(via[:, level].argmax()))
     worth = best + dropped[1:, None] - dropped[-1]
-    if lowest is not None:
-        worth = np.where(lowest, worth, -np.inf)
+    if ends is not None:
+        worth = np.where(ends, worth, -np.inf)
     part, level = np.unravel_index(worth.argmax(), worth.shape)
     if worth[part, level] == -np.inf:
         return [None] * n, -np.inf
@@ -448,15 +448,15 @@ def anchored_naming(
     "All names moved so that the lowest part is `end`; crumbs have no name (ours)"
     n, k = parts.likes.shape
     whole = parts.weight >= 0.25
-    named = [level for level, is_whole in zip(best, whole) if is_whole and level is not None]
-    known = np.zeros(k, bool)
-    for level in named:
-        moved = level + end - named[-1]
-        if 0 <= moved < k:
-            known[moved] = True
-    allowed = np.broadcast_to(whole[:, None], (n, k))
-    lowest = np.arange(k) == end
-    return best_naming(parts.places, parts.likes, parts.weight, known, allowed, lowest)
+    named = [i for i, level in enumerate(best) if whole[i] and level is not None]
+    by = end - best[named[-1]]
+    allowed = np.zeros((n, k), bool)
+    for i in named:
+        if 0 <= best[i] + by < k:
+            allowed[i, best[i] + by] = True
+    ends = np.zeros((n, k), bool)
+    ends[named[-1], end] = True
+    return best_naming(parts.places, parts.likes, parts.weight, allowed=allowed, ends=ends)
 
 
 def _by_anchor(parts: Parts, best: list, scheme: Scheme, anchor: str) -> list:

@@ -126,13 +126,14 @@ def test_names_and_ends_that_are_not_allowed(seed):
     rng = np.random.default_rng(seed)
     allowed = rng.random((4, 3)) < 0.6
     allowed[0, 1] = True
-    lowest = np.array([False, True, seed % 2 == 0])
+    ends = rng.random((4, 3)) < 0.5
+    ends[0, 1] = True
     want = {}
     for way, total in all_worths(*column).items():
         kept = [(i, level) for i, level in enumerate(way) if level is not None]
-        if all(allowed[pair] for pair in kept) and lowest[kept[-1][1]]:
+        if all(allowed[pair] for pair in kept) and ends[kept[-1]]:
             want[way] = total
-    got = best_naming(*column, allowed=allowed, lowest=lowest)
+    got = best_naming(*column, allowed=allowed, ends=ends)
     assert got[1] == pytest.approx(max(want.values()))
     assert tuple(got[0]) == max(want, key=want.get)
 
@@ -207,6 +208,12 @@ def test_an_anchor_names_the_lowest_vertebra(anchor, want):
 def test_a_sacrum_may_follow_the_anchor_l5():
     naming = name_parts(parts_of('T12', 7), JOINT, anchor='L5')
     assert naming.levels == run('T12', 'S') and naming.agrees
+
+
+def test_an_anchor_drops_no_body_below_it():
+    "Nine parts from T9 on: moved up, the first has no name, and the last keeps one"
+    naming = name_parts(parts_of('T9', 9), JOINT, anchor='L4')
+    assert naming.levels == (None, *run('T9', 'L4')) and not naming.agrees
 
 
 def test_an_anchor_is_no_crumb():
