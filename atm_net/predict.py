@@ -433,15 +433,15 @@ def levels_note(levels: Naming | None, scheme: Scheme) -> str:  # '' without a c
     if levels.source:
         return (
             f'levels: the {levels.source} and the image disagree: the lowest body is '
-            f'{_lowest(levels.levels)} by the {levels.source}, which was followed, and '
+            f'{levels.lowest} by the {levels.source}, which was followed, and '
             f'{_lowest(levels.by_image)} by the image alone, {confidence}'
         )
     if levels.is_sure:
         return f'levels: {confidence}'
     vertebrae = scheme.of_kind('vertebra')
-    lowest = _lowest([n for n in levels.levels if n in vertebrae])
+    lowest = levels.lowest if levels.lowest in vertebrae else vertebrae[-1]
     ask = f'--anchor {lowest}'
-    if _lowest(levels.levels) == vertebrae[-1] and scheme.of_kind('sacrum'):
+    if levels.lowest == vertebrae[-1] and scheme.of_kind('sacrum'):
         ask += f', or {scheme.of_kind("sacrum")[0]} if that body is the sacrum'
     return (
         f'levels uncertain: {_why_unsure(levels, scheme)}; say what the lowest visible vertebra '

@@ -420,29 +420,29 @@ def test_the_levels_of_self_are_no_news(narrow, volume, monkeypatch):
 # --- what is said of the counting
 
 UP_TO_L5 = ('L3', None, 'L4', 'L5', None)
-SAID = {  # levels, by the image, margin, sacrum, source -> words
-    'sure': (('L5', 'S'), ('L5', 'S'), 30.0, 1.0, '', 'levels: confidence .98'),
+SAID = {  # levels, by the image, margin, sacrum, lowest, source -> words
+    'sure': (('L5', 'S'), ('L5', 'S'), 30.0, 1.0, 'S', '', 'levels: confidence .98'),
     'no sacrum': (
-        *(UP_TO_L5, UP_TO_L5, 3.0, 0.0, ''),
+        *(UP_TO_L5, UP_TO_L5, 3.0, 0.0, 'L5', ''),
         'levels uncertain: the sacrum is not clearly seen; say what the lowest visible vertebra '
         'is, --anchor L5, or S if that body is the sacrum (confidence .28)',
     ),
     'above': (
-        *(('L2', 'L3'), ('L2', 'L3'), 3.0, 0.0, ''),
+        *(('L2', 'L3'), ('L2', 'L3'), 3.0, 0.0, 'L3', ''),
         'levels uncertain: the sacrum is not clearly seen; say what the lowest visible vertebra '
         'is, --anchor L3 (confidence .28)',
     ),
     'close': (
-        *(('L5', 'S'), ('L5', 'S'), 0.0, 0.55, ''),
+        *(('L5', 'S'), ('L5', 'S'), 0.0, 0.55, 'S', ''),
         'levels uncertain: all names moved by a level fit nearly as well; say what the lowest '
         'visible vertebra is, --anchor L5 (confidence .76)',
     ),
     'anchor': (
-        *(UP_TO_L5, UP_TO_L5, 3.0, 0.0, 'anchor'),
+        *(UP_TO_L5, UP_TO_L5, 3.0, 0.0, 'L5', 'anchor'),
         'levels: the anchor and the image agree, confidence .28',
     ),
     'list': (
-        *(('L4', 'L5', None), ('L5', 'S', None), 30.0, 1.0, 'list'),
+        *(('L4', 'L5', None), ('L5', 'S', None), 30.0, 1.0, 'L5', 'list'),
         'levels: the list and the image disagree: the lowest body is L5 by the list, which was '
         'followed, and S by the image alone, confidence .98',
     ),
@@ -457,7 +457,7 @@ def test_what_is_said_of_the_counting(case):
 
 def test_labels_without_a_sacrum_say_so():
     spider = LUMBAR.scheme('spider')
-    note = levels_note(Naming(UP_TO_L5, UP_TO_L5, 3.0, 0.0), spider)
+    note = levels_note(Naming(UP_TO_L5, UP_TO_L5, 3.0, 0.0, 'L5'), spider)
     assert 'label scheme spider has no sacrum to count from' in note
     assert '--anchor L5 (confidence' in note
     assert levels_note(None, spider) == ''

@@ -251,7 +251,7 @@ def test_an_uncertain_counting_is_written_so(lumbar_scan):
     predictor = load_predictor()
     volume = read_volume(lumbar_scan)
     labels = np.full(volume.shape, JOINT.channel('L5'), np.uint8)
-    levels = Naming(('L4', 'L5'), ('L4', 'L5'), 3.0, 0.0)
+    levels = Naming(('L4', 'L5'), ('L4', 'L5'), 3.0, 0.0, 'L5')
     prediction = Prediction(labels, JOINT, 'generic', [], levels=levels)
     record = levels_record(prediction, volume, predictor)
     assert record['sure'] is False and record['prompt'] is None
