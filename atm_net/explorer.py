@@ -32,7 +32,14 @@ from .prompts import holistic, present_structures, shift_levels, slice_position
 from .protocols import PROTOCOLS, self_prompts, vote_figure
 from .reports import parse_prompt
 from .show import legend, overlay, show_slice, table_html
-from .user_prompts import check_prompt, report_prompt, reword, unrecognised, user_prompt
+from atm_net.user_prompts import (
+    check_prompt,
+    positional_note,
+    report_prompt,
+    reword,
+    unrecognised,
+    user_prompt,
+)
 from .volumes import Volume, check_image, check_pair, new_geometry, new_volume, read_volume
 
 # %% ../nbs/8_people/82_explorer.ipynb #c006
@@ -813,7 +820,9 @@ def _remark(self: Explorer, text: str) -> str:
         if PROTOCOLS[self.source.value].needs_text
         else ''
     )
-    return '. '.join(t for t in (note, text) if t)
+    said = self.report.value if self.source.value == 'report' else ''
+    beyond = positional_note(said, self.anatomy)
+    return '. '.join(t for t in (note, beyond, text) if t)
 
 # %% ../nbs/8_people/82_explorer.ipynb #ne78c6c0
 @patch

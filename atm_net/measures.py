@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STEP', 'COLUMNS', 'mid_slice', 'front_piece', 'pixel_corners', 'rectangle_tilt', 'straighten', 'Frame', 'fit_frame',
            'facing_tilt', 'frames', 'canal_width', 'lordosis', 'mark_odd', 'measure', 'rows_csv', 'write_table',
-           'atm_measure']
+           'mark_uncertain', 'atm_measure']
 
 # %% ../nbs/5_masks/53_measures.ipynb #c003
 import csv
@@ -18,7 +18,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 
 from .anatomy import InputError, get_anatomy
-from .mask_files import file_scheme, read_mask
+from .mask_files import file_scheme, levels_record_of, read_mask
 from .show import command, table_md, write_json, write_text
 
 # %% ../nbs/5_masks/53_measures.ipynb #c008
@@ -443,6 +443,14 @@ def write_table(
     else:
         write_text(path, rows_csv(rows, COLUMNS))
 
+# %% ../nbs/5_masks/53_measures.ipynb #unc1
+def mark_uncertain(rows: list, record: dict | None):  # rows of `measure`, changed in place
+    "Note where `atm_predict` was not sure of the names: a row may be that of a neighbour (ours)"
+    if not record or record.get('sure', True):
+        return
+    for row in rows:
+        row['note'] = '; '.join(filter(None, [row['note'], 'level uncertain']))
+
 # %% ../nbs/5_masks/53_measures.ipynb #cmd1
 @command
 def atm_measure(
@@ -462,6 +470,7 @@ def atm_measure(
             f'{mask}: holds no structure (every voxel is background): nothing to measure'
         )
     rows = measure(channels, volume.spacing, scheme)
+    mark_uncertain(rows, levels_record_of(mask))
     if out:
         write_table(rows, out)
     if not labels:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHIPPED', 'pad32', 'slice_probs', 'weights_file', 'weights_id', 'pick_device', 'Prediction', 'Predictor',
-           'load_predictor', 'model_card', 'segment', 'localise', 'prediction_figure']
+           'load_predictor', 'model_card', 'check_anchor', 'segment', 'localise', 'levels_note', 'prediction_figure']
 
 # %% ../nbs/5_masks/52_predict.ipynb #c004
 import hashlib
@@ -16,7 +16,7 @@ import numpy as np
 from fastcore.basics import patch, store_attr
 
 from .anatomy import ASSETS, InputError, Scheme, get_anatomy
-from .column import ColumnLabeler
+from .column import ColumnLabeler, Naming
 from .data import Grid, crop_oracle, normalise
 from .prompts import present_structures
 from atm_net.protocols import (
@@ -28,6 +28,7 @@ from atm_net.protocols import (
     self_prompts,
 )
 from .show import legend, overlay, table_md
+from .user_prompts import find_anchor
 from .volumes import Volume, check_image, read_volume
 
 # %% ../nbs/5_masks/52_predict.ipynb #c006
@@ -124,6 +125,7 @@ class Prediction:
     protocol: str
     prompts: list  # one `Prompt` per slice; [] without text
     trace: list = field(default_factory=list)  # self: one `Vote` per round
+    levels: Naming = None  # how the levels were counted; None where each pixel names itself
 
 
 class Predictor:
@@ -331,15 +333,32 @@ def column_labeler(
     volume: Volume,
     box=None,  # of `field_of_view`
     one_name_per_level: bool = None,  # None: as the predictor says
+    anchor: str = None,  # the lowest visible vertebra, or the sacrum
 ) -> ColumnLabeler | None:  # None: every pixel is named by itself
     "What names each level of the volume once, on the grid of the network"
     if one_name_per_level is None:
         one_name_per_level = self.one_name_per_level
     if not one_name_per_level:
+        if anchor:
+            raise InputError(f'anchor {anchor}: only read where each level is named once')
         return None
     top, left, bottom, right = box or (0, 0, *volume.shape[1:])
     pixel = self.grid.pixel((bottom - top, right - left), volume.spacing[1:])
-    return ColumnLabeler(self.scheme, (volume.spacing[0], *pixel))
+    return ColumnLabeler(self.scheme, (volume.spacing[0], *pixel), anchor)
+
+# %% ../nbs/5_masks/52_predict.ipynb #an01
+def check_anchor(anchor: str | None, known_levels, scheme: Scheme):
+    "An anchor and a list must go together; raises `InputError`"
+    if not anchor:
+        return
+    order = scheme.of_kind('vertebra', 'sacrum')
+    sacra = scheme.of_kind('sacrum')
+    below = [n for n in order[order.index(anchor) + 1 :] if n in known_levels and n not in sacra]
+    if below:
+        raise InputError(
+            f'anchor {anchor} says that it is the lowest vertebra, but the words name '
+            f'{", ".join(below)} below it: correct one of them'
+        )
 
 # %% ../nbs/5_masks/52_predict.ipynb #pt11
 @patch
@@ -355,20 +374,26 @@ def predict(
     rounds: int = 3,  # of `self`
     verbatim=False,  # 'user': read the words as typed
     one_name_per_level: bool = None,  # None: as the predictor says
+    anchor: str = None,  # the lowest visible vertebra, or S where the sacrum is the lowest body
     box=None,  # (top, left, bottom, right) in source pixels; None: as the model was trained
 ) -> Prediction:
     "Segment a volume; raises `InputError`, also on words that would not be read"
     given = {'prompt': prompt, 'report': report, 'truth': truth, 'other': other}
     protocol = choose_protocol(self.has_text, protocol, **given)
+    anchor = None if anchor is None else find_anchor(anchor, self.scheme)
+    if anchor and find_protocol(protocol).needs_text:
+        words = protocol_prompts(protocol, 1, self.scheme, prompt=prompt, report=report)
+        check_anchor(anchor, named_levels(words), self.scheme)
     box = self.field_of_view(volume, box)
-    labeler = self.column_labeler(volume, box, one_name_per_level)
+    labeler = self.column_labeler(volume, box, one_name_per_level, anchor)
     images = self.to_grid(volume, box)
     kwargs = {'labeler': labeler, 'complete': complete, 'verbatim': verbatim}
     prompts, trace = self.words_for(images, protocol, rounds, **given, **kwargs)
     is_news = find_protocol(protocol).needs != 'prediction'
     known_levels = named_levels(prompts) if is_news else ()
     labels = self.source_labels(images, prompts, volume, box, labeler, known_levels)
-    return Prediction(labels, self.scheme, protocol, prompts, trace)
+    levels = labeler and labeler.naming
+    return Prediction(labels, self.scheme, protocol, prompts, trace, levels)
 
 
 def segment(
@@ -391,6 +416,46 @@ def localise(
     everything = (0, 0, *volume.shape[1:])
     found = predictor.predict(volume, 'generic', one_name_per_level=False, box=everything).labels
     return crop_oracle(found, volume.spacing[1:], margin) if (found > 0).any() else everything
+
+# %% ../nbs/5_masks/52_predict.ipynb #ln02
+def _lowest(names) -> str:  # 'none' where there is no name
+    "The last of some names that is one"
+    return next((n for n in reversed(names) if n), 'none')
+
+
+def _why_unsure(levels: Naming, scheme: Scheme) -> str:
+    "What a counting lacks to be sure"
+    if not scheme.of_kind('sacrum'):
+        return f'label scheme {scheme.name} has no sacrum to count from'
+    if levels.sacrum < 0.5:
+        return 'the sacrum is not clearly seen'
+    return 'all names moved by a level fit nearly as well'
+
+
+def levels_note(levels: Naming | None, scheme: Scheme) -> str:  # '' without a counting
+    "What a person should know about the counting of a volume, in one line (ours)"
+    if levels is None:
+        return ''
+    confidence = f'confidence {min(levels.confidence, 0.99):.2f}'.replace('0.', '.')
+    if levels.source and levels.agrees:
+        return f'levels: the {levels.source} and the image agree, {confidence}'
+    if levels.source:
+        return (
+            f'levels: the {levels.source} and the image disagree: the lowest body is '
+            f'{levels.lowest} by the {levels.source}, which was followed, and '
+            f'{_lowest(levels.by_image)} by the image alone, {confidence}'
+        )
+    if levels.is_sure:
+        return f'levels: {confidence}'
+    vertebrae = scheme.of_kind('vertebra')
+    lowest = levels.lowest if levels.lowest in vertebrae else vertebrae[-1]
+    ask = f'--anchor {lowest}'
+    if levels.lowest == vertebrae[-1] and scheme.of_kind('sacrum'):
+        ask += f', or {scheme.of_kind("sacrum")[0]} if that body is the sacrum'
+    return (
+        f'levels uncertain: {_why_unsure(levels, scheme)}; say what the lowest visible vertebra '
+        f'is, {ask} ({confidence})'
+    )
 
 # %% ../nbs/5_masks/52_predict.ipynb #c031
 def prediction_figure(

@@ -479,8 +479,10 @@ def test_predict_goes_on_after_a_damaged_file(run, scratch):
     assert 'passed over, not a volume: notes.txt\n' in r.err
     assert sorted(f.name for f in (scratch / 'out').rglob('*') if f.is_file()) == [
         'a.nii.gz',
+        'a.nii.gz.json',
         'a.png',
         'c.nii.gz',
+        'c.nii.gz.json',
         'c.png',
     ]
 

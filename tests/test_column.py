@@ -8,17 +8,24 @@ import pytest
 from atm_net.anatomy import LUMBAR, Scheme
 from atm_net.column import (
     ColumnLabeler,
+    Naming,
+    Parts,
     along_column,
+    best_naming,
     column_parts,
+    counting_confidence,
     cut_surfaces,
     disc_names,
     disc_places,
     join_halves,
-    name_bodies,
+    measure_parts,
     name_column,
     name_discs,
+    name_parts,
+    name_volume,
     order_column,
     reach,
+    runner_up,
     usual_pitch,
 )
 from atm_net.data import Grid
@@ -39,7 +46,7 @@ CERTAIN = np.full((5, 8), 0.01) + np.eye(5, 8, 1)  # levels 1 to 5
 def worth(names, places, likes, weight, known, spread=0.2, lost=6.0, floor=0.02):
     "The sum that is maximised, for one way to name the parts; None: forbidden"
     gaps = np.diff(places)
-    pitch = np.median(gaps[gaps > 8])
+    pitch = np.median(gaps[gaps > 8]) if len(gaps) else 30.0
     kept = [i for i, name in enumerate(names) if name is not None]
     pairs = list(zip(kept, kept[1:]))
     if not kept or any(names[b] < names[a] for a, b in pairs):
@@ -75,6 +82,169 @@ def test_name_column_is_the_best_of_all_ways(seed):
     known = rng.random(3) < 0.5
     got = name_column(places, likes, weight, known_levels=known)
     assert got == by_trying(places, likes, weight, known)
+
+
+# --- how far ahead the best names are
+
+
+def all_worths(places, likes, weight, known=(False,) * 9) -> dict:  # names -> worth
+    "Every way to name the parts that is allowed"
+    ways = itertools.product([None, *range(likes.shape[1])], repeat=len(places))
+    worths = {names: worth(names, places, likes, weight, known) for names in ways}
+    return {names: total for names, total in worths.items() if total is not None}
+
+
+def is_off(names, best):
+    "Has no part the name that it has in `best`?"
+    return all(a != b for a, b in zip(names, best) if b is not None)
+
+
+def random_column(seed, n, k):
+    "Places at least 9 mm apart, looks, weights"
+    rng = np.random.default_rng(seed)
+    places = np.cumsum(rng.uniform(9, 40, n))
+    return places, rng.random((n, k)) ** 3 + 0.01, rng.uniform(0.1, 1, n), rng.random(k) < 0.5
+
+
+@pytest.mark.parametrize('size', [(4, 3), (3, 5), (5, 2), (1, 4)])
+@pytest.mark.parametrize('seed', range(10))
+def test_the_margin_is_the_lead_over_all_ways_that_are_off(seed, size):
+    *column, known = random_column(seed, *size)
+    for levels in (None, known):
+        worths = all_worths(*column, *(() if levels is None else (levels,)))
+        best, value = best_naming(*column, levels)
+        assert value == pytest.approx(max(worths.values())) == pytest.approx(worths[tuple(best)])
+        names, second = runner_up(*column, best, levels)
+        off = {way: total for way, total in worths.items() if is_off(way, best)}
+        assert is_off(names, best)
+        assert second == pytest.approx(max(off.values())) == pytest.approx(worths[tuple(names)])
+
+
+@pytest.mark.parametrize('seed', range(10))
+def test_names_and_ends_that_are_not_allowed(seed):
+    *column, _ = random_column(seed, 4, 3)
+    rng = np.random.default_rng(seed)
+    allowed = rng.random((4, 3)) < 0.6
+    allowed[0, 1] = True
+    ends = rng.random((4, 3)) < 0.5
+    ends[0, 1] = True
+    want = {}
+    for way, total in all_worths(*column).items():
+        kept = [(i, level) for i, level in enumerate(way) if level is not None]
+        if all(allowed[pair] for pair in kept) and ends[kept[-1]]:
+            want[way] = total
+    got = best_naming(*column, allowed=allowed, ends=ends)
+    assert got[1] == pytest.approx(max(want.values()))
+    assert tuple(got[0]) == max(want, key=want.get)
+
+
+def test_no_name_is_allowed():
+    got = best_naming(EVEN, UNSURE, ONES, allowed=np.zeros((5, 8), bool))
+    assert got == ([None] * 5, -np.inf)
+
+
+def test_the_runner_up_of_an_even_column_is_a_level_off():
+    likes = CERTAIN + np.eye(5, 8, 2) * 0.1
+    best, value = best_naming(EVEN, likes, ONES)
+    names, second = runner_up(EVEN, likes, ONES, best)
+    assert (best, names) == ([1, 2, 3, 4, 5], [2, 3, 4, 5, 6])
+    assert value > second
+
+
+def test_confidence_rises_with_margin_and_sacrum():
+    values = [counting_confidence(m, z) for m, z in ((0, 0), (8, 0), (8, 0.5), (20, 1))]
+    assert values == sorted(values) and 0 < values[0] < values[-1] < 1
+    assert counting_confidence(500, 0.5) == counting_confidence(20, 0.5)
+
+
+# --- what a person says
+
+
+BODIES = JOINT.of_kind('vertebra', 'sacrum')  # T9 to S
+
+
+def parts_of(first, n, sharp=3.0, weight=None):
+    "Parts at even distances that look like the levels from `first` on"
+    names = np.arange(len(BODIES)) - BODIES.index(first) - np.arange(n)[:, None]
+    likes = np.exp(-sharp * np.abs(names))
+    weight = np.ones(n) if weight is None else np.asarray(weight)
+    return Parts(None, np.arange(1, n + 1), 30.0 * np.arange(n), likes, weight)
+
+
+def run(top, bottom):
+    return tuple(BODIES[BODIES.index(top) : BODIES.index(bottom) + 1])
+
+
+def test_the_image_alone():
+    naming = name_parts(parts_of('T12', 7), JOINT)
+    assert naming.levels == naming.by_image == run('T12', 'S')
+    assert naming.source == '' and naming.agrees and naming.is_sure
+    assert naming.margin > 10 and naming.sacrum > 0.9
+    assert naming.lowest == 'S'
+
+
+def test_without_a_sacrum_nothing_is_sure():
+    naming = name_parts(parts_of('T11', 6), JOINT)
+    assert naming.levels == run('T11', 'L4')
+    assert naming.sacrum == 0 and naming.confidence < 0.5 and not naming.is_sure
+
+
+@pytest.mark.parametrize(
+    ('anchor', 'want'),
+    [
+        ('L3', run('T10', 'L3')),
+        ('L4', run('T11', 'L4')),
+        ('L5', run('T12', 'L5')),
+        ('S', run('L1', 'S')),
+    ],
+)
+def test_an_anchor_names_the_lowest_vertebra(anchor, want):
+    naming = name_parts(parts_of('T11', 6), JOINT, anchor=anchor)
+    assert naming.levels == want and naming.by_image == run('T11', 'L4')
+    assert naming.source == 'anchor' and naming.is_sure
+    assert naming.agrees == (anchor == 'L4')
+
+
+def test_a_sacrum_may_follow_the_anchor_l5():
+    naming = name_parts(parts_of('T12', 7), JOINT, anchor='L5')
+    assert naming.levels == run('T12', 'S') and naming.agrees
+
+
+@pytest.mark.parametrize('size', [0.05, 0.2, 1.0])
+def test_the_lowest_level_as_anchor_changes_nothing(size):
+    for first in ('T10', 'T12', 'L1'):
+        parts = parts_of(first, 6, weight=[1, 1, 1, 1, 1, size])
+        plain = name_parts(parts, JOINT)
+        naming = name_parts(parts, JOINT, anchor=plain.lowest)
+        whole = [n if w > 0.1 else None for n, w in zip(plain.levels, parts.weight)]
+        assert naming.levels == tuple(whole) and naming.agrees
+
+
+def test_an_anchor_drops_no_body_below_it():
+    "Nine parts from T9 on: moved up, the first has no name, and the last keeps one"
+    naming = name_parts(parts_of('T9', 9), JOINT, anchor='L4')
+    assert naming.levels == (None, *run('T9', 'L4')) and not naming.agrees
+
+
+def test_an_anchor_is_no_crumb():
+    parts = parts_of('L1', 6, weight=[1, 1, 1, 1, 1, 0.05])
+    naming = name_parts(parts, JOINT)
+    assert naming.levels == run('L1', 'S') and naming.lowest == 'L5'
+    naming = name_parts(parts, JOINT, anchor='S')
+    assert naming.levels == (*run('L2', 'S'), None)
+
+
+def test_a_list_that_settles_the_names_and_one_that_does_not():
+    parts = parts_of('T11', 6, sharp=0.5)
+    naming = name_parts(parts, JOINT, run('L1', 'S'))
+    assert naming.levels == run('L1', 'S') and naming.source == 'list' and not naming.agrees
+    naming = name_parts(parts, JOINT, ['L1', 'L2'])  # in view however one counts
+    assert naming.levels == run('T11', 'L4') and naming.source == '' and not naming.is_sure
+
+
+def test_names_of_the_majority_agree():
+    same = Naming(('L1', 'L2', None), ('L1', 'L3', 'L4'), 1.0, 0.0)
+    assert same.agrees and not Naming(('L1', 'L2'), ('L2', 'L3'), 1.0, 0.0).agrees
 
 
 def test_one_certain_part_names_its_neighbours():
@@ -386,8 +556,9 @@ def test_a_false_disc_inside_a_body_becomes_body(body, extra):
 def test_no_body_changes_nothing():
     nothing = np.zeros((2, 21, 8, 8), np.float32)
     nothing[:, 0] = 1
-    got = order_column(nothing, JOINT, (4.0, 2.0, 2.0))
+    got, naming = name_volume(nothing, JOINT, (4.0, 2.0, 2.0))
     np.testing.assert_array_equal(got, nothing)
+    assert naming is None
 
 
 def test_a_scheme_with_one_body_changes_nothing():
@@ -399,8 +570,8 @@ def test_a_scheme_with_one_body_changes_nothing():
 def test_no_part_large_enough_gets_no_name(stack):
     p = np.zeros((5, 21, 120, 40), np.float32)
     surfaces = np.zeros((0, 1, 40))
-    got = name_bodies(p, [1, 2], stack.along, stack.beside, surfaces, stack.spacing)
-    assert got == []
+    got = measure_parts(p, [1, 2], stack.along, stack.beside, surfaces, stack.spacing)
+    assert got is None
 
 
 def test_discs_without_cuts_or_bodies_stay_as_they_are(stack):

@@ -412,7 +412,11 @@ def test_predict_file(run, scan, tmp_path):
     assert 'protocol self' in r.out and is_png(tmp_path / 'mask.png')
     values = set(np.unique(read_labels(out).data).tolist())
     assert values <= {0, *LUMBAR.scheme('joint').values.values()}
-    assert {p.name for p in tmp_path.iterdir()} == {'mask.nii.gz', 'mask.png'}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        'mask.nii.gz',
+        'mask.nii.gz.json',
+        'mask.png',
+    }
     done(
         call(
             'atm_predict',

@@ -12,6 +12,7 @@ import pytest
 
 from atm_net import measures as module
 from atm_net.anatomy import LUMBAR, InputError, convert
+from atm_net.mask_files import file_hash, levels_path
 from atm_net.measures import (
     COLUMNS,
     STEP,
@@ -22,6 +23,7 @@ from atm_net.measures import (
     frames,
     front_piece,
     mark_odd,
+    mark_uncertain,
     measure,
     mid_slice,
     pixel_corners,
@@ -30,7 +32,7 @@ from atm_net.measures import (
     straighten,
     write_table,
 )
-from atm_net.show import read_json, read_rows
+from atm_net.show import read_json, read_rows, write_json
 from atm_net.volumes import new_geometry, write_labels
 
 MM = (0.8, 1.1)
@@ -460,3 +462,21 @@ def test_next_to_nothing_in_the_mask(tmp_path, mask, mm, channel, anatomy):
             ('L4', None, 'too little of it to measure'),
             ('lordosis', None, 'needs L1 and S or L5 in the mask'),
         ]
+
+
+def test_uncertain_levels_are_noted():
+    rows = [dict(note=''), dict(note='cut')]
+    mark_uncertain(rows, None)
+    mark_uncertain(rows, dict(sure=True))
+    assert [row['note'] for row in rows] == ['', 'cut']
+    mark_uncertain(rows, dict(sure=False))
+    assert [row['note'] for row in rows] == ['level uncertain', 'cut; level uncertain']
+
+
+def test_the_record_beside_a_mask_is_read(tmp_path):
+    path = tmp_path / 'm.mha'
+    write_labels(np.ones((3, 20, 20), np.uint8) * 3, new_geometry((3, 20, 20), (4, 2, 2)), path)
+    write_json(levels_path(path), dict(sure=False, mask_sha256=file_hash(path)))
+    assert 'level uncertain' in printed(path, labels='joint')
+    write_json(levels_path(path), dict(sure=False, mask_sha256='another'))
+    assert 'level uncertain' not in printed(path, labels='joint')

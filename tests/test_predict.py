@@ -7,10 +7,13 @@ import pytest
 import torch
 
 from atm_net.anatomy import LUMBAR, InputError
+from atm_net.column import Naming
 from atm_net.data import crop_oracle
 from atm_net.predict import (
     SHIPPED,
     Predictor,
+    check_anchor,
+    levels_note,
     load_predictor,
     localise,
     model_card,
@@ -412,3 +415,56 @@ def test_the_levels_of_self_are_no_news(narrow, volume, monkeypatch):
     narrow.predict(volume, 'self', one_name_per_level=True)
     narrow.predict(volume, 'user', prompt='L3', verbatim=True, one_name_per_level=True)
     assert known == {'self': (), 'user': {'L3'}}
+
+
+# --- what is said of the counting
+
+UP_TO_L5 = ('L3', None, 'L4', 'L5', None)
+SAID = {  # levels, by the image, margin, sacrum, lowest, source -> words
+    'sure': (('L5', 'S'), ('L5', 'S'), 30.0, 1.0, 'S', '', 'levels: confidence .98'),
+    'no sacrum': (
+        *(UP_TO_L5, UP_TO_L5, 3.0, 0.0, 'L5', ''),
+        'levels uncertain: the sacrum is not clearly seen; say what the lowest visible vertebra '
+        'is, --anchor L5, or S if that body is the sacrum (confidence .28)',
+    ),
+    'above': (
+        *(('L2', 'L3'), ('L2', 'L3'), 3.0, 0.0, 'L3', ''),
+        'levels uncertain: the sacrum is not clearly seen; say what the lowest visible vertebra '
+        'is, --anchor L3 (confidence .28)',
+    ),
+    'close': (
+        *(('L5', 'S'), ('L5', 'S'), 0.0, 0.55, 'S', ''),
+        'levels uncertain: all names moved by a level fit nearly as well; say what the lowest '
+        'visible vertebra is, --anchor L5 (confidence .76)',
+    ),
+    'anchor': (
+        *(UP_TO_L5, UP_TO_L5, 3.0, 0.0, 'L5', 'anchor'),
+        'levels: the anchor and the image agree, confidence .28',
+    ),
+    'list': (
+        *(('L4', 'L5', None), ('L5', 'S', None), 30.0, 1.0, 'L5', 'list'),
+        'levels: the list and the image disagree: the lowest body is L5 by the list, which was '
+        'followed, and S by the image alone, confidence .98',
+    ),
+}
+
+
+@pytest.mark.parametrize('case', SAID)
+def test_what_is_said_of_the_counting(case):
+    *fields, words = SAID[case]
+    assert levels_note(Naming(*fields), JOINT) == words
+
+
+def test_labels_without_a_sacrum_say_so():
+    spider = LUMBAR.scheme('spider')
+    note = levels_note(Naming(UP_TO_L5, UP_TO_L5, 3.0, 0.0, 'L5'), spider)
+    assert 'label scheme spider has no sacrum to count from' in note
+    assert '--anchor L5 (confidence' in note
+    assert levels_note(None, spider) == ''
+
+
+def test_an_anchor_and_a_list_go_together():
+    check_anchor(None, {'L5'}, JOINT)
+    check_anchor('L5', {'L4', 'L5', 'L5/S', 'S', 'SC'}, JOINT)
+    with pytest.raises(InputError, match='the words name L4, L5 below it'):
+        check_anchor('L3', {'L3', 'L4', 'L5'}, JOINT)

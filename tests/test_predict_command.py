@@ -4,15 +4,26 @@ import json
 
 import numpy as np
 import pytest
+from conftest import call, complaint, done
 
-from atm_net.anatomy import InputError
+from atm_net.anatomy import LUMBAR, InputError
+from atm_net.column import Naming
 from atm_net.data import Cache
-from atm_net.predict import SHIPPED, load_predictor, localise, weights_id
+from atm_net.mask_files import file_hash, levels_record_of
+from atm_net.phantom import make_phantom
+from atm_net.predict import (
+    SHIPPED,
+    Prediction,
+    load_predictor,
+    localise,
+    weights_id,
+)
 from atm_net.predict_command import (
     Job,
     atm_prepare,
     companion,
     find_jobs,
+    levels_record,
     spare_inputs,
 )
 from atm_net.volumes import new_geometry, read_volume, write_labels, write_volume
@@ -133,6 +144,123 @@ def test_a_companion_may_be_a_file_or_left_out(tmp_path):
     assert companion(None, tmp_path / 'a.mha', 'mask') is None
     with pytest.raises(InputError, match='--report: empty'):
         companion(' ', tmp_path / 'a.mha', 'report')
+
+
+# --- how the levels were counted
+
+JOINT = LUMBAR.scheme('joint')
+
+
+@pytest.fixture(scope='module')
+def lumbar_scan(tmp_path_factory):
+    "A phantom of five slices, T9 to L5"
+    phantom = make_phantom(8, contrast='t2', slices=(5, 5.0))
+    path = tmp_path_factory.mktemp('scan') / 's.nii.gz'
+    write_volume(phantom.volume.data, phantom.volume.geometry, path)
+    return path
+
+
+def predicted(scan, out, *args):
+    "What was said, and the record"
+    said = done(call('atm_predict', scan, out, '--labels', 'joint', *args))
+    return said, json.loads((out.parent / f'{out.name}.json').read_text(encoding='utf-8'))
+
+
+def levels_line(said) -> str:
+    "The line about the levels"
+    return next(x for x in said.err.splitlines() if ': levels' in x).split(': ', 1)[1]
+
+
+def test_the_record_of_a_mask(lumbar_scan, tmp_path):
+    out = tmp_path / 'm.nii.gz'
+    said, record = predicted(lumbar_scan, out, '--protocol', 'generic')
+    assert record['note'] == levels_line(said)
+    assert record['settled_by'] == 'image' and record['agrees_with_image']
+    assert record['mask_sha256'] == file_hash(out) and levels_record_of(out) == record
+    assert record['weights'] == weights_id() and record['anchor'] is None
+    assert (record['protocol'], record['labels']) == ('generic', 'joint')
+    assert 0 < record['confidence'] < 1 and record['parts'] == record['parts_by_image']
+    mask = read_volume(out)
+    for row in record['levels']:
+        here = np.argwhere(mask.data == JOINT.values[row['level']])
+        centre = mask.geometry.affine @ [*here.mean(0), 1]
+        np.testing.assert_allclose(row['position_ras_mm'], centre[:3], atol=0.1)
+        assert row['slice'] == round(here[:, 0].mean())
+    heights = [row['position_ras_mm'][2] for row in record['levels']]
+    assert len(heights) > 4 and heights == sorted(heights, reverse=True)
+    lumbar = [row for row in record['levels'] if row['level'].startswith('L')]
+    assert record['lumbar_bodies'] == len(lumbar)
+
+
+def test_an_anchor_moves_all_names(lumbar_scan, tmp_path):
+    before = predicted(lumbar_scan, tmp_path / 'a.nii.gz', '--protocol', 'generic')[1]
+    lowest = [n for n in before['parts_by_image'] if n][-1]
+    args = ('--protocol', 'generic', '--anchor', 'l3')
+    said, record = predicted(lumbar_scan, tmp_path / 'b.nii.gz', *args)
+    assert (record['anchor'], record['settled_by'], record['sure']) == ('L3', 'anchor', True)
+    assert record['parts_by_image'] == before['parts_by_image']
+    line = levels_line(said)
+    assert line.startswith('levels: the anchor and the image disagree')
+    assert [n for n in record['parts'] if n][-1] == 'L3'
+    assert 'L3 by the anchor' in line and f'{lowest} by the image' in line
+
+
+def test_a_list_that_disagrees_is_followed_and_said(lumbar_scan, tmp_path):
+    before = predicted(lumbar_scan, tmp_path / 'a.nii.gz', '--protocol', 'generic')[1]
+    bodies = JOINT.of_kind('vertebra', 'sacrum')
+    seen = [n for n in before['parts_by_image'] if n]
+    moved = [bodies[bodies.index(n) + 1] for n in seen]
+    said, record = predicted(lumbar_scan, tmp_path / 'b.nii.gz', '--prompt', ', '.join(moved))
+    assert record['settled_by'] == 'list' and not record['agrees_with_image']
+    assert levels_line(said).startswith('levels: the list and the image disagree')
+
+
+def test_pixelwise_counts_nothing(lumbar_scan, tmp_path):
+    out = tmp_path / 'm.nii.gz'
+    said, record = predicted(lumbar_scan, out, '--protocol', 'generic', '--pixelwise')
+    assert 'levels' not in said.err and 'confidence' not in record
+    assert record['counting'] == 'each pixel by itself' and record['levels']
+
+
+@pytest.mark.parametrize(
+    ('args', 'words'),
+    [
+        (('--anchor', 'L6'), 'of six lumbar vertebrae L6 is called L5'),
+        (('--anchor', 'T13'), 'right above L1 is called T12'),
+        (('--anchor', 'L44'), "did you mean 'L4'?"),
+        (('--anchor', 'L4/L5'), 'is no vertebra of scheme joint'),
+        (('--anchor', ''), 'is no vertebra of scheme joint'),
+        (('--anchor', 'L5', '--pixelwise'), '--anchor: nobody reads it with --pixelwise'),
+        (('--anchor', 'L4', '--prompt', 'L3 to L5'), 'the words name L5 below it'),
+        (('--prompt', 'L4 and L6'), 'of six lumbar vertebrae L6 is called L5'),
+    ],
+)
+def test_refused_before_anything_is_written(lumbar_scan, tmp_path, args, words):
+    line = complaint(call('atm_predict', lumbar_scan, tmp_path / 'm.nii.gz', *args))
+    assert words in line and not list(tmp_path.iterdir())
+
+
+def test_an_l6_of_a_report_is_answered(lumbar_scan, tmp_path):
+    report = tmp_path / 'r.txt'
+    report.write_text('Six lumbar vertebrae. Bulge at L4/5 and L6/S1.', encoding='utf-8')
+    said, _ = predicted(lumbar_scan, tmp_path / 'm.nii.gz', '--report', report)
+    assert f'{report}: L6: of six lumbar vertebrae L6 is called L5' in said.err
+
+
+def test_an_uncertain_counting_is_written_so(lumbar_scan):
+    predictor = load_predictor()
+    volume = read_volume(lumbar_scan)
+    labels = np.full(volume.shape, JOINT.channel('L5'), np.uint8)
+    levels = Naming(('L4', 'L5'), ('L4', 'L5'), 3.0, 0.0, 'L5')
+    prediction = Prediction(labels, JOINT, 'generic', [], levels=levels)
+    record = levels_record(prediction, volume, predictor)
+    assert record['sure'] is False and record['prompt'] is None
+    assert record['note'].startswith('levels uncertain: the sacrum is not clearly seen')
+    assert [row['level'] for row in record['levels']] == ['L5']
+
+
+def test_a_mask_spares_a_scan_that_is_named_like_its_record(scans):
+    refused(scans / 'in' / 'a.mha', scans / 'm.mha', 'overwritten', report=scans / 'm.mha.json')
 
 
 # --- atm_prepare

@@ -18,6 +18,8 @@ from atm_net.user_prompts import (
     _nearest,
     _typo,
     check_prompt,
+    find_anchor,
+    positional_note,
     read_gradings,
     report_levels,
     report_prompt,
@@ -386,3 +388,43 @@ def test_findings_there_and_back(found, position):
     with_level = {f.finding for f in found if f.level}
     assert set(r.findings) == {f for f in found if f.level or f.finding not in with_level}
     assert (r.structures, r.position, r.option) == (p.structures, position, 4)
+
+
+# --- levels that some people have, and the lowest one
+
+
+@pytest.mark.parametrize(
+    ('text', 'names'),
+    [
+        ('the disc L5/L6', ['L6']),
+        ('L5-6 and L6/S1', ['L6']),
+        ('at l 6', ['L6']),
+        ('Th13, T13 and T12/13', ['T13']),
+        ('L6 below a T13', ['L6', 'T13']),
+        ('L5, 6 mm; L65; L6.5; XL6; L4/5; T12/L1; T1', []),
+    ],
+)
+def test_levels_beyond_the_table_are_answered(text, names):
+    note = positional_note(text, LUMBAR)
+    assert [n for n in ('L6', 'T13') if f'{n}: ' in note] == names
+    assert ('labels are positional' in note) == bool(names)
+    assert positional_note(text, knee()) == ''
+
+
+@pytest.mark.parametrize(
+    ('text', 'name'),
+    [('L5', 'L5'), (' l4 ', 'L4'), ('Th12', 'T12'), ('S1', 'S'), ('the sacrum', 'S')],
+)
+def test_the_lowest_vertebra_as_typed(text, name):
+    assert find_anchor(text, LUMBAR.scheme('joint')) == name
+
+
+@pytest.mark.parametrize('text', ['', 'L4/L5', 'L4 and L5', 'SC', 'hip', 'L6', 'T8'])
+def test_what_is_no_lowest_vertebra(text):
+    with pytest.raises(InputError, match='is no vertebra of scheme joint: use one of T9, '):
+        find_anchor(text, LUMBAR.scheme('joint'))
+
+
+def test_a_scheme_without_a_sacrum_has_no_such_anchor():
+    with pytest.raises(InputError, match='scheme spider'):
+        find_anchor('S', LUMBAR.scheme('spider'))
