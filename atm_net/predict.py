@@ -321,8 +321,7 @@ def reading(
 
         def decode():
             encoded = slices.recall(part.start, encode)
-            features = net.decode(encoded, text.for_images(part).to(self.device))
-            return [net.backbone.out(features)]
+            return [net(encoded, text.for_images(part).to(self.device))]
 
         sentences = tuple(str(p) for p in prompts[part])
         return slices.recall((part.start, sentences), decode)[0]

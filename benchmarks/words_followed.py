@@ -365,6 +365,18 @@ def markdown(result: dict) -> str:
     return head + table_md(rows, ('', *HALVES))
 
 
+def side_by_side(results: list, keys=KEYS) -> str:
+    "Means of several weights of the prompt, a column each"
+    rows = []
+    for half in HALVES:
+        for key in keys:
+            digits = 2 if key == 'gap_closed' else 1
+            means = [r[key][half]['mean'] for r in results]
+            cells = ['–' if mean is None else f'{mean:.{digits}f}' for mean in means]
+            rows.append([half, key, *cells])
+    return table_md(rows, ('', '', *(f'w {r["guidance"]:g}' for r in results)))
+
+
 def result_of(found: list, weights: str, guidance: float, seed: int = 0) -> dict:
     "What `--json` prints of one weight of the prompt"
     seen = sum(f.sacrum for f in found)
@@ -408,7 +420,7 @@ def main():
     if args.json:
         print(json.dumps(results[0] if len(results) == 1 else results, indent=1))
     else:
-        print('\n'.join(markdown(r) for r in results))
+        print(markdown(results[0]) if len(results) == 1 else side_by_side(results))
 
 
 if __name__ == '__main__':

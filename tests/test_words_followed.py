@@ -202,6 +202,28 @@ def test_dice_by_hand():
     assert row['L5'] == pytest.approx(2 / 3) and row['L4'] == 0 and np.isnan(row['L3'])
 
 
+def test_weights_side_by_side(cache):
+    found = wf.measure(Obedient(cache.grid), cache, (1.0, 4.0))
+    results = [wf.result_of(each, 'stand-in', weight) for weight, each in found.items()]
+    assert '| in_view | follow | 100.0 | 100.0 |' in wf.side_by_side(results)
+
+
+def test_the_page_says_what_was_measured():
+    "results/guidance: the tables of results/README follow from the JSON beside it"
+    import typed_list
+
+    folder = ROOT / 'results' / 'guidance'
+    page = (ROOT / 'results' / 'README.md').read_text(encoding='utf-8')
+    results = json.loads((folder / 'phantoms.json').read_text(encoding='utf-8'))
+    assert [r['guidance'] for r in results] == [0, 1, 2, 4, 8, 24]
+    assert wf.side_by_side(results).strip() in page
+    scans = sorted(folder.glob('development_*.json'))
+    assert scans
+    for file in scans:
+        found = json.loads(file.read_text(encoding='utf-8'))
+        assert typed_list.markdown(found).strip() in page
+
+
 def test_the_command_refuses(tmp_path, monkeypatch, capsys):
     script = str(ROOT / 'benchmarks' / 'words_followed.py')
     monkeypatch.setattr(sys, 'argv', [script, str(tmp_path), '--guidance', '-1'])
