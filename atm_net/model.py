@@ -71,7 +71,7 @@ def text_stages(self: ATMNet) -> list[nn.Module]:
 @patch
 def forward(
     self: ATMNet,
-    images: Tensor,  # (b, 1, h, w)
+    images: Tensor | list[Tensor],  # (b, 1, h, w), or what `encode` made of them
     text: TextFeatures | bool | None = None,  # False: HASF is left out on purpose
 ) -> Tensor:  # (b, k, h, w)
     "Logits; the softmax of Eq. 3 is taken in the loss and in prediction"
@@ -81,7 +81,8 @@ def forward(
 @patch
 def features(self: ATMNet, images, text=None) -> Tensor:  # (b, c, h, w)
     "Features of the decoder before the last 1x1 convolution"
-    return self.decode(self.backbone.encode(images), self.text_to_read(text))
+    encoded = images if isinstance(images, list) else self.backbone.encode(images)
+    return self.decode(encoded, self.text_to_read(text))
 
 
 @patch

@@ -48,6 +48,11 @@ class Protocol:
         "Are the words made from any true mask?"
         return self.reads_truth != 'no'
 
+    @property
+    def several_passes(self) -> bool:
+        "Does the network see the images more than once?"
+        return self.needs == 'prediction' or self.scope == 'volume'
+
 # %% ../nbs/5_masks/50_protocols.ipynb #pr35
 _rows = (
     Protocol('self', 'what the network itself found, if a second pass confirms it', 'prediction'),

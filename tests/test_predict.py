@@ -12,7 +12,9 @@ from atm_net.data import crop_oracle
 from atm_net.predict import (
     SHIPPED,
     Predictor,
+    Slices,
     check_anchor,
+    guided,
     levels_note,
     load_predictor,
     localise,
@@ -24,6 +26,7 @@ from atm_net.predict import (
     slice_probs,
     weights_file,
 )
+from atm_net.protocols import protocol_prompts
 from atm_net.text import load_encoder
 from atm_net.volumes import new_geometry, new_volume
 from atm_net.weights import build_network, save_weights
@@ -291,6 +294,130 @@ def test_each_sentence_is_encoded_once(reader):
     predictor = load_predictor(reader)
     text = predictor.features(['a', 'b', 'b', 'a', 'b'])
     assert (len(text.states), text.prompt_index.tolist()) == (2, [0, 1, 1, 0, 1])
+
+
+# --- one encoding for several prompts, and the weight of the prompt
+
+
+@pytest.fixture
+def grid_images():
+    "Three slices, more than a batch holds"
+    return np.random.default_rng(0).random((3, 33, 64), np.float32)
+
+
+def typed(predictor, count):
+    return protocol_prompts('user', count, predictor.scheme, prompt='I see L3 and L4.')
+
+
+def stacked(predictor, images, prompts):
+    return np.stack(list(predictor.probs(images, prompts)))
+
+
+def test_shared_slices_give_the_same_bits(reader, grid_images):
+    predictor = load_predictor(reader)
+    slices = predictor.shared(grid_images)
+    generic = protocol_prompts('generic', 3, predictor.scheme)
+    for prompts in (typed(predictor, 3), generic, typed(predictor, 3)):
+        together = stacked(predictor, slices, prompts)
+        assert np.array_equal(together, stacked(predictor, grid_images, prompts))
+    assert predictor.shared(slices) is slices
+
+
+def test_the_encoder_sees_each_slice_once(reader, grid_images):
+    predictor = load_predictor(reader)
+    seen = []
+    encode = predictor.model.backbone.encode
+    predictor.model.backbone.encode = lambda x: seen.append(len(x)) or encode(x)
+    predictor.guidance = 3.0
+    slices = predictor.shared(grid_images)
+    for prompts in (typed(predictor, 3), protocol_prompts('generic', 3, predictor.scheme)):
+        stacked(predictor, slices, prompts)
+    assert seen == [3]
+
+
+def test_slices_without_room_are_read_anew(reader, grid_images):
+    predictor = load_predictor(reader)
+    poor = Slices(grid_images, room=1000)
+    found = stacked(predictor, poor, typed(predictor, 3))
+    assert np.array_equal(found, stacked(predictor, grid_images, typed(predictor, 3)))
+    assert (poor.kept, poor.room) == ({}, 1000)
+
+
+def test_self_names_the_levels_of_a_pass_once(reader, volume):
+    "The last pass of `self` repeats an earlier one: its levels are named already"
+    calls = []
+
+    class Labeler:
+        spacing = (4.0, 2.0, 2.0)
+
+        def __call__(self, probabilities, known_levels=()):
+            calls.append(known_levels)
+            return probabilities.astype(np.float32)
+
+    predictor = load_predictor(reader)
+    slices = predictor.shared(predictor.to_grid(volume))
+    for _ in range(2):
+        predictor.probs(slices, typed(predictor, 5), Labeler())
+    predictor.probs(slices, typed(predictor, 5), Labeler(), {'L4'})
+    assert calls == [(), {'L4'}]
+
+
+def logits(predictor, images, text):
+    "By the network itself, slice by slice, in float64"
+    net = predictor.model
+    with torch.inference_mode():
+        z = net(pad32(torch.as_tensor(images)[:, None]), text)
+    return z[..., : images.shape[1], : images.shape[2]].double()
+
+
+@pytest.mark.parametrize('weight', [0.0, 0.5, 4.0])
+def test_guidance_is_its_equation(reader, grid_images, weight):
+    "Against generic + w (prompted - generic) and the softmax by hand, in float64"
+    predictor = load_predictor(reader, guidance=weight)
+    told, generic = typed(predictor, 3), protocol_prompts('generic', 3, predictor.scheme)
+    z_p, z_0 = (logits(predictor, grid_images, predictor.features(p)) for p in (told, generic))
+    assert (z_p - z_0).abs().max() > 1e-3
+    z = z_0 * (1 - weight) + z_p * weight
+    by_hand = z.exp() / z.exp().sum(1, keepdim=True)
+    found = torch.as_tensor(stacked(predictor, grid_images, told)).double()
+    torch.testing.assert_close(found, by_hand, atol=1e-5, rtol=1e-4)
+
+
+def test_guidance_of_zero_is_the_generic_prompt(reader, grid_images):
+    predictor = load_predictor(reader, guidance=0)
+    generic = protocol_prompts('generic', 3, predictor.scheme)
+    found = stacked(predictor, grid_images, typed(predictor, 3))
+    predictor.guidance = 1
+    assert np.array_equal(found, stacked(predictor, grid_images, generic))
+
+
+def test_guidance_of_one_computes_no_generic_pass(reader, grid_images):
+    "Bit for bit what it was, at the same price"
+    predictor = load_predictor(reader, guidance=1)
+    asked = []
+    features = predictor.features
+    predictor.features = lambda prompts: asked.append(str(prompts[0])) or features(prompts)
+    told = typed(predictor, 3)
+    stacked(predictor, predictor.shared(grid_images), told)
+    assert asked == [str(told[0])]
+
+
+@pytest.mark.parametrize('weight', [-1.0, -1e-9, float('nan'), float('inf')])
+def test_guidance_that_is_no_weight(reader, weight):
+    with pytest.raises(InputError, match='--guidance .*: must be 0 or more'):
+        load_predictor(reader, guidance=weight)
+
+
+def test_guidance_without_text():
+    with pytest.raises(InputError, match='this model has no text'):
+        Predictor(Bright(), META, guidance=2.0)
+
+
+def test_guided_by_hand():
+    z = torch.tensor([0.0, 2.0, 1.0], dtype=torch.float64)
+    z_p = torch.tensor([0.0, 1.9, 1.3], dtype=torch.float64)
+    want = torch.tensor([0.0, 1.6, 2.2], dtype=torch.float64)
+    torch.testing.assert_close(guided(z_p, z, 4), want, atol=1e-12, rtol=0)
 
 
 def test_another_encoder_is_refused(reader):

@@ -21,6 +21,7 @@ from atm_net.predict import (
 from atm_net.predict_command import (
     Job,
     atm_prepare,
+    check_weighed,
     companion,
     find_jobs,
     levels_record,
@@ -318,3 +319,21 @@ def test_bad_options_leave_no_folder(data, tmp_path, option, words):
     with pytest.raises(InputError, match=words):
         atm_prepare(str(data), str(tmp_path / 'e'), labels='joint', **option)
     assert not (tmp_path / 'e').exists()
+
+
+# --- the weight of the prompt
+
+
+@pytest.mark.parametrize('weight', ['-1', 'nan', 'inf'])
+def test_a_weight_that_is_none(weight, tmp_path, capsys):
+    (tmp_path / 'scan.nii.gz').touch()
+    said = call('atm_predict', tmp_path / 'scan.nii.gz', tmp_path / 'out', f'--guidance={weight}')
+    assert said.status == 2 and said.err.strip().count('\n') == 0
+    assert 'must be 0 or more' in said.err and not (tmp_path / 'out').exists()
+
+
+def test_a_prompt_that_names_nothing_has_no_weight():
+    check_weighed(1, 'generic')
+    check_weighed(4, 'user')
+    with pytest.raises(InputError, match="protocol 'generic' names no structure"):
+        check_weighed(4, 'generic')
