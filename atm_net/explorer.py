@@ -27,7 +27,7 @@ from .figures import even_shares, ratio_bar, read_slice, tint, word_ratio, word_
 from .mask_files import file_scheme, read_mask
 from .metrics import dice
 from .phantom import Phantom, make_phantom
-from .predict import load_predictor, localise, model_card
+from .predict import load_predictor, localise
 from .prompts import holistic, present_structures, shift_levels, slice_position
 from .protocols import PROTOCOLS, self_prompts, vote_figure
 from .reports import parse_prompt
@@ -41,6 +41,7 @@ from atm_net.user_prompts import (
     user_prompt,
 )
 from .volumes import Volume, check_image, check_pair, new_geometry, new_volume, read_volume
+from .weights import model_card
 
 # %% ../nbs/8_people/82_explorer.ipynb #c006
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHIPPED', 'KEPT_BYTES', 'pad32', 'padded_batch', 'each_slice', 'slice_probs', 'weights_file', 'weights_id',
-           'pick_device', 'check_guidance', 'Prediction', 'Predictor', 'load_predictor', 'model_card', 'Slices',
-           'guided', 'check_anchor', 'segment', 'localise', 'levels_note', 'prediction_figure']
+           'pick_device', 'check_guidance', 'Prediction', 'Predictor', 'load_predictor', 'Slices', 'guided',
+           'check_anchor', 'segment', 'localise', 'levels_note', 'prediction_figure']
 
 # %% ../nbs/5_masks/52_predict.ipynb #c004
 import hashlib
@@ -28,7 +28,7 @@ from atm_net.protocols import (
     protocol_prompts,
     self_prompts,
 )
-from .show import legend, overlay, table_md
+from .show import legend, overlay
 from .user_prompts import find_anchor
 from .volumes import Volume, check_image, read_volume
 
@@ -226,43 +226,6 @@ def load_predictor(
             'these weights were not written by atm_train'
         )
     return Predictor(model, meta, device, encoder, one_name_per_level, path, guidance)
-
-
-def _header_facts(meta: dict, has_text: bool) -> dict:
-    "What the header of some weights says, in words"
-    from atm_net.backbones import network_label
-
-    encoder = None
-    if has_text:
-        encoder = f'{meta["encoder"]}, revision {meta.get("encoder_revision")}'
-    started_from = None
-    if init := meta.get('init'):
-        started_from = f'{init["file"]} ({init["sha256"]})'
-    return {
-        'network': network_label(meta['network'], meta['kwargs']),
-        'preset': meta.get('preset'),
-        'steps': meta.get('steps'),
-        'label scheme': meta['scheme'],
-        'pixels, mm': meta['grid']['spacing'],
-        'text encoder': encoder,
-        'trained from': started_from,
-        'phantoms': meta.get('phantoms'),
-        'validation, Dice': meta.get('validation'),
-        'atm_net': meta.get('version'),
-    }
-
-
-def model_card(predictor: Predictor) -> str:  # Markdown
-    "What is known of the weights: the README.md beside them, or else what their header says"
-    file = predictor.file
-    if file and (file.parent / 'README.md').is_file():
-        return (file.parent / 'README.md').read_text(encoding='utf-8')
-    facts = _header_facts(predictor.meta, predictor.has_text)
-    table = table_md([[k, v] for k, v in facts.items() if v], ('', 'in the header of the weights'))
-    return (
-        f'# {file.name if file else "weights"}\n\n{table}\n\n'
-        'These weights have no card. For teaching and research, not for diagnosis.\n'
-    )
 
 # %% ../nbs/5_masks/52_predict.ipynb #pt04
 @patch

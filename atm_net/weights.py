@@ -7,7 +7,7 @@ __all__ = ['DECODERS', 'CONTRASTS', 'POSITION_ENCODINGS', 'NETWORKS', 'OPTIONS',
            'build_backbone', 'refuse_swin_options', 'build_contrast', 'build_hasf', 'heads_of_stages', 'build_stage',
            'build_projection', 'build_enhancement', 'build_fusion', 'build_position', 'build_atm_net', 'build_network',
            'reads_text', 'save_weights', 'stored', 'read_weights', 'current_name', 'load_network', 'class_axes',
-           'class_bias', 'grown_axes', 'Inherited', 'init_from', 'class_pairs', 'fits', 'by_structure']
+           'class_bias', 'grown_axes', 'Inherited', 'init_from', 'class_pairs', 'fits', 'by_structure', 'model_card']
 
 # %% ../nbs/4_network/47_weights.ipynb #h004
 import dataclasses
@@ -20,12 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from .anatomy import InputError, suggest
-from .backbones import SWIN, make_backbone, stage_strides
+from .backbones import SWIN, make_backbone, network_label, stage_strides
 from .baselines import BASELINES
 from .contrast import ChannelContrast
 from .fusion import HASFStage, SelfEnhance, SineCosine, TextFusion, TextProjection
 from .model import ATMNet, PlainUp, SwinBackbone
-from .show import atomic_path
+from .show import atomic_path, table_md
 from atm_net.variants import (
     LevelFusion,
     PooledSelfEnhance,
@@ -359,3 +359,40 @@ def by_structure(value: Tensor, given: Tensor, axes, new: Tensor, old: Tensor) -
     result = value.clone()
     result[places(new)] = given[places(old)]
     return result
+
+# %% ../nbs/4_network/47_weights.ipynb #card02
+def _header_facts(meta: dict, has_text: bool) -> dict:
+    "What the header of some weights says, in words"
+    encoder = None
+    if has_text:
+        encoder = f'{meta["encoder"]}, revision {meta.get("encoder_revision")}'
+    started_from = None
+    if init := meta.get('init'):
+        started_from = f'{init["file"]} ({init["sha256"]})'
+    return {
+        'network': network_label(meta['network'], meta['kwargs']),
+        'preset': meta.get('preset'),
+        'steps': meta.get('steps'),
+        'label scheme': meta['scheme'],
+        'pixels, mm': meta['grid']['spacing'],
+        'text encoder': encoder,
+        'trained from': started_from,
+        'phantoms': meta.get('phantoms'),
+        'validation, Dice': meta.get('validation'),
+        'atm_net': meta.get('version'),
+    }
+
+
+def model_card(
+    predictor,  # `atm_net.predict.Predictor`
+) -> str:  # Markdown
+    "What is known of the weights: the README.md beside them, or else what their header says"
+    file = predictor.file
+    if file and (file.parent / 'README.md').is_file():
+        return (file.parent / 'README.md').read_text(encoding='utf-8')
+    facts = _header_facts(predictor.meta, predictor.has_text)
+    table = table_md([[k, v] for k, v in facts.items() if v], ('', 'in the header of the weights'))
+    return (
+        f'# {file.name if file else "weights"}\n\n{table}\n\n'
+        'These weights have no card. For teaching and research, not for diagnosis.\n'
+    )

@@ -588,7 +588,8 @@ def test_runs_of_earlier_versions_keep_their_names():
 
 
 def test_train_and_predict(cache, scan, tmp_path):
-    from atm_net.predict import load_predictor, model_card
+    from atm_net.predict import load_predictor
+    from atm_net.weights import model_card
 
     run = tmp_path / 'run'
     done(call('atm_train', cache, run, '--backbone', 'segresnet', '--steps', 2, '--batch', 2))

@@ -48,12 +48,12 @@ from atm_net.figures import (
     word_shares,
 )
 from atm_net.phantom import _series, make_phantom
-from atm_net.predict import SHIPPED, Predictor, load_predictor, model_card
+from atm_net.predict import SHIPPED, Predictor, load_predictor
 from atm_net.prompts import holistic, present_structures, shift_levels
 from atm_net.reports import parse_prompt
 from atm_net.text import load_encoder
 from atm_net.volumes import Volume, new_geometry, new_volume, write_labels, write_volume
-from atm_net.weights import build_network
+from atm_net.weights import build_network, model_card
 
 joint = LUMBAR.scheme('joint')
 enc = load_encoder('spine_bert_tiny')

@@ -18,7 +18,6 @@ from atm_net.predict import (
     levels_note,
     load_predictor,
     localise,
-    model_card,
     pad32,
     pick_device,
     prediction_figure,
@@ -29,7 +28,7 @@ from atm_net.predict import (
 from atm_net.protocols import protocol_prompts
 from atm_net.text import load_encoder
 from atm_net.volumes import new_geometry, new_volume
-from atm_net.weights import build_network, save_weights
+from atm_net.weights import build_network, model_card, save_weights
 
 JOINT = LUMBAR.scheme('joint')
 
