@@ -370,7 +370,7 @@ def _header_facts(meta: dict, has_text: bool) -> dict:
     if init := meta.get('init'):
         started_from = f'{init["file"]} ({init["sha256"]})'
     return {
-        'network': network_label(meta['network'], meta['kwargs']),
+        'network': network_label(meta['network'], meta.get('kwargs', {})),
         'preset': meta.get('preset'),
         'steps': meta.get('steps'),
         'label scheme': meta['scheme'],
