@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['PITCH', 'PooledSelfEnhance', 'RowByRow', 'WordProjection', 'wave', 'LevelFusion', 'ProjectedContrast', 'TwoDecoders',
            'forward_repeated', 'repeated_steps', 'to_words', 'word_map', 'logits_and_word_maps', 'ClassPrompts',
-           'ContrastContext', 'ContextContrast', 'one_hot', 'shares', 'large_enough', 'FeatureContrast',
-           'PrototypeContrast', 'PixelContrast', 'AreaContrast', 'over_batch', 'OutputContrast', 'contrast_of',
-           'every_step']
+           'class_vectors', 'ContrastContext', 'ContextContrast', 'one_hot', 'shares', 'large_enough',
+           'FeatureContrast', 'PrototypeContrast', 'PixelContrast', 'AreaContrast', 'over_batch', 'OutputContrast',
+           'contrast_of', 'every_step']
 
 # %% ../nbs/4_network/44_variants.ipynb #v004
 import copy
@@ -20,7 +20,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 
 from .anatomy import IGNORE, InputError
-from .contrast import ChannelContrast, at_least_float32, centre_norm, info_nce
+from .contrast import ChannelContrast, at_least_float32, centre_norm, info_nce, pool_words
 from atm_net.fusion import (
     SelfEnhance,
     TextFusion,
@@ -31,7 +31,7 @@ from atm_net.fusion import (
     without_padding,
 )
 from .model import ATMNet
-from .prompts import MIN_PIXELS
+from .prompts import MIN_PIXELS, class_prompt
 from .text import TextFeatures
 
 # %% ../nbs/4_network/44_variants.ipynb #p002
@@ -173,6 +173,10 @@ class TwoDecoders(ATMNet):
         "The decoder of the text, from which no gradient goes back to the encoder"
         return self.decode_steps([features.detach() for features in encoded], text)
 
+    def decode_text(self, encoded: list[Tensor], text: TextFeatures) -> Tensor:
+        "The last of `text_steps`: features at full resolution"
+        return self.text_steps(encoded, text)[-1]
+
     def decode(self, encoded: list[Tensor], text: TextFeatures | None = None) -> Tensor:
         "Image by image: with the text where the prompt names a structure, else the plain decoder"
         if text is None:
@@ -181,7 +185,7 @@ class TwoDecoders(ATMNet):
         both = torch.compiler.is_exporting()  # a graph has no branches
         if not both and not named.any():
             return super().decode(encoded)
-        read = self.text_steps(encoded, text)[-1]
+        read = self.decode_text(encoded, text)
         if not both and named.all():
             return read
         return torch.where(named[:, None, None, None], read, super().decode(encoded))
@@ -276,6 +280,16 @@ class ClassPrompts:
     target: Tensor  # (b, h, w) true classes
 
 
+def class_vectors(encoder, scheme) -> Tensor:  # (k, 2, d)
+    "'It does not contain ...' and 'It contains ...' of each class, encoded and pooled (Eq. 5)"
+    background = class_prompt('background', True, scheme.anatomy)
+    both = []
+    for present in (False, True):
+        named = [class_prompt(name, present, scheme.anatomy) for name in scheme.names]
+        both.append(pool_words(*encoder([background, *named])))
+    return torch.stack(both, 1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ContrastContext(ClassPrompts):
     "All that a contrast may look at"
@@ -318,8 +332,9 @@ class ContextContrast(nn.Module):
 
 def one_hot(labels: Tensor, k: int) -> Tensor:  # (b, h, w) -> (b, k, h, w)
     "Channels 0 and 1; `IGNORE` counts as background"
+    classes = torch.arange(k, device=labels.device)[:, None, None]
     known = labels.masked_fill(labels == IGNORE, 0)
-    return F.one_hot(known, k).movedim(-1, 1).float()
+    return (known[:, None] == classes).float()
 
 
 def shares(labels: Tensor, k: int, size) -> Tensor:  # (b, h, w) -> (b, k-1, *size)
@@ -350,13 +365,13 @@ class FeatureContrast(ContextContrast):
         self.textual = nn.Linear(text_dim, dim, bias=False)
 
     def answer(self, context):  # (b, e, h', w')
-        return self.visual(at_least_float32(context.at_scale(self.scale)))
+        return self.visual(context.at_scale(self.scale).to(self.visual.weight))
 
     def as_answer(self, numbers):
         return numbers
 
     def sentences(self, context) -> Tensor:  # (b, k-1, e)
-        return at_least_float32(self.textual(context.text[:, 1:]))
+        return self.textual(context.text[:, 1:].to(self.textual.weight))
 
     def usable(self, context) -> Tensor:  # (b, k-1) bool
         "Classes that have a say: in the mask, annotated, and of some size"
