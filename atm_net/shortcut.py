@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .anatomy import IGNORE, InputError
@@ -125,27 +126,31 @@ def blind_loss(
     by_prompt: bool,  # one tensor for each place in a batch, or one for all
     steps: int = 40,
     lr: float = 0.01,
+    coarse: int = 4,  # places per side that share a number
 ) -> float:
     "The loss of the best answer that sees no image: fitted on every other batch, by Adam"
     fitted, held_out = contexts[::2], contexts[1::2]
     with torch.no_grad():
         shape = contrast.ideal(contexts[0].target, contexts[0]).shape
     tensors = shape[0] if by_prompt else 1
+    size = [-(-side // coarse) for side in shape[2:]]
     random = torch.Generator().manual_seed(0)
-    free = (0.01 * torch.randn(tensors, *shape[1:], generator=random)).requires_grad_()
+    free = (0.01 * torch.randn(tensors, shape[1], *size, generator=random)).requires_grad_()
     optimizer = torch.optim.Adam([free], lr)
 
-    def mean(batches):
-        answer = contrast.as_answer(free).expand(shape)
+    def mean(batches, numbers):
+        smooth = F.interpolate(numbers, shape[2:], mode='bilinear', align_corners=False)
+        answer = contrast.as_answer(smooth).expand(shape)
         return torch.stack([contrast.compare(answer, context) for context in batches]).mean()
 
-    losses = []
+    nothing = torch.zeros_like(free, requires_grad=False)
+    losses = [float(mean(held_out, nothing))]
     for step in range(steps):
-        (free.grad,) = torch.autograd.grad(mean(fitted), [free])
+        (free.grad,) = torch.autograd.grad(mean(fitted, free), [free])
         optimizer.step()
         if step % 5 == 4:
             with torch.no_grad():
-                losses.append(float(mean(held_out)))
+                losses.append(float(mean(held_out, free)))
     return min(losses)
 
 # %% ../nbs/4_network/48_shortcut.ipynb #sc15

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PITCH', 'PooledSelfEnhance', 'RowByRow', 'WordProjection', 'wave', 'LevelFusion', 'ProjectedContrast', 'TwoDecoders',
-           'forward_repeated', 'repeated_steps', 'to_words', 'word_map', 'logits_and_word_maps', 'ClassPrompts',
-           'class_vectors', 'ContrastContext', 'ContextContrast', 'one_hot', 'shares', 'large_enough',
+           'forward_repeated', 'encode_repeated', 'repeated_steps', 'to_words', 'word_map', 'logits_and_word_maps',
+           'ClassPrompts', 'class_vectors', 'ContrastContext', 'ContextContrast', 'one_hot', 'shares', 'large_enough',
            'FeatureContrast', 'PrototypeContrast', 'PixelContrast', 'AreaContrast', 'over_batch', 'OutputContrast',
            'contrast_of', 'every_step']
 
@@ -218,16 +218,20 @@ def forward_repeated(
     text: TextFeatures,  # of r*b images: the first text of all images, then the second of all, ...
 ) -> Tensor:  # (r*b, k, h, w) logits, in the order of the texts
     "The same images with r texts each; the encoder sees each image once"
-    return repeated_steps(net, images, text)[0]
+    return net.backbone.out(net.decode(encode_repeated(net, images, text), text))
 
 
-def repeated_steps(net: ATMNet, images, text) -> tuple[Tensor, list[Tensor]]:
-    "Logits of `forward_repeated`; features (r*b, c, h, w) after each step of the decoder"
+def encode_repeated(net: ATMNet, images, text) -> list[Tensor]:  # r*b images each
+    "Features of the encoder, repeated for each text"
     index = text.prompt_index
     count = len(text.states) if index is None else len(index)
     repeats = count // len(images)
-    encoded = [features.repeat(repeats, 1, 1, 1) for features in net.backbone.encode(images)]
-    steps = net.decode_steps(encoded, text)
+    return [features.repeat(repeats, 1, 1, 1) for features in net.backbone.encode(images)]
+
+
+def repeated_steps(net: ATMNet, images, text) -> tuple[Tensor, list[Tensor]]:
+    "The same by one decoder: logits; features (r*b, c, h, w) after each step"
+    steps = net.decode_steps(encode_repeated(net, images, text), text)
     return net.backbone.out(steps[-1]), steps
 
 # %% ../nbs/4_network/44_variants.ipynb #wm02

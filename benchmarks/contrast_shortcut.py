@@ -141,7 +141,7 @@ def arguments():
     a.add_argument('--contrasts', default=','.join(CONTRASTS), help='with commas')
     a.add_argument('--patients', type=int, default=24, help='phantoms of each kind')
     a.add_argument('--lists', type=int, default=3, help='different lists of structures')
-    a.add_argument('--each', type=int, default=16, help='windows of each list')
+    a.add_argument('--each', type=int, default=12, help='windows of each list')
     a.add_argument('--fit', type=int, default=200, help='steps that fit projections')
     a.add_argument('--blind', type=int, default=40, help='steps of a blind answer')
     a.add_argument('--seed', type=int, default=0)
