@@ -143,8 +143,7 @@ def blind_loss(
         answer = contrast.as_answer(smooth).expand(shape)
         return torch.stack([contrast.compare(answer, context) for context in batches]).mean()
 
-    nothing = torch.zeros_like(free, requires_grad=False)
-    losses = [float(mean(held_out, nothing))]
+    losses = [float(mean(held_out, torch.zeros_like(free)).detach())]
     for step in range(steps):
         (free.grad,) = torch.autograd.grad(mean(fitted, free), [free])
         optimizer.step()

@@ -350,14 +350,16 @@ def test_names_of_contrasts():
 # --- the test that the image is seen
 
 
-def stripes(n, seed):
-    "Label maps of four structures, one below the other, at different heights"
+def stripes(n, seed, tops=1):
+    "Label maps of four structures, one below the other, at different heights; one of `tops` lists"
     rng = torch.Generator().manual_seed(seed)
-    names = ('L2', 'L2/L3', 'L3', 'L3/L4')
+    names = LUMBAR.run('T11', 'L4')
+    start = names.index('L2')
     labels = torch.zeros(n, 96, 32, dtype=torch.long)
     for one in labels:
         top = int(torch.randint(0, 56, (), generator=rng))
-        for i, name in enumerate(names):
+        first = start - 2 * int(torch.randint(0, tops, (), generator=rng))
+        for i, name in enumerate(names[first : first + 4]):
             one[top + 10 * i : top + 10 * i + 10, 8:24] = JOINT.channel(name)
     return labels
 
@@ -369,7 +371,7 @@ def seen(encoder):
     torch.manual_seed(0)
     contexts = []
     for seed in range(4):
-        prompts = true_prompts(stripes(8, seed), vectors)
+        prompts = true_prompts(stripes(8, seed, tops=4), vectors)
         probs = torch.full((8, 21, 96, 32), 1 / 21)
         features = (torch.randn(8, C, 48, 16),)
         contexts.append(ContrastContext(**vars(prompts), probs=probs, features=features))
@@ -402,7 +404,7 @@ def test_a_prompt_that_says_the_place_is_enough(seen):
     contrast = PrototypeContrast(128, C, dim=16)
     same = [seen[0]] * 2
     assert blind_loss(contrast, same, True, 40) < true_loss(contrast, same) + 0.1
-    assert blind_loss(contrast, seen, True, 40) > true_loss(contrast, seen) + 0.8
+    assert blind_loss(contrast, seen, False, 40) > true_loss(contrast, seen) + 0.8
 
 
 def test_moved_and_swapped():
