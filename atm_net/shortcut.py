@@ -125,8 +125,8 @@ def blind_loss(
     contexts: list,  # of `ContrastContext`, one for each batch
     by_prompt: bool,  # one tensor for each place in a batch, or one for all
     steps: int = 40,
-    lr: float = 0.01,
-    coarse: int = 4,  # places per side that share a number
+    lr: float = 0.003,
+    coarse: int = 8,  # places per side that share a number
 ) -> float:
     "The loss of the best answer that sees no image: fitted on every other batch, by Adam"
     fitted, held_out = contexts[::2], contexts[1::2]

@@ -265,8 +265,8 @@ def atm_train(
         'v1, or v2 with a residual convolution before each Swin stage (atm_net and swin_unetr)', str
     ) = None,
     contrast: Param(
-        'contrast of CCAE: prototypes or pixels (must see the image), projected or grid (solved'
-        ' without the image), or area (for teaching)',
+        'contrast of CCAE: pixels or prototypes (of features under the true mask), projected or'
+        ' grid (solved without the image), or area (for teaching)',
         str,
     ) = None,
     focal: str = None,  # softmax or sigmoid
