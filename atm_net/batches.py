@@ -13,7 +13,7 @@ import numpy as np
 from .anatomy import IGNORE
 from .config import Config
 from .distributed import Distributed
-from .prompts import atpg, class_prompt, drop_words
+from .prompts import atpg, drop_words
 
 # %% ../nbs/6_training/63_batches.ipynb #bt06
 @functools.lru_cache(2)
@@ -56,24 +56,13 @@ class PromptBatcher:
     "Prompts and their features for training batches"
 
     def __init__(self, cfg: Config, scheme, encoder):
+        from atm_net.variants import class_vectors
+
         self.cfg = cfg
         self.scheme = scheme
         self.anatomy = scheme.anatomy
         self.encoder = encoder
-        self.classes = self._class_states()
-
-    def _class_states(self):  # (k, 2, d)
-        "Features of 'It does not contain ...' and 'It contains ...' for each class"
-        import torch
-
-        from atm_net.contrast import pool_words
-
-        background = class_prompt('background', True, self.anatomy)
-        both = []
-        for present in (False, True):
-            named = [class_prompt(n, present, self.anatomy) for n in self.scheme.names]
-            both.append(pool_words(*self.encoder([background, *named])))
-        return torch.stack(both, 1)
+        self.classes = class_vectors(encoder, scheme)  # (k, 2, d)
 
     def prompt(self, item: dict, label) -> str:  # label (h, w) channels
         "The holistic prompt of one sample, with dropout keyed by (seed, epoch, sample)"

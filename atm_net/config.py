@@ -42,7 +42,7 @@ class Config:
     swin: str = hp('v1', 'assumed')  # v2: a residual convolution before each Swin stage
     alpha: float = hp(0.1, 'ours')
     gain: float = hp(1.0, 'ours')
-    contrast: str = hp('projected', 'ours')
+    contrast: str = hp('projected', 'ours')  # grid, projected, prototypes, pixels or area
     tau: float = hp(0.07, 'assumed')
     focal: str = hp('softmax', 'paper')
     lambda_1: float = hp(1.0, 'paper')

@@ -47,19 +47,27 @@ class ATMNet(nn.Module):
 
 # %% ../nbs/4_network/43_model.ipynb #dec1
 @patch
-def decode(
+def decode_steps(
     self: ATMNet,
     encoded: list[Tensor],  # of `encode`: bottleneck, then skips, deepest first
     text: TextFeatures | None = None,  # None: the text is left out
-) -> Tensor:  # (b, c, h, w) features at full resolution
-    "The decoder (Eq. 3)"
+) -> list[Tensor]:  # (b, c, h, w) features after each step, deepest first
+    "The decoder (Eq. 3), step by step"
     features, *skips = encoded
     stages = self.backbone.stages if text is None else self.text_stages()
+    steps = []
     for i, (stage, skip) in enumerate(zip(stages, skips)):
         if text is not None:
             features = self.hasf[i](features, text)  # f_m of Eq. 3
         features = stage(features, skip)  # f_v of the next scale
-    return features
+        steps.append(features)
+    return steps
+
+
+@patch
+def decode(self: ATMNet, encoded, text=None) -> Tensor:  # (b, c, h, w)
+    "The last of `decode_steps`: features at full resolution"
+    return self.decode_steps(encoded, text)[-1]
 
 
 @patch

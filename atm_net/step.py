@@ -11,29 +11,30 @@ from .batches import PromptBatcher, present_classes
 from .config import AMP, Config
 
 # %% ../nbs/6_training/65_step.ipynb #st06
-def _logits(net, x, text):
-    from atm_net.variants import TwoDecoders, forward_repeated
-    from atm_net.weights import reads_text
+def _every_step(net, x, text):  # logits; features after each step of the decoder
+    from atm_net.model import ATMNet
+    from atm_net.variants import every_step
 
-    if text is None:
-        return net(x, text=False) if reads_text(net) else net(x)
-    if isinstance(net, TwoDecoders):
-        return net.forward_paired(x, text)
-    return forward_repeated(net, x, text)
+    return every_step(net, x, text) if isinstance(net, ATMNet) else (net(x), [])
 
 
 def logits_and_contrast(
     net,
     x,  # (b, 1, h, w)
     text,  # `TextFeatures` of r*b images (b with a text decoder), or None without text
-    classes=None,  # (features, present, annotated) for CCAE of the first c images, or None
+    classes=None,  # `ClassPrompts` for CCAE of the first c images, or None
 ) -> tuple:  # logits (r*b, k, h, w), or (2*b, ...) with a text decoder; contrast () or None
     "All that carries gradient in one call"
-    logits = _logits(net, x, text)
+    from atm_net.variants import ContrastContext, contrast_of
+
+    logits, steps = _every_step(net, x, text)
     if classes is None:
         return logits, None
-    prompted = logits[: len(classes[0])]
-    return logits, net.ccae(prompted.softmax(1), *classes)
+    n = len(classes.text)
+    features = tuple(step[:n] for step in steps)
+    probs = logits[:n].softmax(1)
+    context = ContrastContext(**vars(classes), probs=probs, features=features)
+    return logits, contrast_of(net.ccae, context)
 
 
 def training_module(net, compile=False):  # compile: by torch.compile?
@@ -85,11 +86,14 @@ def _class_sentences(
     prompts: PromptBatcher,
     label,  # (c, h, w)
     annotated,  # (c, k) bool
-) -> tuple:  # features (c, k, d), present (c, k), annotated (c, k)
+):  # `ClassPrompts`
     "What CCAE compares the output with"
+    from atm_net.variants import ClassPrompts
+
     present = present_classes(label.cpu(), annotated.shape[1])
-    features = prompts.class_features(present).to(label.device)
-    return features, present.to(label.device) & annotated, annotated
+    text = prompts.class_features(present).to(label.device)
+    here = present.to(label.device) & annotated
+    return ClassPrompts(text=text, present=here, known=annotated, target=label)
 
 # %% ../nbs/6_training/65_step.ipynb #st11
 def _passes(cfg: Config, batch: list) -> tuple:  # items of all passes, weight of each pass

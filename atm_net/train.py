@@ -272,7 +272,11 @@ def atm_train(
     swin: Param(
         'v1, or v2 with a residual convolution before each Swin stage (atm_net and swin_unetr)', str
     ) = None,
-    contrast: str = None,  # projected or grid
+    contrast: Param(
+        'contrast of CCAE: pixels or prototypes (of features under the true mask), projected or'
+        ' grid (solved without the image), or area (for teaching)',
+        str,
+    ) = None,
     focal: str = None,  # softmax or sigmoid
     tokens: str = None,  # keys and values: mixed (the paper) or words
     code: Param(

@@ -4,20 +4,23 @@
 
 # %% auto #0
 __all__ = ['PITCH', 'PooledSelfEnhance', 'RowByRow', 'WordProjection', 'wave', 'LevelFusion', 'ProjectedContrast', 'stage_names',
-           'TwoDecoders', 'forward_repeated', 'to_words', 'word_map', 'logits_and_word_maps']
+           'TwoDecoders', 'forward_repeated', 'encode_repeated', 'repeated_steps', 'to_words', 'word_map',
+           'logits_and_word_maps', 'ClassPrompts', 'class_vectors', 'ContrastContext', 'ContextContrast', 'one_hot',
+           'shares', 'large_enough', 'FeatureContrast', 'PrototypeContrast', 'PixelContrast', 'AreaContrast',
+           'over_batch', 'OutputContrast', 'contrast_of', 'every_step']
 
 # %% ../nbs/4_network/44_variants.ipynb #v004
 import copy
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
 
-from .anatomy import InputError
-from .contrast import ChannelContrast, centre_norm
+from .anatomy import IGNORE, InputError
+from .contrast import ChannelContrast, at_least_float32, centre_norm, info_nce, pool_words
 from atm_net.fusion import (
     SelfEnhance,
     TextFusion,
@@ -28,6 +31,7 @@ from atm_net.fusion import (
     without_padding,
 )
 from .model import ATMNet
+from .prompts import MIN_PIXELS, class_prompt
 from .text import TextFeatures
 
 # %% ../nbs/4_network/44_variants.ipynb #p002
@@ -173,9 +177,13 @@ class TwoDecoders(ATMNet):
     def text_stages(self) -> list[nn.Module]:
         return list(self.text_decoder.values())
 
-    def decode_text(self, encoded: list[Tensor], text: TextFeatures) -> Tensor:
+    def text_steps(self, encoded: list[Tensor], text: TextFeatures) -> list[Tensor]:
         "The decoder of the text, from which no gradient goes back to the encoder"
-        return super().decode([features.detach() for features in encoded], text)
+        return self.decode_steps([features.detach() for features in encoded], text)
+
+    def decode_text(self, encoded: list[Tensor], text: TextFeatures) -> Tensor:
+        "The last of `text_steps`: features at full resolution"
+        return self.text_steps(encoded, text)[-1]
 
     def decode(self, encoded: list[Tensor], text: TextFeatures | None = None) -> Tensor:
         "Image by image: with the text where the prompt names a structure, else the plain decoder"
@@ -209,11 +217,18 @@ def forward_paired(
     text: TextFeatures,
 ) -> Tensor:  # (2*b, k, h, w)
     "Logits with the text, then without; what text teaches stays in HASF and in its decoder"
+    return self.paired_steps(images, text)[0]
+
+
+@patch
+def paired_steps(self: TwoDecoders, images, text) -> tuple[Tensor, list[Tensor]]:
+    "Logits of `forward_paired`; features (b, c, h, w) after each step of the text's decoder"
     encoded = self.backbone.encode(images)
+    steps = self.text_steps(encoded, text)
     out = self.backbone.out
     held = {name: p.detach() for name, p in out.named_parameters()}
-    read = torch.func.functional_call(out, held, (self.decode_text(encoded, text),))
-    return torch.cat([read, out(self.decode(encoded))])
+    read = torch.func.functional_call(out, held, (steps[-1],))
+    return torch.cat([read, out(self.decode(encoded))]), steps
 
 # %% ../nbs/4_network/44_variants.ipynb #rp02
 def forward_repeated(
@@ -222,11 +237,21 @@ def forward_repeated(
     text: TextFeatures,  # of r*b images: the first text of all images, then the second of all, ...
 ) -> Tensor:  # (r*b, k, h, w) logits, in the order of the texts
     "The same images with r texts each; the encoder sees each image once"
+    return net.backbone.out(net.decode(encode_repeated(net, images, text), text))
+
+
+def encode_repeated(net: ATMNet, images, text) -> list[Tensor]:  # r*b images each
+    "Features of the encoder, repeated for each text"
     index = text.prompt_index
     count = len(text.states) if index is None else len(index)
     repeats = count // len(images)
-    encoded = [features.repeat(repeats, 1, 1, 1) for features in net.backbone.encode(images)]
-    return net.backbone.out(net.decode(encoded, text))
+    return [features.repeat(repeats, 1, 1, 1) for features in net.backbone.encode(images)]
+
+
+def repeated_steps(net: ATMNet, images, text) -> tuple[Tensor, list[Tensor]]:
+    "The same by one decoder: logits; features (r*b, c, h, w) after each step"
+    steps = net.decode_steps(encode_repeated(net, images, text), text)
+    return net.backbone.out(steps[-1]), steps
 
 # %% ../nbs/4_network/44_variants.ipynb #wm02
 def to_words(
@@ -266,3 +291,217 @@ def logits_and_word_maps(
         maps.append(word_map(hasf, features, text))
         features = stage(hasf(features, text), skip)
     return net(images, text), maps
+
+# %% ../nbs/4_network/44_variants.ipynb #cx02
+@dataclass(frozen=True, kw_only=True)
+class ClassPrompts:
+    "The class prompts of b images, and what is true of their classes"
+
+    text: Tensor  # (b, k, d) pooled class prompts
+    present: Tensor  # (b, k) bool, classes in the image
+    known: Tensor  # (b, k) bool, classes that the case annotates
+    target: Tensor  # (b, h, w) true classes
+
+
+def class_vectors(encoder, scheme) -> Tensor:  # (k, 2, d)
+    "'It does not contain ...' and 'It contains ...' of each class, encoded and pooled (Eq. 5)"
+    background = class_prompt('background', True, scheme.anatomy)
+    both = []
+    for present in (False, True):
+        named = [class_prompt(name, present, scheme.anatomy) for name in scheme.names]
+        both.append(pool_words(*encoder([background, *named])))
+    return torch.stack(both, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastContext(ClassPrompts):
+    "All that a contrast may look at"
+
+    probs: Tensor  # (b, k, h, w) softmax output
+    features: tuple = ()  # (b, c, h', w') after each step of the decoder, deepest first
+
+    def at_scale(self, scale: int) -> Tensor:  # (b, c, h/scale, w/scale)
+        "Features of the step at 1/scale of the size; raises `InputError` where there is none"
+        rows = self.target.shape[1] // scale
+        for features in self.features:
+            if features.shape[2] == rows:
+                return features
+        raise InputError(f'the decoder has no features at 1/{scale} of the size')
+
+# %% ../nbs/4_network/44_variants.ipynb #cx04
+class ContextContrast(nn.Module):
+    "CCAE that gets a `ContrastContext`"
+
+    def answer(self, context: ContrastContext) -> Tensor:
+        "What the network gives to compare: (b, k, h, w) probabilities"
+        return at_least_float32(context.probs)
+
+    def as_answer(self, numbers: Tensor) -> Tensor:
+        "Free numbers of the shape of an answer, as an answer"
+        return numbers.softmax(1)
+
+    def ideal(self, labels: Tensor, context: ContrastContext) -> Tensor:
+        "The answer of a network that sees `labels` (b, h, w)"
+        return one_hot(labels, context.text.shape[1])
+
+    def compare(self, answer: Tensor, context: ContrastContext) -> Tensor:  # ()
+        "The loss of an answer"
+        raise NotImplementedError
+
+    def forward(self, context: ContrastContext) -> Tensor:  # ()
+        with torch.autocast(context.probs.device.type, enabled=False):
+            return self.compare(self.answer(context), context)
+
+
+def one_hot(labels: Tensor, k: int) -> Tensor:  # (b, h, w) -> (b, k, h, w)
+    "Channels 0 and 1; `IGNORE` counts as background"
+    classes = torch.arange(k, device=labels.device)[:, None, None]
+    known = labels.masked_fill(labels == IGNORE, 0)
+    return (known[:, None] == classes).float()
+
+
+def shares(labels: Tensor, k: int, size) -> Tensor:  # (b, h, w) -> (b, k-1, *size)
+    "Share of each place that a foreground class takes"
+    return F.adaptive_avg_pool2d(one_hot(labels, k)[:, 1:], size)
+
+
+def large_enough(labels: Tensor, k: int, least: int) -> Tensor:  # (b, h, w) -> (b, k-1) bool
+    "Foreground classes with at least so many pixels"
+    return one_hot(labels, k)[:, 1:].sum((2, 3)) >= least
+
+# %% ../nbs/4_network/44_variants.ipynb #cx06
+class FeatureContrast(ContextContrast):
+    "CCAE on features of the decoder, where the true mask says which speak for a class (ours)"
+
+    def __init__(
+        self,
+        text_dim: int,  # d, channels of the text encoder
+        channels: int,  # c, of the features at `scale`
+        scale: int = 2,  # features at 1/scale of the size
+        dim: int = 64,  # e, channels of the common space
+        tau: float = 0.07,  # temperature (assumed)
+        least: int = MIN_PIXELS,  # a class with fewer pixels is left out
+    ):
+        super().__init__()
+        self.scale, self.tau, self.least = scale, tau, least
+        self.visual = nn.Conv2d(channels, dim, 1, bias=False)
+        self.textual = nn.Linear(text_dim, dim, bias=False)
+
+    def answer(self, context):  # (b, e, h', w')
+        return self.visual(context.at_scale(self.scale).to(self.visual.weight))
+
+    def as_answer(self, numbers):
+        return numbers
+
+    def sentences(self, context) -> Tensor:  # (b, k-1, e)
+        return self.textual(context.text[:, 1:].to(self.textual.weight))
+
+    def usable(self, context) -> Tensor:  # (b, k-1) bool
+        "Classes that have a say: in the mask, annotated, and of some size"
+        stated = context.present[:, 1:] & context.known[:, 1:]
+        return stated & large_enough(context.target, context.text.shape[1], self.least)
+
+    def ideal(self, labels, context):  # (b, e, h', w')
+        "Each place holds the vectors of the sentences of its classes, by their shares"
+        size = [side // self.scale for side in labels.shape[1:]]
+        words = self.sentences(context)
+        known = context.known[:, 1:, None].to(words)
+        mean = (words * known).sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp_min(1)
+        places = shares(labels, context.text.shape[1], size).to(words)
+        return torch.einsum('bshw,bse->behw', places, words - mean)
+
+# %% ../nbs/4_network/44_variants.ipynb #cx08
+class PrototypeContrast(FeatureContrast):
+    "CCAE on the mean feature of each class (ours)"
+
+    def prototypes(self, answer: Tensor, context) -> Tensor:  # (b, k-1, e)
+        "Mean of the answer over the true mask of each class"
+        regions = shares(context.target, context.text.shape[1], answer.shape[2:]).to(answer)
+        total = torch.einsum('bshw,behw->bse', regions, answer)
+        return total / regions.sum((2, 3)).clamp_min(1e-6)[..., None]
+
+    def compare(self, answer, context):
+        usable = self.usable(context)
+        f_o = centre_norm(self.prototypes(answer, context), usable)
+        f_c = centre_norm(self.sentences(context), usable)
+        return info_nce(f_o, f_c, usable, usable, self.tau)
+
+# %% ../nbs/4_network/44_variants.ipynb #cx13
+class PixelContrast(FeatureContrast):
+    "CCAE of pixel against text: cross-entropy over the sentences (ours)"
+
+    def sampled(self, labels: Tensor) -> Tensor:  # (b, h, w) -> (b, h', w')
+        "The label in the middle of each place"
+        start = self.scale // 2
+        return labels[:, start :: self.scale, start :: self.scale]
+
+    def compare(self, answer, context):
+        labels = self.sampled(context.target)
+        regions = one_hot(labels, context.text.shape[1])[:, 1:].to(answer)
+        pixels = regions.sum((2, 3))  # (b, k-1)
+        usable = self.usable(context) & (pixels > 0)
+        share = usable / pixels.clamp_min(1) / usable.sum(1, keepdim=True).clamp_min(1)
+        weight = torch.einsum('bshw,bs->bhw', regions, share)  # of each pixel
+        answers = (labels - 1).where(weight > 0, -100)  # -100: left out
+        loss = F.cross_entropy(self.logits(answer, context), answers, reduction='none')
+        return (loss * weight).sum() / len(loss)
+
+    def logits(self, answer: Tensor, context) -> Tensor:  # (b, k-1, h', w')
+        "Cosine of each pixel with each sentence, over the temperature"
+        known = context.known[:, 1:]
+        f_c = centre_norm(self.sentences(context), known)
+        cosine = torch.einsum('behw,bse->bshw', F.normalize(answer, dim=1), f_c)
+        return (cosine / self.tau).masked_fill(~known[..., None, None], -torch.inf)
+
+# %% ../nbs/4_network/44_variants.ipynb #cx16
+class AreaContrast(ContextContrast):
+    "CCAE on class areas over the batch: the literal GAP of Eq. 6, for teaching (ours)"
+
+    def __init__(self, tau: float = 0.07):  # temperature (assumed)
+        super().__init__()
+        self.tau = tau
+
+    def compare(self, answer, context):
+        known = context.known[:, 1:].all(0)
+        area = answer[:, 1:].mean((2, 3))  # (b, s)
+        stated = context.present[:, 1:].to(area)
+        varies = (stated.amax(0) > stated.amin(0)) & known
+        f_o, f_c = (over_batch(numbers)[None] for numbers in (area, stated))
+        return info_nce(f_o, f_c, varies[None], known[None], self.tau)
+
+
+def over_batch(numbers: Tensor) -> Tensor:  # (b, s) -> (s, b)
+    "One vector a class: its numbers over the batch, centred, of length 1"
+    return F.normalize((numbers - numbers.mean(0)).T, dim=-1, eps=1e-6)
+
+# %% ../nbs/4_network/44_variants.ipynb #cx22
+class OutputContrast(ContextContrast):
+    "`ChannelContrast`, which looks at the output alone, as a `ContextContrast`"
+
+    def __init__(self, contrast: ChannelContrast):
+        super().__init__()
+        self.contrast = contrast
+
+    def compare(self, answer, context):
+        return self.contrast(answer, context.text, context.present, context.known)
+
+
+def contrast_of(ccae: nn.Module, context: ContrastContext) -> Tensor:  # ()
+    "The loss of any contrast"
+    if isinstance(ccae, ContextContrast):
+        return ccae(context)
+    return ccae(context.probs, context.text, context.present, context.known)
+
+
+def every_step(
+    net: ATMNet,
+    images: Tensor,  # (b, 1, h, w)
+    text: TextFeatures | None,  # None: HASF is left out
+) -> tuple[Tensor, list[Tensor]]:  # logits as in training; features after each step
+    "What a training step needs of the network"
+    if text is None:
+        steps = net.decode_steps(net.backbone.encode(images))
+        return net.backbone.out(steps[-1]), steps
+    if isinstance(net, TwoDecoders):
+        return net.paired_steps(images, text)
+    return repeated_steps(net, images, text)

@@ -87,7 +87,11 @@ def training(net, d):
 
     from atm_net.losses import dice_focal, total_loss
     from atm_net.step import logits_and_contrast
+    from atm_net.variants import ClassPrompts
 
+    n = len(d['classes'])
+    here, target = d['here'], d['y'][:n]
+    classes = ClassPrompts(text=d['classes'], present=here, known=here, target=target)
     opt = torch.optim.AdamW(net.train().parameters(), 1e-3)
     r = len(d['y']) // len(d['x'])
 
@@ -96,7 +100,7 @@ def training(net, d):
             net,
             d['x'],
             d['text'] if net.hasf is not None else None,
-            (d['classes'], d['here']) if net.ccae is not None else None,
+            classes if net.ccae is not None else None,
         )
         loss = total_loss(sum(dice_focal(p, t) for p, t in zip(z.chunk(r), d['y'].chunk(r))), con)
         opt.zero_grad()

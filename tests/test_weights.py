@@ -111,7 +111,10 @@ def test_numbers_reach_their_modules():
         ({'tokens': 'all'}, "tokens 'all' is unknown: use 'mixed' or 'words'"),
         ({'code': '3d'}, "position encoding '3d' is unknown: use '2d' or '1d'"),
         ({'decoder': 'unet'}, "decoder 'unet' is unknown: use 'residual' or 'plain'"),
-        ({'contrast': 'gap'}, "contrast 'gap' is unknown: use 'grid' or 'projected'"),
+        (
+            {'contrast': 'gap'},
+            "contrast 'gap' is unknown: use 'grid' or 'projected' or 'prototypes'",
+        ),
         ({'code': 'order'}, "code 'order' needs the words themselves as keys: tokens 'words'"),
         ({'heads': [2, 1]}, r'heads \[2, 1\]: give a number, or one for each of the 5 stages'),
         ({'heads': 5}, '192 channels are not divisible by 5 heads'),
