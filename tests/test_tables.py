@@ -66,6 +66,9 @@ def test_tables_of_an_evaluation():
     assert len(structure_table(runs, sums)) == 2 * 13
 
 
+PREDICTOR = SimpleNamespace(meta=dict(network='atm_net', kwargs={}))
+
+
 def test_evaluation_of_a_cache(monkeypatch, tmp_path):
     "`evaluate_into` goes by the anatomy of the cache"
     cache = SimpleNamespace(
@@ -75,7 +78,7 @@ def test_evaluation_of_a_cache(monkeypatch, tmp_path):
     )
     monkeypatch.setattr(evaluate, 'Cache', lambda path: cache)
     monkeypatch.setattr(evaluate, 'evaluate_runs', lambda *a: (entries(), []))
-    monkeypatch.setattr('atm_net.predict.load_predictor', lambda *a, **k: SimpleNamespace(meta={}))
+    monkeypatch.setattr('atm_net.predict.load_predictor', lambda *a, **k: PREDICTOR)
     monkeypatch.setattr('atm_net.predict.weights_id', lambda path: {})
     out, text = evaluate_into('cache', [tmp_path / 'toy'], 'generic', tmp_path / 'out')
     table = [r for r in read_rows(out / 'tables.csv') if r['table'] == 'structures-generic']
