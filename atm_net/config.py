@@ -36,7 +36,7 @@ class Config:
     attention: str = hp('exact', 'paper')
     pool: int = hp(8, 'ours')
     tokens: str = hp('mixed', 'paper')
-    code: str = hp('2d', 'assumed')  # position encoding: 2d, 1d or order
+    code: str = hp('2d', 'assumed')  # position encoding: 2d, 1d, order or ends
     decoder: str = hp('residual', 'ours')
     text_decoder: bool = hp(False, 'ours')  # a decoder of its own for prompted passes
     swin: str = hp('v1', 'assumed')  # v2: a residual convolution before each Swin stage
@@ -63,6 +63,8 @@ class Config:
     p_generic: float = hp(0.15, 'ours')  # prompt dropout
     p_incomplete: float = hp(0.25, 'ours')
     p_wrong: float = hp(0.05, 'ours')
+    p_cut: float = hp(0.0, 'ours')  # lists cut at one end
+    p_moved: float = hp(0.0, 'ours')  # labels and list one level off together
     val_cases: int = hp(8, 'ours')  # volumes for validation while training
     seed: int = hp(0, 'ours')
 
@@ -133,7 +135,7 @@ def configure(preset: str, **given) -> Config:
     if preset not in PRESETS:
         raise InputError(f"--preset '{preset}' is unknown: use {' or '.join(PRESETS)}")
     cfg = PRESETS[preset]
-    if given.get('tokens') == 'mixed' and cfg.code == 'order':
+    if given.get('tokens') == 'mixed' and cfg.code in ('order', 'ends'):
         given = dict(code='2d') | given
     return replace(cfg, **given)
 
@@ -196,7 +198,25 @@ def from_options(
 AMP = dict(none=None, bf16='bfloat16', fp16='float16')
 
 
+def _check_shares(cfg: Config):
+    "Shares of the prompts that training changes; raises `InputError`"
+    shares = dict(
+        p_generic=cfg.p_generic,
+        p_incomplete=cfg.p_incomplete,
+        p_wrong=cfg.p_wrong,
+        p_cut=cfg.p_cut,
+    )
+    if min(shares.values()) < 0 or sum(shares.values()) > 1:
+        said = ', '.join(f'{name} {share:g}' for name, share in shares.items())
+        raise InputError(f'{said}: shares of the prompts are not negative and sum to 1 at most')
+    if not 0 <= cfg.p_moved <= 1:
+        raise InputError(f'p_moved {cfg.p_moved:g} is not between 0 and 1')
+    if cfg.p_moved and not cfg.paired:
+        raise InputError('p_moved needs paired: without its prompt an image keeps its true labels')
+
+
 def _check_numbers(cfg: Config):
+    _check_shares(cfg)
     if not 0 <= cfg.w_generic <= 1:
         raise InputError(f'w_generic {cfg.w_generic} is not between 0 and 1')
     if cfg.text_decoder and cfg.hasf and not cfg.paired:

@@ -7,7 +7,7 @@ __all__ = ['logits_and_contrast', 'training_module', 'autocast', 'step_loss', 'h
 
 # %% ../nbs/6_training/65_step.ipynb #st04
 from .anatomy import IGNORE
-from .batches import PromptBatcher, present_classes
+from .batches import PromptBatcher, moved_item, present_classes
 from .config import AMP, Config
 
 # %% ../nbs/6_training/65_step.ipynb #st06
@@ -96,11 +96,11 @@ def _class_sentences(
     return ClassPrompts(text=text, present=here, known=annotated, target=label)
 
 # %% ../nbs/6_training/65_step.ipynb #st11
-def _passes(cfg: Config, batch: list) -> tuple:  # items of all passes, weight of each pass
-    "With its own prompt, and without"
+def _passes(cfg: Config, own: list, batch: list) -> tuple:  # items of all passes, weights
+    "With its own prompt (`own`: levels may be moved), and without"
     without = [item | dict(generic=True) for item in batch]
     weights = (1.0, 1.0) if cfg.text_decoder else (1 - cfg.w_generic, cfg.w_generic)
-    return [*batch, *without], weights
+    return [*own, *without], weights
 
 
 def step_loss(
@@ -115,15 +115,18 @@ def step_loss(
     from atm_net.losses import total_loss
 
     has_text = text and prompts is not None
-    items, weights = batch, (1.0,)
+    own = batch
+    if cfg.p_moved and has_text and cfg.hasf:
+        own = [moved_item(cfg, item, prompts.scheme) for item in batch]
+    items, weights = own, (1.0,)
     if cfg.paired and has_text and cfg.hasf:
-        items, weights = _passes(cfg, batch)
+        items, weights = _passes(cfg, own, batch)
     image = _stack(batch, 'image', device)
     label = _stack(items, 'label', device)
     annotated = _stack(items, 'annotated', device)
 
     # of two decoders the plain one takes no prompt, and the contrast meets the other alone
-    prompted = batch if cfg.text_decoder else items
+    prompted = own if cfg.text_decoder else items
     n = len(prompted)
     features, classes = None, None
     if has_text and cfg.hasf:

@@ -51,13 +51,18 @@ from atm_net.metrics import (
     patient_sums,
     relabel_matched,
 )
-from atm_net.prompts import phrase, present_structures, shift_levels
+from atm_net.prompts import (
+    LEVEL_KINDS,
+    move_labels,
+    phrase,
+    present_structures,
+    shift_levels,
+)
 from atm_net.protocols import own_part, protocol_prompts
 from atm_net.show import progress, table_md
 from atm_net.voting import volume_prompts
 
 HALVES = ('in_view', 'out_of_view')  # is the sacrum in the field of view?
-LEVEL_KINDS = ('vertebra', 'disc')
 DICE_KEYS = ('generic', 'self', 'oracle', 'overlap', 'follow', 'resist')
 COSTS = {  # key -> (from this, take away that)
     'shuffle_cost': ('oracle', 'shuffled'),
@@ -109,16 +114,6 @@ def moved_list(names, anatomy, rng) -> tuple:  # names, step; ((), 0) if no list
         return (), 0
     by = int(rng.choice(steps))
     return shift_levels(names, by, anatomy), by
-
-
-def moved_labels(labels: np.ndarray, scheme, by: int) -> np.ndarray:
-    "The labels as a list that is `by` levels off calls them"
-    table = np.arange(256, dtype=np.uint8)
-    for name in at_stake(scheme):
-        moved = shift_levels((name,), by, scheme.anatomy)
-        known = [n for n in moved if n in scheme.names]
-        table[scheme.channel(name)] = scheme.channel(known[0]) if known else 0
-    return table[labels]
 
 
 def cut_list(names, anatomy) -> tuple:  # names; () if a single body is left
@@ -194,7 +189,7 @@ def scored(predictor, case: Case, prompts, by: int = 0, names=None) -> np.ndarra
         counted = shift_levels(counted, by, scheme.anatomy)
     if names is not None:
         counted = set(names) & set(scheme.names if counted is None else counted)
-    return dice_row(pred, moved_labels(truth, scheme, by), scheme, counted)
+    return dice_row(pred, move_labels(truth, scheme, by), scheme, counted)
 
 
 def score_plain(predictor, case: Case) -> dict:  # key -> (k,)

@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from atm_net.anatomy import IGNORE, LUMBAR
-from atm_net.batches import PromptBatcher, present_classes, step_samples, training_samples
+from atm_net.batches import (
+    PromptBatcher,
+    moved_item,
+    present_classes,
+    step_samples,
+    training_samples,
+)
 from atm_net.config import PRESETS
 from atm_net.distributed import Distributed
 from atm_net.text import load_encoder
@@ -102,3 +108,52 @@ def test_features_of_a_batch(encoder):
     assert features.mask.shape == features.level_rank.shape == (2, 128)
     assert features.prompt_index.tolist() == [0, 1, 0]
     assert prompts.classes.shape == (21, 2, encoder.dim)
+
+
+def column_item(names, index=3, **more):
+    "A slice whose rows hold these structures"
+    joint = LUMBAR.scheme('joint')
+    label = torch.zeros(40, 30, dtype=torch.long)
+    for row, name in enumerate(names):
+        label[3 * row : 3 * row + 2] = joint.channel(name)
+    return item(label=label, index=index) | more
+
+
+def names_of(sample):
+    joint = LUMBAR.scheme('joint')
+    return {joint.names[c - 1] for c in sample['label'].unique().tolist() if 0 < c < IGNORE}
+
+
+def test_levels_of_labels_and_list_move_together(encoder):
+    cfg = replace(CFG, p_moved=1.0, p_generic=0.0, p_incomplete=0.0, p_wrong=0.0)
+    prompts = PromptBatcher(cfg, LUMBAR.scheme('joint'), encoder)
+    seen = set()
+    for index in range(20):
+        sample = column_item(('L1', 'L1/L2', 'L2', 'SC'), index)
+        moved = moved_item(cfg, sample, prompts.scheme)
+        names = names_of(moved)
+        seen.add(tuple(sorted(names)))
+        said = text(prompts, moved)
+        assert all(name in said for name in names)
+        assert torch.equal(moved['label'] > 0, sample['label'] > 0)
+        assert names_of(sample) == {'L1', 'L1/L2', 'L2', 'SC'}  # the sample itself stays
+    assert seen == {('L1', 'SC', 'T12', 'T12/L1'), ('L2', 'L2/L3', 'L3', 'SC')}
+
+
+def test_share_of_moved_items():
+    cfg, scheme = replace(CFG, p_moved=0.3), LUMBAR.scheme('joint')
+    samples = [column_item(('L2', 'SC'), index) for index in range(400)]
+    moved = [moved_item(cfg, sample, scheme) is not sample for sample in samples]
+    assert sum(moved) / len(moved) == pytest.approx(0.3, abs=0.06)
+    again = [moved_item(cfg, sample, scheme) is not sample for sample in samples]
+    assert moved == again
+
+
+@pytest.mark.parametrize('why', ['sacrum', 'partly annotated'])
+def test_what_is_not_moved(why):
+    cfg, scheme = replace(CFG, p_moved=1.0), LUMBAR.scheme('joint')
+    names = ('L4', 'L4/L5', 'S') if why == 'sacrum' else ('L2', 'SC')
+    known = torch.ones(21).bool()
+    known[-1] = why == 'sacrum'
+    sample = column_item(names, annotated=known)
+    assert moved_item(cfg, sample, scheme) is sample

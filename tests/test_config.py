@@ -116,3 +116,17 @@ def test_arguments_of_the_networks():
     assert network_kwargs(swin, 128, scheme) == dict(use_v2=True)
     graph = network_kwargs(replace(TINY, network='spineparsenet'), 128, scheme)
     assert list(graph) == ['edges']
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        (dict(p_cut=0.6, p_incomplete=0.3, p_wrong=0.2), 'sum to 1 at most'),
+        (dict(p_cut=-0.1), 'not negative'),
+        (dict(p_moved=1.2), 'p_moved 1.2'),
+        (dict(p_moved=0.5, paired=False, text_decoder=False), 'p_moved needs paired'),
+    ],
+)
+def test_shares_of_changed_prompts(changes, message):
+    with pytest.raises(InputError, match=message):
+        check_config(replace(PRESETS['tiny'], **changes))

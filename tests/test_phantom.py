@@ -558,3 +558,57 @@ def test_a_narrow_field_of_view_is_low_and_high_in_turn(tmp_path):
     assert abs(vol.shape[1] * vol.spacing[1] - 160) < vol.spacing[1]
     with pytest.raises(InputError, match='finished'):
         write_cohort(near, patients=2, seed=5)
+
+
+def test_an_ambiguous_border_leaves_other_subjects_as_they_were():
+    plain, other = draw_spec(21), draw_spec(21, ambiguous=True)
+    differ = {k for k, v in vars(plain).items() if v != getattr(other, k)}
+    mixed = {'heights', 'depths', 'widths', 'discs', 'angles', 'wedges'}
+    assert differ - {'counted', 'transitional'} == {'junction'} | mixed
+    for name in mixed - {'discs'}:
+        before, after = getattr(plain, name)[:15], getattr(other, name)[:15]  # T1 to L3
+        assert before == after
+
+
+def test_both_countings_of_an_ambiguous_border_occur():
+    specs = [draw_spec(seed, ambiguous=True) for seed in range(400)]
+    assert all(0.3 <= abs(s.junction) <= 0.8 for s in specs)
+    ways = {(s.junction > 0, s.counted) for s in specs}
+    assert ways == {(True, 0), (True, 1), (False, 0), (False, -1)}
+    named_otherwise = np.mean([s.counted != 0 for s in specs])
+    assert named_otherwise == pytest.approx(0.5, abs=0.08)
+
+
+@pytest.mark.parametrize('counted', [-1, 1])
+def test_names_move_and_the_image_stays(counted):
+    spec = draw_spec(21, contrast='t2', view=160.0, around=('L4', 'L5'), slices=(3, 4.0))
+    first = make_phantom(spec)
+    other = make_phantom(replace(spec, counted=counted))
+    np.testing.assert_array_equal(first.volume.data, other.volume.data)
+    channel = {name: k for k, name in enumerate(LUMBAR.names, 1)}
+    lower = {1: ('L4', 'L3'), -1: ('L3', 'L4')}[counted]  # drawn, named
+    np.testing.assert_array_equal(
+        first.labels == channel[lower[0]], other.labels == channel[lower[1]]
+    )
+    sacrum = {1: 'L5', -1: None}[counted]  # how the drawn S1 is called
+    as_s = first.labels == channel['S']
+    assert set(np.unique(other.labels[as_s])) == {channel[sacrum] if sacrum else 0}
+    np.testing.assert_array_equal(first.labels == channel['SC'], other.labels == channel['SC'])
+
+
+def test_gradings_of_a_border_counted_otherwise():
+    spec = with_findings(draw_spec(21, pathology=0.0), modics={'L4': 2})
+    assert [r['Modic'] for r in gradings(spec)][:3] == [0, 2, 0]
+    assert [r['Modic'] for r in gradings(replace(spec, counted=1))][:3] == [0, 0, 2]
+
+
+@pytest.mark.parametrize('share', [-0.1, 1.5])
+def test_a_share_that_is_none(tmp_path, share):
+    with pytest.raises(InputError, match='a share of the patients'):
+        write_cohort(tmp_path / 'new', patients=1, ambiguous=share)
+    assert not (tmp_path / 'new').exists()
+
+
+def test_a_cohort_of_ambiguous_borders_remembers_it(tmp_path):
+    out = write_cohort(tmp_path / 'new', patients=1, view=100.0, ambiguous=1.0)
+    assert json.loads((out / 'phantom.json').read_text())['ambiguous'] == 1.0

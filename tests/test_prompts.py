@@ -15,6 +15,8 @@ from atm_net.prompts import (
     drop_words,
     holistic,
     join_words,
+    movable,
+    move_labels,
     shift_levels,
     slice_position,
 )
@@ -197,3 +199,51 @@ def test_a_knee():
     scheme = knee().scheme('joint')
     assert class_prompts(['PCL'], scheme)[-1] == 'It contains the ligament PCL.'
     assert drop_words(q, np.random.default_rng(0), knee(), 0, 0, 1) == q
+
+
+def cut(seed):
+    prompt = holistic(LUMBAR.run('T12', 'L3'), LUMBAR, 3, 'middle')
+    return drop_words(prompt, np.random.default_rng(seed), LUMBAR, 0, 0, 0, 1.0)
+
+
+def test_a_list_is_cut_at_one_end():
+    whole = LUMBAR.run('T12', 'L3')
+    lists = [cut(seed).structures for seed in range(400)]
+    assert {len(names) for names in lists} == set(range((len(whole) + 1) // 2, len(whole)))
+    at_top = [names == tuple(whole[-len(names) :]) for names in lists]
+    at_end = [names == tuple(whole[: len(names)]) for names in lists]
+    assert all(a != b for a, b in zip(at_top, at_end))
+    assert np.mean(at_top) == pytest.approx(0.75, abs=0.06)
+
+
+def test_half_of_the_cut_lists_claim_to_be_complete():
+    claims = [cut(seed).complete for seed in range(400)]
+    assert np.mean(claims) == pytest.approx(0.5, abs=0.07)
+
+
+@pytest.mark.parametrize(
+    'names, by, answer',
+    [
+        (('L1', 'L1/L2', 'SC'), 1, True),
+        (('L1', 'L1/L2', 'SC'), -1, True),
+        (('L5', 'SC'), 1, False),  # nothing below L5
+        (('T9',), -1, False),
+        (('L4', 'S'), -1, False),  # the sacrum gives the count away
+        (('SC',), 1, False),  # nothing to move
+    ],
+)
+def test_which_levels_may_be_moved(names, by, answer):
+    assert movable(names, by, LUMBAR) is answer
+
+
+def test_moved_labels_pixel_by_pixel():
+    labels = np.array([['L4', 'L3/L4', 'SC'], ['T9', 'S', 'L5']])
+    channels = np.vectorize(joint.channel)(labels).astype(np.uint8)
+    up = move_labels(channels, joint, -1)
+    names = ('background', *joint.names)
+    assert [[names[c] for c in row] for row in up] == [
+        ['L3', 'L2/L3', 'SC'],
+        ['background', 'S', 'L4'],
+    ]
+    ignored = np.full((2, 3), 255, np.uint8)
+    assert (move_labels(ignored, joint, 1) == 255).all()

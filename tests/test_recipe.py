@@ -7,7 +7,7 @@ import pytest
 
 from atm_net import recipe
 from atm_net.anatomy import InputError
-from atm_net.config import PRESETS, learning_rate
+from atm_net.config import PRESETS, check_config, learning_rate
 from atm_net.data import Grid
 from atm_net.demo import cohort_of
 from atm_net.predict import load_predictor, weights_file
@@ -89,7 +89,16 @@ def test_each_stage_has_a_lower_peak_and_a_seed_of_its_own():
 def test_from_stage_six_on_each_image_is_read_twice():
     configs = [stage_config(s) for s in STAGES]
     assert [(c.paired, c.p_generic) for c in configs] == 5 * [(False, 0.5)] + 3 * [(True, 0.0)]
-    assert [s.share for s in STAGES] == 5 * [1.0] + 3 * [0.7]
+    assert [s.share for s in STAGES] == 5 * [1.0] + [0.7] + 2 * [1.0]
+
+
+def test_from_stage_seven_on_lists_decide():
+    configs = [stage_config(s) for s in STAGES]
+    assert [c.code for c in configs] == 6 * ['order'] + 2 * ['ends']
+    assert [c.p_moved for c in configs] == 6 * [0.0] + 2 * [0.5]
+    assert [s.ambiguous for s in STAGES] == 6 * [0.0] + 2 * [0.4]
+    for config in configs:
+        check_config(config)
 
 
 @pytest.mark.parametrize('stage', STAGES, ids=lambda s: str(s.seed))

@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from atm_net.anatomy import IGNORE, LUMBAR
-from atm_net.batches import PromptBatcher, present_classes
+from atm_net.batches import PromptBatcher, moved_item, present_classes
 from atm_net.config import PRESETS, network_kwargs
 from atm_net.losses import dice_focal
 from atm_net.prompts import holistic
@@ -152,3 +152,20 @@ def test_dice_of_a_batch():
     assert hard_dice(z, y) == pytest.approx(np.mean(by_hand))
     assert 0 < hard_dice(z, y) < 1
     assert np.isnan(hard_dice(z, torch.zeros_like(y)))
+
+
+def test_the_pass_without_a_prompt_keeps_its_labels(encoder, batch):
+    cfg = replace(SHARED, p_moved=1.0, p_incomplete=0.0, p_wrong=0.0)
+    few = torch.tensor([0, *(JOINT.channel(n) for n in ('L1', 'L1/L2', 'L2', 'SC'))])
+    items = [item | dict(label=few[item['label'] % 5]) for item in batch]
+    spy = Spy(cfg, encoder)
+    with torch.no_grad():
+        step = step_loss(spy, cfg, items, spy.prompts, text=True)
+        moved = [moved_item(cfg, item, JOINT) for item in items]
+        assert not any(torch.equal(a['label'], b['label']) for a, b in zip(items, moved))
+        x = torch.stack([item['image'] for item in items])
+        own = spy.net(x, spy.prompts.holistic(moved))
+        without = spy.net(x, spy.prompts.holistic([i | dict(generic=True) for i in items]))
+        a = dice_focal(own, torch.stack([item['label'] for item in moved]))
+        b = dice_focal(without, torch.stack([item['label'] for item in items]))
+    assert_close(step['seg'], 0.3 * a + 0.7 * b, atol=1e-5, rtol=1e-5)

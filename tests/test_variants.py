@@ -27,6 +27,7 @@ from atm_net.model import ATMNet, SwinBackbone
 from atm_net.prompts import holistic
 from atm_net.text import TextFeatures, load_encoder
 from atm_net.variants import (
+    EndsFusion,
     LevelFusion,
     PooledSelfEnhance,
     ProjectedContrast,
@@ -149,6 +150,36 @@ def test_level_fusion_is_eq_2_with_other_places():
     assert_close(fuse(image, text, (5, 7)), image + fuse.alpha * fuse.norm(attended))
     fuse(image, text, (5, 7)).square().mean().backward()
     assert fuse.pitch.grad.abs() > 0
+
+
+def test_levels_counted_from_the_end_of_the_list_too():
+    torch.manual_seed(0)
+    fuse = EndsFusion(12, 3, stride=4).double()
+    image, text = torch.randn(2, 35, 12).double(), ranked()
+    query, key = fuse.with_positions(image, text, (5, 7))
+    top_query, top_key = LevelFusion.with_positions(fuse, image, text, (5, 7))
+    assert_close(query, top_query)
+    expected = torch.zeros(2, *text.states.shape[1:]).double()
+    # prompt 0 names three levels, prompt 1 one: the last stands half a pitch above the edge
+    for prompt, word, from_end in ((0, 1, 3), (0, 3, 2), (0, 4, 1), (1, 2, 1)):
+        place = 5 * 4 - (from_end - 0.5) * 9.0
+        expected[prompt, word] += wave(torch.tensor(place), 12).double()
+    assert_close(key - top_key, fuse.from_end * expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_list_cut_at_its_top_keeps_its_places_from_the_end():
+    fuse = EndsFusion(12, 3, stride=4)
+    with torch.no_grad():
+        fuse.from_end.fill_(1.0)
+    whole, cut = torch.tensor([[1, 2, 3, 4]]), torch.tensor([[1, 2, 3]])
+
+    def from_end(rank):
+        text = TextFeatures(torch.zeros(1, rank.shape[1], 12), None, rank)
+        image = torch.zeros(1, 35, 12)
+        own = fuse.with_positions(image, text, (5, 7))[1]
+        return own - LevelFusion.with_positions(fuse, image, text, (5, 7))[1]
+
+    assert_close(from_end(whole)[:, 1:], from_end(cut))
 
 
 # --- contrast
