@@ -168,6 +168,8 @@ _hasf = (
     'p_generic',
     'p_incomplete',
     'p_wrong',
+    'p_cut',
+    'p_moved',
 )
 
 
@@ -237,8 +239,11 @@ def run_name(
     preset = PRESETS[c.preset]
     parts += [f'{getattr(c, k)}-{k}' for k in _named if getattr(c, k) != getattr(preset, k)]
     settings = asdict(c)
-    if c.backbone == SWIN:
-        del settings['backbone']  # runs of versions without this field keep their names
+    # runs of versions without these fields keep their names
+    later = dict(backbone=SWIN, p_cut=0.0, p_moved=0.0)
+    for key, before in later.items():
+        if settings[key] == before:
+            del settings[key]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     return '-'.join([*parts, f'seed{c.seed}', digest])
 
