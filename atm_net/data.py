@@ -727,14 +727,15 @@ def merge_rare(
 
 
 def split_shares(text: str) -> tuple:  # train, val, test
-    "'6:1:3' -> (6, 1, 3), and 'random' is the paper's 8:1:1; raises `InputError`"
-    if text == 'random':
-        return (8, 1, 1)
+    "'6:1:3' -> (6, 1, 3), 'random' is the paper's 8:1:1, 'test' is all; raises `InputError`"
+    named = {'random': (8, 1, 1), 'test': (0, 0, 1)}
+    if text in named:
+        return named[text]
     shares = tuple(int(s) for s in text.split(':') if s.isdecimal())
     if len(shares) != 3 or text.count(':') > 2 or not all(shares):
         raise InputError(
-            f"split '{text}' is unknown: use random, official or shares of train, val and test, "
-            'as in 6:1:3'
+            f"split '{text}' is unknown: use random, official, test or shares of train, val and "
+            'test, as in 6:1:3'
         )
     return shares
 
@@ -747,6 +748,8 @@ def split_patients(
 ) -> tuple[dict, list]:  # patient -> part; rows (stratum, train, val, test)
     "Stratified split; depends only on `top` and `seed`; raises `InputError`"
     groups = merge_rare(top, order)
+    if shares == (0, 0, 1):  # all of them, to score on
+        return dict.fromkeys(top, 'test'), [(name, 0, 0, len(who)) for name, who in groups]
     rng = np.random.default_rng(seed)
     n = len(top)
     line = [p for _, patients in groups for p in rng.permutation(np.array(patients, object))]
@@ -1084,7 +1087,9 @@ def prepare(
     seed=0,  # of the split
     strict=False,  # raise at the first bad case instead of listing it
     localise=None,  # Volume -> (top, left, bottom, right) px, for crop 'self'
-    splits='random',  # 8:1:1; shares as '6:1:3'; 'official': SPIDER's validation part is the test
+    # 'random': 8:1:1; shares as '6:1:3'; 'official': SPIDER's validation part is the test part;
+    # 'test': all patients are, to score on
+    splits='random',
     localiser=None,  # what `localise` looks with, as JSON: a cache is not taken up with another
 ) -> dict:  # the manifest
     "Volumes to a slice cache; raises `InputError`"

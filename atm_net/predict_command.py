@@ -386,7 +386,7 @@ def atm_prepare(
     crop: str = 'fov',
     weights: str = None,  # model for --crop self (default: the one that ships)
     # random (8:1:1 by patient), other shares of train, val and test as 6:1:3,
-    # or official (SPIDER's overview.csv)
+    # official (SPIDER's overview.csv), or test (all patients, to score on)
     split: str = 'random',
     # SPIDER's partly visible vertebrae: keep (as the vertebra) or ignore
     partial: str = 'keep',

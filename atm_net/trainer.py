@@ -172,6 +172,10 @@ class Trainer:
         self.stop = False  # was it asked to stop?
         self.examples = []  # `PredictedSlice`s of the last validation
         self.data = SliceDataset(cache, 'train', augment=True, seed=cfg.seed)
+        if not len(self.data):
+            raise InputError(
+                f'{cache.path}: no slice to train on: prepare it with --split 6:1:3, say'
+            )
         self._load_text()
         self._build(channels_last)
 

@@ -614,6 +614,14 @@ def test_other_seeds_and_shares():
         parts(2)
 
 
+def test_all_patients_to_score_on():
+    assert split_shares('test') == (0, 0, 1)
+    top = {'a': 'T12', 'b': 'L1'}
+    part, strata = split_patients(top, ORDER, shares=split_shares('test'))
+    assert part == {'a': 'test', 'b': 'test'}
+    assert sum(row[3] for row in strata) == 2
+
+
 def test_shares_as_text():
     assert (split_shares('random'), split_shares('60:10:30')) == ((8, 1, 1), (60, 10, 30))
 
