@@ -234,7 +234,7 @@ def like(meta: dict) -> Config:
     return replace(PRESETS['tiny'], feature_size=meta['feature_size'], **given)
 
 
-def cohort_of(out: Path, patients: int, seed: int, grid, ambiguous: float = 0.0) -> Cache:
+def cohort_of(out: Path, patients: int, seed: int, grid, hard_border: float = 0.0) -> Cache:
     "A synthetic cohort and its cache in `out`, made once; taken up where it broke off"
     from atm_net.phantom import write_cohort
 
@@ -242,7 +242,7 @@ def cohort_of(out: Path, patients: int, seed: int, grid, ambiguous: float = 0.0)
     if (out / 'cache' / 'manifest.json').exists():
         return Cache(out / 'cache')
     if not (mark.exists() and read_json(mark)['finished']):
-        options = dict(patients=patients, seed=seed, ambiguous=ambiguous)
+        options = dict(patients=patients, seed=seed, hard_border=hard_border)
         write_cohort(out / 'phantoms', 'folder', **options)
     prepare(open_cohort(out / 'phantoms', get_anatomy()), out / 'cache', grid, seed=seed)
     return Cache(out / 'cache')

@@ -31,7 +31,7 @@ class Stage:
     windows: tuple = (96, 96, 96, 160)  # px of 2 mm, one drawn for each step
     paired: bool = True  # each image is read twice, with and without words; else half have words
     share: float = 0.7  # how far to go from where it started to where it ended
-    ambiguous: float = 0.0  # share of patients whose border to the sacrum counts in two ways
+    hard_border: float = 0.0  # share of patients whose lumbosacral border is hard to tell
     moved: float = 0.0  # share of the prompted images whose levels are moved, list and labels
     cut: float = 0.0  # share of the lists that are cut at one end
     incomplete: float = PRESETS['tiny'].p_incomplete  # share of the lists that are a part
@@ -42,7 +42,7 @@ class Stage:
 
 PEAKS = (1e-3, 8.5e-4, 7e-4, 6e-4, 5e-4, 4.2e-4, 3.5e-4, 3e-4)  # learning rates
 ONCE = dict(steps=2500, paired=False, share=1.0)  # stages 1 to 5 read each image once
-HEED = dict(ambiguous=0.4, moved=0.5, cut=0.3, incomplete=0.1, wrong=0.0)  # lists that decide
+HEED = dict(hard_border=0.5, moved=0.5, cut=0.3, incomplete=0.1, wrong=0.0)  # lists that decide
 HEED |= dict(w_generic=0.5, code='ends', share=1.0)
 STAGE_KINDS = 4 * [ONCE] + [ONCE | dict(windows=(96, 128, 160, 160)), {}] + 2 * [HEED]
 STAGES = tuple(
@@ -138,7 +138,7 @@ def run_stage(
         print(f'{done}: finished already', file=sys.stderr)
         return done
     start = start_of(k, out, init)
-    cache = cohort_of(home, s.patients, s.seed, Grid(2.0), s.ambiguous)
+    cache = cohort_of(home, s.patients, s.seed, Grid(2.0), s.hard_border)
     drawn = time.time()
     run, packed = home / 'run', home / 'packed.safetensors'
     train(

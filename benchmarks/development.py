@@ -37,6 +37,7 @@ import numpy as np
 from words_followed import dice_row, load_case
 
 from atm_net.anatomy import InputError
+from atm_net.column import ColumnLabeler
 from atm_net.metrics import dice, exclude, level_shift
 from atm_net.show import progress, table_md
 
@@ -76,9 +77,7 @@ def volume_figures(predictor, cache, name: str, prompt: str) -> dict:
     case, scheme = load_case(predictor, cache, name), predictor.scheme
     generic = predictor.words_for(case.images, 'generic')[0]
     typed = predictor.words_for(case.images, 'user', prompt=prompt)[0]
-    spacing = cache.meta(name)['grid_spacing']
-    from atm_net.column import ColumnLabeler
-
+    spacing = tuple(cache.meta(name)['grid_spacing'])
     named = predictor.grid_labels(case.images, generic, ColumnLabeler(scheme, spacing))
     pixels = predictor.grid_labels(case.images, generic)
     listed = predictor.grid_labels(case.images, typed)

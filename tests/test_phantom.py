@@ -560,23 +560,46 @@ def test_a_narrow_field_of_view_is_low_and_high_in_turn(tmp_path):
         write_cohort(near, patients=2, seed=5)
 
 
-def test_an_ambiguous_border_leaves_other_subjects_as_they_were():
-    plain, other = draw_spec(21), draw_spec(21, ambiguous=True)
+HARD = [draw_spec(seed, hard_border=True) for seed in range(400)]
+AMBIGUOUS = [s for s in HARD if s.junction]
+
+
+def test_an_ambiguous_border_leaves_the_rest_as_it_was():
+    other = AMBIGUOUS[0]
+    plain = draw_spec(other.seed)
     differ = {k for k, v in vars(plain).items() if v != getattr(other, k)}
     mixed = {'heights', 'depths', 'widths', 'discs', 'angles', 'wedges'}
-    assert differ - {'counted', 'transitional'} == {'junction'} | mixed
+    assert differ - {'counted', 'transitional', 'below'} == {'junction'} | mixed
     for name in mixed - {'discs'}:
         before, after = getattr(plain, name)[:15], getattr(other, name)[:15]  # T1 to L3
         assert before == after
 
 
 def test_both_countings_of_an_ambiguous_border_occur():
-    specs = [draw_spec(seed, ambiguous=True) for seed in range(400)]
-    assert all(0.3 <= abs(s.junction) <= 0.8 for s in specs)
-    ways = {(s.junction > 0, s.counted) for s in specs}
+    assert len(AMBIGUOUS) / len(HARD) == pytest.approx(0.6, abs=0.08)
+    assert all(0.3 <= abs(s.junction) <= 0.8 for s in AMBIGUOUS)
+    ways = {(s.junction > 0, s.counted) for s in AMBIGUOUS}
     assert ways == {(True, 0), (True, 1), (False, 0), (False, -1)}
-    named_otherwise = np.mean([s.counted != 0 for s in specs])
-    assert named_otherwise == pytest.approx(0.5, abs=0.08)
+    named_otherwise = np.mean([s.counted != 0 for s in AMBIGUOUS])
+    assert named_otherwise == pytest.approx(0.5, abs=0.1)
+
+
+def test_other_hard_borders_have_a_flat_sacrum():
+    flat = [s for s in HARD if not s.junction]
+    s1, l5 = LEVELS.index('S1'), LEVELS.index('L5')
+    for spec in flat:
+        less = np.array(draw_spec(spec.seed).angles) - spec.angles
+        assert 8 <= less[s1] <= 28.001
+        np.testing.assert_allclose(less[s1:], less[s1], atol=2e-4)
+        assert less[l5] == pytest.approx(0.4 * less[s1], abs=2e-4)
+        assert not less[:l5].any()
+    assert {s.counted for s in flat} == {0}
+
+
+def test_half_of_the_hard_borders_lie_at_the_lower_edge():
+    moved = [s for s in HARD if s.below != draw_spec(s.seed).below]
+    assert len(moved) / len(HARD) == pytest.approx(0.5, abs=0.08)
+    assert all(5 <= s.below <= 45 for s in moved)
 
 
 @pytest.mark.parametrize('counted', [-1, 1])
@@ -605,10 +628,10 @@ def test_gradings_of_a_border_counted_otherwise():
 @pytest.mark.parametrize('share', [-0.1, 1.5])
 def test_a_share_that_is_none(tmp_path, share):
     with pytest.raises(InputError, match='a share of the patients'):
-        write_cohort(tmp_path / 'new', patients=1, ambiguous=share)
+        write_cohort(tmp_path / 'new', patients=1, hard_border=share)
     assert not (tmp_path / 'new').exists()
 
 
-def test_a_cohort_of_ambiguous_borders_remembers_it(tmp_path):
-    out = write_cohort(tmp_path / 'new', patients=1, view=100.0, ambiguous=1.0)
-    assert json.loads((out / 'phantom.json').read_text())['ambiguous'] == 1.0
+def test_a_cohort_of_hard_borders_remembers_it(tmp_path):
+    out = write_cohort(tmp_path / 'new', patients=1, view=100.0, hard_border=1.0)
+    assert json.loads((out / 'phantom.json').read_text())['hard_border'] == 1.0

@@ -96,7 +96,7 @@ def test_from_stage_seven_on_lists_decide():
     configs = [stage_config(s) for s in STAGES]
     assert [c.code for c in configs] == 6 * ['order'] + 2 * ['ends']
     assert [c.p_moved for c in configs] == 6 * [0.0] + 2 * [0.5]
-    assert [s.ambiguous for s in STAGES] == 6 * [0.0] + 2 * [0.4]
+    assert [s.hard_border for s in STAGES] == 6 * [0.0] + 2 * [0.5]
     for config in configs:
         check_config(config)
 
