@@ -381,6 +381,29 @@ def site(tmp_path_factory):
     return out
 
 
+def links_out(name: str, text: str, pages: dict) -> list:
+    "Links of a page to files that are no pages of the site"
+    out = []
+    for link in re.findall(r'\]\(([^)\s]+)\)', re.sub(r'`[^`\n]*`', '', prose(text))):
+        file = unquote(link).partition('#')[0]
+        if re.match(r'\w+:', link) or not file or link.startswith('#'):
+            continue
+        target = os.path.normpath(os.path.join(os.path.dirname(name), file))
+        if target not in pages and not target.startswith('nbs/images/'):
+            out.append(link)
+    return out
+
+
+def test_links_of_a_page_stay_in_the_site(build):
+    pages = build.pages(build.settings())
+    found = {}
+    for name, text in pages.items():
+        if name.endswith('.md'):
+            found[name] = links_out(name, text, pages)
+    assert {name: links for name, links in found.items() if links} == {}
+    assert links_out('results/x.md', '[a](x.json) [b](../index.md)', pages) == ['x.json']
+
+
 @pytest.mark.slow
 def test_no_folder_of_somebody_else(tmp_path):
     need_tools()
