@@ -113,6 +113,14 @@ def tree(folder) -> dict:  # relative path -> bytes
 
 
 @pytest.fixture(scope='session')
+def encoder():
+    "The text encoder that ships"
+    from atm_net.text import load_encoder
+
+    return load_encoder('spine_bert_tiny')
+
+
+@pytest.fixture(scope='session')
 def home(tmp_path_factory):
     return tmp_path_factory.mktemp('kit')
 

@@ -15,7 +15,6 @@ from atm_net.batches import (
 )
 from atm_net.config import PRESETS
 from atm_net.distributed import Distributed
-from atm_net.text import load_encoder
 
 CFG = replace(PRESETS['tiny'], batch=4, seed=5, steps=9)
 SLICES = 9  # do not divide by the batch
@@ -55,11 +54,6 @@ def test_windows_are_drawn_per_step():
 
 def test_another_seed_another_order():
     assert samples(3) != samples(3, replace(CFG, seed=6))
-
-
-@pytest.fixture(scope='module')
-def encoder():
-    return load_encoder('spine_bert_tiny')
 
 
 def item(**more):

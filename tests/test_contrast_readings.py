@@ -26,7 +26,6 @@ from atm_net.shortcut import (
     windows_by_list,
 )
 from atm_net.step import logits_and_contrast, step_loss
-from atm_net.text import load_encoder
 from atm_net.variants import (
     AreaContrast,
     ContrastContext,
@@ -262,11 +261,6 @@ def test_the_door_for_all(context):
         args = context.probs, context.text, context.present, context.known
         assert_close(contrast_of(contrast, context), contrast(*args))
         assert_close(OutputContrast(contrast)(context), contrast(*args))
-
-
-@pytest.fixture(scope='module')
-def encoder():
-    return load_encoder('spine_bert_tiny')
 
 
 @pytest.fixture(scope='module')

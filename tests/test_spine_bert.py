@@ -30,11 +30,6 @@ SHIPPED = ENCODERS['spine_bert_tiny']
 
 
 @pytest.fixture(scope='module')
-def encoder():
-    return load_encoder('spine_bert_tiny')
-
-
-@pytest.fixture(scope='module')
 def mlm():
     return AutoModelForMaskedLM.from_pretrained(SHIPPED, dtype=torch.float32).eval()
 

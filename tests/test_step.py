@@ -13,18 +13,12 @@ from atm_net.config import PRESETS, network_kwargs
 from atm_net.losses import dice_focal
 from atm_net.prompts import holistic
 from atm_net.step import hard_dice, logits_and_contrast, step_loss
-from atm_net.text import load_encoder
 from atm_net.variants import forward_repeated
 from atm_net.weights import build_network
 
 JOINT = LUMBAR.scheme('joint')
 APART = replace(PRESETS['tiny'], windows=(64,), alpha=0.5, gain=1.0)
 SHARED = replace(APART, text_decoder=False, w_generic=0.7, ccae=False)
-
-
-@pytest.fixture(scope='module')
-def encoder():
-    return load_encoder('spine_bert_tiny')
 
 
 @pytest.fixture(scope='module')
