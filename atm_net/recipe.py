@@ -42,8 +42,16 @@ class Stage:
 
 PEAKS = (1e-3, 8.5e-4, 7e-4, 6e-4, 5e-4, 4.2e-4, 3.5e-4, 3e-4)  # learning rates
 ONCE = dict(steps=2500, paired=False, share=1.0)  # stages 1 to 5 read each image once
-HEED = dict(hard_border=0.5, moved=0.5, cut=0.3, incomplete=0.1, wrong=0.0)  # lists that decide
-HEED |= dict(w_generic=0.5, code='ends', share=1.0)
+HEED = dict(  # lists that decide
+    hard_border=0.5,
+    moved=0.5,
+    cut=0.3,
+    incomplete=0.1,
+    wrong=0.0,
+    w_generic=0.5,
+    code='ends',
+    share=1.0,
+)
 STAGE_KINDS = 4 * [ONCE] + [ONCE | dict(windows=(96, 128, 160, 160)), {}] + 2 * [HEED]
 STAGES = tuple(
     Stage(seed=3001 + i, lr=lr, **kind) for i, (lr, kind) in enumerate(zip(PEAKS, STAGE_KINDS))
