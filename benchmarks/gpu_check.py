@@ -28,6 +28,7 @@ from pathlib import Path
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 from encoders import CLINICAL_BERT, random_bert
+from run import silent
 from speed import kilobytes
 from training import launcher, make_cache, stepper
 
@@ -92,7 +93,7 @@ def make(case, sizes, device, folder) -> dict:
 
     began = time.perf_counter()
     make_cache(folder, sizes.patients, Grid(size=sizes.side))
-    random_bert(folder / 'bert', sizes.bert)
+    silent(random_bert, folder / 'bert', sizes.bert)
     return dict(seconds=time.perf_counter() - began)
 
 
@@ -201,12 +202,11 @@ def resume(case, sizes, device, folder) -> dict:
 def predict(case, sizes, device, folder) -> dict:
     "Seconds from a volume to its labels, each pixel by itself, under the generic prompt"
     from atm_net.distributed import Distributed
-    from atm_net.explorer import HELD_OUT
     from atm_net.phantom import make_phantom
 
     trainer, _ = trainer_of(case, sizes, Distributed(device=device), folder)
     predictor = trainer.predictor()
-    volume = make_phantom(HELD_OUT, contrast='t2', slices=(sizes.slices, 4.0)).volume
+    volume = make_phantom(11, contrast='t2', slices=(sizes.slices, 4.0)).volume
     forget_peak(device)
     seconds = []
     for _ in range(sizes.turns + 1):
