@@ -60,9 +60,9 @@ class Config:
     windows: tuple = hp((384,), 'paper')  # sides of the random windows, px
     paired: bool = hp(False, 'ours')  # each image passes twice: with its prompt, and without
     w_generic: float = hp(0.5, 'ours')  # weight of the pass without prompt, of one decoder
-    p_generic: float = hp(0.15, 'ours')  # prompt dropout
-    p_incomplete: float = hp(0.25, 'ours')
-    p_wrong: float = hp(0.05, 'ours')
+    p_generic: float = hp(0.0, 'paper')  # prompt dropout: the paper has none
+    p_incomplete: float = hp(0.0, 'paper')
+    p_wrong: float = hp(0.0, 'paper')
     p_cut: float = hp(0.0, 'ours')  # lists cut at one end
     p_moved: float = hp(0.0, 'ours')  # labels and list one level off together
     val_cases: int = hp(8, 'ours')  # volumes for validation while training
@@ -93,7 +93,7 @@ PRESETS = dict(
         text_decoder=True,
         paired=True,
         w_generic=0.75,
-        p_generic=0.0,
+        p_incomplete=0.25,
         p_wrong=0.1,
     ),
 )
@@ -215,10 +215,25 @@ def _check_shares(cfg: Config):
         raise InputError('p_moved needs paired: without its prompt an image keeps its true labels')
 
 
-def _check_numbers(cfg: Config):
-    _check_shares(cfg)
+def _check_w_generic(cfg: Config):
+    "The weight of the pass without prompt acts only where one decoder learns from two passes"
     if not 0 <= cfg.w_generic <= 1:
         raise InputError(f'w_generic {cfg.w_generic} is not between 0 and 1')
+    reads = cfg.network == 'atm_net' and cfg.hasf
+    acts = reads and cfg.paired and not cfg.text_decoder
+    if cfg.w_generic == PRESETS[cfg.preset].w_generic or acts:
+        return
+    why = 'each image passes once (paired=False)'
+    if cfg.paired:
+        why = 'each pass has a decoder of its own (text_decoder)'
+    if not reads:
+        why = 'the network reads no text'
+    raise InputError(f'w_generic {cfg.w_generic} has no effect, because {why}: leave it out')
+
+
+def _check_numbers(cfg: Config):
+    _check_shares(cfg)
+    _check_w_generic(cfg)
     if cfg.text_decoder and cfg.hasf and not cfg.paired:
         raise InputError('text_decoder needs paired: one decoder learns from each forward pass')
     if cfg.lr < cfg.lr_min:

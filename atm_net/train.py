@@ -33,7 +33,7 @@ from atm_net.run_folder import (
     training_curves,
 )
 from .show import command, read_json, save_figure
-from .trainer import Trainer, prediction_strip
+from .trainer import Trainer, check_grid, prediction_strip
 
 # %% ../nbs/6_training/67_train.ipynb #tl02
 class Stopped(InputError):
@@ -233,7 +233,10 @@ def train(
     run = Path(run)
     resume = resume or restarted()
     how = dict(workers=workers, accumulate=accumulate, channels_last=channels_last, compile=compile)
+    note = check_grid(cfg, cache)
     group = join_group(device)
+    if note and group.lead:
+        print(note, file=sys.stderr)
     try:
         lead_first(group, lambda: open_run(run, cfg, cache, resume))
         trainer = Trainer(cache, run, cfg, group, **how)

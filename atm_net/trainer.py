@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TEXT_MODULES', 'cache_dice', 'validation_dice', 'PredictedSlice', 'prediction_strip', 'class_prior', 'start_at_prior',
-           'clip_groups', 'check_share', 'Trainer']
+           'clip_groups', 'check_share', 'check_grid', 'Trainer']
 
 # %% ../nbs/6_training/66_trainer.ipynb #tr04
 from contextlib import nullcontext
@@ -17,7 +17,7 @@ from fastcore.basics import patch, store_attr
 from .anatomy import IGNORE, InputError
 from .batches import PromptBatcher, training_samples
 from .checkpoint import full_disk_named, load_checkpoint, save_checkpoint
-from .config import Config, learning_rate, stage_border
+from .config import PRESETS, Config, learning_rate, stage_border
 from .data import Cache, SliceDataset
 from .distributed import Distributed, gather, mean, share_gradients
 from .predict import Predictor
@@ -148,6 +148,24 @@ def check_share(cfg: Config, group: Distributed, accumulate: int):
 
         if not torch.cuda.is_bf16_supported():
             raise InputError('--amp bf16: this GPU has no bfloat16: use --amp fp16')
+
+
+def check_grid(cfg: Config, cache: Cache) -> str:  # a note; '' where all is well
+    "Preset `paper` is made for whole images of 384 px; raises `InputError` where it has others"
+    if cfg.preset != 'paper':
+        return ''
+    grid, window = cache.grid, max(cfg.windows)
+    here = f'images of {grid.size} px' if grid.size else f'pixels of {grid.spacing:g} mm'
+    own = PRESETS['paper'].windows
+    too_large = window > grid.size if grid.size else cfg.windows == own
+    if too_large:
+        raise InputError(
+            f'{cache.path}: has {here}, but --preset paper takes windows of {window} px:'
+            ' prepare the data with atm_prepare --preset paper, or give smaller --windows'
+        )
+    if grid.size == own[0]:
+        return ''
+    return f'{cache.path}: has {here}; the paper has whole images of {own[0]} px'
 
 # %% ../nbs/6_training/66_trainer.ipynb #tr15
 class Trainer:

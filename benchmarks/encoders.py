@@ -18,9 +18,20 @@ from pathlib import Path
 PROTOCOLS = ['self', 'generic', 'oracle-levels', 'oracle', 'shuffled']
 
 
-def random_bert(folder):
+CLINICAL_BERT = dict(  # the shape of Bio-ClinicalBERT, for `random_bert`
+    vocab_size=28996,
+    hidden_size=768,
+    num_hidden_layers=12,
+    num_attention_heads=12,
+    intermediate_size=3072,
+    max_position_embeddings=512,
+)
+
+
+def random_bert(folder, shape=None):  # shape: of `BertConfig`; None: that of spine_bert_tiny
     "An untrained BERT with the tokenizer of spine_bert_tiny, made once"
     import torch
+    from transformers import BertConfig, BertModel
 
     from atm_net.spine_bert import spine_bert
     from atm_net.text import load_encoder
@@ -29,7 +40,8 @@ def random_bert(folder):
         return str(folder)
     tok = load_encoder('spine_bert_tiny').tokenizer
     torch.manual_seed(0)
-    spine_bert(len(tok)).save_pretrained(folder)
+    bert = BertModel(BertConfig(**shape)) if shape else spine_bert(len(tok))
+    bert.save_pretrained(folder)
     tok.save_pretrained(folder)
     return str(folder)
 

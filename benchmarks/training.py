@@ -36,25 +36,34 @@ def config(side, batch, steps):
     )
 
 
-def make_cache(root, patients=6):
-    "A small cohort on pixels of 2 mm"
+def make_cache(root, patients=6, grid=None):
+    "A small cohort on a grid; None: pixels of 2 mm"
     from atm_net.anatomy import LUMBAR
     from atm_net.data import Grid, open_cohort, prepare
     from atm_net.phantom import write_cohort
 
     silent(write_cohort, root / 'phantoms', patients=patients, seed=0)
-    silent(prepare, open_cohort(root / 'phantoms', LUMBAR), root / 'cache', Grid(spacing=2.0))
+    cohort = open_cohort(root / 'phantoms', LUMBAR)
+    silent(prepare, cohort, root / 'cache', grid or Grid(spacing=2.0))
     return root / 'cache'
 
 
-def stepper(cache, run, side, batch, **kw):
+def stepper(cache, run, cfg, group=None, **kw):
     "A trainer, and a call that makes one step with data that is there already"
     from atm_net.distributed import Distributed
     from atm_net.trainer import Trainer
 
-    t = Trainer(cache, run, config(side, batch, 10**6), Distributed(), **kw)
+    t = Trainer(cache, run, cfg, group or Distributed(), **kw)
     ready = next(iter(t.batches()))
     return t, lambda: t.update(ready)
+
+
+def launcher(n) -> list:
+    "The start of a command that runs a script in `n` processes of one machine"
+    if n == 1:
+        return [sys.executable]
+    torchrun = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node']
+    return [sys.executable, *torchrun, str(n)]
 
 
 def worker(cache, side, batch, steps):
@@ -84,20 +93,8 @@ def worker(cache, side, batch, steps):
 
 def start(n, args):
     "A run of `n` processes that prints the seconds of its steps"
-    before = (
-        [sys.executable]
-        if n == 1
-        else [
-            sys.executable,
-            '-m',
-            'torch.distributed.run',
-            '--standalone',
-            '--nproc-per-node',
-            str(n),
-        ]
-    )
     return subprocess.Popen(
-        [*before, str(HERE), '--worker', *map(str, args)],
+        [*launcher(n), str(HERE), '--worker', *map(str, args)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -197,7 +194,7 @@ def overhead(cache, root, args):
     from atm_net.data import Cache
     from atm_net.run_folder import Log
 
-    t, step = stepper(Cache(cache), root / 'run', args.side, args.batch)
+    t, step = stepper(Cache(cache), root / 'run', config(args.side, args.batch, 10**6))
     (root / 'run').mkdir()
     log = Log(root / 'run' / 'log.csv', 0)
     row = dict(step=1, loss=1.234567, seg=1.0, contrast=2.0, dice=0.5, lr=1e-3, seconds=0.5)
@@ -220,15 +217,10 @@ def variants(cache, args, options):
     from atm_net.data import Cache
 
     out = []
+    cfg = config(args.side, args.batch, 10**6)
     for name, kw in options.items():
-        turns = list(
-            zip(
-                *rivals(
-                    [stepper(Cache(cache), '.', args.side, args.batch, **k)[1] for k in (kw, {})],
-                    args.repeats,
-                )
-            )
-        )
+        steps = [stepper(Cache(cache), '.', cfg, **k)[1] for k in (kw, {})]
+        turns = list(zip(*rivals(steps, args.repeats)))
         a, b = (statistics.median(x) for x in zip(*turns))
         out.append(
             [

@@ -59,6 +59,9 @@ def test_the_warm_up_is_linear():
         (dict(swin='v3'), '--swin'),
         (dict(paired=False), 'text_decoder needs paired'),
         (dict(w_generic=1.5), 'w_generic 1.5'),
+        (dict(w_generic=0.3), 'no effect, because each pass has a decoder of its own'),
+        (dict(w_generic=0.3, hasf=False), 'no effect, because the network reads no text'),
+        (dict(w_generic=0.3, text_decoder=False, paired=False), 'no effect, because each image'),
     ],
 )
 def test_what_cannot_work_is_refused(faulty, word):
@@ -69,6 +72,11 @@ def test_what_cannot_work_is_refused(faulty, word):
 def test_the_presets_are_accepted():
     check_config(TINY)
     check_config(PAPER)
+
+
+def test_the_weight_of_the_pass_without_prompt_acts_on_one_decoder():
+    check_config(replace(TINY, text_decoder=False, w_generic=0.3))
+    check_config(replace(TINY, text_decoder=False, paired=False))  # the preset's own, idle
 
 
 def test_windows_on_the_command_line():

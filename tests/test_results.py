@@ -1,13 +1,16 @@
 "results/: each page says what its study.json says, and the verdicts follow from the intervals"
 
+import copy
 import runpy
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from atm_net.config import Config
 from atm_net.show import read_json
-from atm_net.study import study_markdown, verdict
+from atm_net.study import BY_CONSTRUCTION, Run, label_rows, study_markdown, verdict
 
 HOME = Path(__file__).parents[1]
 RESULTS = HOME / 'results'
@@ -32,12 +35,41 @@ def test_a_page_is_what_its_json_says(f):
     assert not d['failed'] and all(
         'evaluate' in r['seconds'] and min(r['seconds'].values()) > 0 for r in d['runs'].values()
     )  # a training that `atm_train` made has no time there
-    assert all(
-        c['verdict'] == verdict(c['difference'])
-        for qs in d['claims'].values()
-        for cs in qs.values()
-        for c in cs
+    claims = [c for qs in d['claims'].values() for cs in qs.values() for c in cs]
+    assert all(c['verdict'] in (verdict(c['difference']), BY_CONSTRUCTION) for c in claims)
+
+
+def labelled_again(d: dict) -> tuple:  # tables, claims
+    "Those of a study.json, labelled by the configurations that lie there"
+    d = copy.deepcopy(d)
+    known = {f.name for f in fields(Config)}
+    runs = []
+    for name, r in d['runs'].items():
+        cfg = Config(**{k: v for k, v in r['config'].items() if k in known})
+        runs.append(Run(name, cfg, tuple(map(tuple, r['rows']))))
+    label_rows(d['tables'], d['claims'], runs)
+    return d['tables'], d['claims']
+
+
+def rows_of(tables: dict) -> list:
+    return [r for by_protocol in tables.values() for rows in by_protocol.values() for r in rows]
+
+
+@pytest.mark.parametrize('f', STUDIES, ids=lambda f: f.parent.name)
+def test_what_is_true_by_construction_is_marked(f):
+    "By the configurations of the runs; and there the scores are the same to the last bit"
+    d = read_json(f)
+    tables, claims = labelled_again(d)
+    marks, again = (
+        [r.get('by_construction', False) for r in rows_of(t)] for t in (d['tables'], tables)
     )
+    assert (marks, d['claims']) == (again, claims)
+    marked = [r for r in rows_of(d['tables']) if r.get('by_construction')]
+    assert bool(marked) == (f.parent.name == 'readings')
+    same = dict(mean=0.0, low=0.0, high=0.0)
+    for r in marked:
+        d = r['scores']['penalised']['dsc']['difference']
+        assert {k: d[k] for k in same} == same
 
 
 @pytest.mark.parametrize('f', STUDIES, ids=lambda f: f.parent.name)

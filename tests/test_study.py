@@ -18,6 +18,7 @@ from atm_net.config import PRESETS, learning_rate
 from atm_net.metrics import METRICS, POLICIES, bootstrap_ci, by_patient, paired_test
 from atm_net.show import read_json, read_rows, run_command, write_json
 from atm_net.study import (
+    BY_CONSTRUCTION,
     CLAIMS,
     STUDIES,
     STUDY_HEADER,
@@ -34,11 +35,13 @@ from atm_net.study import (
     form_files,
     grid,
     headlines,
+    label_rows,
     long_rows,
     p_text,
     plain_stage,
     reads_words,
     run_name,
+    seed_means,
     shared_stages,
     steps_to_do,
     study_claims,
@@ -258,7 +261,7 @@ def test_by_hand():
 def test_missing_seeds():
     d = compare(dict(base={1: s1}, ours=same))['ours']
     close(d['mean'] - compare(dict(base={1: s1}))['base']['mean'], -0.05, 1e-12)
-    assert d['difference'] == dict(mean=0.0, low=0.0, high=0.0, seeds=[1], p=1.0)
+    assert d['difference'] == dict(mean=0.0, low=0.0, high=0.0, seeds=[1], p=1.0, with_seeds=None)
     assert compare(dict(base={1: s1}, ours={0: s0}))['ours']['difference'] is None
     assert compare(dict(base={}, ours=same))['ours']['difference'] is None
     assert (
@@ -317,7 +320,52 @@ def test_all_27_draws_of_three_patients():
     close(headlines([table(s0), table(s1)], weights).mean(1), every, 1e-12)
 
 
+# seeds drawn as well as patients
+
+
+def test_all_draws_of_three_patients_and_two_seeds():
+    "27 x 4 draws by loops: the mean over the drawn seeds, and where its quantiles lie"
+    first = {0: base, 1: plus(base, -0.02)}
+    drawn = list(itertools.product(itertools.product('ABC', repeat=3), (0, 1), (0, 1)))
+    every = [
+        np.mean([by_hand(d, [same[s]]) - by_hand(d, [first[s]]) for s in seeds])
+        for d, *seeds in drawn
+    ]
+    patients = np.array([[d.count(p) for p in 'ABC'] for d, *_ in drawn])
+    counts = np.array([[seeds.count(s) for s in (0, 1)] for _, *seeds in drawn])
+    ours, theirs = (headlines([table(x[s]) for s in (0, 1)], patients) for x in (same, first))
+    close(seed_means(ours - theirs, counts), every, 1e-12)
+    found = compare(dict(first=first, ours=same))['ours']['difference']['with_seeds']
+    low, high = (
+        np.quantile(every, q, method='inverted_cdf') for q in ((0.01, 0.045), (0.955, 0.99))
+    )
+    assert low[0] <= found['low'] <= low[1]
+    assert high[0] <= found['high'] <= high[1]
+
+
+def test_seeds_that_disagree_decide():
+    """One seed is .3 better in each patient, the other .1 worse: .1 for certain where patients
+    alone are drawn, -.1 in a quarter of the draws of two seeds"""
+    d = compare(
+        dict(first={0: plus(s0, -0.05), 1: s1}, ours={0: plus(s0, 0.25), 1: plus(s1, -0.1)})
+    )
+    d = d['ours']['difference']
+    close([d['low'], d['high']], [0.1, 0.1], 1e-9)
+    close([d['with_seeds']['low'], d['with_seeds']['high']], [-0.1, 0.3], 1e-9)
+    assert (verdict(d | dict(with_seeds=None)), verdict(d)) == ('seen', 'not seen')
+
+
+def test_seeds_that_agree_are_seen():
+    d = compare(dict(first=same, ours={0: plus(s0, -0.02), 1: plus(s1, -0.04)}))['ours'][
+        'difference'
+    ]
+    close([d['with_seeds']['low'], d['with_seeds']['high']], [-0.04, -0.02], 1e-9)
+    assert verdict(d) == 'the contrary is seen'
+
+
 def test_one_patient_and_other_patients():
+    two = {s: made(dict(a=('A', 0.5, 0.7))) for s in (0, 1)}
+    assert compare(dict(x=two, y=two))['y']['difference']['with_seeds'] is None
     alone = made(dict(a=('A', 0.5, 0.7)))
     assert compare(dict(x={0: alone}, y={0: alone}))['y']['difference']['p'] is None
     assert compare(dict(x={0: alone}))['x']['low'] is None
@@ -502,7 +550,7 @@ def test_a_lost_seed():
     rows4 = study_tables(['table4'], two, equal, ['self'], 2)['table4']['self']
     assert [r['runs'] for r in rows4] == [1, 2, 2, 2]
     assert [r['scores']['penalised']['dsc']['difference'] for r in rows4] == [None] + [
-        dict(mean=0.0, low=0.0, high=0.0, seeds=[1], p=1.0)
+        dict(mean=0.0, low=0.0, high=0.0, seeds=[1], p=1.0, with_seeds=None)
     ] * 3
     assert [r[STUDY_HEADER.index('DSC minus first row')] for r in study_table(rows4)] == ['–'] + [
         '+0.000 [+0.000, +0.000], 1 of 2 seeds'
@@ -554,6 +602,82 @@ def test_claims():
     t, h = claims_table(c['table5']['self'], 2)
     assert {len(r) for r in t} == {len(h)}
     assert t[2][1:] == ['+0.000 [+0.000, +0.000], 1 of 2 seeds', '+0.000', '1.000', 'not seen']
+
+
+def test_claims_show_the_interval_that_draws_seeds():
+    d = dict(mean=0.1, low=0.1, high=0.1, p=0.5, seeds=[0, 1], with_seeds=dict(low=-0.1, high=0.3))
+    c = dict(claim='it helps', difference=d, values=[0.3, -0.1], verdict=verdict(d))
+    (line,), header = claims_table([c], 2)
+    assert dict(zip(header, line)) == {
+        'claim': 'it helps',
+        'DSC, difference': '+0.100 [+0.100, +0.100]',
+        'by seed': '+0.300, -0.100',
+        'seeds drawn, too': '[-0.100, +0.300]',
+        'p': '0.500',
+        'here': 'not seen',
+    }
+
+
+# what no test can tell apart
+
+
+def labelled(runs, protocols=('self', 'generic', 'oracle')) -> dict:  # (study, protocol) -> claims
+    "The claims that are true by construction"
+    names = {s for r in runs for s, _ in r.rows}
+    nothing = {r.name: {} for r in runs}
+    claims = study_claims(sorted(names), runs, nothing, protocols, 1)
+    label_rows({}, claims, runs)
+    return {
+        (s, q): [c['claim'] for c in cs if c['verdict'] == BY_CONSTRUCTION]
+        for s, by_protocol in claims.items()
+        for q, cs in by_protocol.items()
+    }
+
+
+def test_true_by_construction():
+    """Words with a decoder of their own: without a structure in the prompt it is the plain network.
+    So HASF is off under `generic`, and Option 1 always; CCAE alone acts on the plain network"""
+    found = labelled(both)
+    every = [claim for claim, *_ in CLAIMS['table5']]
+    assert found == {
+        ('table4', 'self'): [],
+        ('table4', 'oracle'): [],
+        ('table4', 'generic'): ['HASF helps', 'both help more than HASF alone', 'both help'],
+        ('table5', 'self'): ['any prompt helps'],
+        ('table5', 'oracle'): ['any prompt helps'],
+        ('table5', 'generic'): every,
+    }
+
+
+def test_atm_net_is_swin_unetr_where_nothing_is_named():
+    found = labelled(grid('table2'), ['generic', 'oracle'])
+    assert found['table2', 'generic'] == ['ATM-Net is better than Swin UNETR']
+    assert found['table2', 'oracle'] == []
+
+
+@pytest.mark.parametrize('preset, over', [('paper', {}), ('tiny', dict(text_decoder=False))])
+def test_one_decoder_can_be_tested(preset, over):
+    assert not any(labelled(grid('table4,table5', preset, **over)).values())
+
+
+def test_a_plain_stage_changes_no_label():
+    assert labelled(grid('table4,table5', plain=0.3)) == labelled(both)
+
+
+def test_rows_of_tables_are_labelled():
+    tables = study_tables(['table4'], both, made_up(), ['self', 'oracle'], 1)
+    tables['table4']['generic'] = study_tables(['table4'], both, made_up(), ['self'], 1)['table4'][
+        'self'
+    ]
+    label_rows(tables, {}, both)
+    marks = {q: [r['by_construction'] for r in rows] for q, rows in tables['table4'].items()}
+    assert marks['self'] == marks['oracle'] == [False] * 4
+    assert marks['generic'] == [False, False, True, True]
+    line = dict(zip(STUDY_HEADER, study_table(tables['table4']['generic'])[2]))
+    assert line['DSC minus first row'].endswith('], by construction')
+    assert line['p'] == '–'
+    csv = long_rows(tables)
+    assert {r['method'] for r in csv if r['by_construction']} == {'HASF', 'HASF and CCAE'}
 
 
 def test_forms(tmp_path):

@@ -15,7 +15,7 @@ from atm_net.config import PRESETS, provenance
 from atm_net.data import Cache
 from atm_net.distributed import Distributed
 from atm_net.predict import weights_id
-from atm_net.run_folder import cache_hash, split_hash
+from atm_net.run_folder import cache_hash, split_hash, start_run
 from atm_net.show import read_json, read_rows, write_json
 from atm_net.train import pack, start_from, train
 from atm_net.trainer import Trainer
@@ -190,11 +190,23 @@ def test_a_finished_run_says_so(whole, phantom_cache, capsys):
 
 
 def test_a_run_folder_holds_one_run(whole, phantom_cache):
-    assert 'go on with --resume' in refuses(phantom_cache, whole)
+    said = refuses(phantom_cache, whole)
+    assert 'holds a finished run of 8 steps: score it with atm_evaluate' in said
+    assert f'in another folder with --init {whole}' in said
     other = replace(SMALL, lr=1e-4)
     assert 'lr 0.001, not 0.0001' in refuses(phantom_cache, whole, other, resume=True)
     said = refuses(phantom_cache, whole, PLAIN, resume=True)
     assert 'network atm_net, not swin_unetr' in said
+
+
+def test_a_broken_off_run_goes_on_with_resume(phantom_cache, tmp_path):
+    "Stopped after the first of eight steps"
+    ends = replace(SMALL, steps=8)
+    t = trainer(phantom_cache, tmp_path / 'run', ends)
+    start_run(t.run, phantom_cache, t.meta)
+    t.update(next(iter(t.batches())))
+    t.checkpoint()
+    assert 'holds a run already: go on with --resume' in refuses(phantom_cache, t.run, ends)
 
 
 def test_nothing_is_written_before_the_configuration_is_checked(phantom_cache, tmp_path):

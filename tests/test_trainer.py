@@ -1,5 +1,6 @@
 "One optimizer step, validation and the best weights, on six small phantoms"
 
+import copy
 import random
 from dataclasses import replace
 
@@ -10,11 +11,12 @@ from torch.testing import assert_close
 
 from atm_net.anatomy import IGNORE, InputError
 from atm_net.config import PRESETS
-from atm_net.data import Cache
+from atm_net.data import Cache, Grid
 from atm_net.distributed import Distributed
 from atm_net.trainer import (
     Trainer,
     cache_dice,
+    check_grid,
     check_share,
     class_prior,
     clip_groups,
@@ -247,6 +249,44 @@ def test_text_modules_rest_in_the_plain_stage(phantom_cache, tmp_path):
     out = t.update(next(iter(t.batches())))
     assert out['contrast'] is not None
     assert all(p.requires_grad for p in t.net.hasf.parameters())
+
+
+# the grid of preset `paper`
+
+
+def at(phantom_cache, **grid):
+    "The cache as if it had been prepared on another grid"
+    other = copy.copy(phantom_cache)
+    other.grid = Grid(**grid)
+    return other
+
+
+PAPER = PRESETS['paper']
+
+
+@pytest.mark.parametrize(
+    'grid, windows, words',
+    [
+        (dict(spacing=2.0), (384,), 'has pixels of 2 mm, but --preset paper takes windows of 384'),
+        (dict(size=64), (384,), 'has images of 64 px, but --preset paper takes windows of 384'),
+        (dict(size=96), (64, 128), 'takes windows of 128 px'),
+    ],
+)
+def test_the_grid_of_preset_paper(phantom_cache, grid, windows, words):
+    "A window larger than the image is black for the most part"
+    with pytest.raises(InputError, match=words) as e:
+        check_grid(replace(PAPER, windows=windows), at(phantom_cache, **grid))
+    assert 'prepare the data with atm_prepare --preset paper' in str(e.value)
+
+
+def test_another_grid_is_said(phantom_cache):
+    assert check_grid(PAPER, at(phantom_cache, size=384)) == ''
+    assert check_grid(SMALL, at(phantom_cache, spacing=2.0)) == ''
+    small = replace(PAPER, windows=(64,))
+    note = check_grid(small, at(phantom_cache, spacing=2.0))
+    assert note.endswith('has pixels of 2 mm; the paper has whole images of 384 px')
+    assert 'images of 64 px' in check_grid(small, at(phantom_cache, size=64))
+    assert check_grid(replace(PAPER, windows=(128,)), at(phantom_cache, size=384)) == ''
 
 
 # the start at the prior
