@@ -29,7 +29,7 @@ def gpu_check():
         sys.modules.pop('gpu_check', None)
 
 
-def script(*args, timeout=120):
+def script(*args, timeout=600):
     command = [sys.executable, str(SCRIPT), *map(str, args)]
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=timeout)
 
@@ -40,7 +40,7 @@ def script(*args, timeout=120):
 @pytest.fixture(scope='module')
 def toy(tmp_path_factory):
     file = tmp_path_factory.mktemp('toy') / 'gpu.json'
-    r = script('--short', '--device', 'cpu', '--json', file)
+    r = script('--short', '--device', 'cpu', '--minutes', 9, '--json', file)
     assert r.returncode == 0, r.stdout + r.stderr
     return r.stdout, json.loads(file.read_text(encoding='utf-8'))
 
@@ -93,7 +93,7 @@ def test_the_record_says_where_it_was_made(toy):
 @pytest.mark.slow
 def test_two_ranks_by_gloo(tmp_path):
     "The same losses as in one process, on half a batch each"
-    r = script('--short', '--device', 'cpu', '--cases', 'fp32,two ranks', timeout=300)
+    r = script('--short', '--device', 'cpu', '--cases', 'fp32,two ranks')
     assert r.returncode == 0, r.stdout + r.stderr
     assert '| two ranks | ok |' in r.stdout
 
