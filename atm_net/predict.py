@@ -19,6 +19,7 @@ from fastcore.basics import patch, store_attr
 from .anatomy import ASSETS, InputError, Scheme, get_anatomy
 from .column import ColumnLabeler, Naming
 from .data import Grid, crop_oracle, normalise
+from .geometry import Volume, check_image, image_box, image_part, tell
 from .prompts import present_structures
 from atm_net.protocols import (
     choose_protocol,
@@ -30,7 +31,7 @@ from atm_net.protocols import (
 )
 from .show import legend, overlay
 from .user_prompts import find_anchor
-from .volumes import Volume, check_image, read_volume
+from .volumes import read_volume
 
 # %% ../nbs/5_masks/52_predict.ipynb #c006
 def pad32(
@@ -462,7 +463,7 @@ def check_anchor(anchor: str | None, known_levels, scheme: Scheme):
 
 # %% ../nbs/5_masks/52_predict.ipynb #pt11
 @patch
-def predict(
+def predict_whole(
     self: Predictor,
     volume: Volume,
     protocol: str = None,  # of `PROTOCOLS`; None: as `choose_protocol`
@@ -477,7 +478,7 @@ def predict(
     anchor: str = None,  # the lowest visible vertebra, or S where the sacrum is the lowest body
     box=None,  # (top, left, bottom, right) in source pixels; None: as the model was trained
 ) -> Prediction:
-    "Segment a volume; raises `InputError`, also on words that would not be read"
+    "Segment all of a volume, its border too; raises `InputError`, also on words not to be read"
     given = {'prompt': prompt, 'report': report, 'truth': truth, 'other': other}
     protocol = choose_protocol(self.has_text, protocol, **given)
     anchor = None if anchor is None else find_anchor(anchor, self.scheme)
@@ -497,15 +498,51 @@ def predict(
     levels = labeler and labeler.naming
     return Prediction(labels, self.scheme, protocol, prompts, trace, levels)
 
+# %% ../nbs/5_masks/52_predict.ipynb #pt17
+def _for_all(prompts: list, where: slice, n: int) -> list:  # n prompts
+    "Prompts of the slices in `where`; a slice of the border has that of its nearest one"
+    if not prompts:
+        return prompts
+    nearest = np.clip(np.arange(n) - where.start, 0, len(prompts) - 1)
+    return [prompts[k] for k in nearest]
+
+
+@patch
+def predict(
+    self: Predictor,
+    volume: Volume,
+    protocol: str = None,  # of `PROTOCOLS`; None: as `choose_protocol`
+    truth: np.ndarray = None,  # (s, h, w) channels of the model's scheme, for the oracles
+    box=None,  # (top, left, bottom, right) in source pixels; None: the part that holds an image
+    **kwargs,  # of `predict_whole`: prompt, report, other, anchor, ...
+) -> Prediction:
+    "Segment a volume; raises `InputError`, also on words that would not be read"
+    where = image_part(volume.data)
+    inner = volume.part(where)
+    if box is not None or inner.shape == volume.shape:
+        return self.predict_whole(volume, protocol, truth=truth, box=box, **kwargs)
+    if truth is not None:
+        truth = truth[where]
+    prediction = self.predict_whole(inner, protocol, truth=truth, **kwargs)
+    labels = np.zeros(volume.shape, np.uint8)
+    labels[where] = prediction.labels
+    prediction.labels = labels
+    prediction.prompts = _for_all(prediction.prompts, where[0], len(labels))
+    return prediction
+
 
 def segment(
     volume,  # a path, or a `Volume`
     weights=None,  # as `weights_file`; None is the shipped model
+    spacing=None,  # mm from pixel to pixel, where `volume` is a picture
+    series: str = None,  # which DICOM series, where `volume` holds several
     **kwargs,  # of `Predictor.predict`
 ) -> Prediction:
     "One line for engineers: `segment('scan.mha').labels`, each level named once per volume"
-    volume = volume if isinstance(volume, Volume) else read_volume(volume)
-    check_image(volume)
+    if not isinstance(volume, Volume):
+        volume = read_volume(volume, spacing, series)
+    volume = check_image(volume)
+    tell(volume)
     return load_predictor(weights, one_name_per_level=True).predict(volume, **kwargs)
 
 
@@ -515,9 +552,9 @@ def localise(
     margin: float = 20.0,  # mm around what was found (ours)
 ) -> tuple:  # (top, left, bottom, right) in source pixels
     "A box around the spine from a first, generic prediction: a field of view without a mask"
-    everything = (0, 0, *volume.shape[1:])
-    found = predictor.predict(volume, 'generic', one_name_per_level=False, box=everything).labels
-    return crop_oracle(found, volume.spacing[1:], margin) if (found > 0).any() else everything
+    view = image_box(volume.data)
+    found = predictor.predict(volume, 'generic', one_name_per_level=False, box=view).labels
+    return crop_oracle(found, volume.spacing[1:], margin) if (found > 0).any() else view
 
 # %% ../nbs/5_masks/52_predict.ipynb #ln02
 def _lowest(names) -> str:  # 'none' where there is no name

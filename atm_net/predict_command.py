@@ -8,6 +8,7 @@ __all__ = ['Job', 'find_jobs', 'spare_inputs', 'companion', 'levels_record', 'pr
 
 # %% ../nbs/5_masks/54_predict_command.ipynb #cm04
 import functools
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -18,14 +19,18 @@ import numpy as np
 from . import __version__
 from .anatomy import InputError, convert, get_anatomy, some
 from .data import Grid, open_cohort, prepare
+from .dicom import is_dicom
+from .geometry import check_image, check_pair, tell
 from atm_net.mask_files import (
     file_hash,
     levels_path,
     mask_values,
     read_mask,
+    scheme_table,
     side_schemes,
     unsure,
 )
+from .pictures import is_picture, parse_spacing
 from atm_net.predict import (
     levels_note,
     load_predictor,
@@ -44,8 +49,8 @@ from atm_net.user_prompts import (
     user_prompt,
 )
 from atm_net.volumes import (
-    check_image,
-    check_pair,
+    READS,
+    WRITES,
     is_volume,
     list_volumes,
     read_volume,
@@ -63,6 +68,8 @@ class Job:
     picture: Path  # is written
     report: Path = None
     truth: Path = None  # a true mask
+    spacing: str = None  # mm, of a picture
+    series: str = None  # of a DICOM folder
 
     @property
     def record(self) -> Path:
@@ -70,48 +77,113 @@ class Job:
         return levels_path(self.mask)
 
 
+_written = {'.mhd': '.mha', '.nhdr': '.nrrd'}  # a header beside its data gives one file
+
+
+def _ending(volume: Path) -> str:
+    "The ending of a volume's mask"
+    if is_picture(volume):
+        return '.png'
+    name = volume.name.lower()
+    end = next((end for end in READS if name.endswith(end) and not volume.is_dir()), '.nii.gz')
+    return _written.get(end, end)
+
+
 def _job_in(volume: Path, folder: Path) -> Job:
     "A mask of the same name in `folder`, its picture in `folder/png`"
     stem = volume_stem(volume)
-    suffix = volume.suffix
-    if volume.is_dir() or volume.name.endswith('.nii.gz'):
-        suffix = '.nii.gz'
-    return Job(volume, folder / (stem + suffix), folder / 'png' / (stem + '.png'))
+    return Job(volume, folder / (stem + _ending(volume)), folder / 'png' / (stem + '.png'))
+
+# %% ../nbs/5_masks/54_predict_command.ipynb #cm5b
+def _is_folder(out) -> bool:
+    "Does a name of an output mean a folder: is it one, or does it end as one?"
+    return os.path.isdir(out) or str(out).endswith(('/', os.sep))
 
 
-def _single_job(volume: Path, out: Path) -> Job:
+def _single_job(volume: Path, out) -> Job:
     "`out` is a mask file or a folder"
-    if any(out.name.endswith(end) for end in ('.mha', '.nii', '.nii.gz')):
+    if _is_folder(out):
+        return _job_in(volume, Path(out))
+    out = Path(out)
+    name = out.name.lower()
+    if name.endswith('.png'):
+        if not (is_picture(volume) or (volume.is_file() and is_dicom(volume))):
+            raise InputError(f'{out}: only the mask of a single slice is a PNG: write .nii.gz')
+        return Job(volume, out, out.with_name(volume_stem(out) + '_overlay.png'))
+    if name.endswith(WRITES):
         return Job(volume, out, out.with_name(volume_stem(out) + '.png'))
     if out.suffix:
-        raise InputError(f'{out}: write .mha, .nii or .nii.gz, or name a folder')
+        raise InputError(
+            f'{out}: write {", ".join(WRITES)} or .png, or name a folder with / at its end'
+        )
     return _job_in(volume, out)
+
+
+def _passed_over(folder: Path, found: list):
+    "Name on stderr what a folder holds beside its volumes"
+    others = [p for p in sorted(folder.iterdir()) if p not in found and p.name[0] != '.']
+    closed = [p for p in others if os.path.isdir(p) and not os.access(p, os.R_OK | os.X_OK)]
+    slices = [p for p in others if os.path.isfile(p) and is_dicom(p)]
+    rest = [p for p in others if p not in closed and p not in slices]
+    kinds = (
+        ('a folder that cannot be opened', closed),
+        ('DICOM beside volumes (a series needs a folder of its own)', slices),
+        ('not a volume', rest),
+    )
+    for what, paths in kinds:
+        if paths:
+            names = some([p.name for p in paths])
+            print(f'{folder}: passed over, {what}: {names}', file=sys.stderr)
+
+
+def _folder_jobs(folder: Path, out, pictures: bool) -> list:
+    "A job for each volume in a folder"
+    found = list_volumes(folder, pictures)
+    if not found:
+        raise InputError(
+            f'{folder}: no {", ".join(READS)} or DICOM volume in this folder '
+            '(pictures are read with --spacing)'
+        )
+    _passed_over(folder, found)
+    is_file = not _is_folder(out) and Path(out).name.lower().endswith((*WRITES, '.png'))
+    if len(found) == 1 and is_file:
+        return [_single_job(found[0], out)]
+    if is_file:
+        raise InputError(
+            f'{out}: {folder} holds {len(found)} volumes: name a folder for their masks'
+        )
+    return [_job_in(p, Path(out)) for p in found]
 
 
 def find_jobs(
     volume,  # a file, a DICOM folder or a folder of volumes
     out,  # mask file, or folder for masks
+    spacing: str = None,  # mm, of pictures
+    series: str = None,  # of DICOM folders
 ) -> list:  # of `Job`
     "Which files are read and written; raises `InputError`"
     volume = Path(volume)
-    out = Path(out)
-    if not volume.exists():
+    if spacing is not None:
+        parse_spacing(spacing)
+    if not os.path.lexists(volume):
         raise InputError(f'{volume}: no such file or folder')
-    if is_volume(volume):
-        return [_single_job(volume, out)]
-    if volume.is_file():
+    is_file = not os.path.isdir(volume)
+    if is_file and not (is_volume(volume) or is_picture(volume) or is_dicom(volume)):
         raise InputError(
-            f'{volume}: is not a volume: give .mha, .nii, .nii.gz, '
-            'a DICOM folder or a folder of volumes'
+            f'{volume}: is not a volume: give .mha, .nii, .nii.gz, .nrrd, '
+            'a DICOM file or folder, a picture, or a folder of volumes'
         )
-    found = list_volumes(volume)
-    if not found:
-        raise InputError(f'{volume}: no .mha, .nii, .nii.gz or DICOM volume in this folder')
-    others = [p for p in sorted(volume.iterdir()) if p not in found and p.name[0] != '.']
-    if others:
-        names = some([p.name for p in others])
-        print(f'{volume}: passed over, not a volume: {names}', file=sys.stderr)
-    return [_job_in(p, out) for p in found]
+    if is_file or is_volume(volume):
+        jobs = [_single_job(volume, out)]
+    else:
+        jobs = _folder_jobs(volume, out, spacing is not None)
+    for job in jobs:
+        if len(jobs) == 1 or is_picture(job.volume):
+            job.spacing = spacing
+        job.series = series if job.volume.is_dir() else None
+    if series is not None and not any(job.series for job in jobs):
+        raise InputError(f'{volume}: --series {series}: no DICOM folder: leave it out')
+    return jobs
 
 # %% ../nbs/5_masks/54_predict_command.ipynb #cm08
 def _file_id(path):
@@ -257,15 +329,15 @@ def predict_file(
     **kwargs,  # of `Predictor.predict`
 ) -> str:  # what was done
     "One volume of `atm_predict`: mask, picture and record, all of what is written"
-    volume = read_volume(job.volume)
-    check_image(volume)
+    volume = check_image(read_volume(job.volume, job.spacing, job.series))
+    tell(volume)
     given = dict(report=_report_of(job.report, predictor), anchor=anchor)
     given |= dict(truth=_true_labels(job.truth, volume, predictor))
     prediction = predictor.predict(volume, protocol, **given, **kwargs)
     record = levels_record(prediction, volume, predictor, anchor)
     prediction.labels, lost = convert(prediction.labels, predictor.scheme, scheme)
     prediction.scheme = scheme
-    write_labels(scheme.decode(prediction.labels), volume, job.mask)
+    write_labels(scheme.decode(prediction.labels), volume, job.mask, scheme_table(scheme))
     save_figure(prediction_figure(volume, prediction), job.picture)
     write_json(job.record, record | dict(labels=scheme.name, mask_sha256=file_hash(job.mask)))
     if note := record.get('note'):
@@ -287,9 +359,11 @@ def _predict_all(predictor, jobs: list, *args, **kwargs):
     for job in progress(jobs, 'predict'):
         try:
             print(predict_file(predictor, job, *args, **kwargs))
-        except InputError as e:
+        except Exception as e:
             if len(jobs) == 1:
                 raise
+            if not isinstance(e, InputError):
+                e = f'{job.volume}: {type(e).__name__}: {" ".join(str(e).split())}'
             failed.append(str(e))
             print(f'{e}; going on with the others', file=sys.stderr)
     if failed:
@@ -319,8 +393,9 @@ def check_weighed(guidance: float, protocol: str):
 # %% ../nbs/5_masks/54_predict_command.ipynb #cm12
 @command
 def atm_predict(
-    volume: str,  # .mha, .nii, .nii.gz, a DICOM folder, or a folder of volumes
-    out: str,  # mask file, or folder for masks
+    # .nii, .nii.gz, .mha, .nrrd, a DICOM folder, a folder of volumes, or a picture with --spacing
+    volume: str,
+    out: str,  # mask file (.nii.gz, .mha, .nrrd, .seg.nrrd; .png of a picture), or folder for masks
     weights: str = None,  # run folder or .safetensors (default: the model that ships)
     # self, generic, user, report, oracle, oracle-levels; none for weights without text
     # (default: user or report if a text is given, else self, else none)
@@ -344,9 +419,14 @@ def atm_predict(
     # text encoder, name or folder (default: the one the model was trained with)
     encoder: str = None,
     device: str = 'cpu',  # cpu, cuda or auto
+    # mm from pixel to pixel of a picture (PNG, JPEG, one DICOM slice without it): 0.7, or 0.7,0.5
+    # for rows and columns
+    spacing: str = None,
+    # which DICOM series of a folder: its number, UID, or words of its description
+    series: str = None,
 ):
     "Segment volumes: a mask in the geometry of the input, a PNG to look at, a JSON of its levels"
-    jobs = find_jobs(volume, out)
+    jobs = find_jobs(volume, out, spacing, series)
     for job in jobs:
         job.report = companion(report, job.volume, 'report')
         job.truth = companion(mask, job.volume, 'mask')

@@ -42,7 +42,7 @@ def atomic_path(
         raise InputError(
             f'{path.parent}: cannot be made ({e.strerror}): choose another folder'
         ) from e
-    suffix = '.nii.gz' if path.name.endswith('.nii.gz') else path.suffix
+    suffix = '.nii.gz' if path.name.lower().endswith('.nii.gz') else path.suffix
     tmp = path.with_name(f'.{path.name}.{os.getpid()}.{os.urandom(3).hex()}{suffix}')
     try:
         yield tmp
@@ -122,8 +122,16 @@ def _from_shell(frame) -> bool:
     return is_script and frame.f_locals is names
 
 
+def _print_anything():
+    "On a console of an old code page a sign that it lacks becomes '?', not an error"
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='replace')
+
+
 def run_command(f, argv=None):
     "Parse `argv` with the comments of `f` as help, and call it; bad input ends with status 2"
+    _print_anything()
     # before torch is loaded: threads that wait give their core away
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     parser = anno_parser(f, prog=f.__name__)
@@ -140,6 +148,10 @@ def run_command(f, argv=None):
     except BrokenPipeError:
         # the reader of our output left, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except OSError as e:
+        if e.filename is None:
+            raise
+        _complain(f.__name__, f'{e.filename}: {e.strerror}: check the path and its rights')
 
 # %% ../nbs/0_ground/03_show.ipynb #c09b
 def command(f):

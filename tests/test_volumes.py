@@ -180,7 +180,8 @@ def test_types_of_images(tmp_path, dtype, name):
 def test_what_cannot_be_written(tmp_path):
     write_volume(NOISE, PLACE, tmp_path / 'a.mha')
     assert 'negative' in refused(write_labels, NOISE.astype(int) - 9, PLACE, tmp_path / 'neg.mha')
-    assert '.mha, .nii or .nii.gz' in refused(write_volume, NOISE, PLACE, tmp_path / 'a.png')
+    assert '.mha, .nii or .nii.gz' in refused(write_volume, NOISE, PLACE, tmp_path / 'a.txt')
+    assert '5 slices' in refused(write_volume, NOISE, PLACE, tmp_path / 'a.png')
     assert 'do not fit' in refused(write_volume, NOISE[:4], PLACE, tmp_path / 'b.mha')
     assert 'cannot be made' in refused(write_volume, NOISE, PLACE, tmp_path / 'a.mha' / 'b.mha')
     assert [f.name for f in tmp_path.iterdir()] == ['a.mha']  # nothing half-written
@@ -240,7 +241,7 @@ def save(array, path, affine=None):
 
 
 def test_images_of_the_wrong_kind(tmp_path):
-    assert 'folder without .dcm' in refused(read_volume, tmp_path)
+    assert 'folder without a DICOM series' in refused(read_volume, tmp_path)
     save(np.ones((5, 7, 11, 2), 'int16'), tmp_path / '4d.nii.gz')
     said = refused(read_volume, tmp_path / '4d.nii.gz')
     assert '4-D' in said and 'extract' in said
@@ -352,7 +353,7 @@ def test_a_series_with_a_hole_or_without_images(tmp_path):
 def test_several_images_of_one_place(tmp_path, places):
     write_dicom(tmp_path, places)
     said = refused(read_volume, tmp_path)
-    assert 'several pictures of one place' in said and '0.00 to' in said
+    assert 'several pictures of one place' in said and '0.00 mm from' in said
 
 
 # --- images and pairs
