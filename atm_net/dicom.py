@@ -116,6 +116,11 @@ class Frame:
         return str(self.file) if self.index is None else f'{self.file}: frame {self.index + 1}'
 
     @property
+    def name(self) -> str:
+        "Its name among the others"
+        return self.file.name if self.index is None else f'frame {self.index + 1}'
+
+    @property
     def size(self) -> tuple:  # rows, columns
         return int(self.tags.get('Rows') or 0), int(self.tags.get('Columns') or 0)
 
@@ -360,14 +365,14 @@ def _check_gaps(frames, along) -> float:  # mm between slices
     if gaps[least] < 0.01 or gaps[least] < 0.1 * usual:
         raise InputError(
             f'{frames[least + 1]}: {_position}: lies {gaps[least]:.2f} mm from '
-            f'{frames[least].file.name}: a slice is doubled, or these are several pictures of one '
+            f'{frames[least].name}: a slice is doubled, or these are several pictures of one '
             'place (echoes, times): export one complete series'
         )
     odd = int(np.abs(gaps - usual).argmax())
     if abs(gaps[odd] - usual) > 0.1 * usual:
         raise InputError(
             f'{frames[odd + 1]}: {_position}: lies {gaps[odd]:.2f} mm from '
-            f'{frames[odd].file.name}, where others lie {usual:.2f} mm apart: a slice is missing, '
+            f'{frames[odd].name}, where others lie {usual:.2f} mm apart: a slice is missing, '
             'or they are unevenly spaced: export one complete series'
         )
     return float(along[-1] - along[0]) / len(gaps)
@@ -437,10 +442,7 @@ def file_pixels(frame: Frame) -> np.ndarray:  # (frames, rows, columns) float32
             f'{frame.file}: its pixels cannot be read (truncated, or compressed oddly): '
             'export it again without compression'
         ) from e
-    pixels = pixels.astype(np.float32).reshape(-1, *frame.size)
-    if str(frame.tags.get('PhotometricInterpretation', '')) == 'MONOCHROME1':
-        pixels = pixels.max() - pixels  # black is the highest value there
-    return pixels
+    return pixels.astype(np.float32).reshape(-1, *frame.size)
 
 
 def _pixels(frames) -> np.ndarray:  # (i, j, k): columns, rows, slices

@@ -404,7 +404,9 @@ def volume_rows(
 def atm_score(
     pred: str,  # predicted mask file, or folder of them
     truth: str,  # true mask file, or folder of them
-    labels: str = None,  # mrspineseg, spider, joint, or two as PRED,TRUTH (default: by the values)
+    # joint, mrspineseg, spider, or another program's (spineps, totalspineseg, totalspineseg-2024,
+    # totalsegmentator-mr, totalsegmentator); or two as PRED,TRUTH (default: by the values)
+    labels: str = None,
     annotated: str = None,  # CSV (case, labels): which structures each case annotates
     out: str = None,  # folder for scores.json, scores.csv and scores.md
     anatomy: str = None,  # YAML of another anatomy

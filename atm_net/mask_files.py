@@ -75,25 +75,31 @@ def _own_fits(values, anatomy) -> list:  # of `Scheme`
 
 
 def _foreign_fits(values, anatomy) -> list:  # of `Scheme`
-    "Tables of other programs that hold all of `values`, and at least two structures of them"
+    "Tables of other programs that hold all of `values`, and name at least a third of them"
     schemes = [foreign_scheme(name, anatomy) for name, table in TABLES.items() if table.guess]
     fits = []
     for scheme in filter(None, schemes):
         ignored, alias = foreign_values(scheme, values)
         named = value_names(scheme, values)
-        if values <= {*named, *ignored, *alias} and len(named) > 1:
+        if values <= {*named, *ignored, *alias} and len(named) > max(1, len(values) / 3):
             fits.append(scheme)
     return fits
 
 
+def _fault(scheme, held, values) -> str:  # '' if there is none
+    "What is impossible about reading a mask by a scheme"
+    if not (value_names(scheme, values) or spider_values(scheme, list(values))[1]):
+        return 'none of its structures would be there'
+    return disorder(held, scheme) if isinstance(held, Held) else ''
+
+# %% ../nbs/2_data/25_mask_files.ipynb #c28h
 def fitting_schemes(
-    values,  # whole numbers in a mask; a `Held` knows where they lie, too
+    held,  # whole numbers in a mask; a `Held` knows where they lie, too
     anatomy,
     strict=True,  # refuse what is impossible; else take the default all the same
 ) -> list:  # of `Scheme`
-    "The default scheme of `values`, then those that mean other things; raises `InputError`"
-    held = values
-    values = {int(v) for v in values} - {0, IGNORE}
+    "The default scheme of the values, then those that mean other things; raises `InputError`"
+    values = {int(v) for v in held} - {0, IGNORE}
     foreign = _foreign_fits(values, anatomy)
     try:
         own = _own_fits(values, anatomy)
@@ -103,15 +109,12 @@ def fitting_schemes(
         own = []
     if not values:
         return own
-    faults = {}
-    for scheme in (*own, *foreign):
-        named = value_names(scheme, values) or spider_values(scheme, list(values))[1]
-        faults[scheme.name] = '' if named else 'none of its structures would be there'
-        if named and isinstance(held, Held):
-            faults[scheme.name] = disorder(held, scheme)
-    for fits in (own, foreign):
-        if possible := [s for s in fits if not faults[s.name]]:
-            return possible
+    faults = {s.name: _fault(s, held, values) for s in (*own, *foreign)}
+    left = [[s for s in fits if not faults[s.name]] for fits in (own, foreign)]
+    if any(left):  # another program's table only if it names more
+        return max(
+            left, key=lambda fits: max((len(value_names(s, values)) for s in fits), default=0)
+        )
     if own and not strict:
         return own
     said = '; '.join(f"by scheme '{name}' {fault}" for name, fault in faults.items())

@@ -542,8 +542,9 @@ def segment(
     if not isinstance(volume, Volume):
         volume = read_volume(volume, spacing, series)
     volume = check_image(volume)
+    prediction = load_predictor(weights, one_name_per_level=True).predict(volume, **kwargs)
     tell(volume)
-    return load_predictor(weights, one_name_per_level=True).predict(volume, **kwargs)
+    return prediction
 
 
 def localise(

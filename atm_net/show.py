@@ -20,6 +20,7 @@ import math
 import os
 import re
 import sys
+import tempfile
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -129,9 +130,18 @@ def _print_anything():
             stream.reconfigure(errors='replace')
 
 
+def _name_temporary_folder():
+    "Libraries ask for one when they are imported and hardly use it: without any, a name will do"
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = os.path.join(os.sep, 'tmp')
+
+
 def run_command(f, argv=None):
     "Parse `argv` with the comments of `f` as help, and call it; bad input ends with status 2"
     _print_anything()
+    _name_temporary_folder()
     # before torch is loaded: threads that wait give their core away
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     parser = anno_parser(f, prog=f.__name__)
@@ -149,9 +159,8 @@ def run_command(f, argv=None):
         # the reader of our output left, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except OSError as e:
-        if e.filename is None:
-            raise
-        _complain(f.__name__, f'{e.filename}: {e.strerror}: check the path and its rights')
+        where = f'{e.filename}: {e.strerror}' if e.filename is not None else str(e)
+        _complain(f.__name__, f'{where}: check the path, its rights and the space on the disk')
 
 # %% ../nbs/0_ground/03_show.ipynb #c09b
 def command(f):
