@@ -31,8 +31,10 @@ def is_dicom(path) -> bool:
     path = Path(path)
     if path.name.startswith('.') or path.name.upper() == 'DICOMDIR':
         return False
+    if not os.path.isfile(path):  # a pipe would be waited for
+        return False
     if path.suffix.lower() in SUFFIXES:
-        return path.is_file()
+        return True
     try:
         with open(path, 'rb') as f:
             return f.read(132)[128:] == b'DICM'
@@ -43,7 +45,7 @@ def is_dicom(path) -> bool:
 def dicom_files(folder) -> list:  # of Path
     "The DICOM files that lie directly in a folder; none if it cannot be opened"
     try:
-        return sorted(p for p in Path(folder).iterdir() if p.is_file() and is_dicom(p))
+        return sorted(p for p in Path(folder).iterdir() if is_dicom(p))
     except OSError:
         return []
 

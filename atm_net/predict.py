@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHIPPED', 'KEPT_BYTES', 'pad32', 'padded_batch', 'each_slice', 'slice_probs', 'weights_file', 'weights_id',
-           'pick_device', 'check_guidance', 'Prediction', 'Predictor', 'load_predictor', 'Slices', 'guided',
-           'check_anchor', 'segment', 'localise', 'levels_note', 'prediction_figure']
+           'pick_device', 'check_guidance', 'Prediction', 'Predictor', 'load_predictor', 'Slices', 'guided', 'segment',
+           'localise', 'levels_note', 'prediction_figure']
 
 # %% ../nbs/5_masks/52_predict.ipynb #c004
 import hashlib
@@ -22,6 +22,7 @@ from .data import Grid, crop_oracle, normalise
 from .geometry import Volume, check_image, image_box, image_part, tell
 from .prompts import present_structures
 from atm_net.protocols import (
+    check_anchor,
     choose_protocol,
     find_protocol,
     named_levels,
@@ -447,20 +448,6 @@ def column_labeler(
     pixel = self.grid.pixel((bottom - top, right - left), volume.spacing[1:])
     return ColumnLabeler(self.scheme, (volume.spacing[0], *pixel), anchor)
 
-# %% ../nbs/5_masks/52_predict.ipynb #an01
-def check_anchor(anchor: str | None, known_levels, scheme: Scheme):
-    "An anchor and a list must go together; raises `InputError`"
-    if not anchor:
-        return
-    order = scheme.of_kind('vertebra', 'sacrum')
-    sacra = scheme.of_kind('sacrum')
-    below = [n for n in order[order.index(anchor) + 1 :] if n in known_levels and n not in sacra]
-    if below:
-        raise InputError(
-            f'anchor {anchor} says that it is the lowest vertebra, but the words name '
-            f'{", ".join(below)} below it: correct one of them'
-        )
-
 # %% ../nbs/5_masks/52_predict.ipynb #pt11
 @patch
 def predict_whole(
@@ -499,35 +486,27 @@ def predict_whole(
     return Prediction(labels, self.scheme, protocol, prompts, trace, levels)
 
 # %% ../nbs/5_masks/52_predict.ipynb #pt17
-def _for_all(prompts: list, where: slice, n: int) -> list:  # n prompts
-    "Prompts of the slices in `where`; a slice of the border has that of its nearest one"
-    if not prompts:
-        return prompts
-    nearest = np.clip(np.arange(n) - where.start, 0, len(prompts) - 1)
-    return [prompts[k] for k in nearest]
-
-
 @patch
 def predict(
     self: Predictor,
     volume: Volume,
     protocol: str = None,  # of `PROTOCOLS`; None: as `choose_protocol`
-    truth: np.ndarray = None,  # (s, h, w) channels of the model's scheme, for the oracles
-    box=None,  # (top, left, bottom, right) in source pixels; None: the part that holds an image
-    **kwargs,  # of `predict_whole`: prompt, report, other, anchor, ...
+    **kwargs,  # of `predict_whole`: prompt, report, truth, other, anchor, box, ...
 ) -> Prediction:
-    "Segment a volume; raises `InputError`, also on words that would not be read"
+    "Segment a volume without its border; raises `InputError`, also on words not to be read"
     where = image_part(volume.data)
     inner = volume.part(where)
-    if box is not None or inner.shape == volume.shape:
-        return self.predict_whole(volume, protocol, truth=truth, box=box, **kwargs)
-    if truth is not None:
-        truth = truth[where]
-    prediction = self.predict_whole(inner, protocol, truth=truth, **kwargs)
+    if kwargs.get('box') is not None or inner.shape == volume.shape:
+        return self.predict_whole(volume, protocol, **kwargs)
+    if kwargs.get('truth') is not None:
+        kwargs['truth'] = kwargs['truth'][where]
+    prediction = self.predict_whole(inner, protocol, **kwargs)
     labels = np.zeros(volume.shape, np.uint8)
     labels[where] = prediction.labels
     prediction.labels = labels
-    prediction.prompts = _for_all(prediction.prompts, where[0], len(labels))
+    if prediction.prompts:  # a slice of the border has the prompt of its nearest one
+        nearest = np.clip(np.arange(len(labels)) - where[0].start, 0, inner.shape[0] - 1)
+        prediction.prompts = [prediction.prompts[k] for k in nearest]
     return prediction
 
 

@@ -10,6 +10,7 @@ __all__ = ['WRITES', 'READS', 'volume_stem', 'is_dicom_folder', 'is_volume', 'na
 # %% ../nbs/0_ground/08_volumes.ipynb #c004
 import os
 import re
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -142,9 +143,13 @@ def _header_notes(path) -> list:
 def _read_itk(path) -> tuple:  # (i, j, k) array, `Geometry`, notes
     "A MetaImage or NRRD file; raises `InputError`"
     notes = _header_notes(path)
+    is_nrrd = Path(path).name.lower().endswith(('.nrrd', '.nhdr'))
+    reader = sitk.ImageFileReader()  # told the format, for it knows no ending in capitals
+    reader.SetImageIO('NrrdImageIO' if is_nrrd else 'MetaImageIO')
+    reader.SetFileName(str(path))
     try:
         with quiet():
-            im = sitk.ReadImage(str(path))
+            im = reader.Execute()
     except RuntimeError as e:
         reason = str(e).strip().splitlines()[-1].strip()
         raise InputError(f'{path}: truncated or damaged ({reason}): copy or export it again') from e
@@ -169,7 +174,9 @@ def _read_itk(path) -> tuple:  # (i, j, k) array, `Geometry`, notes
 def _there(path):
     "Refuse what is not there, or cannot be opened; raises `InputError`"
     try:
-        os.stat(path)
+        kind = os.stat(path).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise InputError(f'{path}: is a pipe or a device, not a file: copy it into a file')
     except FileNotFoundError as e:
         if os.path.islink(path):
             raise InputError(f'{path}: a link to {os.readlink(path)}, which is not there') from e
