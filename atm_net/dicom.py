@@ -51,7 +51,9 @@ def dicom_files(folder) -> list:  # of Path
 
 
 def _subfolders(folder) -> list:
-    "Folders in a folder that may be looked into"
+    "Folders in a folder that may be looked into; on a CD, which has a DICOMDIR, of all levels"
+    if (Path(folder) / 'DICOMDIR').is_file():
+        return sorted(Path(place) for place, _, _ in os.walk(folder) if place != str(folder))
     try:
         inner = sorted(p for p in Path(folder).iterdir() if not p.name.startswith('.'))
     except OSError:

@@ -130,18 +130,20 @@ def _print_anything():
             stream.reconfigure(errors='replace')
 
 
-def _name_temporary_folder():
-    "Libraries ask for one when they are imported and hardly use it: without any, a name will do"
+def _find_temporary_folder():
+    "Libraries want one when they are imported: without the usual ones, any that can be written"
     try:
         tempfile.gettempdir()
     except FileNotFoundError:
-        tempfile.tempdir = os.path.join(os.sep, 'tmp')
+        shared_memory = os.path.join(os.sep, 'dev', 'shm')
+        places = (shared_memory, os.path.expanduser('~'), os.curdir)
+        tempfile.tempdir = next((p for p in places if os.access(p, os.W_OK)), os.sep)
 
 
 def run_command(f, argv=None):
     "Parse `argv` with the comments of `f` as help, and call it; bad input ends with status 2"
     _print_anything()
-    _name_temporary_folder()
+    _find_temporary_folder()
     # before torch is loaded: threads that wait give their core away
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     parser = anno_parser(f, prog=f.__name__)

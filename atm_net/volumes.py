@@ -65,7 +65,8 @@ def is_dicom_folder(path) -> bool:
     if not os.path.isdir(path) or _holds_files(path):
         return False
     found = series_folders(path)
-    return path in found or len(found) > 1
+    is_cd = bool(found) and (path / 'DICOMDIR').is_file()
+    return path in found or len(found) > 1 or is_cd
 
 
 def is_volume(path) -> bool:

@@ -135,6 +135,15 @@ def test_a_patient_with_one_series_below(tmp_path):
     assert read_volume(tmp_path / 'cohort' / 'p1').shape == (5, 14, 22)
 
 
+def test_a_cd(tmp_path):
+    "Folders in folders beside a DICOMDIR"
+    (tmp_path / 'DICOMDIR').write_bytes(b'\0' * 128 + b'DICM')
+    series(tmp_path / 'DICOM' / 'PA0' / 'SE1', '1.1')
+    assert is_dicom_folder(tmp_path) and read_volume(tmp_path).shape == (5, 14, 22)
+    series(tmp_path / 'DICOM' / 'PA0' / 'SE2', '1.2', plane='axial')
+    assert 'of 2 series 1.1' in read_volume(tmp_path).notes[0]
+
+
 # --- which series
 
 
