@@ -26,6 +26,7 @@ from atm_net.predict_command import (
     find_jobs,
     levels_record,
     spare_inputs,
+    write_label_files,
 )
 from atm_net.volumes import new_geometry, read_volume, write_labels, write_volume
 
@@ -243,6 +244,27 @@ def test_the_record_of_a_mask(lumbar_scan, tmp_path):
     assert len(heights) > 4 and heights == sorted(heights, reverse=True)
     lumbar = [row for row in record['levels'] if row['level'].startswith('L')]
     assert record['lumbar_bodies'] == len(lumbar)
+
+
+def test_the_record_says_what_is_in_the_mask(lumbar_scan, tmp_path):
+    out = tmp_path / 'm.nii.gz'
+    record = predicted(lumbar_scan, out, '--protocol', 'generic')[1]
+    mask = read_volume(out)
+    ml = np.prod(mask.spacing) / 1000
+    for name, volume in record['volumes_ml'].items():
+        assert volume == pytest.approx((mask.data == JOINT.values[name]).sum() * ml, abs=1e-3)
+    assert record['values'] == JOINT.values and record['colors']['L5'] == LUMBAR['L5'].color
+    assert len(record['prompts']) == len(mask.data) and record['prompt'] in record['prompts']
+    assert (record['source'], record['notes']) == (lumbar_scan.name, [])
+    assert {'torch', 'nibabel'} <= set(record['libraries'])
+
+
+def test_names_and_colours_go_along(tmp_path):
+    write_label_files(JOINT, tmp_path)
+    snap = (tmp_path / 'labels_joint.txt').read_text(encoding='utf-8').splitlines()
+    slicer = (tmp_path / 'labels_joint.ctbl').read_text(encoding='utf-8').splitlines()
+    assert '2 230 159 0 1 1 1 "L5"' in snap and '2 L5 230 159 0 255' in slicer
+    assert len(snap) == 21 and len(slicer) == 22
 
 
 def test_an_anchor_moves_all_names(lumbar_scan, tmp_path):
