@@ -191,7 +191,7 @@ def encode(
     if bad := [int(value) for value in np.unique(mask) if value not in known]:
         raise InputError(
             f"label value(s) {some(bad, 8)} unknown in scheme '{self.name}': "
-            'choose the scheme with --labels, or list them as ignored'
+            f'choose the scheme with --labels, or set them to 0 or {IGNORE} (ignored)'
         )
     return _table(known)[np.asarray(mask).astype(np.int64)].astype(np.uint8)
 

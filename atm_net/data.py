@@ -29,6 +29,7 @@ from fastcore.basics import patch
 from fastcore.script import Param
 
 from .anatomy import IGNORE, LUMBAR, InputError, Scheme, convert, get_anatomy, some, suggest
+from .geometry import Volume, check_image, check_pair, image_box, image_part, tell
 from atm_net.show import (
     atomic_path,
     command,
@@ -44,15 +45,7 @@ from atm_net.show import (
     write_json,
     write_text,
 )
-from atm_net.volumes import (
-    Volume,
-    check_image,
-    check_pair,
-    list_volumes,
-    read_labels,
-    read_volume,
-    volume_stem,
-)
+from .volumes import list_volumes, read_labels, read_volume, volume_stem
 
 # %% ../nbs/2_data/20_data.ipynb #c006
 @dataclass(frozen=True)
@@ -550,6 +543,7 @@ def load_case(
 ) -> tuple[Volume, np.ndarray]:  # image; (s, h, w) uint8 channels of `to`
     "Read and check a volume and its mask; raises `InputError`"
     vol = check_image(read_volume(case.image))
+    tell(vol)
     return vol, case_labels(case, vol, read_labels(mask_of(case)), scheme, to, partial, above)
 
 # %% ../nbs/2_data/20_data.ipynb #c024
@@ -559,10 +553,14 @@ def normalise(
     high=99,  # percentiles (ours)
     far=0.5,  # padding lies this much of the range below the rest (ours)
 ) -> np.ndarray:  # (s, h, w) float32 in 0..1
-    "Stretch intensities by foreground percentiles; the same for `a*data + b` with a > 0"
+    """Stretch intensities by foreground percentiles; the same for `a*data + b` with a > 0
+
+    They come from the part that holds an image: a border of one value changes nothing.
+    """
     x = np.asarray(data, np.float32)
-    step = x.size // 2_000_000 * 2 + 1  # odd, so that it hits all rows and columns
-    sample = x.ravel()[::step]
+    inner = x[image_part(x)]
+    step = inner.size // 2_000_000 * 2 + 1  # odd, so that it hits all rows and columns
+    sample = inner.ravel()[::step]
     least = sample.min()
     rest = sample[sample > least]
     if len(rest) > 0.99 * len(sample) or len(rest) < 2:
@@ -779,7 +777,9 @@ _parts = ('train', 'val', 'test')
 def _files_of(path) -> list:
     "The file, or the files of a DICOM folder"
     path = Path(path)
-    return sorted(path.iterdir()) if path.is_dir() else [path]
+    if not path.is_dir():
+        return [path]
+    return sorted(f for f in path.rglob('*') if f.is_file())
 
 
 def _stamp(path) -> list:  # [bytes, nanoseconds] of each file
@@ -818,10 +818,13 @@ def topmost(names, anatomy) -> str:
 
 # %% ../nbs/2_data/20_data.ipynb #c045
 def _crop_box(crop, vol, labels, localise) -> tuple | None:  # (top, left, bottom, right) px
-    "The part of the slices that is used; None is the whole field of view"
+    "The part of the slices that is used; None is all. A border of one value is never in it"
     if crop == 'oracle':
         return crop_oracle(labels, vol.spacing[1:])
-    return tuple(localise(vol)) if crop == 'self' else None
+    if crop == 'self':
+        return tuple(localise(vol))
+    box = image_box(vol.data)
+    return None if box == (0, 0, *vol.shape[1:]) else box
 
 
 def _frequency(labels, names, scheme) -> dict:  # name -> slices
@@ -1551,7 +1554,8 @@ def audit_case(case: Case, cohort: Cohort, draw=False) -> dict:  # `draw`: with 
         vol = read_volume(case.image)
         r |= dict(shape=vol.shape, spacing=vol.spacing, codes=vol.geometry.codes)
         r['suspicious'] += odd_geometry(vol)
-        check_image(vol)
+        vol = check_image(vol)
+        r['suspicious'] += vol.notes
         r |= dict(convention=convention(vol.data), image=_digest(vol.data))
         r['suspicious'] += odd_intensity(vol.data)
         mask = read_labels(mask_of(case))

@@ -22,6 +22,7 @@ import numpy as np
 
 from .anatomy import InputError, Scheme, convert, get_anatomy, suggest
 from .data import Cache, read_annotated, read_table, spider_patient
+from .label_tables import mask_scheme
 from .mask_files import mask_values, read_mask, side_schemes, unsure, value_names
 from .measures import rows_csv
 from atm_net.metrics import (
@@ -97,6 +98,8 @@ def pair_masks(
 # %% ../nbs/7_evaluation/74_evaluate.ipynb #c009
 def _least(scheme, held) -> str:
     "Name of the smallest scheme that reads the values as `scheme` does"
+    if scheme.name not in scheme.anatomy.schemes:
+        return scheme.name
     values = set().union(*held.values())
     return min(
         (
@@ -118,9 +121,9 @@ def score_schemes(
         names = [n.strip() for n in labels.split(',')]
         if len(names) > 2:
             raise InputError(f"--labels '{labels}': give one scheme for both, or two as PRED,TRUTH")
-        return anatomy.scheme(names[0]), anatomy.scheme(names[-1]), ''
+        return mask_scheme(names[0], anatomy), mask_scheme(names[-1], anatomy), ''
     pred, truth = (mask_values(x[i] for x in pairs) for i in (1, 2))
-    fits_pred, fits_truth = side_schemes(pred, anatomy), side_schemes(truth, anatomy)
+    fits_pred, fits_truth = side_schemes(pred, anatomy, strict=False), side_schemes(truth, anatomy)
     if not any(pred.values()):
         fits_pred = fits_truth  # nothing was found: nothing to disagree about
     if not any(truth.values()):
@@ -401,7 +404,9 @@ def volume_rows(
 def atm_score(
     pred: str,  # predicted mask file, or folder of them
     truth: str,  # true mask file, or folder of them
-    labels: str = None,  # mrspineseg, spider, joint, or two as PRED,TRUTH (default: by the values)
+    # joint, mrspineseg, spider, or another program's (spineps, totalspineseg, totalspineseg-2024,
+    # totalsegmentator-mr, totalsegmentator); or two as PRED,TRUTH (default: by the values)
+    labels: str = None,
     annotated: str = None,  # CSV (case, labels): which structures each case annotates
     out: str = None,  # folder for scores.json, scores.csv and scores.md
     anatomy: str = None,  # YAML of another anatomy

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['guess_scheme', 'mask_values', 'value_names', 'fitting_schemes', 'side_schemes', 'unsure', 'file_scheme', 'read_mask',
-           'levels_path', 'file_hash', 'levels_record_of']
+           'scheme_table', 'levels_path', 'file_hash', 'levels_record_of']
 
 # %% ../nbs/2_data/25_mask_files.ipynb #mf03
 import hashlib
@@ -13,10 +13,19 @@ from pathlib import Path
 
 import numpy as np
 
-from .anatomy import InputError, some
+from .anatomy import IGNORE, InputError, some
 from .data import spider_values
+from .geometry import Volume, tell
+from atm_net.label_tables import (
+    TABLES,
+    Held,
+    disorder,
+    foreign_scheme,
+    foreign_values,
+    mask_scheme,
+)
 from .show import read_json
-from .volumes import Volume, read_labels
+from .volumes import read_labels
 
 # %% ../nbs/2_data/25_mask_files.ipynb #c075
 def guess_scheme(
@@ -24,7 +33,7 @@ def guess_scheme(
     anatomy,
 ) -> str:
     "Name of the label scheme that fits `values`; raises `InputError`"
-    values = {int(v) for v in values} - {0}
+    values = {int(v) for v in values} - {0, IGNORE}
     legal = {
         name: set(scheme.values.values()).union(*spider_values(scheme, list(values)))
         for name, scheme in anatomy.schemes.items()
@@ -43,24 +52,20 @@ def guess_scheme(
 # %% ../nbs/2_data/25_mask_files.ipynb #c028
 def mask_values(
     paths,  # mask files
-) -> dict:  # path -> set of the values in it, without 0
+) -> dict:  # path -> `Held`: the set of the values in it, without 0, and where they lie
     "What mask files hold"
-    return {p: {int(v) for v in np.unique(read_labels(p).data)} - {0} for p in paths}
+    return {p: Held(read_labels(p).data) for p in paths}
 
 
 def value_names(scheme, values) -> dict:  # value -> structure
     "What `values` mean in a scheme, as far as it knows them"
     return {value: name for name, value in scheme.values.items() if value in values}
 
-
-def fitting_schemes(
-    values,  # whole numbers in a mask
-    anatomy,
-) -> list:  # of `Scheme`
-    "The default scheme of `values`, then those that mean other things; raises `InputError`"
-    values = {int(v) for v in values} - {0}
+# %% ../nbs/2_data/25_mask_files.ipynb #c28f
+def _own_fits(values, anatomy) -> list:  # of `Scheme`
+    "The default scheme of `values`, then those of the anatomy that mean other things"
     if 'spider' in anatomy.schemes and max(values, default=0) >= 100:
-        return [anatomy.scheme('spider')]
+        return [anatomy.scheme(guess_scheme(values, anatomy))]
     least = anatomy.scheme(guess_scheme(values, anatomy))
     wider = [s for s in anatomy.schemes.values() if least.values.items() <= s.values.items()]
     first = max(wider, key=lambda s: s.channels)
@@ -68,19 +73,71 @@ def fitting_schemes(
     meanings = [(s, value_names(s, values)) for s in anatomy.schemes.values()]
     return [first] + [s for s, m in meanings if len(m) == len(values) and m != meaning]
 
+
+def _foreign_fits(values, anatomy) -> list:  # of `Scheme`
+    "Tables of other programs that hold all of `values`, and name at least a third of them"
+    schemes = [foreign_scheme(name, anatomy) for name, table in TABLES.items() if table.guess]
+    fits = []
+    for scheme in filter(None, schemes):
+        ignored, alias = foreign_values(scheme, values)
+        named = value_names(scheme, values)
+        if values <= {*named, *ignored, *alias} and len(named) > max(1, len(values) / 3):
+            fits.append(scheme)
+    return fits
+
+
+def _fault(scheme, held, values) -> str:  # '' if there is none
+    "What is impossible about reading a mask by a scheme"
+    if not (value_names(scheme, values) or spider_values(scheme, list(values))[1]):
+        return 'none of its structures would be there'
+    return disorder(held, scheme) if isinstance(held, Held) else ''
+
+# %% ../nbs/2_data/25_mask_files.ipynb #c28h
+def fitting_schemes(
+    held,  # whole numbers in a mask; a `Held` knows where they lie, too
+    anatomy,
+    strict=True,  # refuse what is impossible; else take the default all the same
+) -> list:  # of `Scheme`
+    "The default scheme of the values, then those that mean other things; raises `InputError`"
+    values = {int(v) for v in held} - {0, IGNORE}
+    foreign = _foreign_fits(values, anatomy)
+    try:
+        own = _own_fits(values, anatomy)
+    except InputError:
+        if not foreign:
+            raise
+        own = []
+    if not values:
+        return own
+    faults = {s.name: _fault(s, held, values) for s in (*own, *foreign)}
+    left = [[s for s in fits if not faults[s.name]] for fits in (own, foreign)]
+    if any(left):  # another program's table only if it names more
+        return max(
+            left, key=lambda fits: max((len(value_names(s, values)) for s in fits), default=0)
+        )
+    if own and not strict:
+        return own
+    said = '; '.join(f"by scheme '{name}' {fault}" for name, fault in faults.items())
+    raise InputError(f'the values fit no table that is possible: {said}: name it with --labels')
+
 # %% ../nbs/2_data/25_mask_files.ipynb #c28c
 def side_schemes(
     held: dict,  # of `mask_values`: files that are to be read alike
     anatomy,
+    strict=True,  # as `fitting_schemes`
 ) -> list:  # as `fitting_schemes`
     "The schemes that all files fit together; raises `InputError` that names a file which does not"
     own = {}
     for path, values in held.items():
         try:
-            own[path] = fitting_schemes(values, anatomy)
+            own[path] = fitting_schemes(values, anatomy, strict)
         except InputError as e:
             raise InputError(f'{path}: {e}') from e
-    fits = fitting_schemes(set().union(*held.values()), anatomy)
+    if len(held) == 1:
+        return own[path]
+    fits = next((own[p] for p in own if own[p][0].name in TABLES), None)
+    if fits is None:
+        fits = fitting_schemes(set().union(*held.values()), anatomy, strict)
     for path, values in held.items():
         if all(value_names(s, values) != value_names(fits[0], values) for s in own[path]):
             raise InputError(
@@ -92,6 +149,8 @@ def side_schemes(
 
 def unsure(fits) -> str:
     "What to say about a choice among `fits`, '' if there was none"
+    if fits[0].name in TABLES:
+        return f"the values are those of '{fits[0].name}', and read so"
     if len(fits) < 2:
         return ''
     names = [s.name for s in fits]
@@ -105,7 +164,7 @@ def file_scheme(
 ):  # -> `Scheme`
     "The label scheme of mask files; stderr notes where values leave a choice; raises `InputError`"
     if labels:
-        return anatomy.scheme(labels)
+        return mask_scheme(labels, anatomy)
     fits = side_schemes(mask_values(paths), anatomy)
     if note := unsure(fits):
         print(f'{paths[-1]}: {note}: --labels decides', file=sys.stderr)
@@ -119,11 +178,23 @@ def read_mask(
 ) -> tuple[Volume, np.ndarray]:  # file values with their geometry; (s, h, w) uint8 channels
     "A mask as channels; raises `InputError`, in a prediction (`truth=False`) on any unknown value"
     v = read_labels(path)
-    ignore, alias = spider_values(scheme, v.data) if truth else ([], {})
+    ignore, alias = foreign_values(scheme, np.unique(v.data))
+    if truth:
+        more, partly = spider_values(scheme, v.data)
+        ignore, alias = [*ignore, *more], alias | partly
+        if IGNORE not in scheme.values.values() and (n := int((v.data == IGNORE).sum())):
+            ignore.append(IGNORE)
+            v.notes += (f'value {IGNORE} ({n} voxels) counts for nothing',)
+    tell(v)
     try:
         return v, scheme.encode(v.data, ignore, alias)
     except InputError as e:
         raise InputError(f'{path}: {e}') from e
+
+# %% ../nbs/2_data/25_mask_files.ipynb #c28g
+def scheme_table(scheme) -> list:  # of (value, name, '#RRGGBB')
+    "What goes with a mask file: names and colours of its values"
+    return [(value, name, scheme.anatomy[name].color) for name, value in scheme.values.items()]
 
 # %% ../nbs/2_data/25_mask_files.ipynb #lr02
 def levels_path(mask) -> Path:

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['STEP', 'COLUMNS', 'mid_slice', 'front_piece', 'pixel_corners', 'rectangle_tilt', 'straighten', 'Frame', 'fit_frame',
            'facing_tilt', 'frames', 'canal_width', 'lordosis', 'mark_odd', 'measure', 'rows_csv', 'write_table',
-           'mark_uncertain', 'atm_measure']
+           'mark_uncertain', 'measure_file', 'measure_folder', 'atm_measure']
 
 # %% ../nbs/5_masks/53_measures.ipynb #c003
 import csv
 import io
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from scipy.spatial import ConvexHull
 
 from .anatomy import InputError, get_anatomy
 from .mask_files import file_scheme, levels_record_of, read_mask
-from .show import command, table_md, write_json, write_text
+from .show import command, progress, table_md, write_json, write_text
+from .volumes import list_volumes, volume_stem
 
 # %% ../nbs/5_masks/53_measures.ipynb #c008
 def mid_slice(mask: np.ndarray) -> int:  # mask: (s, h, w) bool, not empty; a slice index
@@ -452,10 +454,52 @@ def mark_uncertain(rows: list, record: dict | None):  # rows of `measure`, chang
         row['note'] = '; '.join(filter(None, [row['note'], 'level uncertain']))
 
 # %% ../nbs/5_masks/53_measures.ipynb #cmd1
+def measure_file(
+    path,
+    labels,  # name of a scheme, or None to go by the values
+    anatomy,
+) -> tuple[list, object]:  # rows of `measure`, `Scheme`; raises `InputError`
+    "The table of one mask file"
+    scheme = file_scheme(labels, [path], anatomy)
+    volume, channels = read_mask(path, scheme)
+    if not channels.any():
+        raise InputError(
+            f'{path}: holds no structure (every voxel is background): nothing to measure'
+        )
+    rows = measure(channels, volume.spacing, scheme)
+    mark_uncertain(rows, levels_record_of(path))
+    return rows, scheme
+
+
+def measure_folder(
+    folder,
+    labels,  # as `measure_file`
+    anatomy,
+) -> tuple[list, list]:  # rows that begin with `case`; what could not be measured, in words
+    "One table for all masks of a folder"
+    files = list_volumes(folder)
+    if not files:
+        raise InputError(f'{folder}: holds no mask (.nii.gz, .nii, .mha, .nrrd): check the path')
+    rows = []
+    failed = []
+    for path in progress(files, 'measure'):
+        try:
+            found, scheme = measure_file(path, labels, anatomy)
+        except InputError as e:
+            failed.append(str(e))
+            print(f'{e}; going on with the others', file=sys.stderr)
+            continue
+        rows += [{'case': volume_stem(path), 'labels': scheme.name} | row for row in found]
+    return rows, failed
+
+# %% ../nbs/5_masks/53_measures.ipynb #cmd2
 @command
 def atm_measure(
-    mask: str,  # label volume (.mha, .nii, .nii.gz)
-    labels: str = None,  # scheme of the file: mrspineseg, spider, joint (default: by its values)
+    mask: str,  # label volume (.nii, .nii.gz, .mha, .nrrd, .png), or a folder of them: one table
+    # scheme of the file: joint, mrspineseg, spider, or that of another program: spineps,
+    # totalspineseg, totalspineseg-2024, totalsegmentator-mr, totalsegmentator
+    # (default: by its values)
+    labels: str = None,
     out: str = None,  # write the table here too, CSV or JSON by suffix
     anatomy: str = None,  # YAML of another anatomy
 ):
@@ -463,16 +507,17 @@ def atm_measure(
     an = get_anatomy(anatomy)
     if out:
         _table_suffix(out)
-    scheme = file_scheme(labels, [mask], an)
-    volume, channels = read_mask(mask, scheme)
-    if not channels.any():
-        raise InputError(
-            f'{mask}: holds no structure (every voxel is background): nothing to measure'
-        )
-    rows = measure(channels, volume.spacing, scheme)
-    mark_uncertain(rows, levels_record_of(mask))
+    failed = []
+    columns = COLUMNS
+    if Path(mask).is_dir():
+        columns = ('case', 'labels', *COLUMNS)
+        rows, failed = measure_folder(mask, labels, an)
+    else:
+        rows, scheme = measure_file(mask, labels, an)
+        if not labels:
+            print(f'labels {scheme.name}\n')
     if out:
         write_table(rows, out)
-    if not labels:
-        print(f'labels {scheme.name}\n')
-    print(table_md([[r[k] for k in COLUMNS] for r in rows], COLUMNS), end='')
+    print(table_md([[r[k] for k in columns] for r in rows], columns), end='')
+    if failed:
+        raise InputError(f'{len(failed)} mask(s) were not measured: {"; ".join(failed)}')

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHIPPED', 'KEPT_BYTES', 'pad32', 'padded_batch', 'each_slice', 'slice_probs', 'weights_file', 'weights_id',
-           'pick_device', 'check_guidance', 'Prediction', 'Predictor', 'load_predictor', 'Slices', 'guided',
-           'check_anchor', 'segment', 'localise', 'levels_note', 'prediction_figure']
+           'pick_device', 'check_guidance', 'Prediction', 'Predictor', 'load_predictor', 'Slices', 'guided', 'segment',
+           'localise', 'levels_note', 'prediction_figure']
 
 # %% ../nbs/5_masks/52_predict.ipynb #c004
 import hashlib
@@ -19,8 +19,10 @@ from fastcore.basics import patch, store_attr
 from .anatomy import ASSETS, InputError, Scheme, get_anatomy
 from .column import ColumnLabeler, Naming
 from .data import Grid, crop_oracle, normalise
+from .geometry import Volume, check_image, image_box, image_part, tell
 from .prompts import present_structures
 from atm_net.protocols import (
+    check_anchor,
     choose_protocol,
     find_protocol,
     named_levels,
@@ -30,7 +32,7 @@ from atm_net.protocols import (
 )
 from .show import legend, overlay
 from .user_prompts import find_anchor
-from .volumes import Volume, check_image, read_volume
+from .volumes import read_volume
 
 # %% ../nbs/5_masks/52_predict.ipynb #c006
 def pad32(
@@ -446,23 +448,9 @@ def column_labeler(
     pixel = self.grid.pixel((bottom - top, right - left), volume.spacing[1:])
     return ColumnLabeler(self.scheme, (volume.spacing[0], *pixel), anchor)
 
-# %% ../nbs/5_masks/52_predict.ipynb #an01
-def check_anchor(anchor: str | None, known_levels, scheme: Scheme):
-    "An anchor and a list must go together; raises `InputError`"
-    if not anchor:
-        return
-    order = scheme.of_kind('vertebra', 'sacrum')
-    sacra = scheme.of_kind('sacrum')
-    below = [n for n in order[order.index(anchor) + 1 :] if n in known_levels and n not in sacra]
-    if below:
-        raise InputError(
-            f'anchor {anchor} says that it is the lowest vertebra, but the words name '
-            f'{", ".join(below)} below it: correct one of them'
-        )
-
 # %% ../nbs/5_masks/52_predict.ipynb #pt11
 @patch
-def predict(
+def predict_whole(
     self: Predictor,
     volume: Volume,
     protocol: str = None,  # of `PROTOCOLS`; None: as `choose_protocol`
@@ -477,7 +465,7 @@ def predict(
     anchor: str = None,  # the lowest visible vertebra, or S where the sacrum is the lowest body
     box=None,  # (top, left, bottom, right) in source pixels; None: as the model was trained
 ) -> Prediction:
-    "Segment a volume; raises `InputError`, also on words that would not be read"
+    "Segment all of a volume, its border too; raises `InputError`, also on words not to be read"
     given = {'prompt': prompt, 'report': report, 'truth': truth, 'other': other}
     protocol = choose_protocol(self.has_text, protocol, **given)
     anchor = None if anchor is None else find_anchor(anchor, self.scheme)
@@ -497,16 +485,45 @@ def predict(
     levels = labeler and labeler.naming
     return Prediction(labels, self.scheme, protocol, prompts, trace, levels)
 
+# %% ../nbs/5_masks/52_predict.ipynb #pt17
+@patch
+def predict(
+    self: Predictor,
+    volume: Volume,
+    protocol: str = None,  # of `PROTOCOLS`; None: as `choose_protocol`
+    **kwargs,  # of `predict_whole`: prompt, report, truth, other, anchor, box, ...
+) -> Prediction:
+    "Segment a volume without its border; raises `InputError`, also on words not to be read"
+    where = image_part(volume.data)
+    inner = volume.part(where)
+    if kwargs.get('box') is not None or inner.shape == volume.shape:
+        return self.predict_whole(volume, protocol, **kwargs)
+    if kwargs.get('truth') is not None:
+        kwargs['truth'] = kwargs['truth'][where]
+    prediction = self.predict_whole(inner, protocol, **kwargs)
+    labels = np.zeros(volume.shape, np.uint8)
+    labels[where] = prediction.labels
+    prediction.labels = labels
+    if prediction.prompts:  # a slice of the border has the prompt of its nearest one
+        nearest = np.clip(np.arange(len(labels)) - where[0].start, 0, inner.shape[0] - 1)
+        prediction.prompts = [prediction.prompts[k] for k in nearest]
+    return prediction
+
 
 def segment(
     volume,  # a path, or a `Volume`
     weights=None,  # as `weights_file`; None is the shipped model
+    spacing=None,  # mm from pixel to pixel, where `volume` is a picture
+    series: str = None,  # which DICOM series, where `volume` holds several
     **kwargs,  # of `Predictor.predict`
 ) -> Prediction:
     "One line for engineers: `segment('scan.mha').labels`, each level named once per volume"
-    volume = volume if isinstance(volume, Volume) else read_volume(volume)
-    check_image(volume)
-    return load_predictor(weights, one_name_per_level=True).predict(volume, **kwargs)
+    if not isinstance(volume, Volume):
+        volume = read_volume(volume, spacing, series)
+    volume = check_image(volume)
+    prediction = load_predictor(weights, one_name_per_level=True).predict(volume, **kwargs)
+    tell(volume)
+    return prediction
 
 
 def localise(
@@ -515,9 +532,9 @@ def localise(
     margin: float = 20.0,  # mm around what was found (ours)
 ) -> tuple:  # (top, left, bottom, right) in source pixels
     "A box around the spine from a first, generic prediction: a field of view without a mask"
-    everything = (0, 0, *volume.shape[1:])
-    found = predictor.predict(volume, 'generic', one_name_per_level=False, box=everything).labels
-    return crop_oracle(found, volume.spacing[1:], margin) if (found > 0).any() else everything
+    view = image_box(volume.data)
+    found = predictor.predict(volume, 'generic', one_name_per_level=False, box=view).labels
+    return crop_oracle(found, volume.spacing[1:], margin) if (found > 0).any() else view
 
 # %% ../nbs/5_masks/52_predict.ipynb #ln02
 def _lowest(names) -> str:  # 'none' where there is no name

@@ -13,8 +13,8 @@ import numpy as np
 from fastcore.script import Param
 
 from .anatomy import InputError, get_anatomy
-from .data import spider_values
-from .mask_files import guess_scheme
+from .label_tables import Held, mask_scheme
+from .mask_files import fitting_schemes, guess_scheme, read_mask
 from .prompts import atpg, class_prompts, holistic, present_structures, slice_position
 from .reports import Finding, read_report, say_findings
 from .show import command
@@ -28,10 +28,14 @@ from atm_net.user_prompts import (
 from .volumes import read_labels
 
 # %% ../nbs/3_prompts/38_prompt_command.ipynb #c077
-def _guess(path, values, anatomy):
+def _guess(path, held, anatomy):
     "The name of the scheme that fits a file's values, said on stderr; raises `InputError`"
     try:
-        name = guess_scheme(values, anatomy)
+        fit = fitting_schemes(held, anatomy)[0]
+        name = fit.name
+        if name in anatomy.schemes:
+            least = anatomy.scheme(guess_scheme(held, anatomy))
+            name = least.name if least.values.items() <= fit.values.items() else name
     except InputError as e:
         raise InputError(f'{path}: {e}') from e
     print(f"{path}: read as scheme '{name}' (choose another with --labels)", file=sys.stderr)
@@ -47,11 +51,8 @@ def _read_mask(path, name, anatomy):
             f'{path}: {len(values)} different values: this is an image and no label volume;'
             ' give a mask, or --report FILE'
         )
-    scheme = anatomy.scheme(name or _guess(path, values, anatomy))
-    try:
-        return scheme.encode(volume.data, *spider_values(scheme, values)), scheme
-    except InputError as e:
-        raise InputError(f'{path}: {e}') from e
+    scheme = mask_scheme(name or _guess(path, Held(volume.data), anatomy), anatomy)
+    return read_mask(path, scheme)[1], scheme
 
 # %% ../nbs/3_prompts/38_prompt_command.ipynb #pc07
 def _slice_prompt(channels, scheme, k, option):

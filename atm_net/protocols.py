@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['PROTOCOLS', 'WITHOUT_TEXT', 'PAPER_PROTOCOL', 'SIDE_BY_SIDE', 'INPUTS', 'TRUST', 'Protocol', 'Input', 'evaluable',
            'find_protocol', 'choose_protocol', 'protocol_prompts', 'named_levels', 'own_part', 'agreement', 'Vote',
-           'self_prompts', 'vote_figure']
+           'self_prompts', 'vote_figure', 'check_anchor']
 
 # %% ../nbs/5_masks/50_protocols.ipynb #pr04
 from dataclasses import dataclass
 
 import numpy as np
 
-from .anatomy import InputError
+from .anatomy import InputError, Scheme
 from .prompts import atpg, holistic, present_structures, slice_position
 from .user_prompts import report_prompt, reword, user_prompt
 from .voting import SUPPORT, slice_parts, support, supported_levels, volume_prompts
@@ -303,3 +303,17 @@ def vote_figure(trace, anatomy):  # trace: `Vote`s of `self_prompts` -> Figure
     for i, (ax, vote) in enumerate(zip(axs, trace), 1):
         _draw_vote(ax, vote, f'vote {i}: {vote.outcome}', anatomy)
     return fig
+
+# %% ../nbs/5_masks/50_protocols.ipynb #an01
+def check_anchor(anchor: str | None, known_levels, scheme: Scheme):
+    "An anchor and a list must go together; raises `InputError`"
+    if not anchor:
+        return
+    order = scheme.of_kind('vertebra', 'sacrum')
+    sacra = scheme.of_kind('sacrum')
+    below = [n for n in order[order.index(anchor) + 1 :] if n in known_levels and n not in sacra]
+    if below:
+        raise InputError(
+            f'anchor {anchor} says that it is the lowest vertebra, but the words name '
+            f'{", ".join(below)} below it: correct one of them'
+        )

@@ -20,6 +20,7 @@ import math
 import os
 import re
 import sys
+import tempfile
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -42,7 +43,7 @@ def atomic_path(
         raise InputError(
             f'{path.parent}: cannot be made ({e.strerror}): choose another folder'
         ) from e
-    suffix = '.nii.gz' if path.name.endswith('.nii.gz') else path.suffix
+    suffix = '.nii.gz' if path.name.lower().endswith('.nii.gz') else path.suffix
     tmp = path.with_name(f'.{path.name}.{os.getpid()}.{os.urandom(3).hex()}{suffix}')
     try:
         yield tmp
@@ -122,8 +123,27 @@ def _from_shell(frame) -> bool:
     return is_script and frame.f_locals is names
 
 
+def _print_anything():
+    "On a console of an old code page a sign that it lacks becomes '?', not an error"
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='replace')
+
+
+def _find_temporary_folder():
+    "Libraries want one when they are imported: without the usual ones, any that can be written"
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        shared_memory = os.path.join(os.sep, 'dev', 'shm')
+        places = (shared_memory, os.path.expanduser('~'), os.curdir)
+        tempfile.tempdir = next((p for p in places if os.access(p, os.W_OK)), os.sep)
+
+
 def run_command(f, argv=None):
     "Parse `argv` with the comments of `f` as help, and call it; bad input ends with status 2"
+    _print_anything()
+    _find_temporary_folder()
     # before torch is loaded: threads that wait give their core away
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     parser = anno_parser(f, prog=f.__name__)
@@ -140,6 +160,9 @@ def run_command(f, argv=None):
     except BrokenPipeError:
         # the reader of our output left, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except OSError as e:
+        where = f'{e.filename}: {e.strerror}' if e.filename is not None else str(e)
+        _complain(f.__name__, f'{where}: check the path, its rights and the space on the disk')
 
 # %% ../nbs/0_ground/03_show.ipynb #c09b
 def command(f):

@@ -99,8 +99,8 @@ PROBLEMS = [  # fault, file that the line names, what it says, the remedy
         'not an image',
         lambda d: not_an_image(image_of(d)),
         image_of,
-        'cannot be read as a NIfTI image',
-        'export it again',
+        'is no NIfTI image',
+        'Export it again',
     ),
     (
         'truncated mask',
@@ -165,7 +165,7 @@ PROBLEMS = [  # fault, file that the line names, what it says, the remedy
         'empty file',
         lambda d: image_of(d).write_bytes(b''),
         image_of,
-        'cannot be read',
+        'is empty',
         'export it again',
     ),
 ]

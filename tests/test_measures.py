@@ -424,6 +424,17 @@ def test_bad_input(files, spine, args, message):
         atm_measure(str(files / mask), *rest)
 
 
+def test_a_folder_gives_one_table(files):
+    (files / 'bad.mha').write_bytes(b'')
+    with pytest.raises(InputError, match=r'1 mask\(s\) were not measured: .*bad.mha: is empty'):
+        printed(files, out=str(files / 'all.csv'))
+    rows = read_rows(files / 'all.csv')
+    assert {(r['case'], r['labels']) for r in rows} == {('joint', 'joint'), ('spider', 'spider')}
+    one = by_name([r for r in rows if r['case'] == 'spider'])
+    printed(files / 'spider.mha', out=str(files / 's.csv'))
+    assert one['L4'].items() >= by_name(read_rows(files / 's.csv'))['L4'].items()
+
+
 NECK = dict(
     name='neck',
     image='MRI',

@@ -26,6 +26,7 @@ from atm_net.predict_command import (
     find_jobs,
     levels_record,
     spare_inputs,
+    write_label_files,
 )
 from atm_net.volumes import new_geometry, read_volume, write_labels, write_volume
 
@@ -70,8 +71,60 @@ def test_a_file_gives_a_file_or_goes_to_a_folder(scans):
     assert find_jobs(a, scans / 'out') == [
         Job(a, scans / 'out' / 'a.mha', scans / 'out' / 'png' / 'a.png')
     ]
-    with pytest.raises(InputError, match='write .mha, .nii or .nii.gz'):
+    with pytest.raises(InputError, match='only the mask of a single slice is a PNG'):
         find_jobs(a, scans / 'm.png')
+    with pytest.raises(InputError, match='or name a folder with / at its end'):
+        find_jobs(a, scans / 'm.txt')
+
+
+def test_a_name_that_is_a_folder_is_one(scans):
+    a = scans / 'in' / 'a.mha'
+    (scans / 'results_v1.2').mkdir()
+    for out in (scans / 'results_v1.2', f'{scans}/results_v1.2/', f'{scans}/new.1/'):
+        (job,) = find_jobs(a, out)
+        assert job.mask.name == 'a.mha' and job.mask.parent.name in ('results_v1.2', 'new.1')
+    with pytest.raises(InputError, match='holds 2 volumes: name a folder'):
+        find_jobs(scans / 'in', scans / 'm.nii.gz')
+
+
+def test_endings_in_capital_letters(scans):
+    (scans / 'SCAN.NII.GZ').touch()
+    (job,) = find_jobs(scans / 'SCAN.NII.GZ', scans / 'out')
+    assert (job.mask.name, job.picture.name) == ('SCAN.nii.gz', 'SCAN.png')
+    (scans / 'x.mhd').touch()
+    (scans / 'y.NRRD').touch()
+    names = [find_jobs(scans / n, scans / 'out')[0].mask.name for n in ('x.mhd', 'y.NRRD')]
+    assert names == ['x.mha', 'y.nrrd']
+
+
+def test_a_stray_slice_hides_no_volume(scans, capsys):
+    (scans / 'in' / 'scout.dcm').touch()
+    (scans / 'in' / 'old').mkdir()
+    assert [j.volume.name for j in find_jobs(scans / 'in', scans / 'out')] == ['a.mha', 'b.nii.gz']
+    said = capsys.readouterr().err
+    assert 'DICOM beside volumes (a series needs a folder of its own): scout.dcm' in said
+    assert 'not a volume: old' in said
+
+
+def test_pictures_need_a_pixel_size(scans):
+    (scans / 'in' / 's.png').touch()
+    plain = find_jobs(scans / 'in', scans / 'out')
+    assert [j.volume.name for j in plain] == ['a.mha', 'b.nii.gz']
+    jobs = find_jobs(scans / 'in', scans / 'out', '0.7')
+    assert [(j.volume.name, j.spacing) for j in jobs] == [
+        ('a.mha', None),
+        ('b.nii.gz', None),
+        ('s.png', '0.7'),
+    ]
+    (job,) = find_jobs(scans / 'in' / 's.png', scans / 'm.png', '0.7,0.5')
+    assert (job.mask.name, job.picture.name) == ('m.png', 'm_overlay.png')
+    with pytest.raises(InputError, match="--spacing 'wide'"):
+        find_jobs(scans / 'in' / 's.png', scans / 'm.png', 'wide')
+
+
+def test_a_series_is_asked_of_dicom_only(scans):
+    with pytest.raises(InputError, match='--series 3: no DICOM folder'):
+        find_jobs(scans / 'in', scans / 'out', series='3')
 
 
 def test_a_dicom_folder_gives_nifti(scans):
@@ -191,6 +244,27 @@ def test_the_record_of_a_mask(lumbar_scan, tmp_path):
     assert len(heights) > 4 and heights == sorted(heights, reverse=True)
     lumbar = [row for row in record['levels'] if row['level'].startswith('L')]
     assert record['lumbar_bodies'] == len(lumbar)
+
+
+def test_the_record_says_what_is_in_the_mask(lumbar_scan, tmp_path):
+    out = tmp_path / 'm.nii.gz'
+    record = predicted(lumbar_scan, out, '--protocol', 'generic')[1]
+    mask = read_volume(out)
+    ml = np.prod(mask.spacing) / 1000
+    for name, volume in record['volumes_ml'].items():
+        assert volume == pytest.approx((mask.data == JOINT.values[name]).sum() * ml, abs=1e-3)
+    assert record['values'] == JOINT.values and record['colors']['L5'] == LUMBAR['L5'].color
+    assert len(record['prompts']) == len(mask.data) and record['prompt'] in record['prompts']
+    assert (record['source'], record['notes']) == (lumbar_scan.name, [])
+    assert {'torch', 'nibabel'} <= set(record['libraries'])
+
+
+def test_names_and_colours_go_along(tmp_path):
+    write_label_files(JOINT, tmp_path)
+    snap = (tmp_path / 'labels_joint.txt').read_text(encoding='utf-8').splitlines()
+    slicer = (tmp_path / 'labels_joint.ctbl').read_text(encoding='utf-8').splitlines()
+    assert '2 230 159 0 1 1 1 "L5"' in snap and '2 L5 230 159 0 255' in slicer
+    assert len(snap) == 21 and len(slicer) == 22
 
 
 def test_an_anchor_moves_all_names(lumbar_scan, tmp_path):

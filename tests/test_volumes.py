@@ -180,7 +180,8 @@ def test_types_of_images(tmp_path, dtype, name):
 def test_what_cannot_be_written(tmp_path):
     write_volume(NOISE, PLACE, tmp_path / 'a.mha')
     assert 'negative' in refused(write_labels, NOISE.astype(int) - 9, PLACE, tmp_path / 'neg.mha')
-    assert '.mha, .nii or .nii.gz' in refused(write_volume, NOISE, PLACE, tmp_path / 'a.png')
+    assert '.mha, .nii or .nii.gz' in refused(write_volume, NOISE, PLACE, tmp_path / 'a.txt')
+    assert '5 slices' in refused(write_volume, NOISE, PLACE, tmp_path / 'a.png')
     assert 'do not fit' in refused(write_volume, NOISE[:4], PLACE, tmp_path / 'b.mha')
     assert 'cannot be made' in refused(write_volume, NOISE, PLACE, tmp_path / 'a.mha' / 'b.mha')
     assert [f.name for f in tmp_path.iterdir()] == ['a.mha']  # nothing half-written
@@ -240,7 +241,7 @@ def save(array, path, affine=None):
 
 
 def test_images_of_the_wrong_kind(tmp_path):
-    assert 'folder without .dcm' in refused(read_volume, tmp_path)
+    assert 'folder without a DICOM series' in refused(read_volume, tmp_path)
     save(np.ones((5, 7, 11, 2), 'int16'), tmp_path / '4d.nii.gz')
     said = refused(read_volume, tmp_path / '4d.nii.gz')
     assert '4-D' in said and 'extract' in said
@@ -292,6 +293,105 @@ def test_threads_leave_the_terminal_as_it_was(tmp_path):
     assert all((v.data == NOISE).all() for v in volumes)
     after = os.fstat(2)
     assert (after.st_dev, after.st_ino) == (before.st_dev, before.st_ino)
+
+
+# --- MetaImage and NRRD
+
+
+def header(name, spacing='4 1.3 0.7', matrix='1 0 0 0 1 0 0 0 1', size=(5, 7, 11)):
+    "A small file as text; fields of None are left out"
+    lines = ['ObjectType = Image', 'NDims = 3', f'DimSize = {" ".join(map(str, size))}']
+    lines += [f'ElementSpacing = {spacing}'] if spacing else []
+    lines += [f'TransformMatrix = {matrix}'] if matrix else []
+    lines += ['ElementType = MET_UCHAR', 'ElementDataFile = LOCAL']
+    return '\n'.join(lines).encode() + b'\n' + bytes(range(250)) + bytes(135)
+
+
+def nrrd(directions='(4,0,0) (0,1.3,0) (0,0,0.7)', space='left-posterior-superior'):
+    lines = ['NRRD0004', 'type: uchar', 'dimension: 3']
+    lines += [f'space: {space}'] if space else []
+    lines += ['sizes: 5 7 11']
+    lines += [f'space directions: {directions}'] if directions else []
+    lines += ['encoding: raw'] + (['space origin: (0,0,0)'] if space else [])
+    return '\n'.join(lines).encode() + b'\n\n' + bytes(range(250)) + bytes(135)
+
+
+@pytest.mark.parametrize(
+    'name, raw, words',
+    [
+        ('a.mha', header('a'), None),
+        ('a.nrrd', nrrd(), None),
+        ('a.mha', header('a', spacing=None), 'has no spacing'),
+        ('a.mha', header('a', matrix=None), 'has no orientation'),
+        ('a.nrrd', nrrd(directions=None, space=None), 'has no spacing'),
+    ],
+)
+def test_headers_that_say_too_little(tmp_path, name, raw, words):
+    (tmp_path / name).write_bytes(raw)
+    volume = read_volume(tmp_path / name)
+    assert sorted(volume.shape) == [5, 7, 11]
+    if words is None:
+        assert volume.notes == () and sorted(volume.spacing) == [0.7, 1.3, 4]
+    else:
+        assert any(words in note for note in volume.notes)
+
+
+@pytest.mark.parametrize(
+    'name, raw, words',
+    [
+        ('a.mha', header('a', matrix='1 0.2 0 0 1 0 0 0 1'), 'right angles'),
+        ('a.nrrd', nrrd('(4,0,0) (0.4,1.3,0) (0,0,0.7)'), 'right angles'),
+        ('a.mha', header('a', spacing='4 -1.3 0.7'), 'field ElementSpacing'),
+        ('a.mha', header('a', spacing='4 0 0.7'), 'field ElementSpacing'),
+        ('a.mha', header('a', spacing='4 x 0.7'), 'field ElementSpacing'),
+        ('a.nrrd', nrrd()[:300], 'truncated or damaged'),
+        ('a.nrrd', b'hello', 'is no MetaImage or NRRD file'),
+        ('a.mha', b'', 'is empty'),
+    ],
+)
+def test_headers_that_cannot_be(tmp_path, name, raw, words):
+    (tmp_path / name).write_bytes(raw)
+    assert words in refused(read_volume, tmp_path / name)
+
+
+@pytest.mark.parametrize('name', ['v.nrrd', 'v.seg.nrrd', 'V.MHA', 'V.NRRD'])
+def test_more_names_to_write(tmp_path, name):
+    write_labels(MASK, SMALL, tmp_path / name, [(1, 'S', '#7A7A7A'), (2, 'L5', '#E69F00')])
+    read = read_labels(tmp_path / name)
+    np.testing.assert_array_equal(read.data, MASK)
+    np.testing.assert_allclose(read.geometry.affine, SMALL.affine, atol=1e-6)
+    assert [f.name for f in tmp_path.iterdir()] == [name]
+    if 'nrrd' in name.lower():
+        text = (tmp_path / name).read_bytes().partition(b'\n\n')[0].decode()
+        assert 'Segment1_Name:=L5' in text and 'Segment1_LabelValue:=2' in text
+
+
+# --- what is no file
+
+
+def test_pipes_links_and_closed_files(tmp_path):
+    os.mkfifo(tmp_path / 'pipe.nii')
+    assert 'pipe or a device' in refused(read_volume, tmp_path / 'pipe.nii')
+    (tmp_path / 'gone.nii').symlink_to(tmp_path / 'nowhere.nii')
+    said = refused(read_volume, tmp_path / 'gone.nii')
+    assert 'nowhere.nii, which is not there' in said
+    assert not is_dicom_folder(tmp_path / 'pipe.nii')
+    (tmp_path / 'a name with spaces \u0448').mkdir()
+    path = tmp_path / 'a name with spaces \u0448' / '\u65e5\u672c.mha'
+    write_volume(NOISE, PLACE, path)
+    np.testing.assert_array_equal(read_volume(path).data, NOISE)
+
+
+def test_no_error_of_a_library_gets_through(tmp_path, monkeypatch):
+    import atm_net.volumes as module
+
+    def broken(path):
+        raise ZeroDivisionError('of a library')
+
+    monkeypatch.setattr(module, 'read_nifti', broken)
+    (tmp_path / 'a.nii').touch()
+    said = refused(read_volume, tmp_path / 'a.nii')
+    assert 'cannot be read (ZeroDivisionError: of a library)' in said
 
 
 # --- DICOM
@@ -352,7 +452,7 @@ def test_a_series_with_a_hole_or_without_images(tmp_path):
 def test_several_images_of_one_place(tmp_path, places):
     write_dicom(tmp_path, places)
     said = refused(read_volume, tmp_path)
-    assert 'several pictures of one place' in said and '0.00 to' in said
+    assert 'several pictures of one place' in said and '0.00 mm from' in said
 
 
 # --- images and pairs
