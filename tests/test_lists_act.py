@@ -77,7 +77,8 @@ def test_each_recipe_can_be_trained(name):
 
 def test_another_cohort_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr('atm_net.run_folder.cache_hash', str)
-    (tmp_path / 'scores.json').write_text(json.dumps(dict(steps=5, train='x', near='y', runs={})))
+    head = dict(steps=5, train='x', near='y', runs={})
+    (tmp_path / 'scores.json').write_text(json.dumps(head), encoding='utf-8')
     args = SimpleNamespace(steps=5, out=tmp_path)
     assert la.begun(args, 'x', 'y')['runs'] == {}
     with pytest.raises(InputError, match='of other near'):

@@ -634,4 +634,4 @@ def test_a_share_that_is_none(tmp_path, share):
 
 def test_a_cohort_of_hard_borders_remembers_it(tmp_path):
     out = write_cohort(tmp_path / 'new', patients=1, view=100.0, hard_border=1.0)
-    assert json.loads((out / 'phantom.json').read_text())['hard_border'] == 1.0
+    assert json.loads((out / 'phantom.json').read_text(encoding='utf-8'))['hard_border'] == 1.0
