@@ -50,6 +50,7 @@ from atm_net.panels import (
     reading_said,
     right_names,
     shows_sacrum,
+    spine_part,
     worth_figure,
     worth_said,
 )
@@ -279,10 +280,11 @@ def reading(p: Predictor, s, prompt) -> tuple:  # HTML, numbers; s: of `fullest`
     "Where the names of a sentence are read in a slice"
     words, shares = word_attention(p, s.image, prompt)
     found = read_where(words, shares[-2], s.truth, p.scheme)
-    fig = word_maps(s.image, words, shares[-2], p.anatomy, title='')
+    image, part = spine_part(s, shares[-2])
+    fig = word_maps(image, words, part, p.anatomy, n=5)
     caption = (
         f'Attention of stage {len(shares) - 1} of {len(shares)} on names of the true list, in the '
-        'slice above. Purple: more than the usual share of this name, orange: less. Attention '
+        'slice above. Purple: more than the mean share of this name, orange: less. Attention '
         'shows where a name is weighed, not why a pixel got its name.'
     )
     said = reading_said(found)
@@ -377,7 +379,7 @@ def quick(out: Path, p: Predictor, patients: int, seed: int, cfg: Config, clock,
     "The short demo: its page section by section, its numbers in `found.json`"
     report = GrowingPage(out / 'report.html', 'ATM-Net: a sentence guides a mask', _lead, SECTIONS)
     clock.say(f'1 of 6: drawing {patients} synthetic patients; then the first picture')
-    cache = cohort_of(out, patients, seed, p.grid, VIEW)
+    cache = cohort_of(out, patients, seed, p.grid, VIEW, splits='4:1:1')
     html_, first, s, found = opening(p, cache)
     report.add(OPENING, html_)
     first_picture = clock.seconds()

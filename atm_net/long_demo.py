@@ -47,6 +47,7 @@ def cohort_of(
     seed: int,
     grid,
     view: float = None,  # mm, height of the field of view; None: as scanners have it
+    splits: str = 'random',  # of `prepare`
 ) -> Cache:
     "A synthetic cohort and its cache in `out`, made once; taken up where it broke off"
     from atm_net.phantom import write_cohort
@@ -56,7 +57,8 @@ def cohort_of(
         return Cache(out / 'cache')
     if not (mark.exists() and read_json(mark)['finished']):
         write_cohort(out / 'phantoms', 'folder', patients=patients, seed=seed, view=view)
-    prepare(open_cohort(out / 'phantoms', get_anatomy()), out / 'cache', grid, seed=seed)
+    cohort = open_cohort(out / 'phantoms', get_anatomy())
+    prepare(cohort, out / 'cache', grid, seed=seed, splits=splits)
     return Cache(out / 'cache')
 
 # %% ../nbs/7_evaluation/79_long_demo.ipynb #ld08

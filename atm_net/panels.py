@@ -6,8 +6,8 @@
 __all__ = ['NO_WORDS', 'TRUE_LIST', 'ONE_OFF', 'WRONG', 'CARDS', 'body_names', 'right_names', 'Slice', 'Answer', 'fullest',
            'three_sentences', 'mean_dice', 'answers', 'words_gain', 'opening_case', 'shows_sacrum', 'followed',
            'names_said', 'write_names', 'draw_answer', 'answers_figure', 'marked_text', 'answer_cards', 'verdict',
-           'worth_said', 'worth_figure', 'read_where', 'reading_said', 'learning_figure', 'learning_found',
-           'learning_said', 'cloud', 'cloud_said']
+           'worth_said', 'worth_figure', 'read_where', 'spine_part', 'reading_said', 'learning_figure',
+           'learning_found', 'learning_said', 'cloud', 'cloud_said']
 
 # %% ../nbs/7_evaluation/77_panels.ipynb #pn04
 import base64
@@ -178,6 +178,7 @@ def write_names(ax, s: Slice, names: dict, scheme, before: dict = None, size: fl
     "The name of each vertebra on its place; a wrong one in orange, with the one before"
     for name, said in names.items():
         y, x = np.argwhere(s.truth == scheme.channel(name)).mean(0) + 0.5
+        y = np.clip(y, 5, len(s.truth) - 5)  # px: the box stays in the picture
         text = said or 'none'
         if before and before[name] != said:
             text += f'\nwas {before[name] or "none"}'
@@ -251,11 +252,14 @@ CARDS = (  # style of `answer_cards`
 
 
 def marked_text(prompt: Prompt, other=()) -> str:  # other: structures that another sentence names
-    "The sentence as HTML; structures that the other sentence does not name are marked"
-    text = html.escape(str(prompt))
+    "The sentence as HTML; what the other does not name, or names alone, is marked"
+    text = f'“{html.escape(str(prompt))}”'
     for name in (n for n in prompt.structures if n not in other):
         word = rf'(?<![\w/]){re.escape(name)}(?![\w/])'
         text = re.sub(word, f'<mark>{name}</mark>', text)
+    gone = [n for n in other if n not in prompt.structures]
+    if prompt.structures and gone:
+        text += f' <mark>Left out: {", ".join(gone)}.</mark>'
     return text
 
 
@@ -285,7 +289,7 @@ def answer_cards(s: Slice, scheme, found: list) -> str:
     "HTML: truth and answers, each with the sentence that the network read"
     true = next(a.prompt for a in found if a.title == TRUE_LIST)
     texts = ['What there is. Names stand on the bodies; discs and canal have colours.']
-    texts += [f'“{marked_text(a.prompt, true.structures)}”' for a in found]
+    texts += [marked_text(a.prompt, true.structures) for a in found]
     cards = [_card(s, scheme, t, x, h) for (t, h), x in zip(_panels(s, scheme, found), texts)]
     return f'<div class="cards">{"".join(cards)}</div>'
 
@@ -293,29 +297,29 @@ def answer_cards(s: Slice, scheme, found: list) -> str:
 def verdict(gain: dict) -> str:  # gain: mean, low, high of a difference
     "What an interval allows to say"
     if gain.get('low') is None:
-        return 'one patient allows no comparison'
+        return 'One patient allows no comparison.'
+    if gain['low'] > 0.03:
+        return 'So words help there.'
     if gain['low'] > 0:
-        return 'words help'
+        return 'So words help a little there.'
     if gain['high'] < 0:
-        return 'words do harm'
-    return 'no difference can be told from chance with so few patients'
+        return 'So words do harm there.'
+    return 'So no difference can be told from chance there, with so few patients.'
 
 
 def worth_said(worth: dict) -> str:  # view -> patients, dice (protocol -> interval), gain
     "What the true list is worth in each view, in words"
     parts = []
     for view, w in worth.items():
-        none, true, gain = (
-            v['mean'] for v in (w['dice']['generic'], w['dice']['oracle'], w['gain'])
-        )
-        span = ''
+        none, true = (w['dice'][q]['mean'] for q in ('generic', 'oracle'))
+        span = f'{w["gain"]["mean"]:+.2f}'
         if w['gain'].get('low') is not None:
-            span = f', 95 % interval {w["gain"]["low"]:+.2f} to {w["gain"]["high"]:+.2f}'
+            span += f', 95 % interval {w["gain"]["low"]:+.2f} to {w["gain"]["high"]:+.2f}'
         parts.append(
-            f'{view} ({w["patients"]} patients) the true list takes Dice from {none:.2f} to '
-            f'{true:.2f} ({gain:+.2f}{span}): {verdict(w["gain"])}'
+            f'With the {view} ({w["patients"]} patients) the true list takes Dice from {none:.2f} '
+            f'to {true:.2f} ({span}). {verdict(w["gain"])}'
         )
-    return f'Here: {"; ".join(parts)}.'
+    return f'Here: {" ".join(parts)}'
 
 # %% ../nbs/7_evaluation/77_panels.ipynb #pn23
 def _group_bars(ax, title: str, dice: dict, oracle):
@@ -372,6 +376,19 @@ def read_where(
     return out
 
 
+def spine_part(
+    s: Slice,
+    shares: np.ndarray,  # (words, h', w') of one stage
+    margin: int = 8,  # px beside the structures
+) -> tuple:  # image and shares of the columns that show the spine, cut between cells
+    "A slice and its word maps, as wide as the spine"
+    h = len(s.image)
+    cell = (h + -h % 32) // shares.shape[1]
+    at = np.flatnonzero((s.truth > 0).any(0))
+    first, last = max(0, at[0] - margin) // cell, -(-(at[-1] + margin) // cell)
+    return s.image[:, first * cell : last * cell], shares[:, :, first:last]
+
+
 def reading_said(reading: dict) -> str:  # reading: of `read_where`
     "Whether names are read on their structures, in words"
     if not reading:
@@ -413,9 +430,9 @@ def learning_found(rows, validation: str = 'val_none') -> dict:
     pace = [v for _, v in _column(rows, 'seconds')]
     return dict(
         first=val[0][1],
-        first_step=val[0][0],
+        first_step=int(val[0][0]),
         last=val[-1][1],
-        steps=val[-1][0],
+        steps=int(val[-1][0]),
         seconds=float(np.median(pace)),
     )
 
