@@ -307,7 +307,7 @@ def counting_diagram(dark: bool = False):  # -> Figure
     s.text(2.0, 0.55, 'sacrum in the\nfield of view', 9, weight='bold')
     s.text(7.1, 0.55, 'sacrum outside it', 9, weight='bold')
     _stack(s, 1.8, ('L1', 'L2', 'L3', 'L4', 'L5', 'S'), 1.95)
-    s.arrow((3.25, 8.6), (3.25, 2.0), 'both', 'count upwards', shift=(0.35, 0), size=0.01)
+    s.arrow((3.25, 8.6), (3.25, 2.0), 'both')
     s.text(3.6, 5.3, 'count upwards', 8, 'both_edge', rotation=90)
     _stack(s, 4.95, ('?', '?', '?', '?'), 3.3, kind='plain')
     _stack(s, 6.85, ('L2', 'L3', 'L4', 'L5'), 3.3)

@@ -86,12 +86,12 @@ def demo_found() -> dict:
 
 def picture(d: dict) -> str:  # d: of `demo_found`
     "The picture of the README and what it shows"
-    o = d['opening']
+    said = d['opening']['said'].replace('Here: of', 'Of', 1)
     alt = 'One slice: the truth, then the mask without words, with the true list of levels, and '
     alt += 'with every level named one too low'
     return (
         f'![{alt}](images/words.png)\n\n'
-        f'*{o["said"]} Orange marks a wrong name. Of the synthetic volumes without the sacrum, '
+        f'*{said} Orange marks a wrong name. Of the synthetic volumes without the sacrum, '
         'this is the one in which words help most; what they do on the whole stands below.*'
     )
 
@@ -105,13 +105,14 @@ def span(seconds: float) -> str:
 
 def times(d: dict) -> str:
     "What the two commands print, and how long they take"
-    t = d['timing']
-    printed = '\n'.join(t['lines'])
+    core = d['timing']['core_seconds']
+    printed = '\n'.join(re.sub(r'^demo [\d:]+ +', 'demo  ', x) for x in d['timing']['lines'])
     return (
         'The first call sets up `.venv`: a few minutes, 2.5 GB (without the `export` line PyPI '
         "serves PyTorch's CUDA build on Linux, several GB more). **`make demo`** then shows its "
-        f'first picture after {span(t["first_picture"])} and ends after {span(t["all"])}, measured '
-        f'with {t["threads"]} threads. It prints:\n\n```\n{printed}\n```\n\n'
+        f'first picture within {span(core["first_picture"])} and ends within {span(core["all"])} '
+        'of one core, less on two. Before each line stands the time; it prints:\n\n'
+        f'```\n{printed}\n```\n\n'
         '**`make test`** checks style, runs every notebook and all tests: some twenty minutes on '
         'two cores. It prints each file and test, and ends with the number that passed. No `make`, '
         'Windows, macOS, Binder or Colab: [Install](../docs/install.md).'
@@ -122,6 +123,11 @@ def dice_cell(ci: dict) -> str:
     return f'{ci["mean"]:.2f} ({ci["low"]:.2f} to {ci["high"]:.2f})'
 
 
+def gain_text(view: str, gain: dict) -> str:
+    span = f'{gain["low"]:+.2f} to {gain["high"]:+.2f}'
+    return f'by {gain["mean"]:+.2f} ({span}) with the {view}'
+
+
 def found(d: dict) -> str:
     "What words are worth, as a table and a sentence"
     head = '| | ' + ' | '.join(WORDS.values()) + ' |\n|---|' + '---|' * len(WORDS)
@@ -130,13 +136,14 @@ def found(d: dict) -> str:
         + ' | '.join(dice_cell(w['dice'][q]) for q in WORDS)
         for view, w in d['worth'].items()
     ]
+    gains = ' and '.join(gain_text(view, w['gain']) for view, w in d['worth'].items())
     return (
         '## What the demo found\n\n'
         + '\n'.join([head, *(r + ' |' for r in rows)])
         + '\n\nDice is the overlap of mask and truth, 0 to 1, with the right level name; in '
         'brackets the 95 % interval over patients. The last two columns read a true mask, which a '
-        f'new scan does not have. {d["worth_said"]} Scores on more patients and on real scans '
-        'are in [the card](../atm_net/assets/atm_net_tiny/README.md).'
+        f'new scan does not have. **The true list changes Dice {gains}.** Scores on more '
+        'patients and on real scans are in [the card](../atm_net/assets/atm_net_tiny/README.md).'
     )
 
 
