@@ -14,7 +14,6 @@ import base64
 import html
 import io
 import re
-import textwrap
 from dataclasses import dataclass
 
 import numpy as np
@@ -235,10 +234,10 @@ def answers_figure(s: Slice, scheme, found: list, width: float = 2.6):  # -> Fig
     tall = width * s.image.shape[0] * s.spacing[0] / (right - left)
     panels = _panels(s, scheme, found)
     n = len(panels)
-    fig, axs = plt.subplots(1, n, figsize=(width * n, tall + 0.55), layout='constrained')
+    fig, axs = plt.subplots(1, n, figsize=(width * n, tall + 0.9), layout='constrained')
     for ax, (title, how) in zip(axs, panels):
         draw_answer(ax, s, scheme, **how)
-        ax.set_title('\n'.join(textwrap.wrap(title, 30)), fontsize=10)
+        ax.set_title(title.replace(': ', '\n'), fontsize=11)
     return fig
 
 # %% ../nbs/7_evaluation/77_panels.ipynb #pn19

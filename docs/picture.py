@@ -37,8 +37,8 @@ def draw(demo: Path):  # -> Figure
     found = answers(predictor, s)
     fig = answers_figure(s, predictor.scheme, found)
     for ax, a in zip(fig.axes[1:], found):
-        text = textwrap.fill(levels_said(a.prompt, predictor.anatomy), 34)
-        ax.set_xlabel(text, fontsize=9, loc='left')
+        text = textwrap.fill(levels_said(a.prompt, predictor.anatomy), 32)
+        ax.set_xlabel(text, fontsize=10, loc='left')
     return fig
 
 
@@ -48,7 +48,7 @@ def main():
     if weights != weights_id()['sha256']:
         sys.exit(f'{demo}: was made with other weights than those that ship: run atm_demo again')
     fig = draw(demo)
-    fig.savefig(OUT, dpi=110)
+    fig.savefig(OUT, dpi=130)
     plt.close(fig)
     picture = Image.open(OUT).convert('P', palette=Image.Palette.ADAPTIVE, colors=128)
     picture.save(OUT, optimize=True)
