@@ -109,9 +109,9 @@ def times(d: dict) -> str:
     printed = '\n'.join(re.sub(r'^demo [\d:]+ +', 'demo  ', x) for x in d['timing']['lines'])
     return (
         'The first call sets up `.venv`: a few minutes, 2.5 GB (without the `export` line PyPI '
-        "serves PyTorch's CUDA build on Linux, several GB more). **`make demo`** then shows its "
-        f'first picture within {span(core["first_picture"])} and ends within {span(core["all"])} '
-        'of one core, less on two. Before each line stands the time; it prints:\n\n'
+        "serves PyTorch's CUDA build on Linux, several GB more). **`make demo`** then needs "
+        f'{span(core["first_picture"])} of one core for its first picture and {span(core["all"])} '
+        'for all. It prints, each line with its time:\n\n'
         f'```\n{printed}\n```\n\n'
         '**`make test`** checks style, runs every notebook and all tests: some twenty minutes on '
         'two cores. It prints each file and test, and ends with the number that passed. No `make`, '
