@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
 # commands find their like: nbdev_test starts a kernel, tests start commands
 RUN := HF_HUB_OFFLINE=1 MPLBACKEND=agg PATH="$(CURDIR)/$(BIN):$$PATH"
-.PHONY: setup demo help lint test test-notebooks test-tests test-slow mutants lab bench export notebooks readme site lock clean
+.PHONY: setup demo help lint test test-notebooks test-tests test-slow mutants lab bench export notebooks readme front site lock clean
 
 setup: .venv/.ready  ## .venv with everything in it
 
@@ -20,7 +20,7 @@ setup: .venv/.ready  ## .venv with everything in it
 help:                ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
-demo: setup          ## the main job on the embedded default -> runs/demo/report.html
+demo: setup          ## the main job in some minutes -> runs/demo/report.html (atm_demo --long: the older, longer one)
 	$(BIN)/atm_demo
 
 test: lint           ## what CI checks: style first, then notebooks and tests side by side, one core each
@@ -58,6 +58,11 @@ export: setup        ## format, notebooks -> modules, then clean the notebooks
 
 notebooks: export    ## run every notebook and keep its outputs
 	OMP_NUM_THREADS=1 $(BIN)/python tests/run_notebooks.py
+
+front: demo          ## picture, numbers and diagrams of the README from a fresh demo, then the README
+	$(BIN)/python docs/picture.py runs/demo
+	$(BIN)/python docs/diagrams.py
+	$(BIN)/python tests/make_readme.py
 
 readme: setup        ## README.md from nbs/index.ipynb; badges and set-up cells from settings.ini
 	$(BIN)/python tests/make_readme.py

@@ -136,7 +136,7 @@ def run_stage(
 ) -> Path:  # packed weights, stage-K.safetensors
     "Train one stage, or take it up; raises `InputError`"
     from atm_net.data import Grid
-    from atm_net.demo import cohort_of
+    from atm_net.long_demo import cohort_of
 
     if not 1 <= k <= len(stages):
         raise InputError(f'--stage {k}: there are stages 1 to {len(stages)}')
@@ -146,7 +146,7 @@ def run_stage(
         print(f'{done}: finished already', file=sys.stderr)
         return done
     start = start_of(k, out, init)
-    cache = cohort_of(home, s.patients, s.seed, Grid(2.0), s.hard_border)
+    cache = cohort_of(home, s.patients, s.seed, Grid(2.0), hard_border=s.hard_border)
     drawn = time.time()
     run, packed = home / 'run', home / 'packed.safetensors'
     train(

@@ -231,9 +231,15 @@ def menu() -> str:
 # --- the whole
 
 
+def one_image(text: str) -> str:
+    "Pictures with a light and a dark file, which GitHub chooses from, as the light one"
+    picture = r'<picture>.*?<img alt="([^"]*)" src="([^"]*)"[^>]*>.*?</picture>'
+    return re.sub(picture, r'![\1](\2)', text, flags=re.S)
+
+
 def front_page() -> str:
     "The README with the menu"
-    text = linked(readme(read(NBS / 'index.ipynb')), targets(), '')
+    text = one_image(linked(readme(read(NBS / 'index.ipynb')), targets(), ''))
     text = text.replace('](docs/paper_map.yaml)', '](docs/paper_map.md)')
     return f'{text}\n\n{menu()}\n'
 
