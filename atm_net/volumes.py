@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['WRITES', 'READS', 'volume_stem', 'is_dicom_folder', 'is_volume', 'natural', 'list_volumes', 'read_volume',
-           'read_labels', 'written_as', 'write_volume', 'write_labels', 'Geometry', 'Volume', 'check_image',
-           'check_pair', 'new_geometry', 'new_volume']
+           'read_labels', 'written_as', 'write_volume', 'write_labels']
 
 # %% ../nbs/0_ground/08_volumes.ipynb #c004
 import os
@@ -31,8 +30,6 @@ from .show import atomic_path
 # %% ../nbs/0_ground/08_volumes.ipynb #c005
 # names of `04_geometry` that go with files: whoever reads one finds them here, too
 from .geometry import check_image, check_pair, new_geometry  # noqa: E402, F401, I001
-
-_all_ = ['Geometry', 'Volume', 'check_image', 'check_pair', 'new_geometry', 'new_volume']
 
 WRITES = ('.nii.gz', '.nii', '.mha', '.nrrd')  # volumes that we write, longest first
 READS = (*WRITES, '.mhd', '.nhdr')

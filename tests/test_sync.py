@@ -156,6 +156,9 @@ def test_readme_is_the_index(tmp_path):
         shutil.copy(ROOT / 'tests' / name, tmp_path / 'tests')
     for name in ('settings.ini', 'CITATION.cff'):
         shutil.copy(ROOT / name, tmp_path)
+    found = Path('results', 'demo', 'found.json')
+    (tmp_path / found.parent).mkdir(parents=True)
+    shutil.copy(ROOT / found, tmp_path / found)
     (tmp_path / 'README.md').write_text('another text', encoding='utf-8')
     r = subprocess.run(
         [sys.executable, str(tmp_path / 'tests' / 'make_readme.py'), '--check'],
