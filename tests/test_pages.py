@@ -15,23 +15,25 @@ from atm_net.anatomy import IGNORE, LUMBAR, InputError
 from atm_net.data import Grid, open_cohort, prepare
 from atm_net.evaluate import Entry, overall_rows, score, write_evaluation
 from atm_net.figures import protocol_bars
-from atm_net.phantom import write_cohort
-from atm_net.report import (
+from atm_net.pages import (
     LIMIT,
     LIMITS,
-    _drawn,
-    atm_evaluate,
     build_page,
-    demo_page,
-    evaluation_report,
     figures_html,
-    headline,
     image_html,
     provenance_html,
-    read_evaluation,
     section,
     slug,
     text_html,
+)
+from atm_net.phantom import write_cohort
+from atm_net.report import (
+    _drawn,
+    atm_evaluate,
+    demo_page,
+    evaluation_report,
+    headline,
+    read_evaluation,
     worst_of,
     wrong_slice,
 )
