@@ -21,7 +21,7 @@ _tag = re.compile(
     re.I,
 )
 _entity = re.compile(r'&(?:#\d+|#x[0-9a-f]+|nbsp|amp|lt|gt|quot|shy|[a-z]dash);', re.I)
-_blocks = 'p br div tr table h1 h2 h3 h4 ul ol li'.split()
+_blocks = ('p', 'br', 'div', 'tr', 'table', 'h1', 'h2', 'h3', 'h4', 'ul', 'ol', 'li')
 
 
 class _Page(HTMLParser):
@@ -61,7 +61,7 @@ _rtf_token = re.compile(
 _rtf_text = dict(par='\n', line='\n', sect='\n', page='\n', row='\n', tab=' ', cell=' ')
 _rtf_text |= dict(endash='-', emdash='-', lquote="'", rquote="'")
 _rtf_signs = {'~': ' ', '_': '-', '-': '', '{': '{', '}': '}', '\\': '\\'}
-_rtf_hidden = {*'fonttbl colortbl stylesheet info pict header footer object'.split()}
+_rtf_hidden = ('fonttbl', 'colortbl', 'stylesheet', 'info', 'pict', 'header', 'footer', 'object')
 
 
 def _from_rtf(text):
@@ -172,8 +172,7 @@ def _goes_on(before, line):
 def _joined_lines(text):
     "The lines of a text, '' between paragraphs; those that belong together as one"
     out = ['']
-    for line in text.splitlines():
-        line = line.strip()
+    for line in map(str.strip, text.splitlines()):
         if line and _goes_on(out[-1], line):
             out[-1] = f'{out[-1]} {line}'
         else:
@@ -201,9 +200,9 @@ def _title_region(line):
     if len(head.split()) > 8 or find_findings(head) or cue('no title').search(head):
         return ''
     named = [letter for letter, name in _regions.items() if cue(name).search(head)]
-    if not named or not (
-        colon or cue('title').search(head) or cue(_regions[named[0]]).fullmatch(head)
-    ):
+    if not named:
+        return ''
+    if not colon and not cue('title').search(head) and not cue(_regions[named[0]]).fullmatch(head):
         return ''
     return named[0]
 
