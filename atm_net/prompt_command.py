@@ -15,10 +15,12 @@ from fastcore.script import Param
 from .anatomy import InputError, get_anatomy
 from .label_tables import Held, mask_scheme
 from .mask_files import fitting_schemes, guess_scheme, read_mask
+from .plain_text import language_note
 from .prompts import atpg, class_prompts, holistic, present_structures, slice_position
 from .reports import Finding, read_report, say_findings
 from .show import command
 from atm_net.user_prompts import (
+    positional_note,
     read_gradings,
     report_levels,
     report_prompt,
@@ -116,8 +118,9 @@ def _from_report(path, patient, option, classwise, labels, anatomy):
     text, findings = _read_findings(path, patient, anatomy)
     prompt = report_prompt(text, anatomy, findings, option)
     names = report_levels(text, anatomy, findings)
-    if not names:
-        print(f'{path}: {unrecognised(prompt)}', file=sys.stderr)
+    notes = (positional_note(text, anatomy), language_note(text), unrecognised(prompt))
+    for note in filter(None, notes):
+        print(f'{path}: {note}', file=sys.stderr)
     out = dict(structures=list(names), findings=[vars(f) for f in findings], sentence=prompt.text)
     if classwise:
         scheme = anatomy.scheme(labels or next(iter(anatomy.schemes)))

@@ -6,18 +6,15 @@ import pytest
 
 from atm_net.anatomy import LUMBAR
 from atm_net.levels import (
-    cue,
-    fill,
-    fill_words,
     find_levels,
     inside,
     level_groups,
     negated_spans,
     plain_levels,
-    read_asset,
     site_mentions,
     stated_levels,
 )
+from atm_net.wording import cue, fill, fill_words, read_asset
 
 CUES = read_asset('cues.yaml')
 
@@ -226,3 +223,25 @@ def test_lowest_discs(number):
 def test_mentions_are_values():
     first, again = (find_levels('L4', LUMBAR)[0] for _ in range(2))
     assert len({first, again}) == 1
+
+
+@pytest.mark.parametrize('hyphen', '\u2010\u2011\u2012\u2013\u2014\u2212\uff0d')
+def test_every_hyphen_is_one(hyphen):
+    assert read(f'L4{hyphen}5') == ('L4/L5',)
+    assert find_levels(f'L4{hyphen}5', LUMBAR)[0].end == 4  # places in the text as written
+
+
+@pytest.mark.parametrize(
+    'written, plain',
+    (
+        ('L 4 / 5 and L 5 / S 1', 'L4 / 5 and L5 / S1'),
+        ('L4_L5, L4_5', 'L4/L5, L4/5'),
+        ('slip of L4 on 5', 'slip of L4 on L5'),
+        ('L4 on 5 mm slices', 'L4 on 5 mm slices'),
+        ('Lt L 5 mm', 'Lt L 5 mm'),
+        ('at L5 leve:l', 'at L5 level'),
+        ('Level: L4', 'Level: L4'),
+    ),
+)
+def test_spelling_of_levels(written, plain):
+    assert plain_levels(written, LUMBAR) == plain

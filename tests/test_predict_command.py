@@ -193,6 +193,19 @@ def test_a_companion_has_the_stem_of_its_volume(tmp_path):
         companion(tmp_path, tmp_path / 'c.mha', 'report')
 
 
+@pytest.mark.parametrize('other', ('a.json', 'a.pdf', 'a.PDF', 'a.docx', 'a.html'))
+def test_a_report_is_the_text_among_files_of_its_stem(tmp_path, other):
+    (tmp_path / other).touch()
+    (tmp_path / 'a.txt').touch()
+    assert companion(tmp_path, tmp_path / 'a.mha', 'report').name == 'a.txt'
+
+
+def test_a_file_of_another_kind_is_no_report(tmp_path):
+    (tmp_path / 'a.json').touch()
+    with pytest.raises(InputError, match='no report for a.mha'):
+        companion(tmp_path, tmp_path / 'a.mha', 'report')
+
+
 def test_a_companion_may_be_a_file_or_left_out(tmp_path):
     assert companion('x.txt', tmp_path / 'a.mha', 'report').name == 'x.txt'
     assert companion(None, tmp_path / 'a.mha', 'mask') is None

@@ -104,6 +104,20 @@ def test_a_report_that_names_no_level(files):
     assert r.err == f'{files / "n.txt"}: {unrecognised(report_prompt("Normal.", LUMBAR))}\n'
 
 
+@pytest.mark.parametrize(
+    'text, note',
+    (
+        ('Disc protrusion at L6/S1 and bulge at L3/4.', 'L6: of six lumbar vertebrae'),
+        ('Keine Protrusion L5/S1.', 'the report seems to be in German'),
+    ),
+)
+def test_what_is_not_read_of_a_report_is_said(tmp_path, text, note):
+    (tmp_path / 'r.txt').write_text(text, encoding='utf-8')
+    r = done(call('atm_prompt', '--report', tmp_path / 'r.txt', '--option', 4))
+    assert note in r.err
+    assert 'L5' not in r.out.partition('Findings')[2]
+
+
 def test_class_wise_sentences(files):
     args = (files / 'm.nii.gz', '--labels', 'joint', '--option', 2, '--classwise')
     r = call('atm_prompt', *args)
