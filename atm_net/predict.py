@@ -498,7 +498,7 @@ def predict(
     inner = volume.part(where)
     if kwargs.get('box') is not None or inner.shape == volume.shape:
         return self.predict_whole(volume, protocol, **kwargs)
-    if kwargs.get('truth') is not None:
+    if isinstance(kwargs.get('truth'), np.ndarray):
         kwargs['truth'] = kwargs['truth'][where]
     prediction = self.predict_whole(inner, protocol, **kwargs)
     labels = np.zeros(volume.shape, np.uint8)

@@ -717,7 +717,8 @@ def test_train_refuses_an_option_and_leaves_no_run(cache, tmp_path, args, words)
 
 def test_train_refuses_folders(cache, run, tmp_path):
     before = tree(run.path)
-    assert '--resume' in complaint(shell('atm_train', cache, run.path, '--steps', 3, '--batch', 2))
+    line = complaint(shell('atm_train', cache, run.path, '--steps', 3, '--batch', 2))
+    assert 'holds a finished run' in line
     assert (
         'batch'
         in complaint(call('atm_train', cache, run.path, '--steps', 3, '--batch', 1, '--resume'))

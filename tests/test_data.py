@@ -671,7 +671,7 @@ def test_bad_cases_are_skipped_and_listed(cached):
     assert ids == ['Case1', 'Case2', 'Case4', 'Case5', 'Case6', 'Case10']
     missing, broken = manifest['skipped']
     assert (missing['case'], broken['case']) == ('Case7', 'Case8')
-    assert 'mask missing' in missing['reason'] and 'truncated or damaged' in broken['reason']
+    assert 'mask missing' in missing['reason'] and 'is no NIfTI image' in broken['reason']
     assert 'skipped Case7: ' in prepared(manifest)
 
 

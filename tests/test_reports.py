@@ -524,7 +524,9 @@ def entry(finding):
 
 
 def precision_and_recall(part):
-    notes = {n['id']: n['text'] for n in map(json.loads, NOTES.read_text(encoding='utf-8').splitlines())}
+    notes = {
+        n['id']: n['text'] for n in map(json.loads, NOTES.read_text(encoding='utf-8').splitlines())
+    }
     right = read = annotated = 0
     for number, entries in ANNOTATED[part].items():
         found = {entry(f) for f in read_report(notes[number], LUMBAR)}
