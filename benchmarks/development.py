@@ -19,8 +19,8 @@ typed, typed off
     the same under a list that a person types (--prompt)
 mended
     of the volumes that are off pixel by pixel: how many the list puts right
-whole, whole off, mended whole
-    the same three where every slice reads the whole list, not its own part of it
+complete, complete off, mended complete
+    the same three where the list claims to be all that is visible; a typed one says 'at least'
 
 Slices come with a table `slices.csv` (file, row_mm, column_mm, vertebrae, discs). Each is stacked
 three times at 4 mm, and a structure counts from 60 mm² in the middle one. *discs right*: as many
@@ -41,14 +41,15 @@ from words_followed import dice_row, load_case
 from atm_net.anatomy import InputError
 from atm_net.column import ColumnLabeler
 from atm_net.metrics import dice, exclude, level_shift
-from atm_net.protocols import protocol_prompts
+from atm_net.prompts import holistic
+from atm_net.protocols import own_part, protocol_prompts
 from atm_net.show import progress, table_md
 
 COUNTED_MM2 = 60  # area from which a structure of a slice counts
 STACK, GAP = 3, 4.0  # copies of a slice, mm apart
 MEASURED = ('exact', 'any', 'off', 'volume', 'pixel', 'pixel off')
-MEASURED += ('typed', 'typed off', 'whole', 'whole off')
-SET_KEYS = (*MEASURED[:8], 'mended', *MEASURED[8:], 'mended whole')
+MEASURED += ('typed', 'typed off', 'complete', 'complete off')
+SET_KEYS = (*MEASURED[:8], 'mended', *MEASURED[8:], 'mended complete')
 
 
 def off_by_a_level(labels, case, scheme) -> bool:
@@ -77,17 +78,25 @@ def vertebrae(labels, case, scheme) -> tuple:  # predicted, true: (s, h, w) bool
     return pred & inside, truth
 
 
+def complete_list(predictor, case, prompt: str) -> list:  # one `Prompt` per slice
+    "What a person typed, as a list that claims to be all that is visible"
+    n, option = len(case.images), predictor.option
+    typed = protocol_prompts('user', n, predictor.scheme, option, prompt=prompt)
+    anatomy = predictor.anatomy
+    said = [holistic(p.structures, anatomy, option, p.position, True, 'user') for p in typed]
+    return own_part(predictor, case.images, said)
+
+
 def volume_figures(predictor, cache, name: str, prompt: str) -> dict:
     "One volume under no list and under a typed one"
     case, scheme = load_case(predictor, cache, name), predictor.scheme
     generic = predictor.words_for(case.images, 'generic')[0]
     typed = predictor.words_for(case.images, 'user', prompt=prompt)[0]
-    whole = protocol_prompts('user', len(case.images), scheme, predictor.option, prompt=prompt)
+    claimed = predictor.grid_labels(case.images, complete_list(predictor, case, prompt))
     spacing = tuple(cache.meta(name)['grid_spacing'])
     named = predictor.grid_labels(case.images, generic, ColumnLabeler(scheme, spacing))
     pixels = predictor.grid_labels(case.images, generic)
     listed = predictor.grid_labels(case.images, typed)
-    in_full = predictor.grid_labels(case.images, whole)
     pred, truth = vertebrae(named, case, scheme)
     return {
         'exact': exact_dice(named, case, scheme),
@@ -98,8 +107,8 @@ def volume_figures(predictor, cache, name: str, prompt: str) -> dict:
         'pixel off': off_by_a_level(pixels, case, scheme),
         'typed': exact_dice(listed, case, scheme),
         'typed off': off_by_a_level(listed, case, scheme),
-        'whole': exact_dice(in_full, case, scheme),
-        'whole off': off_by_a_level(in_full, case, scheme),
+        'complete': exact_dice(claimed, case, scheme),
+        'complete off': off_by_a_level(claimed, case, scheme),
     }
 
 
@@ -116,7 +125,7 @@ def set_figures(volumes: list) -> dict:
             out[key] = float(np.nanmean(values) * (1 if key == 'volume' else 100))
     off = [v for v in volumes if v['pixel off']]
     out['mended'] = sum(not v['typed off'] for v in off)
-    out['mended whole'] = sum(not v['whole off'] for v in off)
+    out['mended complete'] = sum(not v['complete off'] for v in off)
     return out
 
 

@@ -18,8 +18,8 @@ NAN = float('nan')
 
 def volume(**changes):
     "A volume that is right in all respects"
-    dice = dict.fromkeys(('exact', 'pixel', 'typed', 'whole', 'any'), 0.8)
-    off = dict.fromkeys(('off', 'pixel off', 'typed off', 'whole off'), False)
+    dice = dict.fromkeys(('exact', 'pixel', 'typed', 'complete', 'any'), 0.8)
+    off = dict.fromkeys(('off', 'pixel off', 'typed off', 'complete off'), False)
     return dice | off | dict(volume=1.2) | changes
 
 
@@ -28,7 +28,7 @@ def test_means_and_counts():
     lost = volume(**{'off': True, 'pixel off': True, 'typed off': True})
     f = dv.set_figures([volume(), mended, lost])
     assert (f['volumes'], f['off'], f['pixel off'], f['typed off']) == (3, 1, 2, 1)
-    assert (f['mended'], f['mended whole']) == (1, 2)
+    assert (f['mended'], f['mended complete']) == (1, 2)
     assert f['exact'] == pytest.approx(100 * (0.8 + 0.4 + 0.8) / 3)
     assert f['volume'] == pytest.approx(1.2)  # a ratio stays one
 
