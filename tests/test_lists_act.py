@@ -68,8 +68,9 @@ def test_structures_that_are_nowhere_survive_the_file():
 
 
 @pytest.mark.parametrize('name', la.RECIPES)
-def test_each_recipe_can_be_trained(name):
-    cfg = la.config_of(name, 3, 20)
+def test_each_recipe_can_be_trained(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(la, 'random_bert', lambda folder, shape: str(folder))
+    cfg = la.config_of(name, 3, 20, tmp_path)
     changed = {k: v for k, v in (la.BASE | la.RECIPES[name]).items() if k.startswith('p_')}
     assert {k: getattr(cfg, k) for k in changed} == changed
     assert (cfg.seed, cfg.steps, cfg.feature_size) == (3, 20, 8)
@@ -90,3 +91,9 @@ def test_a_table_of_nothing_is_refused(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         la.arguments()
     assert 'nothing is finished there' in capsys.readouterr().err
+
+
+def test_the_never_trained_encoder_lies_with_the_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(la, 'random_bert', lambda folder, shape: str(folder))
+    cfg = la.config_of('counterfactual levels, random BERT', 0, 20, tmp_path)
+    assert cfg.encoder == str(tmp_path / 'random_bert')
