@@ -139,10 +139,11 @@ def from_json(d: dict) -> Found:
 def drawn_figure(by_seed: list, keys, how, seed: int = 0) -> dict:  # mean, low, high, n; seeds
     "A figure made of several mean Dice: mean over seeds, interval over seeds and patients"
     each = [tables(found, *keys) for found in by_seed]
-    each = [by for by in each if by[0]]
-    if not each:
+    means = [combined(by, how, seed)['mean'] if by[0] else None for by in each]
+    each = [by for by, mean in zip(each, means) if mean is not None]
+    if not each:  # a share of a gap, say, where there is none
         return dict(mean=None, low=None, high=None, n=0, seeds=[])
-    means = [combined(by, how, seed)['mean'] for by in each]
+    means = [mean for mean in means if mean is not None]
     mean = float(np.mean(means))
     patients = list(each[0][0])
     weights = draw_patients(len(patients), DRAWS, seed)

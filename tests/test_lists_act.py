@@ -52,6 +52,19 @@ def test_a_list_that_no_volume_has():
     assert (figure['mean'], figure['n'], figure['seeds']) == (None, 0, [])
 
 
+def test_a_gap_that_is_none_in_a_seed():
+    "Overlap is no better than no list with seed 1: the share of the gap is that of seed 0"
+    by_seed = [
+        [found('a', True, generic=0.2, oracle=0.4, overlap=0.6)],
+        [found('a', True, generic=0.5, oracle=0.5, overlap=0.5)],
+    ]
+    keys = ('oracle', 'generic', 'overlap')
+    figure = la.drawn_figure(by_seed, keys, la.gap_share)
+    assert (figure['mean'], figure['seeds']) == (pytest.approx(0.5), pytest.approx([0.5]))
+    none = la.drawn_figure(by_seed[1:], keys, la.gap_share)
+    assert (none['mean'], none['seeds']) == (None, [])
+
+
 def test_halves_of_the_volumes():
     by_seed = {'0': [la.as_json(f) for f in (*SEEDS[0], found('c', False, generic=1.0))]}
     result = json.loads(json.dumps({'HASF': by_seed}))
