@@ -7,46 +7,32 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
+from atm_net import phantom_cohort
 from atm_net.anatomy import LUMBAR, InputError, Scheme, convert, get_anatomy
-from atm_net.phantom import (
-    GRADING_HEADER,
-    LAYOUTS,
-    LEVELS,
-    MORPHOMETRY,
-    Canvas,
-    PhantomSpec,
-    abdomen,
-    atm_phantom,
-    body_sdf,
-    bowel,
-    canal_sdf,
-    channel_of,
-    coordinates,
-    draw_spec,
-    drawn_levels,
-    endplates,
-    finish,
-    gradings,
-    in_field,
-    kidneys,
-    make_phantom,
-    outline,
-    paint_body,
+from atm_net.canvas import Canvas, local_frame
+from atm_net.morphometry import LEVELS, MORPHOMETRY, channel_of, drawn_levels
+from atm_net.phantom import GRADING_HEADER, gradings, make_phantom, present
+from atm_net.phantom_body import abdomen, bowel, kidneys, paint_body, surfaces, vessels
+from atm_net.phantom_cohort import LAYOUTS, atm_phantom, write_cohort
+from atm_net.phantom_spec import PhantomSpec, draw_spec, spine_curve, with_findings
+from atm_net.phantom_spine import (
     paint_canal,
     paint_disc,
     paint_level,
     paint_posterior,
     paint_sacrum,
+)
+from atm_net.scanner import finish, in_field
+from atm_net.shapes import (
+    body_sdf,
+    canal_sdf,
+    coordinates,
+    endplates,
+    outline,
     posterior_sdf,
-    present,
     smooth_max,
     smooth_noise,
-    spine_curve,
     spinous_sdf,
-    surfaces,
-    vessels,
-    with_findings,
-    write_cohort,
 )
 from atm_net.volumes import read_labels, read_volume
 
@@ -347,12 +333,10 @@ class Bare:
 
 def overlap(spec) -> int:
     "Voxels that lie in two bodies (down to S1)"
-    from atm_net import phantom
-
     q = Bare(spec)
     seen = np.zeros(spec.shape, np.uint8)
     for i in q.in_view():
-        if i <= INDEX['S1'] and (frame := phantom._frame(q, q.curve.at[i], 32, 40)):
+        if i <= INDEX['S1'] and (frame := local_frame(q, q.curve.at[i], 32, 40)):
             at, uvt = frame
             seen[at] += body_sdf(spec, i, *uvt) < 0
     return int((seen > 1).sum())
@@ -478,13 +462,11 @@ def test_tables_beside_the_volumes(cohorts):
 
 @pytest.mark.parametrize('layout', LAYOUTS)
 def test_what_is_read_is_what_was_drawn(cohorts, layout):
-    from atm_net import phantom
-
     table = Scheme('table', {n: i for i, n in enumerate(LUMBAR.names, 1)})
     labels, vertebra = LAYOUTS[layout]
     scheme = LUMBAR.scheme(labels)
-    for stem, options, codes in phantom._series(layout, 1, 3):
-        image, mask = (cohorts / layout / f for f in phantom._paths(layout, stem))
+    for stem, options, codes in phantom_cohort._series(layout, 1, 3):
+        image, mask = (cohorts / layout / f for f in phantom_cohort._paths(layout, stem))
         vol = read_volume(image)
         ph = make_phantom(vertebra=vertebra, **options)
         np.testing.assert_array_equal(vol.data, ph.volume.data)
