@@ -51,7 +51,7 @@ def cohort_of(
     hard_border: float = 0.0,  # of `write_cohort`
 ) -> Cache:
     "A synthetic cohort and its cache in `out`, made once; taken up where it broke off"
-    from atm_net.phantom import write_cohort
+    from atm_net.phantom_cohort import write_cohort
 
     mark = out / 'phantoms' / 'phantom.json'
     if (out / 'cache' / 'manifest.json').exists():

@@ -154,7 +154,8 @@ def phantoms(args):
 
     from atm_net.anatomy import LUMBAR
     from atm_net.data import Cache, Grid, open_cohort, prepare
-    from atm_net.phantom import make_phantom, write_cohort
+    from atm_net.phantom import make_phantom
+    from atm_net.phantom_cohort import write_cohort
 
     n = 2 if args.quick else 4
     with tempfile.TemporaryDirectory() as tmp:
@@ -222,7 +223,7 @@ def preparation(args):
 
     from atm_net.anatomy import LUMBAR
     from atm_net.data import Grid, open_cohort, prepare
-    from atm_net.phantom import write_cohort
+    from atm_net.phantom_cohort import write_cohort
 
     def size(folder):
         return sum(f.stat().st_size for f in Path(folder).rglob('*') if f.is_file()) / 1e6
@@ -383,7 +384,7 @@ def loading(args):
     "(f) a training slice, read and augmented, against what a training step needs for it"
     from atm_net.anatomy import LUMBAR
     from atm_net.data import Cache, Grid, SliceDataset, open_cohort, prepare
-    from atm_net.phantom import write_cohort
+    from atm_net.phantom_cohort import write_cohort
 
     side, n = 128, 32
     with tempfile.TemporaryDirectory() as tmp:

@@ -40,7 +40,7 @@ def make_cache(root, patients=6, grid=None):
     "A small cohort on a grid; None: pixels of 2 mm"
     from atm_net.anatomy import LUMBAR
     from atm_net.data import Grid, open_cohort, prepare
-    from atm_net.phantom import write_cohort
+    from atm_net.phantom_cohort import write_cohort
 
     silent(write_cohort, root / 'phantoms', patients=patients, seed=0)
     cohort = open_cohort(root / 'phantoms', LUMBAR)

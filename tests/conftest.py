@@ -203,7 +203,7 @@ def phantom_cache(home):
     "Six phantoms with all structures on pixels of 4 mm, made without a process of their own"
     from atm_net.anatomy import LUMBAR
     from atm_net.data import Cache, Grid, open_cohort, prepare
-    from atm_net.phantom import write_cohort
+    from atm_net.phantom_cohort import write_cohort
 
     write_cohort(home / 'six', 'folder', patients=6, seed=1)
     prepare(open_cohort(home / 'six', LUMBAR), home / 'six_cache', Grid(spacing=4.0))

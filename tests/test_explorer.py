@@ -47,7 +47,8 @@ from atm_net.figures import (
     word_ratio,
     word_shares,
 )
-from atm_net.phantom import _series, make_phantom
+from atm_net.phantom import make_phantom
+from atm_net.phantom_cohort import _series
 from atm_net.predict import SHIPPED, Predictor, load_predictor
 from atm_net.prompts import holistic, present_structures, shift_levels
 from atm_net.reports import parse_prompt

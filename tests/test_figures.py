@@ -57,7 +57,8 @@ from atm_net.figures import (
     zoom_boxes,
 )
 from atm_net.metrics import volume_scores
-from atm_net.phantom import make_phantom, write_cohort
+from atm_net.phantom import make_phantom
+from atm_net.phantom_cohort import write_cohort
 from atm_net.predict import Predictor, pad32
 from atm_net.prompts import holistic, present_structures
 from atm_net.text import TextFeatures, load_encoder

@@ -26,7 +26,7 @@ from atm_net.pages import (
     slug,
     text_html,
 )
-from atm_net.phantom import write_cohort
+from atm_net.phantom_cohort import write_cohort
 from atm_net.report import (
     _drawn,
     atm_evaluate,

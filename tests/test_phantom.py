@@ -7,46 +7,32 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
+from atm_net import phantom_cohort
 from atm_net.anatomy import LUMBAR, InputError, Scheme, convert, get_anatomy
-from atm_net.phantom import (
-    GRADING_HEADER,
-    LAYOUTS,
-    LEVELS,
-    MORPHOMETRY,
-    Canvas,
-    PhantomSpec,
-    abdomen,
-    atm_phantom,
-    body_sdf,
-    bowel,
-    canal_sdf,
-    channel_of,
-    coordinates,
-    draw_spec,
-    drawn_levels,
-    endplates,
-    finish,
-    gradings,
-    in_field,
-    kidneys,
-    make_phantom,
-    outline,
-    paint_body,
+from atm_net.canvas import Canvas, local_frame
+from atm_net.morphometry import LEVELS, MORPHOMETRY, channel_of, drawn_levels
+from atm_net.phantom import GRADING_HEADER, gradings, make_phantom, present
+from atm_net.phantom_body import abdomen, bowel, kidneys, paint_body, surfaces, vessels
+from atm_net.phantom_cohort import LAYOUTS, atm_phantom, write_cohort
+from atm_net.phantom_spec import PhantomSpec, draw_spec, spine_curve, with_findings
+from atm_net.phantom_spine import (
     paint_canal,
     paint_disc,
     paint_level,
     paint_posterior,
     paint_sacrum,
+)
+from atm_net.scanner import finish, in_field
+from atm_net.shapes import (
+    body_sdf,
+    canal_sdf,
+    coordinates,
+    endplates,
+    outline,
     posterior_sdf,
-    present,
     smooth_max,
     smooth_noise,
-    spine_curve,
     spinous_sdf,
-    surfaces,
-    vessels,
-    with_findings,
-    write_cohort,
 )
 from atm_net.volumes import read_labels, read_volume
 
@@ -347,12 +333,10 @@ class Bare:
 
 def overlap(spec) -> int:
     "Voxels that lie in two bodies (down to S1)"
-    from atm_net import phantom
-
     q = Bare(spec)
     seen = np.zeros(spec.shape, np.uint8)
     for i in q.in_view():
-        if i <= INDEX['S1'] and (frame := phantom._frame(q, q.curve.at[i], 32, 40)):
+        if i <= INDEX['S1'] and (frame := local_frame(q, q.curve.at[i], 32, 40)):
             at, uvt = frame
             seen[at] += body_sdf(spec, i, *uvt) < 0
     return int((seen > 1).sum())
@@ -478,13 +462,11 @@ def test_tables_beside_the_volumes(cohorts):
 
 @pytest.mark.parametrize('layout', LAYOUTS)
 def test_what_is_read_is_what_was_drawn(cohorts, layout):
-    from atm_net import phantom
-
     table = Scheme('table', {n: i for i, n in enumerate(LUMBAR.names, 1)})
     labels, vertebra = LAYOUTS[layout]
     scheme = LUMBAR.scheme(labels)
-    for stem, options, codes in phantom._series(layout, 1, 3):
-        image, mask = (cohorts / layout / f for f in phantom._paths(layout, stem))
+    for stem, options, codes in phantom_cohort._series(layout, 1, 3):
+        image, mask = (cohorts / layout / f for f in phantom_cohort._paths(layout, stem))
         vol = read_volume(image)
         ph = make_phantom(vertebra=vertebra, **options)
         np.testing.assert_array_equal(vol.data, ph.volume.data)
@@ -627,11 +609,47 @@ def test_gradings_of_a_border_counted_otherwise():
 
 @pytest.mark.parametrize('share', [-0.1, 1.5])
 def test_a_share_that_is_none(tmp_path, share):
-    with pytest.raises(InputError, match='a share of the patients'):
-        write_cohort(tmp_path / 'new', patients=1, hard_border=share)
+    for name in ('hard_border', 'numbering'):
+        with pytest.raises(InputError, match=f'{name} .*: a share of the patients'):
+            write_cohort(tmp_path / 'new', patients=1, **{name: share})
     assert not (tmp_path / 'new').exists()
 
 
 def test_a_cohort_of_hard_borders_remembers_it(tmp_path):
     out = write_cohort(tmp_path / 'new', patients=1, view=100.0, hard_border=1.0)
     assert json.loads((out / 'phantom.json').read_text(encoding='utf-8'))['hard_border'] == 1.0
+
+
+# --- four or six lumbar vertebrae
+
+
+@pytest.mark.parametrize('count, label, form', [(4, 'L1', 'T12'), (6, 'T12', 'L1')])
+def test_the_label_is_positional_and_the_form_is_not(count, label, form):
+    "With six lumbar vertebrae the label T12 stands on a body of lumbar form, counted from L5"
+    five, other = draw_spec(5), draw_spec(5, lumbar=count)
+    for field in ('heights', 'depths', 'widths'):
+        before, after = getattr(five, field), getattr(other, field)
+        assert after[INDEX[label]] == pytest.approx(before[INDEX[form]])
+        assert after[INDEX['L5'] :] == before[INDEX['L5'] :]
+    assert other.lumbar == count
+
+
+def test_between_the_ends_forms_are_mixed():
+    "Five of six: the second from L5 lies four fifths of a level up"
+    five, six = (np.array(draw_spec(5, lumbar=n).depths) for n in (5, 6))
+    l5 = INDEX['L5']
+    assert six[l5 - 1] == pytest.approx(0.2 * five[l5] + 0.8 * five[l5 - 1], abs=1e-3)
+
+
+def test_five_lumbar_vertebrae_are_what_was_drawn_before():
+    assert draw_spec(5, lumbar=5) == draw_spec(5)
+    with pytest.raises(InputError, match='draws 4, 5 or 6'):
+        draw_spec(5, lumbar=7)
+
+
+def test_a_cohort_says_how_many_lumbar_vertebrae_each_has(tmp_path):
+    out = write_cohort(tmp_path / 'new', patients=2, view=100.0, numbering=1.0, seed=3)
+    header, *rows = (out / 'cases.csv').read_text(encoding='utf-8').split()
+    assert header == 'case,patient,lumbar'
+    assert {row.split(',')[2] for row in rows} <= {'4', '6'}
+    assert json.loads((out / 'phantom.json').read_text(encoding='utf-8'))['numbering'] == 1.0
