@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import SimpleITK as sitk
-from fastcore.basics import patch
 
 from .anatomy import InputError, some
+from .core import patch
 from .geometry import Geometry, check_axes
 
 # %% ../nbs/0_ground/06_dicom.ipynb #d006

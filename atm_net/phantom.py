@@ -22,12 +22,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from fastcore.basics import patch
 from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from scipy.spatial import cKDTree
 
 from .anatomy import LUMBAR, InputError, Scheme, convert, get_anatomy
+from .core import patch
 from .show import command, progress, read_json, write_json, write_text
 from atm_net.volumes import (
     Volume,
