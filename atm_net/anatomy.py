@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 import atm_net
-from .core import InputError, patch, some, suggest  # noqa: F401
+from .core import InputError, patch, read_json, some, suggest  # noqa: F401
 
 # %% ../nbs/0_ground/02_anatomy.ipynb #c04b
 ASSETS = Path(atm_net.__file__).parent / 'assets'  # the files that ship with the package
@@ -384,10 +384,29 @@ def convert(
 ANATOMIES = ASSETS / 'anatomies'
 
 
+def _check_phantoms(path, anatomy: Anatomy):
+    "Refuse phantoms of another anatomy, as their phantom.json names it; raises `InputError`"
+    places = [Path(path), *Path(path).absolute().parents[:2]]
+    mark = next((p for folder in places if (p := folder / 'phantom.json').is_file()), None)
+    made_of = mark and read_json(mark).get('anatomy', anatomy.name)
+    if not made_of or made_of == anatomy.name:
+        return
+    shipped = {_named(_read_yaml(f), f).name: f.stem for f in ANATOMIES.glob('*.yaml')}
+    remedy = f'add --anatomy {shipped.get(made_of, "FILE")}'
+    if made_of == LUMBAR.name:
+        remedy = 'leave --anatomy out'
+    raise InputError(f"{mark}: these are phantoms of the '{made_of}': {remedy}")
+
+
 def get_anatomy(
     source=None,  # YAML file, name of one that ships ('thoracic'), or a dict; None: lumbar spine
+    beside=None,  # data: a phantom.json beside them may name another anatomy, which is refused
 ) -> Anatomy:
     "An anatomy from a file, or from what it holds; raises `InputError` that names file and field"
+    if beside is not None:
+        anatomy = get_anatomy(source)
+        _check_phantoms(beside, anatomy)
+        return anatomy
     if source in (None, ''):
         return LUMBAR
     if isinstance(source, dict):

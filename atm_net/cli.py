@@ -19,6 +19,7 @@ import shutil
 import sys
 import tempfile
 import textwrap
+import time
 import tokenize
 from dataclasses import dataclass
 from pathlib import Path
@@ -319,8 +320,28 @@ def main(
     _call(name, inspect.unwrap(getattr(module, name)), vars(arguments))
 
 # %% ../nbs/0_ground/01_cli.ipynb #cl23
-def progress(items, desc: str = '', total: int | None = None):
-    "A progress bar on stderr; silent where nobody watches a terminal or a notebook"
-    from tqdm.auto import tqdm
+def _told(items, desc: str, total: int | None, pause: float):
+    "The items, with a line of stderr now and then"
+    last = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        if time.monotonic() - last >= pause:
+            last = time.monotonic()
+            of = f' of {total}' if total else ''
+            print(f'{desc}: {done}{of} done', file=sys.stderr, flush=True)
 
-    return tqdm(items, desc=desc, total=total, file=sys.stderr, leave=False, disable=None)
+
+def progress(
+    items,
+    desc: str = '',
+    total: int | None = None,
+    pause: float = 30.0,  # s between lines where there is no bar
+):  # the items, one by one
+    "A bar on a terminal's stderr, else a line now and then"
+    if total is None and hasattr(items, '__len__'):
+        total = len(items)
+    if not sys.stderr.isatty():
+        return _told(items, desc, total, pause)
+    from tqdm import tqdm
+
+    return tqdm(items, desc=desc, total=total, file=sys.stderr, leave=False)

@@ -508,8 +508,12 @@ def atm_score(
     out: str = None,  # folder for scores.json, scores.csv and scores.md
     anatomy: str = None,  # YAML of another anatomy
 ):
-    "Score masks: DSC, Jaccard, HD95 and ASD per structure, under both policies, with level shifts"
-    an = get_anatomy(anatomy)
+    """Score masks: DSC, Jaccard, HD95 and ASD per structure, under both policies, with level shifts
+
+    atm_score masks/ truth/ --out scores/
+    atm_score masks/ truth/ --subset --labels spineps,spider
+    """
+    an = get_anatomy(anatomy, truth)
     pairs = pair_masks(pred, truth, subset)
     faults = Faults() if len(pairs) > 1 else None  # a single pair is refused as it stands
     sound = pairs if faults is None else sound_pairs(pairs, an, labels, faults)

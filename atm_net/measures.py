@@ -503,8 +503,12 @@ def atm_measure(
     out: str = None,  # write the table here too, CSV or JSON by suffix
     anatomy: str = None,  # YAML of another anatomy
 ):
-    "Heights, depths, canal widths and angles by level, in mm and degrees, from a mask"
-    an = get_anatomy(anatomy)
+    """Heights, depths, canal widths and angles by level, in mm and degrees, from a mask
+
+    atm_measure mask.nii.gz
+    atm_measure masks/ --out cohort.csv
+    """
+    an = get_anatomy(anatomy, mask)
     if out:
         _table_suffix(out)
     failed = []

@@ -14,21 +14,25 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from . import __version__
-from .anatomy import InputError, convert, get_anatomy, some
+from .anatomy import convert, get_anatomy
+from .cli import command, progress
+from .core import InputError, some, write_json, write_text
 from .data import Grid, open_cohort, prepare
 from .dicom import is_dicom
 from .geometry import check_image, tell
-from .mask_files import file_hash, levels_path, scheme_table
+from .mask_files import file_hash, levels_path, levels_record_of, scheme_table
 from .pictures import is_picture, parse_spacing
 from .plain_text import language_note
 from .predict import load_predictor, localise, weights_id
 from .prediction import levels_note, prediction_figure
 from .protocols import choose_protocol, find_protocol
-from .show import command, progress, save_figure, write_json, write_text
+from .show import save_figure
+from .slices import check_device_name
 from atm_net.user_prompts import (
     find_anchor,
     positional_note,
@@ -64,6 +68,16 @@ class Job:
     def record(self) -> Path:
         "Is written: how the levels of the mask were counted"
         return levels_path(self.mask)
+
+    @property
+    def probabilities(self) -> Path:
+        "Is written if asked for"
+        return self.mask.with_name(f'{volume_stem(self.mask)}_probabilities.npz')
+
+    @property
+    def is_done(self) -> bool:
+        "Is its mask there, whole, as its record knows it?"
+        return self.mask.is_file() and levels_record_of(self.mask) is not None
 
 
 _written = {'.mhd': '.mha', '.nhdr': '.nrrd'}  # a header beside its data gives one file
@@ -193,7 +207,7 @@ def spare_inputs(jobs: list):  # of `Job`
     own = {_file_id(path): path for path in inputs}
     source = {}  # mask file -> its volume
     for job in jobs:
-        for out in (job.mask, job.picture, job.record):
+        for out in (job.mask, job.picture, job.record, job.probabilities):
             if _file_id(out) in own:
                 hit = own[_file_id(out)]
                 raise InputError(f'{hit}: would be overwritten by its mask: name another folder')
@@ -254,7 +268,8 @@ def _report_of(path, predictor):
 def _said(prediction) -> str:
     "What the slices voted for, or what the middle one read"
     if prediction.trace:
-        return f'; voted {prediction.trace[-1]}'
+        read = 'its words were read' if prediction.words_read else 'the generic prompt was read'
+        return f'; voted {prediction.trace[-1]}: {read}'
     if find_protocol(prediction.protocol).needs_text:
         return f'; read: {prediction.prompts[len(prediction.prompts) // 2]}'
     return ''
@@ -296,6 +311,7 @@ def levels_record(prediction, volume, predictor, anchor: str = None) -> dict:  #
     prompts = prediction.prompts
     record |= dict(
         protocol=prediction.protocol,
+        words_read=prediction.words_read if prediction.trace else None,
         prompt=str(prompts[len(prompts) // 2]) if prompts else None,
         anchor=anchor,
         weights=weights_id(predictor.file),
@@ -360,6 +376,8 @@ def predict_file(
     prediction = predictor.predict(volume, protocol, **given, **kwargs)
     tell(volume)
     record = levels_record(prediction, volume, predictor, anchor)
+    if prediction.probabilities is not None:
+        prediction.save_probabilities(job.probabilities)
     prediction.labels, lost = convert(prediction.labels, predictor.scheme, scheme)
     prediction.scheme = scheme
     write_labels(scheme.decode(prediction.labels), volume, job.mask, scheme_table(scheme))
@@ -387,7 +405,7 @@ def _predict_all(predictor, jobs: list, scheme, folder, *args, **kwargs):
     failed = []
     for job in progress(jobs, 'predict'):
         try:
-            print(predict_file(predictor, job, scheme, *args, **kwargs))
+            print(predict_file(predictor, job, scheme, *args, **kwargs), flush=True)
         except Exception as e:
             if len(jobs) == 1:
                 raise
@@ -422,15 +440,27 @@ def check_weighed(guidance: float, protocol: str):
         )
 
 # %% ../nbs/5_masks/55_predict_command.ipynb #cm12
+def _left_to_do(jobs: list, skip: bool) -> list:  # of `Job`
+    "The jobs whose mask is not there, those that are named on stdout"
+    if not skip:
+        return jobs
+    for job in jobs:
+        if job.is_done:
+            print(f'{job.mask}: is there already, skipped')
+    return [job for job in jobs if not job.is_done]
+
+
 @command
 def atm_predict(
     # .nii, .nii.gz, .mha, .nrrd, a DICOM folder, a folder of volumes, or a picture with --spacing
     volume: str,
     out: str,  # mask file (.nii.gz, .mha, .nrrd, .seg.nrrd; .png of a picture), or folder for masks
     weights: str = None,  # run folder or .safetensors (default: the model that ships)
-    # self, generic, user, report, oracle, oracle-levels; none for weights without text
-    # (default: user or report if a text is given, else self, else none)
-    protocol: str = None,
+    # where the words come from; none is for weights without text (default: user or report if a
+    # text is given, else self, else none)
+    protocol: Literal[
+        'self', 'generic', 'user', 'report', 'oracle', 'oracle-levels', 'none'
+    ] = None,
     # text for protocol user; free words are put into the form of the training's sentences
     prompt: str = None,
     verbatim: bool = False,  # let the network read --prompt as typed, in every slice
@@ -448,21 +478,34 @@ def atm_predict(
     pixelwise: bool = False,
     # weight of the prompt against the generic one: 1 as the network is, 0 not heard, more: stronger
     guidance: float = 1,
+    probabilities: bool = False,  # write the probability of every class beside the mask, as .npz
+    skip_existing: bool = False,  # leave volumes alone whose mask is there with its JSON record
     # text encoder, name or folder (default: the one the model was trained with)
     encoder: str = None,
-    device: str = 'cpu',  # cpu, cuda or auto
+    device: str = 'cpu',  # cpu, cuda, mps or auto
     # mm from pixel to pixel of a picture (PNG, JPEG, one DICOM slice without it): 0.7, or 0.7,0.5
     # for rows and columns
     spacing: str = None,
     # which DICOM series of a folder: its number, UID, or words of its description
     series: str = None,
 ):
-    "Segment volumes: a mask in the geometry of the input, a PNG to look at, a JSON of its levels"
+    """Segment volumes: a mask in the geometry of the input, a PNG to look at, a JSON of its levels
+
+    atm_predict scan.nii.gz mask.nii.gz
+    atm_predict dicom_folder masks/ --prompt "L5 to T12 are visible"
+    atm_predict scans/ masks/ --report reports/ --skip-existing
+    atm_predict slice.png mask.png --spacing 0.7
+    """
+    check_device_name(device)
     jobs = find_jobs(volume, out, spacing, series)
     for job in jobs:
         job.report = companion(report, job.volume, 'report')
         job.truth = companion(mask, job.volume, 'mask')
     spare_inputs(jobs)
+    folder = None if jobs[0].mask == Path(out) else Path(out)
+    jobs = _left_to_do(jobs, skip_existing)
+    if not jobs:
+        return
     once = not pixelwise
     p = load_predictor(weights, device, encoder, one_name_per_level=once, guidance=guidance)
     protocol = choose_protocol(p.has_text, protocol, prompt=prompt, report=report, truth=mask)
@@ -472,15 +515,13 @@ def atm_predict(
     scheme = p.anatomy.scheme(labels or p.scheme.name)
     if prompt is not None and (note := unrecognised(user_prompt(prompt, p.anatomy))):
         print(f'--prompt: {note}', file=sys.stderr)
-    folder = None if jobs[0].mask == Path(out) else Path(out)
-    _predict_all(p, jobs, scheme, folder, protocol, anchor, prompt=prompt, verbatim=verbatim)
+    given = dict(prompt=prompt, verbatim=verbatim, probabilities=probabilities)
+    _predict_all(p, jobs, scheme, folder, protocol, anchor, **given)
 
 # %% ../nbs/5_masks/55_predict_command.ipynb #c035
 def _grid_of(preset: str, size: int | None) -> Grid:
     "The grid of a preset, or a square of `size` pixels; raises `InputError`"
     grids = {'tiny': Grid(spacing=2.0), 'paper': Grid(size=384)}
-    if preset not in grids:
-        raise InputError(f"--preset '{preset}' is unknown: use tiny or paper")
     if size is not None and size < 1:
         raise InputError(f'--size {size}: must be positive')
     return Grid(size=size) if size else grids[preset]
@@ -490,29 +531,35 @@ def _grid_of(preset: str, size: int | None) -> Grid:
 def atm_prepare(
     root: str,  # dataset folder
     cache: str,  # folder to write the slice cache to
-    layout: str = 'auto',  # spider, mrspineseg, folder, or auto
+    layout: Literal['auto', 'spider', 'mrspineseg', 'folder'] = 'auto',  # of the files
     labels: str = None,  # label scheme of the cache (default: the layout's own)
     annotated: str = None,  # CSV (case, labels): which structures each case annotates
-    preset: str = 'tiny',  # tiny: 2 mm pixels, whole field of view; paper: 384 x 384
+    # tiny: 2 mm pixels, whole field of view; paper: 384 x 384
+    preset: Literal['tiny', 'paper'] = 'tiny',
     size: int = None,  # pixels per side, in place of the preset's grid
     # fov: whole field of view; self: found by the model; oracle: taken from the mask
-    crop: str = 'fov',
+    crop: Literal['fov', 'self', 'oracle'] = 'fov',
     weights: str = None,  # model for --crop self (default: the one that ships)
     # random (8:1:1 by patient), other shares of train, val and test as 6:1:3,
     # official (SPIDER's overview.csv), or test (all patients, to score on)
     split: str = 'random',
-    # SPIDER's partly visible vertebrae: keep (as the vertebra) or ignore
-    partial: str = 'keep',
-    above: str = 'ignore',  # SPIDER's levels above T9: ignore, or refuse the case
+    # SPIDER's partly visible vertebrae: keep them as the vertebra, or ignore their pixels
+    partial: Literal['keep', 'ignore'] = 'keep',
+    # SPIDER's levels above T9: ignore their pixels, or refuse the case
+    above: Literal['ignore', 'refuse'] = 'ignore',
     strict: bool = False,  # end with status 2 at the first bad case
     anatomy: str = None,  # YAML of another anatomy
     seed: int = 0,  # of the split
 ):
-    "Volumes to a slice cache with manifest and a split by patient"
+    """Volumes to a slice cache with manifest and a split by patient
+
+    atm_prepare data/SPIDER cache/spider --preset paper
+    atm_prepare my_cohort cache/mine --annotated annotated.csv
+    """
     grid = _grid_of(preset, size)
-    if crop not in ('fov', 'self', 'oracle'):
-        raise InputError(f"--crop '{crop}' is unknown: use fov, self or oracle")
-    cohort = open_cohort(root, get_anatomy(anatomy), layout, labels, annotated, partial, above)
+    cohort = open_cohort(
+        root, get_anatomy(anatomy, root), layout, labels, annotated, partial, above
+    )
     options = {'crop': crop, 'seed': seed, 'strict': strict, 'splits': split}
     if crop != 'self':
         return prepare(cohort, cache, grid, **options)

@@ -16,7 +16,7 @@ import SimpleITK
 
 from .anatomy import Scheme, convert
 from .column import Naming
-from .core import InputError
+from .core import InputError, atomic_path
 from .geometry import Volume
 from .mask_files import scheme_table
 from .show import legend, overlay
@@ -97,6 +97,25 @@ class Prediction:
     def save(self, path: str | Path):
         "Write the mask, as .nii.gz, .mha, .nrrd or .seg.nrrd; raises `InputError`"
         write_labels(self.values, self.source, path, scheme_table(self.scheme))
+
+    def save_probabilities(self, path: str | Path):
+        """Write the probabilities as .npz: `probabilities`, `names` and `affine`
+
+        `probabilities` (channels, i, j, k) float16 lie in the axes of the volume's file, as
+        nibabel reads it with `affine`; channel 0 is the background. Raises `InputError`.
+        """
+        if self.probabilities is None:
+            raise InputError(f'{path}: ask for them first: segment(..., probabilities=True)')
+        geometry = self.source.geometry
+        kept = np.stack([geometry.to_source(p) for p in self.probabilities])
+        names = np.array(['background', *self.scheme.names])
+        with atomic_path(path) as tmp, open(tmp, 'wb') as file:
+            np.savez_compressed(file, probabilities=kept, names=names, affine=geometry.file_affine)
+
+    @property
+    def words_read(self) -> bool:
+        "Were the names that `self` voted for read in the end? Else the generic prompt was"
+        return any(vote.outcome == 'confirmed' for vote in self.trace)
 
     def convert(self, labels: str) -> 'Prediction':
         "The same in another label scheme, without what that one lacks; raises `InputError`"

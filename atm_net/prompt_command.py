@@ -179,7 +179,7 @@ def atm_prompt(
     atm_prompt mask.nii.gz --slice 8
     atm_prompt --report report.txt --option 4 --json
     """
-    anatomy = get_anatomy(anatomy)
+    anatomy = get_anatomy(anatomy, mask or None)
     _check_options(mask, report, option)
     said = _from_report(report, patient, option, classwise, labels, anatomy) if report else {}
     out = _from_mask(mask, labels, slice, min(option, 3), classwise, anatomy) if mask else said

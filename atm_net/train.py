@@ -37,6 +37,8 @@ from atm_net.run_folder import (
     Log,
     Progress,
     board_class,
+    lengthened,
+    note_steps,
     open_run,
     same_start,
     start_run,
@@ -209,6 +211,8 @@ def _begin(trainer: Trainer, init, resume: bool, how: dict):
 
     def make_folder():
         start_run(run, trainer.cache, trainer.meta, group.size, device=group.device, **how)
+        if note := note_steps(run, trainer.cfg):
+            say(f'{run}: {note}')
         sweep(run)
 
     if init:
@@ -243,6 +247,7 @@ def train(
     cache = cache if isinstance(cache, Cache) else Cache(cache)
     run = Path(run)
     resume = resume or restarted()
+    cfg = lengthened(run, cfg) if resume else cfg
     how = dict(workers=workers, accumulate=accumulate, channels_last=channels_last, compile=compile)
     note = check_grid(cfg, cache)
     group = join_group(device)

@@ -143,7 +143,7 @@ def check_share(cfg: Config, group: Distributed, accumulate: int):
             f'--batch {cfg.batch}: the share of a process, {share},'
             f' is not divisible by --accumulate {accumulate}'
         )
-    if cfg.amp == 'bf16' and group.device != 'cpu':
+    if cfg.amp == 'bf16' and group.device.startswith('cuda'):
         import torch
 
         if not torch.cuda.is_bf16_supported():
