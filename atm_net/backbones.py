@@ -16,7 +16,7 @@ import torch
 from monai.networks.nets import BasicUNet, SegResNet
 from torch import Tensor, nn
 
-from .anatomy import InputError, imported, suggest
+from .core import InputError, imported, suggest
 from .model import ATMNet, SwinBackbone
 
 # %% ../nbs/4_network/46_backbones.ipynb #k006

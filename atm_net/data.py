@@ -25,10 +25,9 @@ from typing import NamedTuple
 
 import numpy as np
 import yaml
-from fastcore.basics import patch
-from fastcore.script import Param
 
 from .anatomy import IGNORE, LUMBAR, InputError, Scheme, convert, get_anatomy, some, suggest
+from .core import patch
 from .geometry import Volume, check_image, check_pair, image_box, image_part, tell
 from atm_net.show import (
     atomic_path,
@@ -2115,10 +2114,8 @@ def audit_page(
 def atm_audit(
     root: str,  # dataset folder
     layout: str = 'auto',  # spider, mrspineseg, folder or auto
-    labels: Param(
-        "label scheme of the cache to come: joint, mrspineseg or spider; default: the layout's own",
-        str,
-    ) = None,
+    # label scheme of the cache to come: joint, mrspineseg or spider (default: the layout's own)
+    labels: str = None,
     annotated: str = None,  # CSV (case, labels): which structures each case annotates
     anatomy: str = None,  # YAML of another anatomy
     partial: str = 'keep',  # SPIDER's partly visible vertebrae: keep (as the vertebra) or ignore

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import ipywidgets as widgets
 import numpy as np
-from fastcore.basics import patch
 from matplotlib.figure import Figure
 
 from .anatomy import IGNORE, LUMBAR, InputError, convert
+from .core import patch
 from .figures import even_shares, ratio_bar, read_slice, tint, word_ratio, word_shares
 from .mask_files import file_scheme, read_mask
 from .metrics import dice

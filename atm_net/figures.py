@@ -16,7 +16,6 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
-from fastcore.script import Param
 from scipy import ndimage
 
 from .anatomy import IGNORE, InputError, convert
@@ -1258,7 +1257,7 @@ def draw_figures(
 @command
 def atm_figures(
     cache: str,  # prepared slice cache
-    runs: Param('run folders or weights files', str, nargs='+'),
+    runs: list[str],  # run folders or weights files
     protocols: str = 'self,generic',  # self, generic, oracle, oracle-levels, shuffled, with commas
     split: str = 'test',  # part of the cache: train, val, test or all
     cases: int = 2,  # cases with panels: 1 the median, 2 with the worst, more between

@@ -773,7 +773,7 @@ def score_run(
 
     if lack := [q for q in want if not fresh(files[q])]:
         with _timed(folder, 'evaluate'):
-            p = load_predictor(folder, device)
+            p = load_predictor(folder, device, one_name_per_level=False)
             entries, _ = evaluate_runs(cache, {run.name: p}, lack, split, on)
             parameters = sum(x.numel() for x in p.model.parameters())
             more = key | dict(run=run.name, split=split, grid=on, parameters=parameters)

@@ -18,11 +18,11 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
-from fastcore.basics import patch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from .anatomy import ASSETS, InputError, imported
+from .anatomy import ASSETS, InputError
+from .core import imported, patch
 from .reports import parse_prompt
 from .show import atomic_path
 
