@@ -18,8 +18,8 @@ from fastcore.basics import patch, store_attr
 
 from .anatomy import ASSETS, InputError, Scheme, get_anatomy
 from .column import ColumnLabeler, Naming
-from .data import Grid, crop_oracle, normalise
 from .geometry import Volume, check_image, image_box, image_part, tell
+from .grid import Grid, crop_oracle, normalise
 from .prompts import present_structures
 from atm_net.protocols import (
     check_anchor,

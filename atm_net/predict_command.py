@@ -19,9 +19,11 @@ import numpy as np
 
 from . import __version__
 from .anatomy import InputError, convert, get_anatomy, some
-from .data import Grid, open_cohort, prepare
+from .cache import prepare
+from .cohort import open_cohort
 from .dicom import is_dicom
 from .geometry import check_image, check_pair, tell
+from .grid import Grid
 from atm_net.mask_files import (
     file_hash,
     levels_path,
