@@ -10,14 +10,13 @@ __all__ = ['SWIN', 'BACKBONES', 'BACKBONE_TITLES', 'ATTRIBUTES', 'UpAdd', 'SegRe
 
 # %% ../nbs/4_network/46_backbones.ipynb #k004
 import copy
-import importlib
 import re
 
 import torch
 from monai.networks.nets import BasicUNet, SegResNet
 from torch import Tensor, nn
 
-from .anatomy import InputError, suggest
+from .anatomy import InputError, imported, suggest
 from .model import ATMNet, SwinBackbone
 
 # %% ../nbs/4_network/46_backbones.ipynb #k006
@@ -228,12 +227,7 @@ def find_backbone(name: str) -> type:
         known = f'{", ".join(BACKBONES)}, or an import path as mypackage.nets:Net'
         hint = '' if '.' in name else suggest(name, BACKBONES)
         raise InputError(f"backbone '{name}' is unknown{hint}: use {known}")
-    module, _, attribute = name.partition(':')
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except Exception as e:
-        remedy = 'install its package, or put its folder on PYTHONPATH'
-        raise InputError(f"backbone '{name}' cannot be imported ({fault(e)}): {remedy}") from e
+    found = imported(name, 'backbone')
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise InputError(f"backbone '{name}' is not a class of modules of PyTorch")
     return found

@@ -36,6 +36,7 @@ class Config:
     attention: str = hp('exact', 'paper')
     pool: int = hp(8, 'ours')
     tokens: str = hp('mixed', 'paper')
+    fusion: str = hp('attention', 'paper')  # attention, or film for FiLM
     code: str = hp('2d', 'assumed')  # position encoding: 2d, 1d, order or ends
     decoder: str = hp('residual', 'ours')
     text_decoder: bool = hp(False, 'ours')  # a decoder of its own for prompted passes

@@ -16,6 +16,7 @@ from .anatomy import LUMBAR, InputError, Scheme, convert, get_anatomy
 from .morphometry import drawn_levels
 from .phantom import GRADING_HEADER, Phantom, gradings, make_phantom
 from .phantom_spec import draw_spec, view_rows
+from .phantom_subject import COUNTS
 from .show import command, progress, read_json, write_json, write_text
 from .volumes import new_geometry, new_volume, read_labels, write_labels, write_volume
 
@@ -34,13 +35,20 @@ def _field(k, around, view) -> dict:
     return dict(around=around) if around else {}
 
 
-def _series(layout, k, seed, around=None, view=None, hard_border=0.0):
+def _drawn_count(s, numbering) -> dict:
+    "Option `lumbar` of `draw_spec` for a share of the patients"
+    rng = np.random.default_rng([s, 32])
+    return dict(lumbar=int(rng.choice(COUNTS))) if rng.random() < numbering else {}
+
+
+def _series(layout, k, seed, around=None, view=None, hard_border=0.0, numbering=0.0):
     "The scans of patient number `k` (from 1): (stem, options of `draw_spec`, axis codes)"
     s = int(np.random.SeedSequence([int(seed), int(k)]).generate_state(1)[0])
     rng = np.random.default_rng([s, 30])
     field = _field(k, around, view)
     if np.random.default_rng([s, 31]).random() < hard_border:
         field = field | dict(hard_border=True)
+    field = field | _drawn_count(s, numbering)
     if layout == 'folder':
         return [(f'case{k:04d}', dict(seed=s) | field, 'LPS')]
     if layout == 'mrspineseg':
@@ -148,13 +156,15 @@ def _tables(out, layout, scheme, jobs):
     if layout == 'folder':
         write_text(out / 'labels.yaml', ''.join(f'{v}: {n}\n' for n, v in scheme.values.items()))
     rows = []
-    for k, stem, *_ in jobs:
+    for k, stem, options, _ in jobs:
         case = Path(_paths(layout, stem)[0]).name.split('.')[0]
-        rows.append((case, f'P{k:04d}'))
-    _csv(out / 'cases.csv', ('case', 'patient'), rows)
+        rows.append((case, f'P{k:04d}', options.get('lumbar', 5)))
+    counted = any('lumbar' in options for _, _, options, _ in jobs)
+    columns = ('case', 'patient', 'lumbar') if counted else ('case', 'patient')
+    _csv(out / 'cases.csv', columns, [row[: len(columns)] for row in rows])
 
 # %% ../nbs/1_phantoms/19_phantom_cohort.ipynb #c097
-def _check_cohort(vertebra, patients, seed, anatomy, view, hard_border):
+def _check_cohort(vertebra, patients, seed, anatomy, view, shares):
     "Refuse what cannot be written before anything is; raises `InputError`"
     if vertebra not in ('body', 'whole'):
         raise InputError(f"vertebra '{vertebra}' unknown: use body or whole")
@@ -165,8 +175,9 @@ def _check_cohort(vertebra, patients, seed, anatomy, view, hard_border):
         )
     if view is not None:
         view_rows(view, 1.0)
-    if not 0 <= hard_border <= 1:
-        raise InputError(f'hard_border {hard_border:g}: a share of the patients, from 0 to 1')
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise InputError(f'{name} {share:g}: a share of the patients, from 0 to 1')
     if view and anatomy != LUMBAR:
         raise InputError(f"view {view} mm: for the lumbar spine, not for anatomy '{anatomy.name}'")
 
@@ -179,11 +190,11 @@ def _write_case(ph: Phantom, scheme, image, mask):
     write_volume(ph.volume.data.astype(np.int16), ph.volume, image)
 
 
-def _jobs(layout, patients, seed, around, view, hard_border) -> list:
+def _jobs(layout, patients, seed, around, view, shares) -> list:
     "(patient, stem, options of `draw_spec`, axis codes) of every scan"
     jobs = []
     for k in range(1, patients + 1):
-        jobs += [(k, *scan) for scan in _series(layout, k, seed, around, view, hard_border)]
+        jobs += [(k, *scan) for scan in _series(layout, k, seed, around, view, **shares)]
     return jobs
 
 # %% ../nbs/1_phantoms/19_phantom_cohort.ipynb #c97b
@@ -212,20 +223,22 @@ def write_cohort(
     anatomy=None,  # None: the lumbar spine; another one only in layout 'folder'
     view: float = None,  # height of the field of view in mm, half of them with the sacrum
     hard_border: float = 0.0,  # share of patients whose lumbosacral border is hard to tell
+    numbering: float = 0.0,  # share of patients with four or six lumbar vertebrae
 ) -> Path:  # `out`
     "Write a synthetic cohort, or take up an interrupted one; raises `InputError`"
     anatomy, out = anatomy or LUMBAR, Path(out)
     scheme, vertebra = _layout_of(layout, labels, vertebra, anatomy)
     other = anatomy != LUMBAR
     around = tuple(drawn_levels(anatomy)) if other else None
-    _check_cohort(vertebra, patients, seed, anatomy, view, hard_border)
+    shares = dict(hard_border=hard_border, numbering=numbering)
+    _check_cohort(vertebra, patients, seed, anatomy, view, shares)
     params = dict(layout=layout, labels=scheme.name, vertebra=vertebra)
     params |= dict(patients=patients, seed=seed)
     params |= dict(anatomy=anatomy.name) if other else {}
     params |= dict(view=view) if view else {}
-    params |= dict(hard_border=hard_border) if hard_border else {}
+    params |= {name: share for name, share in shares.items() if share}
     mark = _start(out, params)
-    jobs = _jobs(layout, patients, seed, around, view, hard_border)
+    jobs = _jobs(layout, patients, seed, around, view, shares)
     for _, stem, options, codes in progress(jobs, 'phantoms'):
         image, mask = (out / f for f in _paths(layout, stem))
         if not (image.exists() and mask.exists()):
@@ -290,7 +303,10 @@ def atm_phantom(
     view: float = None,
     # share of the patients whose lumbosacral border is hard to tell: ambiguous, flat, at the edge
     hard_border: float = 0.0,
+    # share of the patients with four or six lumbar vertebrae (column `lumbar` of cases.csv)
+    numbering: float = 0.0,
 ):
     "Write a synthetic cohort of lumbar MRI with exact masks; an interrupted run is taken up"
     own = get_anatomy(anatomy)
-    print(write_cohort(out, layout, labels, vertebra, patients, seed, own, view, hard_border))
+    shares = dict(hard_border=hard_border, numbering=numbering)
+    print(write_cohort(out, layout, labels, vertebra, patients, seed, own, view, **shares))

@@ -23,6 +23,7 @@ from atm_net.phantom_subject import (
     draw_pose,
     draw_shape,
     draw_spine,
+    renumber,
 )
 
 # %% ../nbs/1_phantoms/12_phantom_spec.ipynb #c014
@@ -94,6 +95,7 @@ class PhantomSpec:
     floor: float  # grey level of air as a share of white
     junction: float = 0.0  # -1..1: how much L5 looks like S1 (below 0), or S1 like L5 (above 0)
     counted: int = 0  # levels by which the names stand lower (1) or higher (-1) than what is drawn
+    lumbar: int = 5  # lumbar vertebrae; with six the uppermost one is labelled T12
 
 # %% ../nbs/1_phantoms/12_phantom_spec.ipynb #c016
 MRI_CONTRASTS = ('t1', 't2', 'stir')
@@ -316,6 +318,7 @@ def draw_spec(
     around: tuple = None,  # levels in the middle of the field of view; None: the lumbar spine's
     view: float = None,  # height of the field of view in mm; None: as scanners have it
     hard_border: bool = False,  # a lumbosacral border that is hard to tell?
+    lumbar: int = 5,  # how many lumbar vertebrae: 4, 5 or 6
     **changes,  # fields to set by hand
 ) -> PhantomSpec:
     "Draw a subject and a scan: one `seed` is one anatomy and one grid; raises `InputError`"
@@ -335,6 +338,7 @@ def draw_spec(
     fields |= draw_pose(rng(2))
     fields |= draw_shape(rng(8))
     fields |= _draw_image(rng(3 + SCAN_KINDS.index(contrast)), contrast)
+    fields = renumber(fields, lumbar)
     if hard_border:
         fields = draw_hard_border(rng(11), fields)
     if view is not None:

@@ -286,18 +286,21 @@ def reading(
     slices: Slices,
     prompts: list,  # one per slice
 ):  # function: slice of numbers -> logits (b, channels, H, W)
-    "How a batch of slices is read under its prompts"
+    "How a batch of slices is read under its prompts; a network without text reads none"
     text = self.features(prompts)
     net = self.model
 
     def logits_of(part):
         def encode():
-            return net.backbone.encode(padded_batch(slices.images[part], self.device))
+            batch = padded_batch(slices.images[part], self.device)
+            return [net(batch)] if text is None else net.backbone.encode(batch)
 
         def decode():
             encoded = slices.recall(part.start, encode)
             return [net(encoded, text.for_images(part).to(self.device))]
 
+        if text is None:
+            return slices.recall(part.start, encode)[0]
         sentences = tuple(str(p) for p in prompts[part])
         return slices.recall((part.start, sentences), decode)[0]
 

@@ -256,7 +256,7 @@ def run_name(
     parts += [f'{getattr(c, k)}-{k}' for k in _named if getattr(c, k) != getattr(preset, k)]
     settings = asdict(c)
     # runs of versions without these fields keep their names
-    later = dict(backbone=SWIN, p_cut=0.0, p_moved=0.0)
+    later = dict(backbone=SWIN, fusion='attention', p_cut=0.0, p_moved=0.0)
     for key, before in later.items():
         if settings[key] == before:
             del settings[key]

@@ -22,7 +22,7 @@ from fastcore.basics import patch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from .anatomy import ASSETS, InputError
+from .anatomy import ASSETS, InputError, imported
 from .reports import parse_prompt
 from .show import atomic_path
 
@@ -308,12 +308,31 @@ def _here_or_from_hub(name, where, is_folder, lower_case):
     return _pretrained(where, False, lower_case)
 
 
+_import_path = re.compile(r'[A-Za-z_][\w.]*:[A-Za-z_]\w*')
+
+
+def _own_encoder(path, cache) -> TextEncoder:
+    "An encoder from outside, by its import path"
+    kind = imported(path, 'text encoder')
+    try:
+        encoder = kind()
+    except Exception as e:
+        raise InputError(f"text encoder '{path}' fails: {type(e).__name__}: {e}") from e
+    if not isinstance(encoder, TextEncoder):
+        raise InputError(f"text encoder '{path}' makes a {type(encoder).__name__}: no TextEncoder")
+    encoder.name = path
+    encoder.cache = Path(cache) if cache else None
+    return encoder
+
+
 def load_encoder(
-    name: str,  # 'spine_bert_tiny', 'bio_clinical_bert', a folder, or a hub id
+    name: str,  # 'spine_bert_tiny', 'bio_clinical_bert', a folder, a hub id or an import path
     cache=None,  # folder for features on disk
     lower_case: bool = None,  # overrules the tokenizer (`do_lower_case`)
 ) -> TextEncoder:
     "Load a frozen text encoder; raises `InputError` that says what is missing and how to get it"
+    if _import_path.fullmatch(str(name)):
+        return _own_encoder(str(name), cache)
     where, is_folder = locate(name)
     try:
         tokenizer, model = _here_or_from_hub(name, where, is_folder, lower_case)

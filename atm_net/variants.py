@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['PITCH', 'FROM_END', 'PooledSelfEnhance', 'RowByRow', 'WordProjection', 'wave', 'LevelFusion', 'EndsFusion',
-           'ProjectedContrast', 'stage_names', 'TwoDecoders', 'forward_repeated', 'encode_repeated', 'repeated_steps',
-           'to_words', 'word_map', 'logits_and_word_maps', 'ClassPrompts', 'class_vectors', 'ContrastContext',
-           'ContextContrast', 'one_hot', 'shares', 'large_enough', 'FeatureContrast', 'PrototypeContrast',
-           'PixelContrast', 'AreaContrast', 'over_batch', 'OutputContrast', 'contrast_of', 'every_step']
+           'FilmFusion', 'equal_shares', 'ProjectedContrast', 'stage_names', 'TwoDecoders', 'forward_repeated',
+           'encode_repeated', 'repeated_steps', 'to_words', 'word_map', 'logits_and_word_maps', 'ClassPrompts',
+           'class_vectors', 'ContrastContext', 'ContextContrast', 'one_hot', 'shares', 'large_enough',
+           'FeatureContrast', 'PrototypeContrast', 'PixelContrast', 'AreaContrast', 'over_batch', 'OutputContrast',
+           'contrast_of', 'every_step']
 
 # %% ../nbs/4_network/44_variants.ipynb #v004
 import copy
@@ -136,14 +137,8 @@ FROM_END = 0.3  # start of the weight of the second place (ours)
 class EndsFusion(LevelFusion):
     "`LevelFusion` that counts the levels of a list from its end as well (ours)"
 
-    def __init__(
-        self,
-        dim: int,  # c, channels of image and text tokens
-        heads: int = 4,  # attention heads, must divide `dim`
-        alpha: float = 0.1,  # start of the learnt weight
-        stride: int = 1,  # pixels of the image from one token to the next
-    ):
-        super().__init__(dim, heads, alpha, stride)
+    def __init__(self, *args, **kwargs):  # of `LevelFusion`
+        super().__init__(*args, **kwargs)
         self.from_end = nn.Parameter(torch.tensor(FROM_END))
 
     def with_positions(self, image, text, grid) -> tuple[Tensor, Tensor]:  # queries, keys
@@ -155,6 +150,40 @@ class EndsFusion(LevelFusion):
         place = height - (last - rank + 0.5) * self.pitch
         code = wave(place, image.shape[-1]) * (rank > 0)[..., None]
         return query, key + self.from_end * code.to(key)
+
+# %% ../nbs/4_network/44_variants.ipynb #fi02
+class FilmFusion(nn.Module):
+    "The mean of the text scales and shifts each channel, in place of Eq. 2 (FiLM)"
+
+    def __init__(self, dim: int):  # c, channels of image and text tokens
+        super().__init__()
+        self.film = nn.Linear(dim, 2 * dim)
+        nn.init.zeros_(self.film.weight)  # at first the text changes nothing
+        nn.init.zeros_(self.film.bias)
+
+    def forward(
+        self,
+        image: Tensor,  # (b, n, c) f_v' of Eq. 1, row by row
+        text: TextFeatures,  # f_text: states (p, t, c), projected
+        grid: tuple[int, int],  # (h, w) with h*w = n
+    ) -> Tensor:  # (b, n, c)
+        mean = torch.einsum('pt,ptc->pc', equal_shares(text), text.states)
+        both = of_images(self.film(mean), text.prompt_index)[:, None]
+        gamma, beta = both.chunk(2, -1)
+        return image * (1 + gamma) + beta
+
+    def weights(self, image, text, grid) -> Tensor:  # (b, n, t), rows sum to 1
+        "Every place reads all words alike"
+        share = of_images(equal_shares(text), text.prompt_index)
+        return share[:, None].expand(-1, image.shape[1], -1)
+
+
+def equal_shares(text: TextFeatures) -> Tensor:  # (p, t), rows sum to 1
+    "The same share for each token that exists"
+    exists = torch.ones_like(text.states[..., 0])
+    if text.mask is not None:
+        exists = exists * text.mask
+    return exists / exists.sum(1, keepdim=True).clamp_min(1)
 
 # %% ../nbs/4_network/44_variants.ipynb #j002
 class ProjectedContrast(ChannelContrast):

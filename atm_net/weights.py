@@ -30,6 +30,7 @@ from .show import atomic_path, table_md
 from atm_net.variants import (
     AreaContrast,
     EndsFusion,
+    FilmFusion,
     LevelFusion,
     PixelContrast,
     PooledSelfEnhance,
@@ -56,6 +57,7 @@ class ATMNetOptions:
     tokens: str = 'mixed'  # 'mixed' (paper) or 'words' (ours)
     alpha: float = 0.1  # start of alpha in Eq. 2 (ours)
     gain: float = 1.0  # start of the norm's weight in Eq. 1 (ours)
+    fusion: str = 'attention'  # 'attention' (Eq. 2) or 'film' (ours)
     code: str = '2d'  # position encoding: '2d', '1d', or of `LEVEL_FUSIONS` (ours)
     decoder: str = 'residual'  # 'residual' (MONAI) or 'plain' (Eq. 3)
     contrast: str = 'projected'  # of `CONTRASTS`; 'grid' is nearest to the paper
@@ -162,7 +164,10 @@ def build_enhancement(dim: int, heads: int, o: ATMNetOptions) -> nn.Module:
 
 
 def build_fusion(dim: int, heads: int, stride: int, o: ATMNetOptions) -> nn.Module:
-    "Cross-attention on the text (Eq. 2); raises `InputError` for an unknown position encoding"
+    "Cross-attention on the text (Eq. 2), or FiLM; raises `InputError` for an unknown name"
+    check_name('fusion', o.fusion, ('attention', 'film'))
+    if o.fusion == 'film':
+        return FilmFusion(dim)
     if o.code in LEVEL_FUSIONS:
         return LEVEL_FUSIONS[o.code](dim, heads, o.alpha, stride)
     return TextFusion(dim, heads, o.alpha, build_position(o.code, dim))

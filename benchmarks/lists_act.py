@@ -8,7 +8,8 @@
 A recipe is what it changes in preset `tiny`, with one decoder, on a small SegResNet; all train the
 same steps on the same windows. What is scored, and how, is told by `words_followed.py --help`: Dice
 pixel by pixel under no list, the true list, a list one level off and lists that are cut, with the
-sacrum in the field of view and without. Intervals draw seeds as well as patients. Resumable:
+sacrum in the field of view and without. Intervals draw seeds as well as patients. Two recipes are
+controls: the list as bits through FiLM, and an encoder that was never trained. Resumable:
 OUT/scores.json holds what is finished, and is all that `--table` needs."""
 
 import argparse
@@ -20,6 +21,7 @@ from pathlib import Path
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
 import numpy as np
+from encoders import CLINICAL_BERT, random_bert
 from words_followed import (
     COSTS,
     DICE_KEYS,
@@ -57,6 +59,8 @@ BASE = dict(
 )
 MOVED = dict(p_moved=0.5, p_wrong=0.0)
 CUT = dict(p_cut=0.3, p_incomplete=0.1, p_wrong=0.0, code='ends')
+RANDOM = 'random_bert'  # in OUT: the shape of Bio-ClinicalBERT, never trained
+FILM = dict(encoder='atm_net.level_bits:LevelBits', fusion='film', code='2d')
 RECIPES = {  # name -> fields of `Config` beside `BASE`
     'plain': dict(network='segresnet', hasf=False, backbone='swin_unetr'),
     'HASF': {},
@@ -67,17 +71,22 @@ RECIPES = {  # name -> fields of `Config` beside `BASE`
     | dict(ccae=True, contrast='projected', lambda_2=0.2),
     'lists cut, counted from both ends': CUT,
     'counterfactual levels, lists cut, both ends': MOVED | CUT,
+    'counterfactual levels, bits by FiLM': MOVED | FILM,
+    'counterfactual levels, random BERT': MOVED | dict(encoder=RANDOM),
 }
 
 
 # --- training and scoring
 
 
-def config_of(name: str, seed: int, steps: int):
+def config_of(name: str, seed: int, steps: int, out: Path = Path()):
     "The configuration of a recipe"
     from atm_net.study import Row, study_config
 
-    return study_config(Row(name, BASE | RECIPES[name]), 'tiny', seed, steps=steps)
+    fields = BASE | RECIPES[name]
+    if fields.get('encoder') == RANDOM:
+        fields |= dict(encoder=random_bert(out / RANDOM, CLINICAL_BERT))
+    return study_config(Row(name, fields), 'tiny', seed, steps=steps)
 
 
 def measure_plain(predictor, cache) -> list:  # of `Found`
@@ -98,7 +107,7 @@ def trained(name: str, seed: int, args, train_cache, near_cache) -> list:  # of 
     from atm_net.predict import load_predictor
     from atm_net.study import Run, run_name, train_run
 
-    cfg = config_of(name, seed, args.steps)
+    cfg = config_of(name, seed, args.steps, args.out)
     run = Run(run_name(cfg), cfg, ())
     folder = args.out / 'runs' / run.name
     print(f'{name}, seed {seed}: {folder}', file=sys.stderr)
@@ -130,10 +139,11 @@ def from_json(d: dict) -> Found:
 def drawn_figure(by_seed: list, keys, how, seed: int = 0) -> dict:  # mean, low, high, n; seeds
     "A figure made of several mean Dice: mean over seeds, interval over seeds and patients"
     each = [tables(found, *keys) for found in by_seed]
-    each = [by for by in each if by[0]]
-    if not each:
+    means = [combined(by, how, seed)['mean'] if by[0] else None for by in each]
+    each = [by for by, mean in zip(each, means) if mean is not None]
+    if not each:  # a share of a gap, say, where there is none
         return dict(mean=None, low=None, high=None, n=0, seeds=[])
-    means = [combined(by, how, seed)['mean'] for by in each]
+    means = [mean for mean in means if mean is not None]
     mean = float(np.mean(means))
     patients = list(each[0][0])
     weights = draw_patients(len(patients), DRAWS, seed)

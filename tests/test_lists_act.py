@@ -52,6 +52,19 @@ def test_a_list_that_no_volume_has():
     assert (figure['mean'], figure['n'], figure['seeds']) == (None, 0, [])
 
 
+def test_a_gap_that_is_none_in_a_seed():
+    "Overlap is no better than no list with seed 1: the share of the gap is that of seed 0"
+    by_seed = [
+        [found('a', True, generic=0.2, oracle=0.4, overlap=0.6)],
+        [found('a', True, generic=0.5, oracle=0.5, overlap=0.5)],
+    ]
+    keys = ('oracle', 'generic', 'overlap')
+    figure = la.drawn_figure(by_seed, keys, la.gap_share)
+    assert (figure['mean'], figure['seeds']) == (pytest.approx(0.5), pytest.approx([0.5]))
+    none = la.drawn_figure(by_seed[1:], keys, la.gap_share)
+    assert (none['mean'], none['seeds']) == (None, [])
+
+
 def test_halves_of_the_volumes():
     by_seed = {'0': [la.as_json(f) for f in (*SEEDS[0], found('c', False, generic=1.0))]}
     result = json.loads(json.dumps({'HASF': by_seed}))
@@ -68,8 +81,9 @@ def test_structures_that_are_nowhere_survive_the_file():
 
 
 @pytest.mark.parametrize('name', la.RECIPES)
-def test_each_recipe_can_be_trained(name):
-    cfg = la.config_of(name, 3, 20)
+def test_each_recipe_can_be_trained(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(la, 'random_bert', lambda folder, shape: str(folder))
+    cfg = la.config_of(name, 3, 20, tmp_path)
     changed = {k: v for k, v in (la.BASE | la.RECIPES[name]).items() if k.startswith('p_')}
     assert {k: getattr(cfg, k) for k in changed} == changed
     assert (cfg.seed, cfg.steps, cfg.feature_size) == (3, 20, 8)
@@ -90,3 +104,9 @@ def test_a_table_of_nothing_is_refused(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         la.arguments()
     assert 'nothing is finished there' in capsys.readouterr().err
+
+
+def test_the_never_trained_encoder_lies_with_the_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(la, 'random_bert', lambda folder, shape: str(folder))
+    cfg = la.config_of('counterfactual levels, random BERT', 0, 20, tmp_path)
+    assert cfg.encoder == str(tmp_path / 'random_bert')

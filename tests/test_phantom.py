@@ -609,11 +609,47 @@ def test_gradings_of_a_border_counted_otherwise():
 
 @pytest.mark.parametrize('share', [-0.1, 1.5])
 def test_a_share_that_is_none(tmp_path, share):
-    with pytest.raises(InputError, match='a share of the patients'):
-        write_cohort(tmp_path / 'new', patients=1, hard_border=share)
+    for name in ('hard_border', 'numbering'):
+        with pytest.raises(InputError, match=f'{name} .*: a share of the patients'):
+            write_cohort(tmp_path / 'new', patients=1, **{name: share})
     assert not (tmp_path / 'new').exists()
 
 
 def test_a_cohort_of_hard_borders_remembers_it(tmp_path):
     out = write_cohort(tmp_path / 'new', patients=1, view=100.0, hard_border=1.0)
     assert json.loads((out / 'phantom.json').read_text(encoding='utf-8'))['hard_border'] == 1.0
+
+
+# --- four or six lumbar vertebrae
+
+
+@pytest.mark.parametrize('count, label, form', [(4, 'L1', 'T12'), (6, 'T12', 'L1')])
+def test_the_label_is_positional_and_the_form_is_not(count, label, form):
+    "With six lumbar vertebrae the label T12 stands on a body of lumbar form, counted from L5"
+    five, other = draw_spec(5), draw_spec(5, lumbar=count)
+    for field in ('heights', 'depths', 'widths'):
+        before, after = getattr(five, field), getattr(other, field)
+        assert after[INDEX[label]] == pytest.approx(before[INDEX[form]])
+        assert after[INDEX['L5'] :] == before[INDEX['L5'] :]
+    assert other.lumbar == count
+
+
+def test_between_the_ends_forms_are_mixed():
+    "Five of six: the second from L5 lies four fifths of a level up"
+    five, six = (np.array(draw_spec(5, lumbar=n).depths) for n in (5, 6))
+    l5 = INDEX['L5']
+    assert six[l5 - 1] == pytest.approx(0.2 * five[l5] + 0.8 * five[l5 - 1], abs=1e-3)
+
+
+def test_five_lumbar_vertebrae_are_what_was_drawn_before():
+    assert draw_spec(5, lumbar=5) == draw_spec(5)
+    with pytest.raises(InputError, match='draws 4, 5 or 6'):
+        draw_spec(5, lumbar=7)
+
+
+def test_a_cohort_says_how_many_lumbar_vertebrae_each_has(tmp_path):
+    out = write_cohort(tmp_path / 'new', patients=2, view=100.0, numbering=1.0, seed=3)
+    header, *rows = (out / 'cases.csv').read_text(encoding='utf-8').split()
+    assert header == 'case,patient,lumbar'
+    assert {row.split(',')[2] for row in rows} <= {'4', '6'}
+    assert json.loads((out / 'phantom.json').read_text(encoding='utf-8'))['numbering'] == 1.0

@@ -344,6 +344,16 @@ def test_slices_without_room_are_read_anew(reader, grid_images):
     assert (poor.kept, poor.room) == ({}, 1000)
 
 
+def test_a_network_without_text_reads_kept_slices_too(grid_images):
+    "`Slices` are read once, whatever the prompts say"
+    predictor = Predictor(build_network('unet', JOINT.channels, 8).eval(), META)
+    slices = predictor.shared(grid_images)
+    found = [predictor.grid_labels(slices, [text] * len(slices)) for text in ('L4', 'L5')]
+    assert np.array_equal(found[0], predictor.grid_labels(grid_images, ['L4'] * len(slices)))
+    assert np.array_equal(*found)
+    assert all(isinstance(key, int) for key in slices.kept)
+
+
 def test_self_names_the_levels_of_a_pass_once(reader, volume):
     "The last pass of `self` repeats an earlier one: its levels are named already"
     calls = []
