@@ -291,7 +291,7 @@ def command(f):
 # %% ../nbs/0_ground/01_cli.ipynb #cl21
 COMMANDS = dict(
     atm_phantom='phantom_cohort',
-    atm_audit='data',
+    atm_audit='audit_page',
     atm_prompt='prompt_command',
     atm_prepare='predict_command',
     atm_predict='predict_command',

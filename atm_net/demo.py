@@ -22,7 +22,6 @@ from .anatomy import IGNORE, InputError, get_anatomy
 from .config import Config, from_options
 from .data import Cache
 from .evaluate import Entry, collect, score, shuffled_partner, write_evaluation
-from .figures import word_attention, word_maps
 from atm_net.long_demo import (
     DEMO_PROTOCOLS,
     cohort_of,
@@ -70,6 +69,7 @@ from atm_net.show import (
     write_text,
 )
 from .train import train
+from .word_maps import word_attention, word_maps
 
 # %% ../nbs/8_people/83_demo.ipynb #c012
 SEED = 77_001  # seed of the demo's phantoms; the shipped weights were trained on others

@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from .anatomy import InputError, Scheme, convert, get_anatomy, some, suggest
-from .data import Cache, read_annotated, read_table, spider_patient
+from .cohort import read_annotated, read_table, spider_patient
+from .data import Cache
 from .label_tables import mask_scheme
 from atm_net.mask_files import (
     fitting_schemes,

@@ -13,8 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from .anatomy import get_anatomy
+from .cache import prepare
+from .charts import protocol_bars
+from .cohort import open_cohort
 from .config import PRESETS, Config
-from .data import Cache, open_cohort, prepare
+from .data import Cache
 from atm_net.evaluate import (
     collect,
     dsc_by_structure,
@@ -23,22 +26,17 @@ from atm_net.evaluate import (
     row_interval,
     write_evaluation,
 )
-from atm_net.figures import (
-    fullest_slice,
-    protocol_bars,
-    qualitative,
-    slice_under,
-    word_attention,
-    word_maps,
-)
+from .figures import fullest_slice, slice_under
 from .metrics import interval_text
 from .panels import cloud
+from .paper_figures import qualitative
 from .predict import Predictor, weights_file
 from .predict_command import atm_predict
 from .prompts import holistic, shift_levels
 from .run_folder import training_curves
 from .show import read_json, read_rows
 from .train import train
+from .word_maps import word_attention, word_maps
 
 # %% ../nbs/7_evaluation/79_long_demo.ipynb #ld06
 def cohort_of(

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from .anatomy import IGNORE, InputError, Scheme, convert, some
-from .data import spider_values
+from .cohort import spider_values
 from .geometry import Volume, check_pair, tell
 from atm_net.label_tables import (
     TABLES,

@@ -19,15 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from .data import Cache
-from atm_net.figures import (
-    class_features,
-    fullest_slice,
-    on_canvas,
-    tsne,
-    word_ratio,
-)
+from .figures import fullest_slice
+from .paper_figures import class_features, on_canvas, tsne
 from .prompts import Prompt, atpg, holistic, present_structures, shift_levels
 from .show import HUES, overlay, show_slice
+from .word_maps import word_ratio
 
 # %% ../nbs/7_evaluation/77_panels.ipynb #pn06
 def body_names(

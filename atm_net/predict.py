@@ -17,8 +17,8 @@ import numpy as np
 from .anatomy import ASSETS, Scheme, get_anatomy
 from .column import ColumnLabeler
 from .core import InputError, patch
-from .data import Grid, crop_oracle, normalise
 from .geometry import Volume, check_image, image_box, image_part, tell
+from .grid import Grid, crop_oracle, normalise
 from .mask_files import true_labels
 
 # names of modules below that go with prediction: whoever predicts finds them here, too

@@ -20,11 +20,13 @@ import numpy as np
 
 from . import __version__
 from .anatomy import convert, get_anatomy
+from .cache import prepare
 from .cli import command, progress
+from .cohort import open_cohort
 from .core import InputError, some, write_json, write_text
-from .data import Grid, open_cohort, prepare
 from .dicom import is_dicom
 from .geometry import check_image, tell
+from .grid import Grid
 from .mask_files import file_hash, levels_path, levels_record_of, scheme_table
 from .pictures import is_picture, parse_spacing
 from .plain_text import language_note

@@ -135,7 +135,7 @@ def run_stage(
     **kwargs,  # of `train`
 ) -> Path:  # packed weights, stage-K.safetensors
     "Train one stage, or take it up; raises `InputError`"
-    from atm_net.data import Grid
+    from atm_net.grid import Grid
     from atm_net.long_demo import cohort_of
 
     if not 1 <= k <= len(stages):

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 
 from .anatomy import IGNORE, InputError
+from .charts import dice_by_structure, protocol_bars
 from .data import Cache
 from atm_net.evaluate import (
     FORM,
@@ -34,7 +35,6 @@ from atm_net.evaluate import (
     row_interval,
     structure_rows,
 )
-from .figures import dice_by_structure, protocol_bars
 from .metrics import interval_text, mean_of, span_text
 from .pages import LIMIT, build_page, figures_html, image_html, provenance_html, text_html
 from .protocols import PROTOCOLS

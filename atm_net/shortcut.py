@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .anatomy import IGNORE, InputError
-from .data import Grid, normalise, random_window
+from .data import random_window
+from .grid import Grid, normalise
 from .phantom import make_phantom
 from .prompts import holistic, present_structures, shift_levels
 from atm_net.variants import (

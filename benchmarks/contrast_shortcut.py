@@ -80,7 +80,7 @@ def trained(name, cache, folder, args):
 
 def measure_trained(args) -> dict:
     "Train with each contrast, then measure it"
-    from atm_net.data import Grid
+    from atm_net.grid import Grid
     from atm_net.long_demo import cohort_of
 
     with tempfile.TemporaryDirectory() as made:

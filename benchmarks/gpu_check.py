@@ -89,7 +89,7 @@ CASES = (
 
 def make(case, sizes, device, folder) -> dict:
     "Phantoms, their cache and the encoder, for all other cases"
-    from atm_net.data import Grid
+    from atm_net.grid import Grid
 
     began = time.perf_counter()
     make_cache(folder, sizes.patients, Grid(size=sizes.side))

@@ -76,7 +76,7 @@ def main():
     args = arguments()
     import torch
 
-    from atm_net.explorer import HELD_OUT
+    from atm_net.explorer_scans import HELD_OUT
     from atm_net.phantom import make_phantom
     from atm_net.predict import load_predictor
     from atm_net.show import table_md

@@ -153,7 +153,10 @@ def phantoms(args):
     import numpy as np
 
     from atm_net.anatomy import LUMBAR
-    from atm_net.data import Cache, Grid, open_cohort, prepare
+    from atm_net.cache import prepare
+    from atm_net.cohort import open_cohort
+    from atm_net.data import Cache
+    from atm_net.grid import Grid
     from atm_net.phantom import make_phantom
     from atm_net.phantom_cohort import write_cohort
 
@@ -222,7 +225,9 @@ def preparation(args):
     from monai.data import PersistentDataset
 
     from atm_net.anatomy import LUMBAR
-    from atm_net.data import Grid, open_cohort, prepare
+    from atm_net.cache import prepare
+    from atm_net.cohort import open_cohort
+    from atm_net.grid import Grid
     from atm_net.phantom_cohort import write_cohort
 
     def size(folder):
@@ -383,7 +388,10 @@ def augmented_epochs(slices, n, side):
 def loading(args):
     "(f) a training slice, read and augmented, against what a training step needs for it"
     from atm_net.anatomy import LUMBAR
-    from atm_net.data import Cache, Grid, SliceDataset, open_cohort, prepare
+    from atm_net.cache import prepare
+    from atm_net.cohort import open_cohort
+    from atm_net.data import Cache, SliceDataset
+    from atm_net.grid import Grid
     from atm_net.phantom_cohort import write_cohort
 
     side, n = 128, 32

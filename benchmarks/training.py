@@ -39,7 +39,9 @@ def config(side, batch, steps):
 def make_cache(root, patients=6, grid=None):
     "A small cohort on a grid; None: pixels of 2 mm"
     from atm_net.anatomy import LUMBAR
-    from atm_net.data import Grid, open_cohort, prepare
+    from atm_net.cache import prepare
+    from atm_net.cohort import open_cohort
+    from atm_net.grid import Grid
     from atm_net.phantom_cohort import write_cohort
 
     silent(write_cohort, root / 'phantoms', patients=patients, seed=0)

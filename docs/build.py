@@ -48,6 +48,7 @@ CHAPTERS = {  # folder -> caption in the menu
     '6_training': '6 Training',
     '7_evaluation': '7 Evaluation',
     '8_people': '8 For people',
+    '9_learning': '9 Learning',
 }
 
 

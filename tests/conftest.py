@@ -198,7 +198,10 @@ def slab_cache(slab, home):
 def phantom_cache(home):
     "Six phantoms with all structures on pixels of 4 mm, made without a process of their own"
     from atm_net.anatomy import LUMBAR
-    from atm_net.data import Cache, Grid, open_cohort, prepare
+    from atm_net.cache import prepare
+    from atm_net.cohort import open_cohort
+    from atm_net.data import Cache
+    from atm_net.grid import Grid
     from atm_net.phantom_cohort import write_cohort
 
     write_cohort(home / 'six', 'folder', patients=6, seed=1)

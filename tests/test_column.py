@@ -28,7 +28,7 @@ from atm_net.column import (
     runner_up,
     usual_pitch,
 )
-from atm_net.data import Grid
+from atm_net.grid import Grid
 from atm_net.phantom import make_phantom
 
 JOINT = LUMBAR.scheme('joint')

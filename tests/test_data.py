@@ -11,48 +11,44 @@ import numpy as np
 import pytest
 
 from atm_net.anatomy import IGNORE, LUMBAR, InputError, Scheme, convert, get_anatomy
-from atm_net.data import (
-    RULES,
-    VERSION,
-    Cache,
-    Case,
+from atm_net.audit import (
     Gallery,
-    Grid,
-    SliceDataset,
-    atm_audit,
     audit,
     audit_case,
-    audit_page,
-    audit_text,
-    augment,
-    case_labels,
     convention,
-    crop_oracle,
-    find_schemes,
-    guess_layout,
-    keep_annotated,
-    levels_in,
-    load_case,
-    merge_rare,
-    normalise,
     odd_geometry,
     odd_intensity,
     odd_labels,
-    open_cohort,
+    shapes,
+    value_name,
+)
+from atm_net.audit_page import atm_audit, audit_page, audit_text
+from atm_net.cache import (
+    VERSION,
+    levels_in,
+    merge_rare,
     prepare,
     prepare_case,
     prepared,
-    random_window,
-    read_annotated,
-    read_table,
-    sampling_grid,
-    shapes,
-    spider_patient,
     split_patients,
     split_shares,
     topmost,
-    value_name,
 )
+from atm_net.cohort import (
+    RULES,
+    Case,
+    case_labels,
+    find_schemes,
+    guess_layout,
+    keep_annotated,
+    load_case,
+    open_cohort,
+    read_annotated,
+    read_table,
+    spider_patient,
+)
+from atm_net.data import Cache, SliceDataset, augment, random_window, sampling_grid
+from atm_net.grid import Grid, crop_oracle, normalise
 from atm_net.volumes import new_geometry, new_volume, read_labels, write_labels, write_volume
 
 JOINT = LUMBAR.scheme('joint')

@@ -8,8 +8,9 @@ import pytest
 from conftest import ROOT, done, shell
 
 from atm_net.anatomy import InputError
-from atm_net.data import Cache, Grid
+from atm_net.data import Cache
 from atm_net.demo import NEXT, SECTIONS, atm_demo, cohort_of, family_cache, open_demo
+from atm_net.grid import Grid
 from atm_net.predict import weights_id
 from atm_net.show import read_json
 

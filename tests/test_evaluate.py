@@ -12,7 +12,9 @@ import pytest
 from helpers import close
 
 from atm_net.anatomy import LUMBAR, InputError, Scheme, convert
-from atm_net.data import Cache, Grid, open_cohort, prepare
+from atm_net.cache import prepare
+from atm_net.cohort import open_cohort
+from atm_net.data import Cache
 from atm_net.evaluate import (
     FORM,
     HEADER,
@@ -55,6 +57,7 @@ from atm_net.evaluate import (
     table_tex,
     write_evaluation,
 )
+from atm_net.grid import Grid
 from atm_net.metrics import METRICS, POLICIES, bootstrap_ci, summarise
 from atm_net.predict import Prediction, Predictor
 from atm_net.show import read_json, read_rows, run_command, write_json, write_text

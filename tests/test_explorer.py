@@ -10,43 +10,36 @@ from helpers import close
 from matplotlib import pyplot as plt
 
 from atm_net.anatomy import IGNORE, LUMBAR, InputError, convert
-from atm_net.explorer import (
-    HELD_OUT,
-    Explorer,
-    Scan,
+from atm_net.explorer import Explorer, card_html
+from atm_net.explorer_pictures import (
     SliceBrowser,
-    as_scans,
-    card_html,
     change_html,
     change_share,
-    demo_cases,
     dice_change,
     figure_png,
+    renamed,
+    renamed_html,
+    slice_dice,
+    slice_figure,
+    spine_columns,
+    word_figure,
+    words_changed,
+)
+from atm_net.explorer_scans import (
+    HELD_OUT,
+    Scan,
+    as_scans,
+    demo_cases,
     first_level,
     make_ready,
     narrow,
     open_scan,
-    renamed,
-    renamed_html,
     run_slice,
-    slice_dice,
-    slice_figure,
     source_prompt,
-    spine_columns,
     stage_shares,
     word_choices,
-    word_figure,
-    words_changed,
 )
-from atm_net.figures import (
-    colour_limit,
-    even_shares,
-    slice_under,
-    word_attention,
-    word_maps,
-    word_ratio,
-    word_shares,
-)
+from atm_net.figures import slice_under
 from atm_net.phantom import make_phantom
 from atm_net.phantom_cohort import _series
 from atm_net.predict import SHIPPED, Predictor, load_predictor
@@ -55,6 +48,14 @@ from atm_net.reports import parse_prompt
 from atm_net.text import load_encoder
 from atm_net.volumes import Volume, new_geometry, new_volume, write_labels, write_volume
 from atm_net.weights import build_network, model_card
+from atm_net.word_maps import (
+    colour_limit,
+    even_shares,
+    word_attention,
+    word_maps,
+    word_ratio,
+    word_shares,
+)
 
 joint = LUMBAR.scheme('joint')
 enc = load_encoder('spine_bert_tiny')

@@ -10,59 +10,68 @@ from torch.testing import assert_close
 
 import atm_net.predict as predicting
 from atm_net.anatomy import IGNORE, LUMBAR, InputError, convert
-from atm_net.data import Cache, Grid, open_cohort, prepare
+from atm_net.cache import prepare
+from atm_net.charts import (
+    calibration_error,
+    dice_by_size,
+    dice_by_structure,
+    level_confusion,
+    neighbour_share,
+    protocol_bars,
+    reliability,
+    show_calibration,
+    show_confusion,
+    size_bins,
+    structure_points,
+)
+from atm_net.cohort import open_cohort
+from atm_net.data import Cache
 from atm_net.evaluate import case_words
 from atm_net.figures import (
     _file,
     atm_figures,
-    best_window,
-    calibration_error,
     case_prediction,
-    choose_words,
+    draw_figures,
+    fullest_slice,
+    pick_cases,
+    segment_case,
+    slice_under,
+    spread_slices,
+)
+from atm_net.grid import Grid
+from atm_net.metrics import volume_scores
+from atm_net.paper_figures import (
+    best_window,
     class_errors,
     class_features,
     cluster_scores,
-    colour_limit,
-    dice_by_size,
-    dice_by_structure,
-    draw_figures,
     edge_errors,
     embed,
-    even_shares,
-    fullest_slice,
-    level_confusion,
-    neighbour_share,
     on_canvas,
-    pick_cases,
-    protocol_bars,
     push_apart,
     qualitative,
-    read_slice,
-    reliability,
-    segment_case,
-    show_calibration,
-    show_confusion,
-    size_bins,
-    slice_under,
-    spread_slices,
-    structure_points,
-    tint,
     tsne,
     tsne_seeds,
     window_sums,
-    word_attention,
-    word_maps,
-    word_ratio,
-    word_shares,
     zoom_boxes,
 )
-from atm_net.metrics import volume_scores
 from atm_net.phantom import make_phantom
 from atm_net.phantom_cohort import write_cohort
 from atm_net.predict import Predictor, pad32
 from atm_net.prompts import holistic, present_structures
 from atm_net.text import TextFeatures, load_encoder
 from atm_net.weights import build_network, save_weights
+from atm_net.word_maps import (
+    choose_words,
+    colour_limit,
+    even_shares,
+    read_slice,
+    tint,
+    word_attention,
+    word_maps,
+    word_ratio,
+    word_shares,
+)
 
 joint = LUMBAR.scheme('joint')
 rng = np.random.default_rng(0)

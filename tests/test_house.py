@@ -16,7 +16,15 @@ from notebooks import LESSONS, NBS, NOTEBOOKS, TOURS, module_of, notebook_of
 
 from atm_net.cli import read_command
 
-CHAPTERS = ('1_phantoms', '3_prompts', '4_network', '5_masks', '6_training')
+CHAPTERS = (
+    '1_phantoms',
+    '2_data',
+    '3_prompts',
+    '4_network',
+    '5_masks',
+    '6_training',
+    '9_learning',
+)
 NEW_LAYOUT = [module_of(p) for p in NOTEBOOKS if p.parent.name in CHAPTERS]
 
 MAX_LINES = 500

@@ -12,9 +12,11 @@ import pytest
 from helpers import close
 
 from atm_net.anatomy import IGNORE, LUMBAR, InputError
-from atm_net.data import Grid, open_cohort, prepare
+from atm_net.cache import prepare
+from atm_net.charts import protocol_bars
+from atm_net.cohort import open_cohort
 from atm_net.evaluate import Entry, overall_rows, score, write_evaluation
-from atm_net.figures import protocol_bars
+from atm_net.grid import Grid
 from atm_net.pages import (
     LIMIT,
     LIMITS,

@@ -12,7 +12,7 @@ from conftest import ROOT, call, complaint, done, tree
 from atm_net.anatomy import LUMBAR
 from atm_net.batches import PromptBatcher
 from atm_net.config import PRESETS
-from atm_net.data import Grid
+from atm_net.grid import Grid
 from atm_net.prompts import atpg
 from atm_net.text import load_encoder
 

@@ -8,7 +8,7 @@ import torch
 
 from atm_net.anatomy import LUMBAR, InputError
 from atm_net.column import Naming
-from atm_net.data import crop_oracle
+from atm_net.grid import crop_oracle
 from atm_net.predict import (
     SHIPPED,
     Predictor,

@@ -11,8 +11,9 @@ from torch.testing import assert_close
 
 from atm_net.anatomy import IGNORE, InputError
 from atm_net.config import PRESETS
-from atm_net.data import Cache, Grid
+from atm_net.data import Cache
 from atm_net.distributed import Distributed
+from atm_net.grid import Grid
 from atm_net.trainer import (
     Trainer,
     cache_dice,

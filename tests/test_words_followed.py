@@ -10,7 +10,9 @@ import pytest
 from conftest import ROOT
 
 from atm_net.anatomy import LUMBAR, InputError
-from atm_net.data import Grid, open_cohort, prepare
+from atm_net.cache import prepare
+from atm_net.cohort import open_cohort
+from atm_net.grid import Grid
 from atm_net.predict import Predictor
 from atm_net.volumes import new_geometry, write_labels, write_volume
 
