@@ -10,8 +10,6 @@ import html
 from pathlib import Path
 from typing import NamedTuple
 
-from fastcore.script import Param
-
 from .anatomy import InputError, get_anatomy, some
 from .audit import Gallery, audit
 from .show import command, legend_html, page, table_html, table_md, write_json, write_text
@@ -267,10 +265,8 @@ def audit_page(
 def atm_audit(
     root: str,  # dataset folder
     layout: str = 'auto',  # spider, mrspineseg, folder or auto
-    labels: Param(
-        "label scheme of the cache to come: joint, mrspineseg or spider; default: the layout's own",
-        str,
-    ) = None,
+    # label scheme of the cache to come: joint, mrspineseg or spider (default: the layout's own)
+    labels: str = None,
     annotated: str = None,  # CSV (case, labels): which structures each case annotates
     anatomy: str = None,  # YAML of another anatomy
     partial: str = 'keep',  # SPIDER's partly visible vertebrae: keep (as the vertebra) or ignore

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from fastcore.basics import patch
 
 from .anatomy import InputError, Scheme, get_anatomy, suggest
 from .cache import CACHE_DEFAULTS, PARTS, VERSION, file_hash
 from .cohort import Case, load_case
+from .core import patch
 from .geometry import Volume
 from .grid import Grid
 from .show import read_json
