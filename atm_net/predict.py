@@ -411,7 +411,8 @@ def predict_whole(
     box = self.field_of_view(volume, box)
     labeler = self.column_labeler(volume, box, one_name_per_level, anchor)
     images = self.to_grid(volume, box)
-    if probabilities or find_protocol(protocol).several_passes:
+    twice = probabilities and self.has_text
+    if twice or find_protocol(protocol).several_passes:
         images = self.shared(images)
     kwargs = {'labeler': labeler, 'complete': complete, 'verbatim': verbatim}
     prompts, trace = self.words_for(images, protocol, rounds, **given, **kwargs)
