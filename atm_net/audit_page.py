@@ -10,11 +10,11 @@ import html
 from pathlib import Path
 from typing import NamedTuple
 
-from fastcore.script import Param
-
-from .anatomy import InputError, get_anatomy, some
+from .anatomy import get_anatomy
 from .audit import Gallery, audit
-from .show import command, legend_html, page, table_html, table_md, write_json, write_text
+from .cli import command
+from .core import InputError, some, write_json, write_text
+from .show import legend_html, page, table_html, table_md
 
 # %% ../nbs/2_data/27_audit_page.ipynb #c091
 PAPER_DATASETS = dict(
@@ -267,10 +267,8 @@ def audit_page(
 def atm_audit(
     root: str,  # dataset folder
     layout: str = 'auto',  # spider, mrspineseg, folder or auto
-    labels: Param(
-        "label scheme of the cache to come: joint, mrspineseg or spider; default: the layout's own",
-        str,
-    ) = None,
+    # label scheme of the cache to come: joint, mrspineseg or spider (default: the layout's own)
+    labels: str = None,
     annotated: str = None,  # CSV (case, labels): which structures each case annotates
     anatomy: str = None,  # YAML of another anatomy
     partial: str = 'keep',  # SPIDER's partly visible vertebrae: keep (as the vertebra) or ignore

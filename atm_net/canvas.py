@@ -11,8 +11,8 @@ import math
 from types import SimpleNamespace
 
 import numpy as np
-from fastcore.basics import patch
 
+from .core import patch
 from .morphometry import LEVEL_INDEX, LEVELS, channel_of, renamed
 from .phantom_spec import PhantomSpec, spine_curve
 from .shapes import coordinates, smooth_noise

@@ -8,10 +8,10 @@ __all__ = ['pool_words', 'centre_norm', 'info_nce', 'at_least_float32', 'no_pair
 # %% ../nbs/4_network/41_contrast.ipynb #c004
 import torch
 import torch.nn.functional as F
-from fastcore.basics import patch
 from torch import Tensor, nn
 
 from .anatomy import InputError
+from .core import patch
 
 # %% ../nbs/4_network/41_contrast.ipynb #c006
 def pool_words(

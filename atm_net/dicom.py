@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import SimpleITK as sitk
-from fastcore.basics import patch
 
 from .anatomy import InputError, some
+from .core import patch
 from .geometry import Geometry, check_axes
 
 # %% ../nbs/0_ground/06_dicom.ipynb #d006
@@ -149,6 +149,7 @@ def tag(self: Frame, name: str):
 
 # %% ../nbs/0_ground/06_dicom.ipynb #d010
 _missing = 'export the series again, with all its tags'
+_lengths = dict(SpacingBetweenSlices='(0018,0088)', SliceThickness='(0018,0050)')
 
 
 @patch
@@ -168,16 +169,30 @@ def numbers(self: Frame, name: str, n: int) -> np.ndarray:  # (n,)
 
 
 @patch
-def thickness(self: Frame) -> float | None:  # mm
-    "What a slice says of its distance to the next, or else of its own thickness"
-    for name in ('SpacingBetweenSlices', 'SliceThickness'):
-        try:
-            mm = abs(float(self.tag(name)))
-        except (TypeError, ValueError):
-            continue
-        if np.isfinite(mm) and mm > 0:
-            return mm
-    return None
+def length(self: Frame, name: str) -> float | None:  # mm; None where the tag is missing
+    "What a tag says in mm; raises `InputError` where it is there and holds no length"
+    where = f'{self}: tag {name} {_lengths[name]}'
+    try:
+        value = self.tag(name)
+        mm = None if value is None else abs(float(value))
+    except (TypeError, ValueError) as e:
+        raise InputError(f'{where} holds no number ({e}): {_missing}') from e
+    if mm is not None and not (np.isfinite(mm) and mm > 0):
+        raise InputError(f'{where} holds {mm:g}, which is no length: {_missing}')
+    return mm
+
+
+@patch
+def thickness(self: Frame) -> float:  # mm
+    """What a slice says of its distance to the next, or else of its own thickness
+
+    Raises `InputError` where a tag holds no length, and where neither is there.
+    """
+    said = [mm for name in _lengths if (mm := self.length(name)) is not None]
+    if not said:
+        where = f'tag SliceThickness {_lengths["SliceThickness"]}'
+        raise InputError(f'{self}: {where} is missing: {_missing}')
+    return said[0]
 
 
 def frames_of(
@@ -384,11 +399,8 @@ def _check_gaps(frames, along) -> float:  # mm between slices
 # %% ../nbs/0_ground/06_dicom.ipynb #d019
 def _step_note(frames, gap) -> list:
     "Does the tag say another distance than the positions?"
-    try:
-        said = abs(float(frames[0].tag('SpacingBetweenSlices')))
-    except (TypeError, ValueError):
-        return []
-    if abs(said - gap) <= 0.1 * gap:
+    said = [frame.length('SpacingBetweenSlices') for frame in frames][0]
+    if said is None or abs(said - gap) <= 0.1 * gap:
         return []
     return [f'SpacingBetweenSlices says {said:g} mm, the positions {gap:.3g} mm: they are read']
 
@@ -402,13 +414,12 @@ def place_series(series: Series) -> tuple:  # frames in order, `Geometry`, notes
     along = places @ cosines[:, 2]
     order = np.argsort(along, kind='stable')
     frames = [frames[i] for i in order]
-    notes = []
     if len(frames) > 1:
         gap = _check_gaps(frames, along[order])
         _check_plane(frames, places[order], cosines, pixel)
-        notes += _step_note(frames, gap)
-    elif (gap := frames[0].thickness()) is None:
-        raise InputError(f'{frames[0]}: tag SliceThickness (0018,0050) is missing: {_missing}')
+        notes = _step_note(frames, gap)
+    else:
+        gap, notes = frames[0].thickness(), []
     rows, columns = frames[0].size
     spacing = (float(pixel[1]), float(pixel[0]), gap)
     origin = tuple(map(float, places[order[0]]))

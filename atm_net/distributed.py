@@ -48,14 +48,14 @@ def restarted() -> bool:
     return int(os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')) > 0
 
 # %% ../nbs/6_training/61_distributed.ipynb #ds08
-def join_group(device: str) -> Distributed:  # device: auto, cpu or cuda
+def join_group(device: str) -> Distributed:  # device: as `pick_device`
     "Read torchrun's environment and join the group; raises `InputError` without that device"
     from datetime import timedelta
 
     import torch
     import torch.distributed as dist
 
-    from atm_net.predict import pick_device
+    from atm_net.slices import pick_device
 
     device = pick_device(device)
     size = int(os.environ.get('WORLD_SIZE', '1'))
@@ -66,7 +66,7 @@ def join_group(device: str) -> Distributed:  # device: auto, cpu or cuda
     if device == 'cuda':
         device = f'cuda:{os.environ["LOCAL_RANK"]}'
         torch.cuda.set_device(device)
-    backend = 'nccl' if device != 'cpu' else 'gloo'
+    backend = 'nccl' if device.startswith('cuda') else 'gloo'
     dist.init_process_group(backend, timeout=timedelta(minutes=20))
     return Distributed(dist.get_rank(), size, device)
 

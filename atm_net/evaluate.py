@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['HEADER', 'OVERALL', 'PAPER', 'FORM', 'mask_key', 'pair_masks', 'score_schemes', 'common_scheme', 'Scored', 'score',
-           'score_folders', 'collect', 'scores_dict', 'read_scores', 'structure_rows', 'headline_text',
-           'scores_markdown', 'volume_rows', 'atm_score', 'parse_protocols', 'run_protocols', 'shuffled_partner',
-           'partner_of', 'case_words', 'case_data', 'predicted_labels', 'evaluate_case', 'Entry', 'check_run',
-           'check_grid', 'evaluate_runs', 'overall_rows', 'structure_table', 'difference_rows', 'row_interval',
-           'overall_table', 'dsc_by_structure', 'paper_data', 'form_cell', 'form_rows', 'form_structures', 'table_tex',
-           'by_protocol', 'protocol_text', 'form_tables', 'evaluation_markdown', 'write_evaluation', 'run_names',
-           'run_config', 'evaluate_into']
+           'Faults', 'score_pairs', 'score_folders', 'collect', 'scores_dict', 'read_scores', 'structure_rows',
+           'headline_text', 'scores_markdown', 'volume_rows', 'sound_pairs', 'atm_score', 'parse_protocols',
+           'run_protocols', 'shuffled_partner', 'partner_of', 'case_words', 'case_data', 'predicted_labels',
+           'evaluate_case', 'Entry', 'check_run', 'check_grid', 'evaluate_runs', 'overall_rows', 'structure_table',
+           'difference_rows', 'row_interval', 'overall_table', 'dsc_by_structure', 'paper_data', 'form_cell',
+           'form_rows', 'form_structures', 'table_tex', 'by_protocol', 'protocol_text', 'form_tables',
+           'evaluation_markdown', 'write_evaluation', 'run_names', 'run_config', 'evaluate_into']
 
 # %% ../nbs/7_evaluation/74_evaluate.ipynb #c003
 import re
@@ -20,11 +20,21 @@ from pathlib import Path
 
 import numpy as np
 
-from .anatomy import InputError, Scheme, convert, get_anatomy, suggest
+from .anatomy import Scheme, convert, get_anatomy
+from .cli import command, progress
 from .cohort import read_annotated, read_table, spider_patient
+from .core import InputError, read_json, some, suggest, write_json, write_text
 from .data import Cache
+from .geometry import check_pair
 from .label_tables import mask_scheme
-from .mask_files import mask_values, read_mask, side_schemes, unsure, value_names
+from atm_net.mask_files import (
+    fitting_schemes,
+    mask_values,
+    read_mask,
+    side_schemes,
+    unsure,
+    value_names,
+)
 from .measures import rows_csv
 from atm_net.metrics import (
     METRICS,
@@ -42,8 +52,8 @@ from atm_net.metrics import (
 )
 from .protocols import PROTOCOLS, WITHOUT_TEXT, evaluable
 from .run_folder import library_versions
-from .show import cell, command, progress, read_json, table_md, write_json, write_text
-from .volumes import check_pair, list_volumes, volume_stem
+from .show import cell, table_md
+from .volumes import list_volumes, volume_stem
 
 # %% ../nbs/7_evaluation/74_evaluate.ipynb #c006
 def mask_key(
@@ -74,9 +84,19 @@ def _id(pred, truth) -> str:
     return next((s for s in stems if not s.lower().startswith('mask_')), stems[0][5:])
 
 # %% ../nbs/7_evaluation/74_evaluate.ipynb #n339900c
+def _no_partner(path, folder, others: int) -> InputError:
+    "What is said of a file that nothing belongs to"
+    more = f' (and {others} more)' if others else ''
+    return InputError(
+        f'{path}: no partner in {folder}{more}: add it, move the file away, or score those that '
+        'have one with --subset'
+    )
+
+
 def pair_masks(
     pred,  # mask file or folder of masks
     truth,  # the same
+    subset=False,  # leave out the files of a folder that have no partner, and say so on stderr
 ) -> list:  # of (id, prediction path, truth path)
     "Pair predictions and truths; raises `InputError` on an unpaired file"
     pred, truth = Path(pred), Path(truth)
@@ -88,13 +108,15 @@ def pair_masks(
     if not pred.is_dir():
         return [(_id(pred, truth), pred, truth)]
     preds, truths = _index(pred), _index(truth)
+    both = [k for k in preds if k in truths]
     for these, others, folder in ((preds, truths, truth), (truths, preds, pred)):
-        if lone := [k for k in these if k not in others]:
-            more = f' (and {len(lone) - 1} more)' if len(lone) > 1 else ''
-            raise InputError(
-                f'{these[lone[0]]}: no partner in {folder}{more}: add it, or move the file away'
-            )
-    return [(_id(preds[k], truths[k]), preds[k], truths[k]) for k in preds]
+        lone = [k for k in these if k not in others]
+        if lone and not (subset and both):
+            raise _no_partner(these[lone[0]], folder, len(lone) - 1)
+        if lone:
+            names = some([these[k].name for k in lone])
+            print(f'--subset: without a partner in {folder}, left out: {names}', file=sys.stderr)
+    return [(_id(preds[k], truths[k]), preds[k], truths[k]) for k in both]
 
 # %% ../nbs/7_evaluation/74_evaluate.ipynb #c009
 def _least(scheme, held) -> str:
@@ -192,14 +214,60 @@ def _csv_patients(path) -> dict:
 
 
 def _csv_annotated(path, pairs, truth: Scheme, scheme: Scheme) -> dict:
-    "key -> annotated names of `scheme`; raises `InputError` for a case without a line"
+    "key -> annotated names of `scheme`; raises `InputError` for a truth without a line"
     if not path:
         return {}
     rows = read_annotated(path, truth)
     given = {mask_key(k): [n for n in v if n in scheme.values] for k, v in rows.items()}
-    if lack := [i for i, _, _ in pairs if mask_key(i) not in given]:
+    if lack := [i for i, _, t in pairs if mask_key(t) not in given]:
         raise InputError(f"{path}: no line for case '{lack[0]}': add what it annotates")
     return given
+
+
+def _read_pair(pair, of_pred, of_truth, scheme) -> tuple:  # channels of both, spacing (3,) mm
+    "Both masks on the same voxels; raises `InputError`"
+    _, p, t = pair
+    pred_volume, found = read_mask(p, of_pred, truth=False)
+    true_volume, true = read_mask(t, of_truth)
+    check_pair(true_volume, pred_volume)
+    found = convert(found, of_pred, scheme)[0]
+    return found, convert(true, of_truth, scheme)[0], true_volume.spacing
+
+
+class Faults(dict):
+    "id -> what is wrong with a pair; the others are scored"
+
+    def note(self, i: str, path, error: Exception):
+        "One more, said on stderr"
+        if not isinstance(error, InputError):
+            error = f'{path}: {type(error).__name__}: {" ".join(str(error).split())}'
+        self[i] = str(error)
+        print(f'{error}; going on with the others', file=sys.stderr)
+
+
+def score_pairs(
+    pairs: list,  # of `pair_masks`
+    of_pred: Scheme,
+    of_truth: Scheme,
+    annotated=None,  # CSV: what each case annotates (values or names), perhaps its patient
+    faults: Faults = None,  # takes the pairs that cannot be scored; None: the first one raises
+) -> tuple[dict, Scheme]:  # id -> `Scored`; the structures that both sides know
+    "Score mask files by pair; raises `InputError`"
+    scheme = common_scheme(of_pred, of_truth)
+    given = _csv_annotated(annotated, pairs, of_truth, scheme)
+    who = _csv_patients(annotated)
+    out = {}
+    for i, p, t in progress(pairs, 'score'):
+        by_name = spider_patient(i) if of_truth.name == 'spider' else i
+        patient = who.get(mask_key(t)) or by_name
+        try:
+            pair = _read_pair((i, p, t), of_pred, of_truth, scheme)
+            out[i] = score(*pair, scheme, given.get(mask_key(t)), patient)
+        except Exception as e:
+            if faults is None:
+                raise
+            faults.note(i, p, e)
+    return out, scheme
 
 
 def score_folders(
@@ -207,29 +275,12 @@ def score_folders(
     truth,  # files or folders of masks
     anatomy,
     labels=None,  # as `score_schemes`
-    annotated=None,  # CSV: what each case annotates (values or names), perhaps its patient
-) -> tuple[dict, object]:  # id -> `Scored`; `Scheme`, of the structures that both sides know
-    "Score mask files by pair; raises `InputError`"
+    annotated=None,  # as `score_pairs`
+) -> tuple[dict, Scheme]:  # as `score_pairs`
+    "Score all mask files; raises `InputError`"
     pairs = pair_masks(pred, truth)
     of_pred, of_truth, _ = score_schemes(pairs, anatomy, labels)
-    scheme = common_scheme(of_pred, of_truth)
-    given = _csv_annotated(annotated, pairs, of_truth, scheme)
-    who = _csv_patients(annotated)
-    out = {}
-    for i, p, t in progress(pairs, 'score'):
-        pred_volume, found = read_mask(p, of_pred, truth=False)
-        true_volume, true = read_mask(t, of_truth)
-        check_pair(true_volume, pred_volume)
-        by_name = spider_patient(i) if of_truth.name == 'spider' else i
-        out[i] = score(
-            convert(found, of_pred, scheme)[0],
-            convert(true, of_truth, scheme)[0],
-            true_volume.spacing,
-            scheme,
-            given.get(mask_key(i)),
-            who.get(mask_key(i)) or by_name,
-        )
-    return out, scheme
+    return score_pairs(pairs, of_pred, of_truth, annotated)
 
 # %% ../nbs/7_evaluation/74_evaluate.ipynb #c021
 def _bone(
@@ -380,13 +431,13 @@ def scores_markdown(
     title: str = 'Scores',
     labels: str = None,  # schemes of predictions and truths, 'joint/spider'
 ) -> str:
-    "Headline and per-structure tables of both policies"
+    "Per-structure tables of both policies, then the summary, which a terminal shows last"
     labels = labels or scheme.name
-    out = f'# {title}\n\nPredictions and truths have labels {labels}.\n\n{headline_text(c)}'
+    out = f'# {title}\n\nPredictions and truths have labels {labels}.\n'
     for p in POLICIES:
         table = table_md(structure_rows(c['exact'][p]), HEADER)
         out += f'\n## Exact level, policy {p}\n\n{_policy_words[p]}.\n\n{table}'
-    return out
+    return f'{out}\n## Summary\n\n{headline_text(c)}'
 
 # %% ../nbs/7_evaluation/74_evaluate.ipynb #c027
 def volume_rows(
@@ -400,7 +451,55 @@ def volume_rows(
         for n, r in s.exact.items()
     ]
 
+# %% ../nbs/7_evaluation/74_evaluate.ipynb #c27b
+def sound_pairs(
+    pairs: list,  # of `pair_masks`
+    anatomy,
+    labels,  # as `score_schemes`
+    faults: Faults,  # takes the others
+) -> list:
+    "The pairs whose files can be read and whose values mean something"
+    sound = []
+    for pair in pairs:
+        i, p, t = pair
+        path = p
+        try:
+            for path in (p, t):
+                (held,) = mask_values([path]).values()
+                if not labels:
+                    fitting_schemes(held, anatomy, strict=path is t)
+        except Exception as e:
+            if isinstance(e, InputError) and str(path) not in str(e):
+                e = InputError(f'{path}: {e}')
+            faults.note(i, path, e)
+        else:
+            sound.append(pair)
+    return sound
 
+
+def _say_schemes(note: str, of_pred: Scheme, of_truth: Scheme):
+    "Notes on stderr: a choice of the label scheme, structures that one side lacks"
+    if note:
+        print(f'atm_score: {note}: --labels decides', file=sys.stderr)
+    left = [n for n in of_truth.anatomy.names if (n in of_pred.values) != (n in of_truth.values)]
+    if left:
+        print(f'atm_score: {", ".join(left)} left out: not in both schemes', file=sys.stderr)
+
+
+def _write_scores(out, scores: dict, scored: dict, md: str):
+    "scores.json, scores.csv and scores.md"
+    write_json(Path(out) / 'scores.json', scores)
+    write_text(Path(out) / 'scores.csv', rows_csv(volume_rows(scored)))
+    write_text(Path(out) / 'scores.md', md)
+
+
+def _refuse_rest(pairs: list, faults: Faults):
+    "End with an error where some pairs could not be scored"
+    if faults:
+        said = '; '.join(faults.values())
+        raise InputError(f'{len(faults)} of {len(pairs)} pairs were not scored: {said}')
+
+# %% ../nbs/7_evaluation/74_evaluate.ipynb #c27c
 @command
 def atm_score(
     pred: str,  # predicted mask file, or folder of them
@@ -409,26 +508,33 @@ def atm_score(
     # totalsegmentator-mr, totalsegmentator); or two as PRED,TRUTH (default: by the values)
     labels: str = None,
     annotated: str = None,  # CSV (case, labels): which structures each case annotates
+    subset: bool = False,  # score the files of two folders that have a partner, name the others
     out: str = None,  # folder for scores.json, scores.csv and scores.md
     anatomy: str = None,  # YAML of another anatomy
 ):
-    "Score masks: DSC, Jaccard, HD95 and ASD per structure, under both policies, with level shifts"
-    an = get_anatomy(anatomy)
-    ps, ts, note = score_schemes(pair_masks(pred, truth), an, labels)
-    scored, scheme = score_folders(pred, truth, an, f'{ps.name},{ts.name}', annotated)
-    d = scores_dict(
-        scored, scheme, annotated=bool(annotated), files=dict(pred=ps.name, truth=ts.name)
-    )
-    md = scores_markdown(d['summary'], scheme, labels=f'{ps.name}/{ts.name}')
+    """Score masks: DSC, Jaccard, HD95 and ASD per structure, under both policies, with level shifts
+
+    atm_score masks/ truth/ --out scores/
+    atm_score masks/ truth/ --subset --labels spineps,spider
+    """
+    an = get_anatomy(anatomy, truth)
+    pairs = pair_masks(pred, truth, subset)
+    faults = Faults() if len(pairs) > 1 else None  # a single pair is refused as it stands
+    sound = pairs if faults is None else sound_pairs(pairs, an, labels, faults)
+    if sound:
+        of_pred, of_truth, note = score_schemes(sound, an, labels)
+        scored, scheme = score_pairs(sound, of_pred, of_truth, annotated, faults)
+        _say_schemes(note, of_pred, of_truth)
+    if not sound or not scored:
+        return _refuse_rest(pairs, faults)
+    names = dict(pred=of_pred.name, truth=of_truth.name)
+    more = dict(failed=dict(faults)) if faults else {}
+    d = scores_dict(scored, scheme, annotated=bool(annotated), files=names, **more)
+    md = scores_markdown(d['summary'], scheme, labels='/'.join(names.values()))
     if out:
-        write_json(Path(out) / 'scores.json', d)
-        write_text(Path(out) / 'scores.csv', rows_csv(volume_rows(scored)))
-        write_text(Path(out) / 'scores.md', md)
+        _write_scores(out, d, scored, md)
     print(md, end='')
-    if note:
-        print(f'atm_score: {note}: --labels decides', file=sys.stderr)
-    if left := [n for n in an.names if (n in ps.values) != (n in ts.values)]:
-        print(f'atm_score: {", ".join(left)} left out: not in both schemes', file=sys.stderr)
+    return _refuse_rest(pairs, faults)
 
 # %% ../nbs/7_evaluation/74_evaluate.ipynb #c032
 def parse_protocols(

@@ -12,10 +12,9 @@ from contextlib import contextmanager
 
 import ipywidgets as widgets
 import numpy as np
-from fastcore.basics import patch
 
-from .anatomy import InputError
 from .backbones import stage_strides
+from .core import InputError, patch
 from atm_net.explorer_pictures import (
     change_html,
     dice_change,

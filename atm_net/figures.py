@@ -10,9 +10,8 @@ __all__ = ['pick_cases', 'fullest_slice', 'spread_slices', 'slice_under', 'case_
 from pathlib import Path
 
 import numpy as np
-from fastcore.script import Param
 
-from .anatomy import IGNORE, InputError, convert
+from .anatomy import IGNORE, convert
 from atm_net.charts import (
     calibration_error,
     dice_by_size,
@@ -24,6 +23,8 @@ from atm_net.charts import (
     show_confusion,
     structure_points,
 )
+from .cli import command, progress
+from .core import InputError, write_json
 from .data import Cache
 from atm_net.evaluate import (
     Entry,
@@ -38,7 +39,7 @@ from .metrics import exclude
 from .paper_figures import class_features, qualitative, tsne, tsne_seeds, zoom_boxes
 from .protocols import PROTOCOLS
 from .run_folder import training_curves
-from .show import command, progress, save_figure, write_json
+from .show import save_figure
 from .trainer import cache_dice
 from .word_maps import word_attention, word_maps
 
@@ -363,7 +364,7 @@ def draw_figures(
 @command
 def atm_figures(
     cache: str,  # prepared slice cache
-    runs: Param('run folders or weights files', str, nargs='+'),
+    runs: list[str],  # run folders or weights files
     protocols: str = 'self,generic',  # self, generic, oracle, oracle-levels, shuffled, with commas
     split: str = 'test',  # part of the cache: train, val, test or all
     cases: int = 2,  # cases with panels: 1 the median, 2 with the worst, more between

@@ -11,10 +11,10 @@ import math
 
 import torch
 import torch.nn.functional as F
-from fastcore.basics import patch
 from torch import Tensor, nn
 
 from .anatomy import InputError
+from .core import patch
 from .text import TextFeatures
 
 # %% ../nbs/4_network/40_fusion.ipynb #c017

@@ -13,9 +13,9 @@ from functools import cached_property
 from itertools import permutations, product
 
 import numpy as np
-from fastcore.basics import patch
 
 from .anatomy import InputError
+from .core import patch
 
 # %% ../nbs/0_ground/04_geometry.ipynb #g005
 _codes = ('LR', 'IS', 'PA')  # canonical axes: letter towards which the index grows, its opposite

@@ -9,9 +9,9 @@ __all__ = ['normalise', 'Grid', 'crop_oracle']
 from dataclasses import dataclass
 
 import numpy as np
-from fastcore.basics import patch
 
-from .anatomy import IGNORE, InputError
+from .anatomy import IGNORE
+from .core import InputError, patch
 from .geometry import image_part
 
 # %% ../nbs/2_data/21_grid.ipynb #c024

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['guess_scheme', 'mask_values', 'value_names', 'fitting_schemes', 'side_schemes', 'unsure', 'file_scheme', 'read_mask',
-           'scheme_table', 'levels_path', 'file_hash', 'levels_record_of']
+           'true_labels', 'scheme_table', 'levels_path', 'file_hash', 'levels_record_of']
 
 # %% ../nbs/2_data/25_mask_files.ipynb #mf03
 import hashlib
@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .anatomy import IGNORE, InputError, some
+from .anatomy import IGNORE, Scheme, convert
 from .cohort import spider_values
-from .geometry import Volume, tell
+from .core import InputError, read_json, some
+from .geometry import Volume, check_pair, tell
 from atm_net.label_tables import (
     TABLES,
     Held,
@@ -24,7 +25,6 @@ from atm_net.label_tables import (
     foreign_values,
     mask_scheme,
 )
-from .show import read_json
 from .volumes import read_labels
 
 # %% ../nbs/2_data/25_mask_files.ipynb #c075
@@ -190,6 +190,22 @@ def read_mask(
         return v, scheme.encode(v.data, ignore, alias)
     except InputError as e:
         raise InputError(f'{path}: {e}') from e
+
+# %% ../nbs/2_data/25_mask_files.ipynb #c28t
+def true_labels(
+    truth,  # path of a mask file, or channels (s, h, w) of `scheme`; None
+    volume: Volume,  # on whose voxels it must lie
+    scheme: Scheme,
+) -> np.ndarray | None:  # (s, h, w) channels
+    "A true mask in a scheme; that of a file is guessed from its values; raises `InputError`"
+    if truth is None or isinstance(truth, np.ndarray):
+        return truth
+    fits = side_schemes(mask_values([truth]), scheme.anatomy)
+    mask, labels = read_mask(truth, fits[0])
+    check_pair(volume, mask)
+    if note := unsure(fits):
+        print(f'{truth}: {note}', file=sys.stderr)
+    return convert(labels, fits[0], scheme)[0]
 
 # %% ../nbs/2_data/25_mask_files.ipynb #c28g
 def scheme_table(scheme) -> list:  # of (value, name, '#RRGGBB')

@@ -8,12 +8,12 @@ __all__ = ['ATMNet', 'SwinBackbone', 'PlainUp']
 # %% ../nbs/4_network/43_model.ipynb #c004
 import torch
 import torch.nn.functional as F
-from fastcore.basics import patch
 from monai.networks.nets import SwinUNETR
 from torch import Tensor, nn
 
 from .anatomy import InputError
 from .contrast import ChannelContrast
+from .core import patch
 from .fusion import HASF
 from .text import TextFeatures
 

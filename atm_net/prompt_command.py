@@ -8,17 +8,17 @@ __all__ = ['atm_prompt']
 # %% ../nbs/3_prompts/38_prompt_command.ipynb #pc04
 import json as js
 import sys
+from typing import Literal
 
 import numpy as np
-from fastcore.script import Param
 
 from .anatomy import InputError, get_anatomy
+from .cli import Argument, command
 from .label_tables import Held, mask_scheme
 from .mask_files import fitting_schemes, guess_scheme, read_mask
 from .plain_text import language_note
 from .prompts import atpg, class_prompts, holistic, present_structures, slice_position
 from .reports import Finding, read_report, say_findings
-from .show import command
 from atm_net.user_prompts import (
     positional_note,
     read_gradings,
@@ -154,8 +154,6 @@ def _print_prompts(out):
 
 # %% ../nbs/3_prompts/38_prompt_command.ipynb #pc12
 def _check_options(mask, report, option):
-    if option not in (1, 2, 3, 4):
-        raise InputError(f'--option {option}: use 1, 2 or 3, or 4 with --report')
     if option == 4 and not report:
         raise InputError('--option 4 says findings: give --report FILE')
     if not mask and not report:
@@ -164,28 +162,24 @@ def _check_options(mask, report, option):
 
 @command
 def atm_prompt(
-    mask: Param(
-        'Label volume (.mha, .nii, .nii.gz); without it, --report',
-        str,
-        opt=False,
-        nargs='?',
-        default='',
-    ) = '',
-    report: str = '',  # Report as text, or SPIDER's radiological_gradings.csv
-    patient: str = '',  # Patient number in the grading table
-    slice: int = None,  # Only this slice, 0 at the patient's right
-    option: Param(
-        '1 kind of image, 2 plus structures, 3 plus position and order,'
-        ' 4 plus the findings of --report',
-        int,
-    ) = 3,
-    classwise: bool = False,  # The class-wise prompts as well
-    json: bool = False,  # As JSON: structures, findings, sentence
-    labels: str = '',  # Label scheme of the mask: joint, mrspineseg, spider (guessed if not given)
+    mask: Argument = '',  # label volume (.mha, .nii, .nii.gz); without it, --report
+    report: str = '',  # report as text, or SPIDER's radiological_gradings.csv
+    patient: str = '',  # patient number in the grading table
+    slice: int = None,  # only this slice, 0 at the patient's right
+    # 1 kind of image, 2 plus structures, 3 plus position and order, 4 plus the findings of --report
+    option: Literal[1, 2, 3, 4] = 3,
+    classwise: bool = False,  # the class-wise prompts as well
+    json: bool = False,  # as JSON: structures, findings, sentence
+    # label scheme of the mask: joint, mrspineseg, spider (default: by its values)
+    labels: str = '',
     anatomy: str = '',  # YAML file of another anatomy
 ):
-    "Print the prompts of a label volume or of a report"
-    anatomy = get_anatomy(anatomy)
+    """Print the prompts of a label volume or of a report
+
+    atm_prompt mask.nii.gz --slice 8
+    atm_prompt --report report.txt --option 4 --json
+    """
+    anatomy = get_anatomy(anatomy, mask or None)
     _check_options(mask, report, option)
     said = _from_report(report, patient, option, classwise, labels, anatomy) if report else {}
     out = _from_mask(mask, labels, slice, min(option, 3), classwise, anatomy) if mask else said

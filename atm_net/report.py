@@ -11,9 +11,9 @@ import html
 import shlex
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import numpy as np
-from fastcore.script import Param
 
 from .anatomy import IGNORE, InputError
 from .charts import dice_by_structure, protocol_bars
@@ -37,7 +37,7 @@ from atm_net.evaluate import (
 )
 from .metrics import interval_text, mean_of, span_text
 from .pages import LIMIT, build_page, figures_html, image_html, provenance_html, text_html
-from .protocols import PROTOCOLS, SIDE_BY_SIDE
+from .protocols import PROTOCOLS
 from atm_net.show import (
     atomic_path,
     command,
@@ -436,18 +436,24 @@ def evaluation_report(
 @command
 def atm_evaluate(
     cache: str,  # prepared slice cache
-    runs: Param('run folders or weights files', str, nargs='+'),
-    protocols: str = SIDE_BY_SIDE,  # in the order of the table
-    split: str = 'test',  # part of the cache: train, val, test or all
-    grid: str = 'source',  # source: the pixels of the files; cache: the network's grid
+    runs: list[str],  # run folders or weights files
+    # self, generic, oracle, ..., in the order of the table
+    protocols: str = 'self,generic,oracle-levels,oracle,shuffled',
+    split: Literal['train', 'val', 'test', 'all'] = 'test',  # part of the cache
+    grid: Literal[
+        'source', 'cache'
+    ] = 'source',  # source: the pixels of the files; cache: the network's grid
     out: str = None,  # folder for tables and report (default: evaluation/ in the first run's)
     figures: str = None,  # folder of atm_figures, whose pictures go into the report
     column: bool = False,  # one name for each vertebra and disc of a volume
-    device: str = 'cpu',  # cpu, cuda or auto
+    device: str = 'cpu',  # cpu, cuda, mps or auto
     encoder: str = None,  # text encoder, name or folder (default: each run's own)
     seed: int = 0,  # of the intervals
 ):
-    "Score runs side by side under several sources of words: tables, intervals and a report page"
+    """Score runs side by side under several sources of words: tables, intervals and a report page
+
+    atm_evaluate cache/spider runs/a runs/b --protocols self,generic,oracle
+    """
     if figures is not None:
         read_json(Path(figures) / 'figures.json')  # before hours of scoring
     runs = [runs] if isinstance(runs, str) else runs

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'cache_hash', 'split_hash', 'library_versions', 'read_anatomy', 'run_meta', 'finished', 'open_run',
-           'start_run', 'same_start', 'Log', 'board_class', 'training_curves', 'duration', 'Progress']
+           'start_run', 'lengthened', 'note_steps', 'same_start', 'Log', 'board_class', 'training_curves', 'duration',
+           'Progress']
 
 # %% ../nbs/6_training/64_run_folder.ipynb #rf04
 import csv
@@ -13,7 +14,7 @@ import json
 import math
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import atm_net
@@ -92,6 +93,8 @@ def _check_same_config(path: Path, began: dict, cfg: Config):  # began: of confi
     old = _as_read(Config()) | {k: v['value'] for k, v in began['config'].items()}
     new = _as_read(cfg)
     differ = [k for k in new if old[k] != new[k]]
+    if new['steps'] > old['steps']:
+        differ.remove('steps')  # a run may be lengthened
     if differ:
         k = differ[0]
         raise InputError(
@@ -122,8 +125,10 @@ def _refuse_again(run: Path):
     if _steps_done(run) < steps:
         remedy = 'go on with --resume, or choose another folder'
         raise InputError(f'{run}: holds a run already: {remedy}')
-    remedy = 'score it with atm_evaluate, or train on in another folder with --init'
-    raise InputError(f'{run}: holds a finished run of {steps} steps: {remedy} {run}')
+    raise InputError(
+        f'{run}: holds a finished run of {steps} steps: score it with atm_evaluate, lengthen it '
+        f'with --resume --steps N, or train on in another folder with --init {run}'
+    )
 
 
 def open_run(run: Path, cfg: Config, cache: Cache, resume: bool):
@@ -158,6 +163,38 @@ def start_run(
     )
     kept = {k: meta.get(k) for k in ('config', 'versions', 'init', 'encoder_revision')}
     write_json(path, kept | dict(cache=data, processes=processes, how=how))
+
+# %% ../nbs/6_training/64_run_folder.ipynb #rf1l
+def lengthened(run: Path, cfg: Config) -> Config:
+    """The configuration of a resumed run; one with more steps keeps the warm-up of its start
+
+    Raises `InputError` where its stages would move.
+    """
+    path = Path(run) / 'config.json'
+    if not path.exists():
+        return cfg
+    began = {k: v['value'] for k, v in read_json(path)['config'].items()}
+    if cfg.steps <= began['steps']:
+        return cfg
+    if cfg.plain:
+        raise InputError(
+            f'--steps {cfg.steps}: the stages of {run} are shares of its {began["steps"]} steps: '
+            f'train on in another folder with --init {run}'
+        )
+    return replace(cfg, warmup=began['warmup'])
+
+
+def note_steps(run: Path, cfg: Config) -> str:  # what was noted, or ''
+    "Write into config.json that a run was lengthened"
+    path = Path(run) / 'config.json'
+    said = read_json(path)
+    before = said['config']['steps']['value']
+    if cfg.steps <= before:
+        return ''
+    said['config'] = provenance(cfg)
+    said['lengthened'] = [*said.get('lengthened', []), [before, cfg.steps]]
+    write_json(path, said)
+    return f'lengthened from {before} to {cfg.steps} steps'
 
 # %% ../nbs/6_training/64_run_folder.ipynb #rf13
 def same_start(run: Path, meta: dict):  # meta: takes over the weights that the run started from

@@ -24,6 +24,7 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -773,7 +774,7 @@ def score_run(
 
     if lack := [q for q in want if not fresh(files[q])]:
         with _timed(folder, 'evaluate'):
-            p = load_predictor(folder, device)
+            p = load_predictor(folder, device, one_name_per_level=False)
             entries, _ = evaluate_runs(cache, {run.name: p}, lack, split, on)
             parameters = sum(x.numel() for x in p.model.parameters())
             more = key | dict(run=run.name, split=split, grid=on, parameters=parameters)
@@ -1648,27 +1649,35 @@ def atm_study(
     name: str,  # table2 (with table 3), table4, table5, protocols or readings; some, with commas
     cache: str,  # prepared slice cache
     out: str,  # folder for runs/, tables/ and study.json, study.md, study.csv, study.png
-    preset: str = 'tiny',  # tiny or paper
+    preset: Literal['tiny', 'paper'] = 'tiny',  # of all runs
     seeds: int = 1,  # runs for each row, with seeds 0, 1, ...
     steps: int = None,  # of each run (default: the preset's)
     batch: int = None,  # images per step (default: the preset's)
     windows: str = None,  # sides of the random windows in px, with commas (default: the preset's)
     backbone: str = None,  # of the rows of table4 and table5, as in atm_train (default: ATM-Net's)
     encoder: str = None,  # text encoder of all rows with text (default: the preset's)
-    tokens: str = None,  # mixed or words, of all rows with HASF (default: the preset's)
-    swin: str = None,  # v1 or v2 of Swin UNETR, where rows stand on it (default: the preset's)
+    # of all rows with HASF (default: the preset's)
+    tokens: Literal['mixed', 'words'] = None,
+    # of Swin UNETR, where rows stand on it (default: the preset's)
+    swin: Literal['v1', 'v2'] = None,
     lr: float = None,  # learning rate at the start of a stage (default: the preset's)
     plain: float = None,  # share of the steps before text is added (default: the preset's)
     protocols: str = None,  # one table each (default: self,generic,oracle; study protocols: more)
-    split: str = 'test',  # part of the cache to score: train, val or test
-    grid: str = 'source',  # source: the pixels of the files; cache: the network's grid
+    split: Literal['train', 'val', 'test'] = 'test',  # part of the cache to score
+    grid: Literal[
+        'source', 'cache'
+    ] = 'source',  # source: the pixels of the files; cache: the network's grid
     init: str = None,  # weights to start from, or a study's folder: each row from its run there
     beside: str = None,  # scores.json of atm_nnunet on the same data: a further row of table2
-    device: str = 'auto',  # cpu, cuda or auto
+    device: str = 'auto',  # cpu, cuda, mps or auto
     workers: int = 0,  # loader processes
     plan: bool = False,  # print runs, steps and commands, and train nothing
 ):
-    "Run the grid behind a table of the paper, resumable, and write the table with intervals"
+    """Run the grid behind a table of the paper, resumable, and write the table with intervals
+
+    atm_study table4 cache/mine runs/table4 --seeds 3 --plan    # what it would train
+    atm_study table4 cache/mine runs/table4 --seeds 3
+    """
     import matplotlib
 
     matplotlib.use('Agg')

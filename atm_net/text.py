@@ -18,13 +18,12 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
-from fastcore.basics import patch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from .anatomy import ASSETS, InputError, imported
+from .anatomy import ASSETS, imported
+from .core import InputError, atomic_path, patch
 from .reports import parse_prompt
-from .show import atomic_path
 
 # %% ../nbs/3_prompts/33_text.ipynb #c006
 def _digest(*parts) -> str:

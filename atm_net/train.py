@@ -14,12 +14,22 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-
-from fastcore.script import Param
+from typing import Literal
 
 from .anatomy import InputError
 from .checkpoint import sweep
-from .config import Config, check_config, from_options, learning_rate, stage_border
+from .cli import command
+from atm_net.config import (
+    Config,
+    check_config,
+    from_options,
+    learning_rate,
+    read_fields,
+    said_fields,
+    set_fields,
+    stage_border,
+)
+from .core import read_json
 from .data import Cache
 from .distributed import gather, join_group, lead_first, leave_group, mean_rows, restarted
 from .predict import weights_file, weights_id
@@ -27,12 +37,15 @@ from atm_net.run_folder import (
     Log,
     Progress,
     board_class,
+    lengthened,
+    note_steps,
     open_run,
     same_start,
     start_run,
     training_curves,
 )
-from .show import command, read_json, save_figure
+from .show import save_figure
+from .slices import check_device_name
 from .trainer import Trainer, check_grid, prediction_strip
 
 # %% ../nbs/6_training/67_train.ipynb #tl02
@@ -198,6 +211,8 @@ def _begin(trainer: Trainer, init, resume: bool, how: dict):
 
     def make_folder():
         start_run(run, trainer.cache, trainer.meta, group.size, device=group.device, **how)
+        if note := note_steps(run, trainer.cfg):
+            say(f'{run}: {note}')
         sweep(run)
 
     if init:
@@ -232,6 +247,7 @@ def train(
     cache = cache if isinstance(cache, Cache) else Cache(cache)
     run = Path(run)
     resume = resume or restarted()
+    cfg = lengthened(run, cfg) if resume else cfg
     how = dict(workers=workers, accumulate=accumulate, channels_last=channels_last, compile=compile)
     note = check_grid(cfg, cache)
     group = join_group(device)
@@ -251,53 +267,78 @@ def train(
     leave_group(group)
     return run
 
+# %% ../nbs/6_training/67_train.ipynb #tl8b
+def _configuration(
+    options: dict,  # arguments of `atm_train`; True and None are not given
+    pairs: list,  # of --set
+    file: str | None,  # of --config
+) -> Config:
+    "The configuration that a command line describes, said on stderr as far as it is unusual"
+    names = {f.name for f in fields(Config)}
+    given = {k: v for k, v in options.items() if k in names and v is not None and v is not True}
+    base = read_fields(file) if file else {}
+    own = set_fields(pairs, given)
+    preset = given.pop('preset', None) or base.pop('preset', 'tiny')
+    base.pop('preset', None)
+    cfg = from_options(preset, given | own, base)
+    check_config(cfg)
+    said = said_fields(cfg, base | own)
+    if said:
+        print(f'atm_train: {said}', file=sys.stderr)
+    return cfg
+
 # %% ../nbs/6_training/67_train.ipynb #c034
 @command
 def atm_train(
     cache: str,  # slice cache from atm_prepare
     run: str,  # run folder to write
-    preset: str = 'tiny',  # tiny or paper
-    hasf: bool = True,  # off: no text fusion (Table 4)
-    ccae: bool = True,  # off: no contrastive loss (Table 4)
-    option: int = None,  # prompt option 1, 2 or 3 (Table 5)
-    model: Param(
-        'atm_net, swin_unetr, unet, attention_unet, unetr, segresnet, modified_bisenet,'
-        ' u_bisenet or spineparsenet',
-        str,
-    ) = 'atm_net',
-    backbone: Param(
-        'under HASF and CCAE: swin_unetr (ATM-Net), segresnet, basic_unet, or the import path of'
-        ' a class (mypackage.nets:Net)',
-        str,
-    ) = None,
+    # all hyper-parameters that are not given (default: tiny, or that of --config)
+    preset: Literal['tiny', 'paper'] = None,
+    hasf: bool = True,  # no text fusion (Table 4)
+    ccae: bool = True,  # no contrastive loss (Table 4)
+    option: Literal[1, 2, 3] = None,  # prompt option (Table 5)
+    # network; only atm_net reads text (default: atm_net, or that of --config)
+    model: Literal[
+        'atm_net',
+        'swin_unetr',
+        'unet',
+        'attention_unet',
+        'unetr',
+        'segresnet',
+        'modified_bisenet',
+        'u_bisenet',
+        'spineparsenet',
+    ] = None,
+    # under HASF and CCAE: swin_unetr (ATM-Net), segresnet, basic_unet, or the import path of a
+    # class (mypackage.nets:Net)
+    backbone: str = None,
     encoder: str = None,  # spine_bert_tiny, bio_clinical_bert, or any Hugging Face name or folder
-    decoder: str = None,  # residual or plain
-    swin: Param(
-        'v1, or v2 with a residual convolution before each Swin stage (atm_net and swin_unetr)', str
-    ) = None,
-    contrast: Param(
-        'contrast of CCAE: pixels or prototypes (of features under the true mask), projected or'
-        ' grid (solved without the image), or area (for teaching)',
-        str,
-    ) = None,
-    focal: str = None,  # softmax or sigmoid
-    tokens: str = None,  # keys and values: mixed (the paper) or words
-    code: Param(
-        'position encoding: 2d or 1d of image tokens, or order (of the words, with --tokens words)',
-        str,
-    ) = None,
-    attention: str = None,  # exact or pooled
+    decoder: Literal['residual', 'plain'] = None,  # of Swin UNETR
+    # of Swin UNETR; v2 has a residual convolution before each Swin stage
+    swin: Literal['v1', 'v2'] = None,
+    # contrast of CCAE: pixels or prototypes (of features under the true mask), projected or grid
+    # (solved without the image), or area (for teaching)
+    contrast: Literal['pixels', 'prototypes', 'projected', 'grid', 'area'] = None,
+    focal: Literal['softmax', 'sigmoid'] = None,  # focal part of the loss
+    tokens: Literal['mixed', 'words'] = None,  # keys and values: mixed (the paper) or words
+    # position encoding: 2d or 1d of image tokens, or order or ends (of the words, with
+    # --tokens words)
+    code: Literal['2d', '1d', 'order', 'ends'] = None,
+    attention: Literal['exact', 'pooled'] = None,  # over image tokens
     init: str = None,  # weights to start from: a run or a .safetensors
-    steps: int = None,  # all stages together
+    steps: int = None,  # all stages together; with --resume more than before lengthens a run
     batch: int = None,  # images per step over all processes
-    windows: Param(
-        'sides of the random windows in px, with commas; each step takes one of them', str
-    ) = None,
+    windows: str = None,  # sides of the random windows in px, with commas; a step takes one of them
     lr: float = None,  # learning rate at the start of a stage
     accumulate: int = 1,  # parts in which a batch goes through, where memory is short
-    amp: str = None,  # mixed precision: none, bf16 or fp16
-    seed: int = 0,  # of weights, order, augmentation and prompt dropout
-    device: str = 'auto',  # cpu, cuda or auto
+    amp: Literal['none', 'bf16', 'fp16'] = None,  # mixed precision
+    # any hyper-parameter, as in --set lambda_2=0.1; repeat it for several (60_config lists them)
+    set: list[str] = None,
+    # file of hyper-parameters, YAML or JSON; the config.json of a run, too; options and --set win
+    config: str = None,
+    # of weights, order, augmentation and prompt dropout (default: 0, or that of --config)
+    seed: int = None,
+    device: str = 'auto',  # cpu, cuda, mps or auto
     workers: int = 1,  # loader processes; 0: the training process loads its own slices
     channels_last: bool = False,  # the GPU-friendly memory format (same result up to rounding)
     compile: bool = False,  # torch.compile the network (same result up to rounding)
@@ -306,15 +347,21 @@ def atm_train(
     tensorboard: bool = False,  # log to RUN/tensorboard too
     resume: bool = False,  # go on from the last checkpoint
 ):
-    "Train a network on a slice cache; run it under torchrun for several processes"
-    arguments = dict(locals(), network=model)
-    names = {f.name for f in fields(Config)} - {'preset'}  # arguments that are fields
-    cfg = from_options(preset, {k: v for k, v in arguments.items() if k in names})
+    """Train a network on a slice cache; run it under torchrun for several processes
+
+    atm_train cache/mine runs/mine                         # preset tiny, minutes on a laptop
+    atm_train cache/mine runs/mine --resume --steps 800    # lengthen it
+    atm_train cache/mine runs/sharp --set tau=0.1 --set p_wrong=0.2
+    torchrun --nproc-per-node 4 -m atm_net.train cache/spider runs/spider --preset paper
+    """
+    options = dict(locals(), network=model)
+    check_device_name(device)
+    cfg = _configuration(options, set or [], config)
     if save < 1 or keep < 1:
         raise InputError(f'--save {save} and --keep {keep} must be positive')
     how = dict(workers=workers, accumulate=accumulate, channels_last=channels_last, compile=compile)
     fit_how = dict(save_every=save, keep=keep, tensorboard=tensorboard)
-    train(cache, run, cfg, resume, init, device, **how, **fit_how)
+    train(Cache(cache), run, cfg, resume, init, device, **how, **fit_how)
     print(f'{run}: done')
 
 # %% ../nbs/6_training/67_train.ipynb #c043

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from fastcore.basics import patch, store_attr
 
 from .anatomy import IGNORE, InputError
 from .batches import PromptBatcher, training_samples
 from .checkpoint import full_disk_named, load_checkpoint, save_checkpoint
 from .config import PRESETS, Config, learning_rate, stage_border
+from .core import patch
 from .data import Cache, SliceDataset
 from .distributed import Distributed, gather, mean, share_gradients
 from .predict import Predictor
@@ -143,7 +143,7 @@ def check_share(cfg: Config, group: Distributed, accumulate: int):
             f'--batch {cfg.batch}: the share of a process, {share},'
             f' is not divisible by --accumulate {accumulate}'
         )
-    if cfg.amp == 'bf16' and group.device != 'cpu':
+    if cfg.amp == 'bf16' and group.device.startswith('cuda'):
         import torch
 
         if not torch.cuda.is_bf16_supported():
@@ -183,8 +183,13 @@ class Trainer:
         compile=False,  # torch.compile the training pass?
     ):
         check_share(cfg, group, accumulate)
-        store_attr('cache, cfg, group, workers, accumulate, compile')
+        self.cache = cache
         self.run = Path(run)
+        self.cfg = cfg
+        self.group = group
+        self.workers = workers
+        self.accumulate = accumulate
+        self.compile = compile
         self.step = 0
         self.best = -1.0  # highest validation Dice so far
         self.stop = False  # was it asked to stop?

@@ -17,11 +17,11 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from fastcore.basics import patch
 from torch import Tensor, nn
 
 from .anatomy import IGNORE, InputError
 from .contrast import ChannelContrast, at_least_float32, centre_norm, info_nce, pool_words
+from .core import patch
 from atm_net.fusion import (
     SelfEnhance,
     TextFusion,

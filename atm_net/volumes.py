@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WRITES', 'READS', 'volume_stem', 'is_dicom_folder', 'is_volume', 'natural', 'list_volumes', 'read_volume',
-           'read_labels', 'written_as', 'write_volume', 'write_labels']
+           'read_labels', 'written_as', 'sitk_image', 'nifti_image', 'write_volume', 'write_labels', 'array_volume']
 
 # %% ../nbs/0_ground/08_volumes.ipynb #c004
 import os
@@ -12,15 +12,18 @@ import re
 import stat
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
 from .anatomy import InputError
 from .dicom import is_dicom, quiet, read_dicom, series_folders
-from .geometry import Geometry, Volume, apart, check_axes, new_volume
+from .geometry import Geometry, Volume, apart, check_axes, new_geometry, new_volume
 from .nifti import nifti_affine, nifti_bytes, read_bytes, read_nifti
 from atm_net.pictures import (
     is_picture,
+    parse_spacing,
+    picture_geometry,
     read_dicom_picture,
     read_picture,
     write_picture,
@@ -29,7 +32,7 @@ from .show import atomic_path
 
 # %% ../nbs/0_ground/08_volumes.ipynb #c005
 # names of `04_geometry` that go with files: whoever reads one finds them here, too
-from .geometry import check_image, check_pair, new_geometry  # noqa: E402, F401, I001
+from .geometry import check_image, check_pair  # noqa: E402, F401, I001
 
 WRITES = ('.nii.gz', '.nii', '.mha', '.nrrd')  # volumes that we write, longest first
 READS = (*WRITES, '.mhd', '.nhdr')
@@ -343,7 +346,43 @@ def _segments(structures) -> dict:  # key -> text
         }
     return keys
 
+# %% ../nbs/0_ground/08_volumes.ipynb #c28d
+def _storable(data: np.ndarray, g: Geometry, what: str) -> np.ndarray:
+    "In a type that files know; raises `InputError` where it does not fit the geometry"
+    wider = {'?': np.uint8, 'e': np.float32}
+    if tuple(data.shape) != g.shape:
+        raise InputError(
+            f"{what}: data of shape {tuple(data.shape)} do not fit the source's {g.shape}"
+        )
+    return data.astype(wider.get(data.dtype.char, data.dtype), copy=False)
 
+
+def sitk_image(
+    data: np.ndarray,  # (s, h, w)
+    like,  # `Volume` or `Geometry` whose voxels these are
+    structures=(),  # (value, name, '#RRGGBB') of labels, kept as 3D Slicer's names and colours
+) -> sitk.Image:
+    "An array as SimpleITK's image, on the voxels and in the axes of `like`'s file"
+    g = getattr(like, 'geometry', like)
+    im = sitk.GetImageFromArray(g.to_source(_storable(data, g, 'image')).T)
+    im.SetSpacing(g.spacing)
+    im.SetOrigin(g.origin)
+    im.SetDirection(g.direction)
+    for key, text in _segments(structures).items():
+        im.SetMetaData(key, text)
+    return im
+
+
+def nifti_image(
+    data: np.ndarray,  # (s, h, w)
+    like,  # `Volume` or `Geometry` whose voxels these are
+) -> nib.Nifti1Image:
+    "An array as nibabel's image, on the voxels and in the axes of `like`'s file"
+    g = getattr(like, 'geometry', like)
+    voxels = g.to_source(_storable(data, g, 'image'))
+    return nib.Nifti1Image.from_bytes(nifti_bytes(voxels, g, _own_header(like), packed=False))
+
+# %% ../nbs/0_ground/08_volumes.ipynb #c28e
 def write_volume(
     data: np.ndarray,  # (s, h, w)
     like,  # `Volume` or `Geometry` whose voxels these are
@@ -352,12 +391,7 @@ def write_volume(
 ):
     "Write `data` on the voxels of `like`'s file, in its axes; raises `InputError`"
     g = getattr(like, 'geometry', like)
-    wider = {'?': np.uint8, 'e': np.float32}
-    data = data.astype(wider.get(data.dtype.char, data.dtype), copy=False)
-    if tuple(data.shape) != g.shape:
-        raise InputError(
-            f"{path}: data of shape {tuple(data.shape)} do not fit the source's {g.shape}"
-        )
+    data = _storable(data, g, path)
     end = written_as(path)
     with atomic_path(path) as tmp:
         if end == '.png':
@@ -367,13 +401,7 @@ def write_volume(
             packed = end.endswith('.gz')
             tmp.write_bytes(nifti_bytes(g.to_source(data), g, _own_header(like), packed))
         else:
-            im = sitk.GetImageFromArray(g.to_source(data).T)
-            im.SetSpacing(g.spacing)
-            im.SetOrigin(g.origin)
-            im.SetDirection(g.direction)
-            for key, text in _segments(structures).items():
-                im.SetMetaData(key, text)
-            _write_itk(im, tmp, end, path)
+            _write_itk(sitk_image(data, like, structures), tmp, end, path)
 
 # %% ../nbs/0_ground/08_volumes.ipynb #c28b
 def _largest(labels, path) -> int:
@@ -407,3 +435,22 @@ def write_labels(
     labels = np.asarray(labels)
     kind = np.uint8 if _largest(labels, path) < 256 else np.uint16
     write_volume(labels.astype(kind), like, path, structures)
+
+# %% ../nbs/0_ground/08_volumes.ipynb #c039
+def array_volume(
+    data: np.ndarray,  # (s, h, w) in the canonical frame, or (h, w): one slice
+    spacing,  # (s, h, w) mm; for one slice (h, w), or one number for both
+) -> Volume:
+    "An image that is in memory already; raises `InputError`"
+    data = np.asarray(data, np.float32)
+    if data.ndim == 2:
+        mm = ','.join(str(v) for v in np.atleast_1d(np.array(spacing, object)))
+        return new_volume(data[None], picture_geometry(data.shape, parse_spacing(mm)))
+    mm = np.atleast_1d(np.asarray(spacing, float)) if spacing is not None else np.zeros(0)
+    if data.ndim != 3 or mm.shape != (3,) or not (np.isfinite(mm) & (mm > 0)).all():
+        raise InputError(
+            f'array of shape {data.shape} with spacing {spacing}: give an array (slices, rows, '
+            'columns) with spacing=(mm between slices, rows, columns), or one slice (rows, '
+            'columns) with spacing=(mm between rows, columns)'
+        )
+    return new_volume(data, new_geometry(data.shape, tuple(map(float, mm))))

@@ -139,7 +139,7 @@ def slice_counts(predictor, path: Path, row: dict) -> tuple:  # discs found; was
     stack = np.stack([pixels] * STACK)
     spacing = (GAP, float(row['row_mm']), float(row['column_mm']))
     volume = new_volume(stack, new_geometry(stack.shape, spacing))
-    labels = predictor.predict(volume, protocol='generic').labels
+    labels = predictor.predict(volume, 'generic', one_name_per_level=False).labels
     scheme = predictor.scheme
     labels = scheme.encode(labels)[STACK // 2]
     area = np.bincount(labels.ravel(), minlength=scheme.channels) * spacing[1] * spacing[2]

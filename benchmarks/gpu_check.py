@@ -211,7 +211,7 @@ def predict(case, sizes, device, folder) -> dict:
     seconds = []
     for _ in range(sizes.turns + 1):
         began = time.perf_counter()
-        labels = predictor.predict(volume, 'generic').labels
+        labels = predictor.predict(volume, 'generic', one_name_per_level=False).labels
         seconds.append(time.perf_counter() - began)
     if labels.shape != volume.shape:
         raise ValueError(f'labels of {labels.shape} for a volume of {volume.shape}')

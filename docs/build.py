@@ -25,6 +25,7 @@ STUDIES = [p.relative_to(ROOT).as_posix() for p in sorted(ROOT.glob('results/*/s
 TEXTS = [
     'docs/install.md',
     'docs/commands.md',
+    'docs/python.md',
     'docs/history.md',
     'CONTRIBUTING.md',
     'CHANGELOG.md',
@@ -208,7 +209,12 @@ def chapters() -> list:
 
 
 def menu() -> str:
-    start = ['docs/install', 'Commands <docs/commands>', 'Equation to code <docs/paper_map>']
+    start = [
+        'docs/install',
+        'Commands <docs/commands>',
+        'docs/python',
+        'Equation to code <docs/paper_map>',
+    ]
     reference = [
         'api/index',
         'The model that ships <atm_net/assets/atm_net_tiny/README>',

@@ -17,7 +17,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from make_readme import settings
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -30,12 +29,9 @@ def pytest_configure(config):
 
 def console_scripts() -> dict:  # command -> (module, function)
     "The console commands that the package installs"
-    lines = (
-        line.strip().split('=')
-        for line in settings()['console_scripts'].split('\n')
-        if line.strip()
-    )
-    return {name.strip(): tuple(where.strip().split(':')) for name, where in lines}
+    from atm_net.cli import COMMANDS
+
+    return {name: (f'atm_net.{module}', name) for name, module in COMMANDS.items()}
 
 
 def has_module(name) -> bool:

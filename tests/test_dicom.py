@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian
 from test_volumes import refused
 
@@ -250,6 +252,35 @@ def test_one_slice_has_its_thickness(tmp_path):
     assert volume.shape == (1, 14, 22) and volume.spacing == (4, 1.5, 0.75)
     series(tmp_path / 'b', slices=1, SliceThickness=None)
     assert 'tag SliceThickness (0018,0050) is missing' in refused(read_volume, tmp_path / 'b')
+
+
+def say(file, **tags):
+    "Write what no standard allows into the tags of a file"
+    data = pydicom.dcmread(file)
+    for name, text in tags.items():
+        held = RawDataElement(Tag(name), 'DS', len(text), text.encode(), 0, False, True)
+        data._dict[Tag(name)] = held
+    data.save_as(file)
+    return file
+
+
+def test_a_length_that_is_no_number_is_refused(tmp_path):
+    a = series(tmp_path / 'a', slices=1, name='a.dcm') / 'a.dcm'
+    said = refused(read_volume, say(a, SliceThickness='4 mm'))
+    assert f'{a}: tag SliceThickness (0018,0050) holds no number' in said
+    b = series(tmp_path / 'b')
+    first = min(b.iterdir(), key=lambda f: pydicom.dcmread(f).ImagePositionPatient[0])
+    say(first, SpacingBetweenSlices='wide')
+    said = refused(read_volume, b)
+    assert f'{first}: tag SpacingBetweenSlices (0018,0088) holds no number' in said
+
+
+def test_a_length_of_zero_is_refused(tmp_path):
+    a = series(tmp_path / 'a', slices=1, SliceThickness=0.0)
+    said = refused(read_volume, a)
+    assert f'{a / "IM0"}: tag SliceThickness (0018,0050) holds 0, which is no length' in said
+    b = series(tmp_path / 'b', SpacingBetweenSlices=lambda k: 0.0 if k == 3 else 4.0)
+    assert f'{b / "IM4"}: tag SpacingBetweenSlices' in refused(read_volume, b)
 
 
 def test_one_slice_without_a_place_is_a_picture(tmp_path):

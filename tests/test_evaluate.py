@@ -2,6 +2,7 @@
 
 import io
 import re
+import shutil
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
@@ -413,6 +414,65 @@ def test_atm_score_as_typed(folders, two_schemes, tmp_path):
     assert (status, len(err.splitlines()), 'mrspineseg,spider' in err) == (2, 1, True)
     status, _, err = typed(atm_score, P, T / 'mask_v2.mha')
     assert (status, len(err.splitlines()), 'two folders' in err) == (2, 1, True)
+
+
+def test_a_bad_mask_does_not_stop_the_others(folders, tmp_path):
+    "It is named, the others are scored, and the status is 2"
+    P, T = (shutil.copytree(f, tmp_path / f.name) for f in folders)
+    shutil.copy(T / 'mask_v1.mha', P / 'V1.mha')
+    (P / 'V1.nii.gz').unlink()
+    (P / 'V2.nii.gz').write_bytes(b'no mask')
+    write_labels(truth * 0 + 77, new_geometry(truth.shape, mm), P / 'V3.nii.gz')
+    status, out, err = typed(atm_score, P, T, '--out', tmp_path / 's')
+    assert status == 2 and '1 volumes of 1 patients' in out
+    lines = err.splitlines()
+    assert f'{P / "V2.nii.gz"}: ' in lines[0] and lines[0].endswith('going on with the others')
+    assert f'{P / "V3.nii.gz"}: ' in lines[1] and '77' in lines[1]
+    assert '2 of 3 pairs were not scored: ' in lines[-1]
+    written = read_json(tmp_path / 's' / 'scores.json')
+    assert list(written['volumes']) == ['V1']
+    assert set(written['summary']['failed']) == {'V2', 'V3'}
+    (P / 'V1.mha').write_bytes(b'')
+    status, out, err = typed(atm_score, P, T, '--out', tmp_path / 'none')
+    assert (status, out, (tmp_path / 'none').exists()) == (2, '', False)
+    assert '3 of 3 pairs' in err.splitlines()[-1]
+
+
+def test_geometry_that_differs_stops_one_pair(folders, tmp_path):
+    P, T = (shutil.copytree(f, tmp_path / f.name) for f in folders)
+    write_labels(joint.decode(truth), new_geometry(truth.shape, (4, 1.5, 0.9)), P / 'V1.nii.gz')
+    status, out, err = typed(atm_score, P, T, '--labels', 'joint')
+    assert status == 2 and '2 volumes of 2 patients' in out and 'geometry differs' in err
+
+
+def test_a_subset_is_scored_if_asked_for(folders, tmp_path):
+    P, T = (shutil.copytree(f, tmp_path / f.name) for f in folders)
+    (P / 'V1.nii.gz').unlink()
+    status, _, err = typed(atm_score, P, T)
+    assert status == 2 and 'mask_v1.mha: no partner' in err and '--subset' in err
+    (T / 'mask_v3.mha').unlink()
+    status, out, err = typed(atm_score, P, T, '--subset')
+    assert status == 0 and '1 volumes of 1 patients' in out
+    assert 'left out: V3.nii.gz' in err and 'left out: mask_v1.mha' in err
+    (P / 'V2.nii.gz').unlink()
+    assert 'no partner' in typed(atm_score, P, T, '--subset')[2]  # nothing is left to score
+
+
+def test_scores_end_with_their_summary(folders):
+    out = typed(atm_score, *folders)[1]
+    assert out.index('policy paper') < out.index('## Summary')
+    assert 'shifted by a level: 1 of 3' in out.splitlines()[-1]
+
+
+def test_annotations_pair_by_the_name_of_the_truth(folders, tmp_path):
+    "A prediction may have any name"
+    P, T = folders
+    shutil.copy(P / 'V3.nii.gz', tmp_path / 'result.nii.gz')
+    (tmp_path / 'ann.csv').write_text('case,patient,labels\nv3,Ann,L4 L5\n', encoding='utf-8')
+    files = tmp_path / 'result.nii.gz', T / 'mask_v3.mha'
+    scored, _ = score_folders(*files, LUMBAR, annotated=tmp_path / 'ann.csv')
+    assert scored['result'].patient == 'Ann'
+    assert scored['result'].exact['L3']['status'] == 'ignored'
 
 
 # runs

@@ -170,7 +170,7 @@ def test_what_cannot_be_explored():
 def test_one_slice_one_sentence():
     np.testing.assert_array_equal(
         labels, net.grid_labels(grid_images[3:4], [l3])[0]
-    )  # oracle: the way of 52_predict
+    )  # oracle: the way of 53_predict
     assert [s.shape[0] for s in shares] == [128] * 5
     assert [s.shape[1] * k for s, k in zip(shares, (32, 16, 8, 4, 2))] == [
         -(-img.shape[0] // 32) * 32

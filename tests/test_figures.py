@@ -391,7 +391,7 @@ def test_attention_on_words():
     probs, tokens = read_slice(net, small, prompt)
     np.testing.assert_array_equal(
         probs.argmax(0), net.grid_labels(small[None], [prompt])[0]
-    )  # oracle: the way of 52_predict
+    )  # oracle: the way of 53_predict
     close(probs.sum(0), np.ones(small.shape), 1e-05)
     at = dict(enc.words(str(prompt)).words)['L3/L4']
     close(stages[2][words.index('L3/L4')], tokens[2][list(at)].sum(0), 1e-06)

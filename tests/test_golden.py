@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from conftest import ROOT, call, complaint, console_scripts, done, function_of
-from fastcore.docments import docments
 from golden_tools import check, digest, find
+
+from atm_net.cli import read_command
 
 SEEDS = (0, 11, 4242)
 LAYOUTS = ('folder', 'mrspineseg', 'spider')
@@ -436,32 +437,24 @@ def test_measures(slab, tmp_path):
 # --- options and exit status of the commands
 
 
-def type_name(annotation) -> str:
-    "'int', or the type that a `Param` holds"
-    kind = getattr(annotation, 'type', annotation)
-    return getattr(kind, '__name__', str(kind))
-
-
-def parameter_facts(parameter: inspect.Parameter, comment: str | None) -> str:
+def parameter_facts(parameter) -> str:  # of `read_command`
     "Type, default and what else argparse gets; there must be a help text, in any wording"
-    annotation = parameter.annotation
-    assert comment or getattr(annotation, 'help', ''), f'{parameter.name} has no help'
-    facts = [type_name(annotation)]
-    if parameter.default is not inspect.Parameter.empty:
+    assert parameter.help, f'{parameter.name} has no help'
+    facts = [parameter.kind.__name__]
+    if not parameter.positional:
         facts.append(f'default {parameter.default!r}')
-    for extra in ('nargs', 'choices'):
-        if getattr(annotation, extra, None):
-            facts.append(f'{extra} {getattr(annotation, extra)}')
+    if parameter.many:
+        facts.append('many')
+    if parameter.choices:
+        facts.append(f'choices {" ".join(map(str, parameter.choices))}')
     return ', '.join(facts)
 
 
 @pytest.mark.parametrize('command', sorted(console_scripts()))
 def test_options(command):
-    function = inspect.unwrap(function_of(command))
-    comments = docments(function, returns=False)
-    parameters = inspect.signature(function).parameters
-    facts = {name: parameter_facts(p, comments.get(name)) for name, p in parameters.items()}
-    check('commands', command, facts)
+    source = inspect.getsource(inspect.unwrap(function_of(command)))
+    parameters = read_command(source, command).parameters
+    check('commands', command, {p.name: parameter_facts(p) for p in parameters})
 
 
 def test_commands():

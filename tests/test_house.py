@@ -10,9 +10,11 @@ import re
 import subprocess
 
 import pytest
-from conftest import ROOT, console_scripts, has_module, settings
-from fastcore.docments import docments
+from conftest import ROOT, console_scripts, has_module
+from make_readme import settings
 from notebooks import LESSONS, NBS, NOTEBOOKS, TOURS, module_of, notebook_of
+
+from atm_net.cli import read_command
 
 CHAPTERS = (
     '1_phantoms',
@@ -347,6 +349,8 @@ CONTRACT = [
 
 def test_contract_commands_are_declared():
     assert sorted(console_scripts()) == sorted(CONTRACT)
+    installed = settings()['console_scripts'].split()
+    assert sorted(installed) == [f'{name}=atm_net.cli:main' for name in sorted(CONTRACT)]
 
 
 @pytest.mark.parametrize('command', CONTRACT)
@@ -356,10 +360,13 @@ def test_console_script_resolves(command):
         pytest.skip(f'{module} does not exist yet')
     f = getattr(importlib.import_module(module), name)
     assert callable(f) and f.__doc__ and f.__doc__.strip() and f.__name__ == command
-    comments = docments(inspect.unwrap(f), returns=False)
-    for name, parameter in inspect.signature(inspect.unwrap(f)).parameters.items():
-        said = comments.get(name) or getattr(parameter.annotation, 'help', '')
-        assert said, f'{command}: parameter {name} has no comment, which is its help'
+    signature = inspect.signature(inspect.unwrap(f)).parameters
+    parameters = read_command(source_of(module.removeprefix('atm_net.')), command).parameters
+    assert [p.name for p in parameters] == list(signature)
+    for parameter in parameters:
+        assert parameter.help, f'{command}: {parameter.name} has no comment, which is its help'
+        if not parameter.positional:
+            assert parameter.default == signature[parameter.name].default
 
 
 def test_assets_are_package_data():

@@ -71,7 +71,7 @@ def test_auto_is_a_gpu_where_there_is_one():
 
 @pytest.mark.parametrize('device', ['tpu', '', 'CUDA', 'cuda:x', 'cpu:0', None])
 def test_unknown_devices(device):
-    with pytest.raises(InputError, match='use cpu, cuda or auto'):
+    with pytest.raises(InputError, match='use cpu, cuda, mps or auto'):
         load_predictor(device=device)
 
 
@@ -134,7 +134,7 @@ def bright():
 
 @pytest.fixture(scope='module')
 def found(bright, volume):
-    return bright.predict(volume)
+    return bright.predict(volume, one_name_per_level=False)
 
 
 def test_a_mask_returns_to_the_pixels_of_its_source(found, labels):
@@ -146,21 +146,21 @@ def test_a_mask_returns_to_the_pixels_of_its_source(found, labels):
 
 def test_levels_named_once(bright, volume, found):
     "There is no second L1"
-    once = bright.predict(volume, one_name_per_level=True).labels
+    once = bright.predict(volume).labels
     assert set(np.unique(once[2, 60:80])) == {0, JOINT.channel('L2')}
     np.testing.assert_array_equal(once[:, :57], found.labels[:, :57])
 
 
 def test_the_predictors_own_setting_holds_unless_told_otherwise(volume, found):
-    predictor = Predictor(Bright(), META, one_name_per_level=True)
-    assert JOINT.channel('L2') in predictor.predict(volume).labels
-    np.testing.assert_array_equal(
-        predictor.predict(volume, one_name_per_level=False).labels, found.labels
-    )
+    predictor = Predictor(Bright(), META, one_name_per_level=False)
+    np.testing.assert_array_equal(predictor.predict(volume).labels, found.labels)
+    once = predictor.predict(volume, one_name_per_level=True).labels
+    assert JOINT.channel('L2') in once
 
 
 def test_nothing_is_found_outside_the_box(bright, volume, found):
-    boxed = bright.predict(volume, box=(10, 5, 60, 65)).labels
+    box = (10, 5, 60, 65)
+    boxed = bright.predict(volume, box=box, one_name_per_level=False).labels
     assert not boxed[2, 60:].any()
     assert (boxed[0] == found.labels[0]).mean() > 0.97
 
@@ -169,7 +169,7 @@ def test_the_spacing_of_a_boxed_labeler(bright, volume):
     spacing = bright.column_labeler(volume, (10, 5, 60, 65), True).spacing
     assert spacing[0] == volume.spacing[0]
     np.testing.assert_allclose(spacing[1:], bright.grid.pixel((50, 60), volume.spacing[1:]))
-    assert bright.column_labeler(volume) is None
+    assert bright.column_labeler(volume, one_name_per_level=False) is None
 
 
 def test_localise_boxes_what_was_found(bright, volume, found):

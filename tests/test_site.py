@@ -16,8 +16,8 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 import yaml
-from conftest import ROOT, console_scripts, settings
-from make_readme import OPENED, binder, colab, files
+from conftest import ROOT, console_scripts
+from make_readme import OPENED, binder, colab, files, settings
 from notebooks import LESSONS, NBS, NOTEBOOKS, module_of
 from notebooks import notebook as found
 from test_browser import CHROMIUM, FLAGS, need_browser

@@ -189,6 +189,26 @@ def test_a_finished_run_says_so(whole, phantom_cache, capsys):
     assert f'{whole}: finished already (8 steps)' in capsys.readouterr().err
 
 
+def test_a_finished_run_can_be_lengthened(phantom_cache, tmp_path):
+    "It goes on where it ended; config.json and the log say so"
+    first = replace(PLAIN, plain=0.0, steps=3)
+    run_small(phantom_cache, tmp_path / 'run', first)
+    longer = replace(first, steps=5, warmup=9)
+    run_small(phantom_cache, tmp_path / 'run', longer, resume=True)
+    said = read_json(tmp_path / 'run' / 'config.json')
+    assert said['lengthened'] == [[3, 5]] and said['config']['steps']['value'] == 5
+    assert said['config']['warmup']['value'] == first.warmup  # the warm-up is over
+    rows = read_rows(tmp_path / 'run' / 'log.csv')
+    assert sorted({int(r['step']) for r in rows}) == [1, 2, 3, 4, 5]
+    with pytest.raises(InputError, match='steps 5, not 4'):
+        run_small(phantom_cache, tmp_path / 'run', replace(first, steps=4), resume=True)
+
+
+def test_stages_are_not_moved_by_lengthening(whole, phantom_cache):
+    with pytest.raises(InputError, match='with --init'):
+        run_small(phantom_cache, whole, replace(SMALL, steps=16), resume=True)
+
+
 def test_a_run_folder_holds_one_run(whole, phantom_cache):
     said = refuses(phantom_cache, whole)
     assert 'holds a finished run of 8 steps: score it with atm_evaluate' in said
