@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .anatomy import IGNORE, InputError, Scheme, some
+from .anatomy import IGNORE, Scheme
 from .cache import array_hash, find_twins, topmost
+from .cli import progress
 from atm_net.cohort import (
     FILE_LAYOUTS,
     SERIES_NAME,
@@ -28,8 +29,9 @@ from atm_net.cohort import (
     optional_rows,
     spider_patient,
 )
+from .core import InputError, some
 from .geometry import Volume, check_image
-from .show import picture_html, progress, thumbnail
+from .show import picture_html, thumbnail
 from .volumes import read_labels, read_volume
 
 # %% ../nbs/2_data/26_audit.ipynb #c080

@@ -10,9 +10,11 @@ import html
 from pathlib import Path
 from typing import NamedTuple
 
-from .anatomy import InputError, get_anatomy, some
+from .anatomy import get_anatomy
 from .audit import Gallery, audit
-from .show import command, legend_html, page, table_html, table_md, write_json, write_text
+from .cli import command
+from .core import InputError, some, write_json, write_text
+from .show import legend_html, page, table_html, table_md
 
 # %% ../nbs/2_data/27_audit_page.ipynb #c091
 PAPER_DATASETS = dict(

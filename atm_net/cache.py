@@ -16,18 +16,19 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from .anatomy import IGNORE, LUMBAR, InputError, Scheme
+from .anatomy import IGNORE, LUMBAR, Scheme
+from .cli import progress
 from .cohort import RULES, Case, Cohort, load_case
-from .geometry import image_box
-from .grid import Grid, crop_oracle, normalise
-from atm_net.show import (
+from atm_net.core import (
+    InputError,
     atomic_path,
-    progress,
     read_json,
     remove_half_written,
     write_json,
     write_text,
 )
+from .geometry import image_box
+from .grid import Grid, crop_oracle, normalise
 
 # %% ../nbs/2_data/22_cache.ipynb #c040
 def merge_rare(

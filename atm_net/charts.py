@@ -9,7 +9,8 @@ __all__ = ['MARKS', 'level_confusion', 'neighbour_share', 'show_confusion', 'pro
 # %% ../nbs/7_evaluation/71_charts.ipynb #chimp
 import numpy as np
 
-from .anatomy import IGNORE, InputError
+from .anatomy import IGNORE
+from .core import InputError
 from .metrics import bootstrap_ci
 from .show import HUES
 

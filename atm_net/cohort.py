@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 import yaml
 
-from .anatomy import IGNORE, InputError, Scheme, convert, suggest
+from .anatomy import IGNORE, Scheme, convert
+from .core import InputError, read_json, suggest
 from .geometry import Volume, check_image, check_pair, tell
-from .show import read_json
 from .volumes import list_volumes, read_labels, read_volume, volume_stem
 
 # %% ../nbs/2_data/20_cohort.ipynb #c006

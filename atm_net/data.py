@@ -12,13 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .anatomy import InputError, Scheme, get_anatomy, suggest
+from .anatomy import Scheme, get_anatomy
 from .cache import CACHE_DEFAULTS, PARTS, VERSION, file_hash
 from .cohort import Case, load_case
-from .core import patch
+from .core import InputError, patch, read_json, suggest
 from .geometry import Volume
 from .grid import Grid
-from .show import read_json
 
 # %% ../nbs/2_data/23_data.ipynb #c054
 def _read_manifest(folder: Path) -> dict:

@@ -20,9 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .anatomy import InputError, Scheme, convert, get_anatomy, some, suggest
+from .anatomy import Scheme, convert, get_anatomy
+from .cli import command, progress
 from .cohort import read_annotated, read_table, spider_patient
+from .core import InputError, read_json, some, suggest, write_json, write_text
 from .data import Cache
+from .geometry import check_pair
 from .label_tables import mask_scheme
 from atm_net.mask_files import (
     fitting_schemes,
@@ -49,8 +52,8 @@ from atm_net.metrics import (
 )
 from .protocols import PROTOCOLS, WITHOUT_TEXT, evaluable
 from .run_folder import library_versions
-from .show import cell, command, progress, read_json, table_md, write_json, write_text
-from .volumes import check_pair, list_volumes, volume_stem
+from .show import cell, table_md
+from .volumes import list_volumes, volume_stem
 
 # %% ../nbs/7_evaluation/74_evaluate.ipynb #c006
 def mask_key(

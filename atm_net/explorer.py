@@ -13,9 +13,8 @@ from contextlib import contextmanager
 import ipywidgets as widgets
 import numpy as np
 
-from .anatomy import InputError
 from .backbones import stage_strides
-from .core import patch
+from .core import InputError, patch
 from atm_net.explorer_pictures import (
     change_html,
     dice_change,

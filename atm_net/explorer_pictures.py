@@ -15,7 +15,8 @@ import ipywidgets as widgets
 import numpy as np
 from matplotlib.figure import Figure
 
-from .anatomy import IGNORE, InputError
+from .anatomy import IGNORE
+from .core import InputError
 from .metrics import dice
 from .prompts import present_structures
 from .show import legend, overlay, show_slice, table_html

@@ -12,14 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from .anatomy import LUMBAR, InputError, convert
+from .anatomy import LUMBAR, convert
+from .core import InputError
+from .geometry import Volume, check_image, check_pair, new_geometry, new_volume
 from .mask_files import file_scheme, read_mask
 from .phantom import Phantom, make_phantom
 from .predict import localise
 from .prompts import holistic, slice_position
 from .protocols import PROTOCOLS, self_prompts
 from .user_prompts import report_prompt
-from .volumes import Volume, check_image, check_pair, new_geometry, new_volume, read_volume
+from .volumes import read_volume
 from .word_maps import read_slice
 
 # %% ../nbs/9_learning/90_explorer_scans.ipynb #c006

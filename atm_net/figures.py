@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .anatomy import IGNORE, InputError, convert
+from .anatomy import IGNORE, convert
 from atm_net.charts import (
     calibration_error,
     dice_by_size,
@@ -23,6 +23,8 @@ from atm_net.charts import (
     show_confusion,
     structure_points,
 )
+from .cli import command, progress
+from .core import InputError, write_json
 from .data import Cache
 from atm_net.evaluate import (
     Entry,
@@ -37,7 +39,7 @@ from .metrics import exclude
 from .paper_figures import class_features, qualitative, tsne, tsne_seeds, zoom_boxes
 from .protocols import PROTOCOLS
 from .run_folder import training_curves
-from .show import command, progress, save_figure, write_json
+from .show import save_figure
 from .trainer import cache_dice
 from .word_maps import word_attention, word_maps
 

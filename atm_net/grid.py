@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .anatomy import IGNORE, InputError
-from .core import patch
+from .anatomy import IGNORE
+from .core import InputError, patch
 from .geometry import image_part
 
 # %% ../nbs/2_data/21_grid.ipynb #c024

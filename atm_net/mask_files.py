@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .anatomy import IGNORE, InputError, Scheme, convert, some
+from .anatomy import IGNORE, Scheme, convert
 from .cohort import spider_values
+from .core import InputError, read_json, some
 from .geometry import Volume, check_pair, tell
 from atm_net.label_tables import (
     TABLES,
@@ -24,7 +25,6 @@ from atm_net.label_tables import (
     foreign_values,
     mask_scheme,
 )
-from .show import read_json
 from .volumes import read_labels
 
 # %% ../nbs/2_data/25_mask_files.ipynb #c075

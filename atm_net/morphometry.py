@@ -9,7 +9,7 @@ __all__ = ['MORPHOMETRY', 'LEVELS', 'LEVEL_INDEX', 'LEVEL_SIZES', 'PLACES', 'cha
 # %% ../nbs/1_phantoms/10_morphometry.ipynb #moimp
 import numpy as np
 
-from .anatomy import InputError
+from .core import InputError
 
 # %% ../nbs/1_phantoms/10_morphometry.ipynb #c006
 _rows = """

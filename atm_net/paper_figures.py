@@ -12,8 +12,9 @@ import textwrap
 import numpy as np
 from scipy import ndimage
 
-from .anatomy import IGNORE, InputError
+from .anatomy import IGNORE
 from .charts import MARKS
+from .core import InputError
 from .show import colors, legend, overlay, show_slice
 
 # %% ../nbs/7_evaluation/72_paper_figures.ipynb #c008
@@ -203,7 +204,7 @@ def class_features(
     """
     import torch
 
-    from atm_net.predict import pad32
+    from atm_net.slices import pad32
 
     if not hasattr(model, 'features'):
         raise InputError(

@@ -10,12 +10,13 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from .anatomy import LUMBAR, InputError
+from .anatomy import LUMBAR
+from .core import InputError
+from .geometry import Volume, new_geometry, new_volume
 from .morphometry import LEVEL_INDEX, LEVEL_SIZES, LEVELS, drawn_levels
 from .phantom_spec import PhantomSpec, draw_spec
 from .phantom_spine import paint_subject
 from .scanner import finish, in_field
-from .volumes import Volume, new_geometry, new_volume
 
 # %% ../nbs/1_phantoms/18_phantom.ipynb #c077
 @dataclass(frozen=True)

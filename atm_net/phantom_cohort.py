@@ -12,13 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from .anatomy import LUMBAR, InputError, Scheme, convert, get_anatomy
+from .anatomy import LUMBAR, Scheme, convert, get_anatomy
+from .cli import command, progress
+from .core import InputError, read_json, write_json, write_text
+from .geometry import new_geometry, new_volume
 from .morphometry import drawn_levels
 from .phantom import GRADING_HEADER, Phantom, gradings, make_phantom
 from .phantom_spec import draw_spec, view_rows
 from .phantom_subject import COUNTS
-from .show import command, progress, read_json, write_json, write_text
-from .volumes import new_geometry, new_volume, read_labels, write_labels, write_volume
+from .volumes import read_labels, write_labels, write_volume
 
 # %% ../nbs/1_phantoms/19_phantom_cohort.ipynb #c094
 LAYOUTS = dict(  # layout -> its own scheme and kind of vertebra

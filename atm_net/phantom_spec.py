@@ -14,7 +14,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter1d
 
-from .anatomy import InputError
+from .core import InputError
 from .morphometry import LEVEL_INDEX, LEVELS, PLACES, happens, lognormal, rounded
 from atm_net.phantom_subject import (
     apart_discs,

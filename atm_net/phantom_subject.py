@@ -12,7 +12,7 @@ import math
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from .anatomy import InputError
+from .core import InputError
 from .morphometry import LEVEL_INDEX, LEVEL_SIZES, LEVELS, happens, lognormal, rounded
 
 # %% ../nbs/1_phantoms/11_phantom_subject.ipynb #ps01

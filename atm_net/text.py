@@ -22,9 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from .anatomy import ASSETS, InputError
-from .core import imported, patch
+from .core import atomic_path, imported, patch
 from .reports import parse_prompt
-from .show import atomic_path
 
 # %% ../nbs/3_prompts/33_text.ipynb #c006
 def _digest(*parts) -> str:

@@ -11,7 +11,7 @@ import textwrap
 
 import numpy as np
 
-from .anatomy import InputError
+from .core import InputError
 from .show import show_slice
 
 # %% ../nbs/7_evaluation/73_word_maps.ipynb #c032
@@ -35,7 +35,7 @@ def read_slice(
     """
     import torch
 
-    from atm_net.predict import pad32
+    from atm_net.slices import pad32
     from atm_net.variants import logits_and_word_maps
 
     if not predictor.has_text:
