@@ -21,18 +21,24 @@ from notebooks import LESSONS, NBS, NOTEBOOKS, ROOT, TOURS, module_of, notebook
 
 from atm_net.workshop import role
 
+HOW_TO = [f'docs/howto/{name}.md' for name in ('index', 'segment', 'train', 'sentence')]
+HOW_TO += [f'docs/howto/{name}.md' for name in ('class', 'figure', 'network', 'cite')]
 STUDIES = [p.relative_to(ROOT).as_posix() for p in sorted(ROOT.glob('results/*/study.md'))]
 TEXTS = [
     'docs/install.md',
     'docs/commands.md',
     'docs/python.md',
+    'docs/glossary.md',
     'docs/history.md',
+    *HOW_TO,
     'CONTRIBUTING.md',
     'CHANGELOG.md',
     'CITATION.cff',
     'atm_net/assets/atm_net_tiny/README.md',
     'atm_net/assets/spine_bert_tiny/README.md',
     'results/README.md',
+    'benchmarks/README.md',
+    'results/text_used/search.md',
     *STUDIES,
 ]
 WIDGET = 'application/vnd.jupyter.widget-view+json'
@@ -213,13 +219,16 @@ def menu() -> str:
         'docs/install',
         'Commands <docs/commands>',
         'docs/python',
+        'docs/glossary',
         'Equation to code <docs/paper_map>',
     ]
     reference = [
         'api/index',
         'The model that ships <atm_net/assets/atm_net_tiny/README>',
         'Its text encoder <atm_net/assets/spine_bert_tiny/README>',
-        'First studies <results/README>',
+        'Results <results/README>',
+        'benchmarks/README',
+        'results/text_used/search',
         *(p.removesuffix('.md') for p in STUDIES),
         'CONTRIBUTING',
         'CHANGELOG',
@@ -227,6 +236,7 @@ def menu() -> str:
     ]
     parts = [
         toc('Start', start),
+        toc('I want to ...', (p.removesuffix('.md') for p in HOW_TO)),
         toc('Walkthroughs', map(titled, TOURS)),
         toc('Lessons', map(titled, LESSONS)),
         *chapters(),

@@ -5,6 +5,7 @@ import functools
 import http.server
 import importlib
 import importlib.util
+import inspect
 import os
 import re
 import subprocess
@@ -16,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 import yaml
-from conftest import ROOT, console_scripts
+from conftest import ROOT, console_scripts, function_of
 from make_readme import OPENED, binder, colab, files, settings
 from notebooks import LESSONS, NBS, NOTEBOOKS, module_of
 from notebooks import notebook as found
@@ -352,6 +353,85 @@ def test_page_of_a_lesson(build):
         and [list(o.data) for o in made.outputs] == [['image/png'], ['text/plain']]
         and nb.cells[3].source.startswith('#| export')
     )
+
+
+# --- how-to pages, glossary, and where the site is published
+
+HOW_TO = sorted((ROOT / 'docs' / 'howto').glob('*.md'))
+CODE = re.compile(r'```bash\n(.*?)```', re.S)
+
+
+def test_how_to_pages_are_found(build):
+    "In the menu, in the list of them, and short"
+    names = {p.relative_to(ROOT).as_posix() for p in HOW_TO}
+    index = (ROOT / 'docs' / 'howto' / 'index.md').read_text(encoding='utf-8')
+    assert set(build.HOW_TO) == names and len(names) >= 8
+    assert [p.name for p in HOW_TO if p.stem != 'index' and f']({p.name})' not in index] == []
+    sizes = {p.name: len(p.read_text(encoding='utf-8').split()) for p in HOW_TO}
+    assert {name: size for name, size in sizes.items() if size > 500} == {}
+
+
+def commands_in(text: str) -> list:  # of (command, names of its options)
+    "The kit's commands in the code of a page, with the options that are typed"
+    lines = '\n'.join(CODE.findall(text)).splitlines()
+    typed = [m for line in lines if (m := re.match(r'(?:\w+=\S+ )*(atm_\w+)([^#]*)', line))]
+    return [(m[1], re.findall(r'--([\w-]+)', m[2])) for m in typed]
+
+
+def unknown_options(text: str) -> list:
+    "What a page types and no command has"
+    bad = []
+    for command, options in commands_in(text):
+        if command not in console_scripts():
+            bad.append(command)
+            continue
+        known = inspect.signature(inspect.unwrap(function_of(command))).parameters
+        bad += [f'{command} --{o}' for o in options if o.removeprefix('no-') not in known]
+    return bad
+
+
+@pytest.mark.parametrize('page', HOW_TO, ids=lambda p: p.stem)
+def test_commands_of_how_to_pages_exist(page):
+    assert unknown_options(page.read_text(encoding='utf-8')) == []
+
+
+def test_unknown_options_notices():
+    text = '```bash\natm_nothing a\nX=1 atm_train c r --no-hasf --stepz 3  # --later\n```'
+    assert unknown_options(text) == ['atm_nothing', 'atm_train --stepz']
+
+
+GLOSSARY = ROOT / 'docs' / 'glossary.md'
+
+
+def test_glossary_entries():
+    "A term, one to three sentences, and the notebook in which it is at home"
+    lines = GLOSSARY.read_text(encoding='utf-8').splitlines()
+    entries = [line for line in lines if line.startswith('- ')]
+    form = re.compile(r'- \*\*[^*]+\.\*\* .+[.)] \[\d\d_\w+\]\(\.\./nbs/\S+\.ipynb\)')
+    assert len(entries) > 50 and [e for e in entries if not form.fullmatch(e)] == []
+    terms = [re.match(r'- \*\*(.+?)\.\*\*', e)[1] for e in entries]
+    assert len(set(terms)) == len(terms)
+
+
+def test_notebooks_lead_to_the_glossary():
+    "README and every notebook of prompts, network and masks"
+    chapters = ('3_prompts', '4_network', '5_masks')
+    books = [p for p in NOTEBOOKS if p.parent.name in chapters]
+    without = [p.name for p in books if '(../../docs/glossary.md#' not in texts_of(p)]
+    assert without == [] and '(docs/glossary.md)' in texts_of(ROOT / 'README.md')
+
+
+def test_the_site_is_published():
+    "The workflow builds with the target that people use, and publishes what that target writes"
+    file = ROOT / '.github' / 'workflows' / 'site.yml'
+    jobs = yaml.safe_load(file.read_text(encoding='utf-8'))['jobs']
+    makefile = (ROOT / 'Makefile').read_text(encoding='utf-8')
+    steps = jobs['build']['steps']
+    assert 'make site' in [s.get('run', '').split('   #')[0].strip() for s in steps]
+    uploaded = [s['with']['path'] for s in steps if 'upload-pages' in s.get('uses', '')]
+    assert uploaded == ['_site'] and 'docs/build.py _site' in makefile
+    python = [s['with']['python-version'] for s in steps if 'setup-python' in s.get('uses', '')]
+    assert python == [settings()['min_python']] and jobs['publish']['needs'] == 'build'
 
 
 # --- the site itself
