@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, call, complaint, done
 from notebooks import LESSONS
 
-from atm_net.workshop import (
+from atm_net.lessons import (
     EXERCISE_KINDS,
     exercises,
     minutes,
@@ -81,7 +81,7 @@ def test_lesson_is_whole(path):
             assert '**What to look for.**' in nb.cells[i + 1].source, (
                 f'cell {i}: a figure that nobody explains'
             )
-    shown = [c for c in nb.cells if role(c).role not in ('solution', 'wrong', 'check', 'setup')]
+    shown = [c for c in nb.cells if role(c).role not in ('rules', 'solution', 'wrong', 'check', 'setup')]
     share = sum(c.cell_type == 'markdown' for c in shown) / len(shown)
     assert share > 0.4, f'{share:.0%} of the cells are prose'
     assert (
@@ -99,7 +99,7 @@ def test_checks_in_the_short_form(path, place, monkeypatch):
 
 
 def test_assert_checks_notices():
-    from atm_net.workshop import Outcome
+    from atm_net.exercises import Outcome
 
     good = dict(
         exercise=Outcome('a', 'unsolved', 'Replace the dots above, please.'),
