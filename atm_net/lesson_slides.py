@@ -152,7 +152,7 @@ def formula(
         made = convert(readable_tex(' '.join(tex.split())), display=display)
     except Exception as e:  # it has a type for each kind of fault
         raise InputError(f'formula {tex}: cannot be read ({first_line(e)})') from e
-    unknown = _command.search(re.sub('<[^>]*>', '', made))
+    unknown = _command.search(made)
     if unknown:
         raise InputError(f'formula {tex}: latex2mathml does not know {unknown[0]}')
     return made.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', '')

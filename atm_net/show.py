@@ -140,6 +140,18 @@ def _find_temporary_folder():
         tempfile.tempdir = next((p for p in places if os.access(p, os.W_OK)), os.sep)
 
 
+def _as_parameters(argv: list, f) -> list:
+    "`--check-all` as `--check_all`: options are the names of the parameters"
+    names = inspect.signature(f).parameters
+    out = []
+    for arg in argv:
+        option, sign, value = arg.partition('=')
+        name = option.removeprefix('--').replace('-', '_')
+        spelt = f'--{name}{sign}{value}'
+        out.append(spelt if option.startswith('--') and name in names else arg)
+    return out
+
+
 def run_command(f, argv=None):
     "Parse `argv` with the comments of `f` as help, and call it; bad input ends with status 2"
     _print_anything()
@@ -148,7 +160,8 @@ def run_command(f, argv=None):
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     parser = anno_parser(f, prog=f.__name__)
     parser.error = lambda message: _complain(f.__name__, f'{message} (see {f.__name__} --help)')
-    args = vars(parser.parse_args(argv))
+    argv = sys.argv[1:] if argv is None else argv
+    args = vars(parser.parse_args(_as_parameters(argv, f)))
     args.pop('pdb')
     args.pop('xtra')
     try:
