@@ -10,6 +10,7 @@ import time
 import pytest
 from conftest import ROOT, call, complaint, done
 from notebooks import LESSONS
+from test_house import lines_of_code
 
 from atm_net.lessons import (
     EXERCISE_KINDS,
@@ -19,6 +20,7 @@ from atm_net.lessons import (
     read_lesson,
     rehearse,
     role,
+    student,
 )
 
 lessons = pytest.mark.parametrize('path', LESSONS, ids=lambda p: p.stem)
@@ -89,6 +91,31 @@ def test_lesson_is_whole(path):
         >= 2
         and path.stat().st_size < 650_000
     )
+
+
+def open_cells(nb) -> list:  # of sources
+    "The code that a student sees: neither folded nor gone from the edition"
+    code = [c for c in student(nb).cells if c.cell_type == 'code']
+    return [c.source for c in code if not c.metadata.get('jupyter', {}).get('source_hidden')]
+
+
+@lessons
+def test_students_see_short_cells(path):
+    sizes = {text.split('\n')[0]: lines_of_code(text) for text in open_cells(read_lesson(path))}
+    assert {head: n for head, n in sizes.items() if n > 15} == {}
+
+
+@lessons
+def test_a_check_is_one_call(path):
+    "And its hints stand in a folded cell"
+    nb = read_lesson(path)
+    for c in nb.cells:
+        r = role(c)
+        if r.role == 'check':
+            assert re.fullmatch(rf"check\('{r.name}', [\w, ]+\)", r.source), r.source
+        if r.role == 'rules':
+            assert c.metadata.jupyter.source_hidden
+            assert r.source not in '\n'.join(open_cells(nb))
 
 
 @lessons
