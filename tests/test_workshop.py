@@ -125,6 +125,37 @@ def test_checks_in_the_short_form(path, place, monkeypatch):
     assert_checks(rehearse(nb), exercises(nb))
 
 
+def scan_file(kind, folder):
+    "Another phantom on disk, as a volume or as a picture of its middle slice -> path, spacing"
+    from PIL import Image
+
+    from atm_net.phantom import make_phantom
+    from atm_net.volumes import write_volume
+
+    phantom = make_phantom(5, codes='LPS', contrast='t1', slices=(5, 9.0))
+    v = phantom.volume
+    if kind == 'volume':
+        write_volume(v.data, v.geometry, folder / 'mine.nii.gz')
+        return folder / 'mine.nii.gz', None
+    grey = 255 * (v.data[2] / v.data[2].max())
+    Image.fromarray(grey.astype('uint8')).save(folder / 'mine.png')
+    return folder / 'mine.png', float(v.spacing[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['volume', 'picture'])
+def test_lesson_8_asks_about_any_scan(kind, place, monkeypatch):
+    monkeypatch.setenv('ATM_NET_WORKSHOP', 'short')
+    nb = read_lesson(LESSONS[7])
+    path, spacing = scan_file(kind, place)
+    cell = next(c for c in nb.cells if c.source.startswith('my_scan = None'))
+    cell.source = f'my_scan = {str(path)!r}\nmy_spacing = {spacing}'
+    found = rehearse(nb)
+    assert {name: o['solution'].status for name, o in found.items()} == dict.fromkeys(
+        exercises(nb), 'right'
+    )
+
+
 def test_assert_checks_notices():
     from atm_net.exercises import Outcome
 
