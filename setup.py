@@ -1,13 +1,31 @@
 "Package metadata lives in settings.ini, which nbdev reads too."
 
+import shutil
 from configparser import ConfigParser
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 cfg = ConfigParser(delimiters=['='])
 cfg.read(Path(__file__).with_name('settings.ini'), encoding='utf-8')
 s = cfg['DEFAULT']
+
+
+class BuildWithLessons(build_py):
+    "The lessons of nbs/workshop go into the package, where atm_workshop finds them"
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return  # a clone has them in nbs/workshop
+        lessons = Path(__file__).parent / s['nbs_path'] / 'workshop'
+        copies = Path(self.build_lib) / s['lib_path'] / 'lesson_notebooks'
+        copies.mkdir(parents=True, exist_ok=True)
+        for lesson in lessons.glob('[0-9][0-9]_*.ipynb'):
+            shutil.copy(lesson, copies)
+
+
 setup(
     name=s['lib_name'],
     version=s['version'],
@@ -42,5 +60,6 @@ setup(
         console_scripts=[c.strip() for c in s['console_scripts'].split('\n')],
         nbdev=[f'{s["lib_name"]}={s["lib_path"]}._modidx:d'],
     ),
+    cmdclass=dict(build_py=BuildWithLessons),
     zip_safe=False,
 )

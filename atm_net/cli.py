@@ -303,6 +303,7 @@ COMMANDS = dict(
     atm_study='study',
     atm_demo='demo',
     atm_nnunet='nnunet',
+    atm_sample='sample',
     atm_workshop='workshop',
 )  # command -> module
 

@@ -19,7 +19,7 @@ from headings import heading_target, headings, label, read, sections, split_code
 from make_readme import readme, settings
 from notebooks import LESSONS, NBS, NOTEBOOKS, ROOT, TOURS, module_of, notebook
 
-from atm_net.workshop import role
+from atm_net.lessons import role
 
 HOW_TO = [f'docs/howto/{name}.md' for name in ('index', 'segment', 'train', 'sentence')]
 HOW_TO += [f'docs/howto/{name}.md' for name in ('class', 'figure', 'network', 'cite')]
@@ -44,7 +44,7 @@ TEXTS = [
 WIDGET = 'application/vnd.jupyter.widget-view+json'
 HIDE = re.compile(r'^#\|\s*hide\b', re.M)
 EXPORT = re.compile(r'^#\|\s*exports?\b', re.M)
-NOT_FOR_READERS = ('wrong', 'solution', 'notes', 'answer')  # roles of cells in a lesson
+NOT_FOR_READERS = ('rules', 'wrong', 'solution', 'notes', 'answer')  # roles of cells in a lesson
 CHAPTERS = {  # folder -> caption in the menu
     '0_ground': '0 Ground',
     '1_phantoms': '1 Phantoms',

@@ -475,6 +475,7 @@ BAD_INPUT = {  # NOWHERE and OUT are paths that do not exist
     'atm_study': ('odd', 'NOWHERE', 'OUT'),
     'atm_demo': ('--patients', 2),
     'atm_nnunet': ('NOWHERE', 'OUT'),
+    'atm_sample': ('OUT', '--address', 'http://127.0.0.1:9'),
     'atm_workshop': ('OUT', '--edition', 'odd'),
 }
 

@@ -343,6 +343,7 @@ CONTRACT = [
     'atm_measure',
     'atm_demo',
     'atm_nnunet',
+    'atm_sample',
     'atm_workshop',
 ]
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import re
 import tempfile
 from pathlib import Path
@@ -11,31 +12,31 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from atm_net.anatomy import InputError
-from atm_net.show import run_command
-from atm_net.workshop import (
+from atm_net.exercises import (
     Outcome,
-    Role,
-    _shown,
-    atm_workshop,
     check,
-    check_lesson,
-    draw_maths,
-    exercises,
-    formula,
-    instructor,
+    expect,
+    expect_letters,
+    judge,
     length,
+    letters,
+    seal,
+    unsolved,
+)
+from atm_net.lesson_slides import _shown, draw_maths, formula, slide_types, slides, weight
+from atm_net.lessons import (
+    Role,
+    check_lesson,
+    exercises,
+    instructor,
     minutes,
     promised,
-    quiz,
     rehearse,
     role,
-    seal,
-    slide_types,
-    slides,
     student,
-    unsolved,
-    weight,
 )
+from atm_net.show import run_command
+from atm_net.workshop import atm_workshop, class_table, exercise_table, grade, grade_folder
 
 
 def test_unsolved():
@@ -50,11 +51,13 @@ def test_unsolved():
     ]
 
 
-def test_check():
-    rules = [
-        (lambda a: isinstance(a, int), 'Give a whole number.'),
-        (lambda a: a == 5, 'Count the bodies from L1 to L5.'),
-    ]
+RULES = [
+    (lambda a: isinstance(a, int), 'Give a whole number.'),
+    (lambda a: a == 5, 'Count the bodies from L1 to L5.'),
+]
+
+
+def test_judge():
     tried = dict(
         stub=lambda: ...,
         word=lambda: 'five',
@@ -66,7 +69,7 @@ def test_check():
         half=lambda: 2 * ...,
     )
     got = {
-        k: check('count', f, *rules, right='Five, in nearly everybody.') for k, f in tried.items()
+        k: judge('count', f, *RULES, right='Five, in nearly everybody.') for k, f in tried.items()
     }
     assert {k: o.status for k, o in got.items()} == dict(
         stub='unsolved',
@@ -86,30 +89,90 @@ def test_check():
     assert 'IndexError: list index out of range' in got['broken'].text
     assert 'not_there' in got['unheard'].text
     assert 'None' in got['nothing'].text
-    assert check('x', lambda: 'a', (lambda a: a / 2 > 1, 'Halve it.')).text.startswith(
+    assert judge('x', lambda: 'a', (lambda a: a / 2 > 1, 'Halve it.')).text.startswith(
         'Halve it. (Comparing it stopped with TypeError'
     )
     assert '<b>✔ count: right.</b> Five' in got['right']._repr_html_()
     assert '&lt;' in Outcome('<', 'wrong', '')._repr_html_()
-    assert check('x', lambda: 3, right=lambda a: f'{a} it is.').text == '3 it is.'
+    assert judge('x', lambda: 3, right=lambda a: f'{a} it is.').text == '3 it is.'
 
 
-def test_quiz():
+def test_check_finds_the_rules_by_name():
+    expect('count', *RULES, right='Five.')
+    assert [check('count', a).status for a in (..., 4, 5)] == ['unsolved', 'wrong', 'right']
+    assert check('count', 5).text == 'Five.'
+    expect('count', (lambda a: a == 6, 'Six, this time.'))  # another lesson uses the same name
+    assert check('count', 5).text == 'Six, this time.'
+    nobody = check('never stated', 5)
+    assert nobody.status == 'unsolved' and 'run the cells above' in nobody.text
+
+
+def test_several_values_are_a_tuple():
+    expect('two', (lambda a: a == (1, 2), 'One and two.'))
+    assert [check('two', *a).status for a in ((1, 2), (2, 1), (1, ...))] == [
+        'right',
+        'wrong',
+        'unsolved',
+    ]
+
+
+def test_an_answer_is_tried():
+    "A function is called, a box is read; what it raises becomes a hint"
+    expect('double', (lambda a: a == 4, 'Twice 2.'), tried=lambda f: f(2))
+
+    def stub(x):
+        return ...
+
+    def fails(x):
+        return [][x]
+
+    functions = (stub, fails, abs, lambda x: 2 * x)
+    assert [check('double', f).status for f in functions] == [
+        'unsolved',
+        'wrong',
+        'wrong',
+        'right',
+    ]
+    assert 'IndexError' in check('double', fails).text
+
+
+def test_letters():
     assert seal('b', 1) == seal(' B', 1)
     assert len({seal(x, i) for x in 'abc' for i in range(4)}) == 12
-    keys = (seal('b', 1), 'Think of L5.'), (seal('a', 2), 'Think of the canal.')
+    expect_letters('quiz', (seal('b', 1), 'Think of L5.'), (seal('a', 2), 'Think of the canal.'))
 
     def ask(*a):
-        return quiz('quiz', lambda: a, *keys)
+        return check('quiz', *a)
 
-    assert [
-        ask(*a).status for a in ((..., ...), ('b', ...), ('b', 'c'), ('b', 'a'), ('b',), (1, 2))
-    ] == ['unsolved', 'unsolved', 'wrong', 'right', 'wrong', 'wrong']
-    assert (ask('b', 'c').text, ask('a', 'b').text) == (
+    given = ((..., ...), ('b', ...), ('b', 'c'), ('b', 'a'), ('b',), (1, 2))
+    wanted = ['unsolved', 'unsolved', 'wrong', 'right', 'wrong', 'wrong']
+    assert [ask(*a).status for a in given] == wanted
+    assert [ask(a).status for a in given] == wanted  # as one tuple
+    assert [ask(text).status for text in ('ba', 'b, a', 'B A', 'bc', 'b')] == [
+        'right',
+        'right',
+        'right',
+        'wrong',
+        'wrong',
+    ]
+    assert (ask('b', 'c').text, ask('ab').text) == (
         'Question 2: Think of the canal.',
         'Question 1: Think of L5. Question 2: Think of the canal.',
     )
     assert ask('b').text == 'Give 2 letters.'
+
+
+def test_letters_can_be_clicked():
+    expect_letters('quiz', (seal('b', 1), 'Think of L5.'), (seal('a', 2), 'Think of the canal.'))
+    buttons = letters(2)
+    assert check('quiz', buttons).status == 'unsolved'
+    buttons.children[0].value = 'b'
+    assert check('quiz', buttons).status == 'unsolved'
+    buttons.children[1].value = 'c'
+    assert check('quiz', buttons).text == 'Question 2: Think of the canal.'
+    buttons.children[1].value = 'a'
+    assert check('quiz', buttons).status == 'right'
+    assert [row.description for row in buttons.children] == ['1.', '2.']
 
 
 def test_length(monkeypatch):
@@ -143,16 +206,17 @@ def tiny():
     return new_notebook(
         cells=[
             md('# Counting\n\n> How many?\n\n| | |\n|---|---|\n| time | 5 minutes |'),
-            code('#| setup\nfrom atm_net.workshop import check'),
+            code('#| setup\nfrom atm_net.exercises import check, expect'),
             md('<!-- minutes: 2 -->\n## Look\n\nA spine.'),
             code('n = 5', outputs=[seen], execution_count=1),
             md('**What to look for.** Five bodies.'),
             md('<!-- notes -->\nLet them count aloud.'),
             md('<!-- minutes: 3 -->\n## Count\n\nHow many?'),
+            code("#| rules count\nexpect('count', (lambda a: a == n, 'Begin at L1.'))"),
             code('#| exercise count predict\ncount = ...'),
             code('#| wrong count\ncount = 4'),
             code('#| solution count\ncount = 5'),
-            code("#| check count\ncheck('count', lambda: count, (lambda a: a==n, 'Begin at L1.'))"),
+            code("#| check count\ncheck('count', count)"),
             md('<!-- answer -->\nFive.'),
         ]
     )
@@ -165,15 +229,15 @@ def test_lessons_that_lack_a_piece():
     assert minutes(nb) == [('Look', 2), ('Count', 3)]
     assert promised(nb) == 5
     less = tiny()
-    del less.cells[8]
+    del less.cells[9]
     with pytest.raises(
         InputError,
-        match="exercise 'count' has the cells exercise, solution, check: it needs exercise, wrong, "
-        'solution, check',
+        match="exercise 'count' has the cells rules, exercise, solution, check: it needs rules, "
+        'exercise, wrong, solution, check',
     ):
         check_lesson(less, 'tiny')
     less = tiny()
-    less.cells[7].source = '#| exercise count guess\ncount = ...'
+    less.cells[8].source = '#| exercise count guess\ncount = ...'
     with pytest.raises(InputError, match="'count' is of no known kind: use predict"):
         check_lesson(less, 'tiny')
     less = tiny()
@@ -189,10 +253,8 @@ def test_rehearsal():
     )
     assert got['count']['wrong'].text == 'Begin at L1.'
     silent = tiny()
-    silent.cells[10].source = '#| check count\nprint(count)'
-    with pytest.raises(
-        InputError, match="check 'count': end its cell with a call of check or quiz"
-    ):
+    silent.cells[11].source = '#| check count\nprint(count)'
+    with pytest.raises(InputError, match="check 'count': end its cell with a call of check"):
         rehearse(silent)
 
 
@@ -215,8 +277,8 @@ def test_student_edition():
             '<!--',
         )
     ] == [True, True, True] + [False] * 6
-    assert [c.get('outputs') for c in s.cells if c.cell_type == 'code'] == [[]] * 4
-    assert s.cells[6].metadata.atm_net == dict(role='exercise', name='count', kind='predict')
+    assert [c.get('outputs') for c in s.cells if c.cell_type == 'code'] == [[]] * 5
+    assert s.cells[7].metadata.atm_net == dict(role='exercise', name='count', kind='predict')
     assert [c.source for c in nb.cells] == [
         c.source for c in tiny().cells
     ]  # the source is left alone
@@ -244,7 +306,7 @@ def test_instructor_edition():
         c.metadata.atm_net.role
         for c in t.cells
         if c.cell_type == 'code' and 'atm_net' in c.metadata
-    ] == ['setup', 'exercise', 'solution', 'check']
+    ] == ['setup', 'rules', 'exercise', 'solution', 'check']
     assert len(t.cells[4].outputs) == 1
 
 
@@ -258,6 +320,7 @@ def test_where_slides_begin():
         '-',
         'notes',
         'slide',
+        'skip',
         '-',
         'skip',
         'skip',
@@ -271,12 +334,29 @@ def test_where_slides_begin():
     ] == [2, 15, 2]
 
 
+def folded(nb) -> list:  # of roles
+    "The cells whose code an edition folds"
+    hidden = [c for c in nb.cells if c.metadata.get('jupyter', {}).get('source_hidden')]
+    return [c.metadata.atm_net.role for c in hidden]
+
+
+def test_rules_and_imports_are_folded():
+    assert folded(student(tiny())) == folded(instructor(tiny())) == ['setup', 'rules']
+    seen = [c.source for c in student(tiny()).cells if 'jupyter' not in c.metadata]
+    assert 'Begin at L1' not in ''.join(seen)  # no hint stands open
+    assert "check('count', count)" in seen
+
+
 def test_formulas():
     assert draw_maths('cost `$x$` and 5$') == 'cost `$x$` and 5$'
-    assert draw_maths('$a$ b').count('<img') == 1
-    assert 'text-align:center' in draw_maths('$$f_m = f_v + \\alpha\\,x$$')
-    with pytest.raises(InputError, match='matplotlib cannot draw it'):
+    assert draw_maths('$a$ b') == '<math display="inline"><mrow><mi>a</mi></mrow></math> b'
+    assert 'display="block"' in draw_maths('$$f_m = f_v + \\alpha\\,x$$')
+    assert not set('*_|') & set(draw_maths('$a_1 * b_1 | c_1$'))  # signs that Markdown reads
+    assert '<img' not in draw_maths('$a$')
+    with pytest.raises(InputError, match=r'does not know \\nosuchthing$'):
         formula('\\nosuchthing{a}')
+    with pytest.raises(InputError, match='cannot be read'):
+        formula('a^')
 
 
 def test_slides():
@@ -328,6 +408,104 @@ def shell(*args):
         except SystemExit as e:
             status = e.code or 0
     return status, out.getvalue(), err.getvalue()
+
+
+def solved(name, outcome, exercise_ran=1, check_ran=2, kind='predict'):
+    "The cells of one exercise, as a student saved them"
+    seen = new_output('execute_result', {'text/plain': outcome}, execution_count=check_ran)
+    exercise = new_code_cell(f'{name} = 5', execution_count=exercise_ran)
+    checked = new_code_cell(f"check('{name}', {name})", execution_count=check_ran)
+    checked.outputs = [seen] if outcome else []
+    exercise.metadata.atm_net = dict(role='exercise', name=name, kind=kind)
+    checked.metadata.atm_net = dict(role='check', name=name)
+    return [exercise, checked]
+
+
+def test_grades_are_read_from_the_outcomes():
+    cells = [
+        *solved('a', '✔ a: right. Five.'),
+        *solved('b', '✘ b: not yet right. Six?'),
+        *solved('c', '… c: not solved yet.'),
+        *solved('d', '✔ d: right.', exercise_ran=3),
+        *solved('e', ''),
+        *solved('f', 'Outcome'),
+    ]
+    del cells[9]  # the check of e
+    found = {g.exercise: g.status for g in grade(new_notebook(cells=cells))}
+    assert found == dict(a='right', b='wrong', c='unsolved', d='changed', e='not run', f='not run')
+    text = exercise_table(grade(new_notebook(cells=cells), '01_x'))
+    assert '| 01_x | a | predict | right | solved |' in text and '1 of 6 solved' in text
+
+
+def test_a_class(tmp_path):
+    "A folder for each student; a row for each in the table"
+    for name, outcome in dict(Ada='✔ a: right.', Ben='✘ a: not yet right.').items():
+        (tmp_path / name).mkdir()
+        cells = [*solved('a', outcome), *solved('b', '✔ b: right.')]
+        nbformat.write(new_notebook(cells=cells), tmp_path / name / '01_x.ipynb')
+    nbformat.write(new_notebook(cells=solved('c', '')), tmp_path / 'Ada' / '02_y.ipynb')
+    (tmp_path / 'Ada' / '.ipynb_checkpoints').mkdir()
+    (tmp_path / 'Ada' / '.ipynb_checkpoints' / '01_x.ipynb').write_text('', encoding='utf-8')
+    table = class_table(grade_folder(tmp_path))
+    assert table.splitlines()[0] == '| student | 01_x | 02_y |'
+    assert table.splitlines()[2:] == ['| Ada | 2/2 | 0/1 |', '| Ben | 1/2 | - |']
+
+
+def edit(path, old, new):
+    path.write_text(path.read_text(encoding='utf-8').replace(old, new), encoding='utf-8')
+
+
+def test_check_writes_json_and_csv(tmp_path):
+    source = tmp_path / 'src'
+    source.mkdir()
+    nbformat.write(tiny(), source / '01_count.ipynb')
+    shell(tmp_path / 'class' / 'Ada', '--source', source)
+    lesson = tmp_path / 'class' / 'Ada' / '01_count.ipynb'
+    status, said, _ = shell('--check', lesson)
+    assert (status, '0 of 1 solved' in said, 'not run' in said) == (0, True, True)
+    edit(lesson, 'count = ...', 'count = 5')
+    status, said, _ = shell('--check', lesson, '--run')
+    assert (status, '1 of 1 solved' in said) == (0, True)
+    assert shell(tmp_path / 'out', '--check-all', tmp_path / 'class', '--run')[0] == 0
+    rows = json.loads((tmp_path / 'out' / 'checks.json').read_text(encoding='utf-8'))
+    assert rows == [
+        dict(student='Ada', lesson='01_count', exercise='count', kind='predict', status='right')
+    ]
+    text = (tmp_path / 'out' / 'checks.csv').read_text(encoding='utf-8')
+    assert text == 'student,lesson,exercise,kind,status\nAda,01_count,count,predict,right\n'
+    assert grade(nbformat.read(lesson, 4))[0].status == 'not run'  # the file is left alone
+
+
+def test_what_cannot_be_checked(tmp_path):
+    nbformat.write(new_notebook(), tmp_path / 'empty.ipynb')
+    (tmp_path / '01_bad.ipynb').write_text('{', encoding='utf-8')
+    for args, word in {
+        ('--check', tmp_path / 'none.ipynb'): 'none.ipynb: cannot be read',
+        ('--check', tmp_path / 'empty.ipynb'): 'empty.ipynb: holds no exercises',
+        ('--check-all', tmp_path / 'none'): 'none: is not a folder',
+        ('--check-all', tmp_path): '01_bad.ipynb: is not a notebook',
+        ('--check', 'a', '--check-all', 'b'): 'exclude each other',
+        (): 'name a folder for the lessons',
+    }.items():
+        status, said, err = shell(*args)
+        assert (status, said, err.count('\n'), word in err) == (2, '', 1, True), err
+
+
+def test_work_is_never_overwritten(tmp_path):
+    source, out = tmp_path / 'src', tmp_path / 'out'
+    source.mkdir()
+    nbformat.write(tiny(), source / '01_count.ipynb')
+    nbformat.write(tiny(), source / '02_more.ipynb')
+    shell(out, '--source', source, '--lesson', 1)
+    work = out / '01_count.ipynb'
+    edit(work, 'count = ...', 'count = 5')
+    before = work.read_bytes()
+    status, said, err = shell(out, '--source', source)
+    assert (status, said, err.count('\n')) == (2, '', 1)
+    assert '01_count.ipynb: exists' in err and '--force' in err
+    assert work.read_bytes() == before and not (out / '02_more.ipynb').exists()
+    assert shell(out, '--source', source, '--force')[0] == 0
+    assert b'count = 5' not in work.read_bytes()
 
 
 def test_the_command():

@@ -604,14 +604,14 @@ def faults(seen, asked, address, site) -> list:
 
 def pictures_of(path) -> int:
     "Pictures that the page of a notebook must show"
-    from atm_net.workshop import role
+    from atm_net.lessons import role
 
     shown = [
         c
         for c in notebook(path).cells
         if c.cell_type == 'code'
         and not re.search(r'^#\|\s*hide\b', c.source, re.M)
-        and role(c).role not in ('wrong', 'solution', 'check')
+        and role(c).role not in ('rules', 'wrong', 'solution', 'check')
     ]
     return sum('image/png' in o.get('data', {}) for c in shown for o in c.outputs)
 
@@ -685,7 +685,7 @@ def test_search_finds(how, site, address, chromium):
 @pytest.mark.slow
 def test_lessons_tell_no_answers(site):
     "The pages of the lessons hold neither solutions nor answers"
-    from atm_net.workshop import read_lesson, role
+    from atm_net.lessons import read_lesson, role
 
     for p in LESSONS:
         page = re.sub(

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from conftest import ROOT, done
+from notebooks import LESSONS
 
 
 @pytest.fixture(scope='module')
@@ -18,6 +19,7 @@ def installed(tmp_path_factory):
     for f in ('settings.ini', 'setup.py', 'README.md', 'LICENSE'):
         shutil.copy(ROOT / f, src)
     shutil.copytree(ROOT / 'atm_net', src / 'atm_net', ignore=shutil.ignore_patterns('__pycache__'))
+    shutil.copytree(ROOT / 'nbs' / 'workshop', src / 'nbs' / 'workshop')
 
     def pip(*a):
         return done(
@@ -67,6 +69,13 @@ print(tuple(states.shape), int(mask.sum()))
         and out[1].startswith('(1, 16, 128)')
         and not list(tmp_path.iterdir())
     )
+
+
+def test_lessons_come_with_the_wheel(installed, tmp_path):
+    code = "from atm_net.workshop import atm_workshop; atm_workshop('out')"
+    python(installed, code, tmp_path)
+    written = sorted(p.name for p in (tmp_path / 'out').iterdir())
+    assert written == [p.name for p in LESSONS]
 
 
 def test_every_asset_is_in_the_wheel(installed):

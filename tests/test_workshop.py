@@ -10,8 +10,9 @@ import time
 import pytest
 from conftest import ROOT, call, complaint, done
 from notebooks import LESSONS
+from test_house import lines_of_code
 
-from atm_net.workshop import (
+from atm_net.lessons import (
     EXERCISE_KINDS,
     exercises,
     minutes,
@@ -19,6 +20,7 @@ from atm_net.workshop import (
     read_lesson,
     rehearse,
     role,
+    student,
 )
 
 lessons = pytest.mark.parametrize('path', LESSONS, ids=lambda p: p.stem)
@@ -81,7 +83,7 @@ def test_lesson_is_whole(path):
             assert '**What to look for.**' in nb.cells[i + 1].source, (
                 f'cell {i}: a figure that nobody explains'
             )
-    shown = [c for c in nb.cells if role(c).role not in ('solution', 'wrong', 'check', 'setup')]
+    shown = [c for c in nb.cells if role(c).role in ('', 'exercise', 'notes', 'answer', 'minutes')]
     share = sum(c.cell_type == 'markdown' for c in shown) / len(shown)
     assert share > 0.4, f'{share:.0%} of the cells are prose'
     assert (
@@ -91,6 +93,31 @@ def test_lesson_is_whole(path):
     )
 
 
+def open_cells(nb) -> list:  # of sources
+    "The code that a student sees: neither folded nor gone from the edition"
+    code = [c for c in student(nb).cells if c.cell_type == 'code']
+    return [c.source for c in code if not c.metadata.get('jupyter', {}).get('source_hidden')]
+
+
+@lessons
+def test_students_see_short_cells(path):
+    sizes = {text.split('\n')[0]: lines_of_code(text) for text in open_cells(read_lesson(path))}
+    assert {head: n for head, n in sizes.items() if n > 15} == {}
+
+
+@lessons
+def test_a_check_is_one_call(path):
+    "And its hints stand in a folded cell"
+    nb = read_lesson(path)
+    for c in nb.cells:
+        r = role(c)
+        if r.role == 'check':
+            assert re.fullmatch(rf"check\('{r.name}', [\w, ]+\)", r.source), r.source
+        if r.role == 'rules':
+            assert c.metadata.jupyter.source_hidden
+            assert r.source not in '\n'.join(open_cells(nb))
+
+
 @lessons
 def test_checks_in_the_short_form(path, place, monkeypatch):
     monkeypatch.setenv('ATM_NET_WORKSHOP', 'short')
@@ -98,8 +125,39 @@ def test_checks_in_the_short_form(path, place, monkeypatch):
     assert_checks(rehearse(nb), exercises(nb))
 
 
+def scan_file(kind, folder):
+    "Another phantom on disk, as a volume or as a picture of its middle slice -> path, spacing"
+    from PIL import Image
+
+    from atm_net.phantom import make_phantom
+    from atm_net.volumes import write_volume
+
+    phantom = make_phantom(5, codes='LPS', contrast='t1', slices=(5, 9.0))
+    v = phantom.volume
+    if kind == 'volume':
+        write_volume(v.data, v.geometry, folder / 'mine.nii.gz')
+        return folder / 'mine.nii.gz', None
+    grey = 255 * (v.data[2] / v.data[2].max())
+    Image.fromarray(grey.astype('uint8')).save(folder / 'mine.png')
+    return folder / 'mine.png', float(v.spacing[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['volume', 'picture'])
+def test_lesson_8_asks_about_any_scan(kind, place, monkeypatch):
+    monkeypatch.setenv('ATM_NET_WORKSHOP', 'short')
+    nb = read_lesson(LESSONS[7])
+    path, spacing = scan_file(kind, place)
+    cell = next(c for c in nb.cells if c.source.startswith('my_scan = None'))
+    cell.source = f'my_scan = {str(path)!r}\nmy_spacing = {spacing}'
+    found = rehearse(nb)
+    assert {name: o['solution'].status for name, o in found.items()} == dict.fromkeys(
+        exercises(nb), 'right'
+    )
+
+
 def test_assert_checks_notices():
-    from atm_net.workshop import Outcome
+    from atm_net.exercises import Outcome
 
     good = dict(
         exercise=Outcome('a', 'unsolved', 'Replace the dots above, please.'),
