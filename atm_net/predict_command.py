@@ -459,7 +459,7 @@ def atm_predict(
     out: str,  # mask file (.nii.gz, .mha, .nrrd, .seg.nrrd; .png of a picture), or folder for masks
     weights: str = None,  # run folder or .safetensors (default: the model that ships)
     # where the words come from; none is for weights without text (default: user or report if a
-    # text is given, else self, else none)
+    # text is given, else generic, else none)
     protocol: Literal[
         'self', 'generic', 'user', 'report', 'oracle', 'oracle-levels', 'none'
     ] = None,

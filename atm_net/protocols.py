@@ -100,9 +100,9 @@ def find_protocol(name: str) -> Protocol:
 
 # %% ../nbs/5_masks/50_protocols.ipynb #pr12
 def _default_protocol(here: list) -> str:
-    "The protocol of the text that is given; `self` without a text"
+    "The protocol of the text that is given; `generic` without a text"
     readers = [name for name, p in PROTOCOLS.items() if p.needs_text and p.needs in here]
-    return readers[0] if readers else 'self'
+    return readers[0] if readers else 'generic'
 
 
 def _why_unread(unread: str, chosen: str, has_text: bool) -> str:

@@ -72,8 +72,8 @@ make test   # what CI runs
 # --- what the demo found: written by `atm_demo`, kept by `docs/picture.py`
 
 WORDS = {  # protocol -> a column of the table
-    'generic': 'no words',
-    'self': "the network's own (default)",
+    'generic': 'no words (default)',
+    'self': "the network's own",
     'oracle': 'the true list',
     'shuffled': "another patient's list",
 }
