@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from .anatomy import InputError
+from .slices import pick_device
 
 # %% ../nbs/6_training/61_distributed.ipynb #ds06
 @dataclass
@@ -54,8 +55,6 @@ def join_group(device: str) -> Distributed:  # device: as `pick_device`
 
     import torch
     import torch.distributed as dist
-
-    from atm_net.slices import pick_device
 
     device = pick_device(device)
     size = int(os.environ.get('WORLD_SIZE', '1'))

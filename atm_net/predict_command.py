@@ -524,6 +524,8 @@ def atm_predict(
 def _grid_of(preset: str, size: int | None) -> Grid:
     "The grid of a preset, or a square of `size` pixels; raises `InputError`"
     grids = {'tiny': Grid(spacing=2.0), 'paper': Grid(size=384)}
+    if preset not in grids:
+        raise InputError(f"--preset '{preset}' is unknown: use tiny or paper")
     if size is not None and size < 1:
         raise InputError(f'--size {size}: must be positive')
     return Grid(size=size) if size else grids[preset]
@@ -559,6 +561,8 @@ def atm_prepare(
     atm_prepare my_cohort cache/mine --annotated annotated.csv
     """
     grid = _grid_of(preset, size)
+    if crop not in ('fov', 'self', 'oracle'):
+        raise InputError(f"--crop '{crop}' is unknown: use fov, self or oracle")
     cohort = open_cohort(
         root, get_anatomy(anatomy, root), layout, labels, annotated, partial, above
     )

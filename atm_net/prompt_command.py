@@ -154,6 +154,8 @@ def _print_prompts(out):
 
 # %% ../nbs/3_prompts/38_prompt_command.ipynb #pc12
 def _check_options(mask, report, option):
+    if option not in (1, 2, 3, 4):
+        raise InputError(f'--option {option}: use 1, 2 or 3, or 4 with --report')
     if option == 4 and not report:
         raise InputError('--option 4 says findings: give --report FILE')
     if not mask and not report:

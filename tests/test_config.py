@@ -15,10 +15,14 @@ from atm_net.config import (
     learning_rate,
     network_kwargs,
     provenance,
+    read_fields,
+    said_fields,
+    set_fields,
     sources,
     stage_border,
     window_sides,
 )
+from atm_net.core import write_json
 
 TINY, PAPER = PRESETS['tiny'], PRESETS['paper']
 STAGED = replace(TINY, plain=0.2)
@@ -138,3 +142,69 @@ def test_arguments_of_the_networks():
 def test_shares_of_changed_prompts(changes, message):
     with pytest.raises(InputError, match=message):
         check_config(replace(PRESETS['tiny'], **changes))
+
+
+# --set and --config
+
+
+def test_every_kind_of_field_can_be_set():
+    pairs = ['tau=0.1', 'steps=50', 'paired=no', 'windows=64,96', 'heads=4,2', 'code=ends']
+    assert set_fields(pairs) == dict(
+        tau=0.1, steps=50, paired=False, windows=(64, 96), heads=(4, 2), code='ends'
+    )
+    assert set_fields(['heads=8', 'lr=1e-4']) == dict(heads=8, lr=1e-4)
+
+
+@pytest.mark.parametrize(
+    ('pair', 'said'),
+    [
+        ('tua=0.1', "no such hyper-parameter, did you mean 'tau'"),
+        ('tau', 'FIELD=VALUE'),
+        ('tau=sharp', 'must be float'),
+        ('steps=1.5', 'must be int'),
+        ('paired=perhaps', 'true or false'),
+        ('heads=a', 'whole numbers'),
+        ('network=unet', 'use --model'),
+        ('lr=1e-3', 'given twice'),
+    ],
+)
+def test_what_cannot_be_set(pair, said):
+    with pytest.raises(InputError, match=said):
+        set_fields([pair], taken=('lr',))
+
+
+def test_fields_of_a_file(tmp_path):
+    "Lines of YAML, or the config.json of a run; an option wins over the file"
+    (tmp_path / 'a.yaml').write_text('tau: 0.1\nlr: 1e-4\nheads: [4, 2]\n', encoding='utf-8')
+    found = read_fields(tmp_path / 'a.yaml')
+    assert found == dict(tau=0.1, lr=1e-4, heads=(4, 2))
+    assert from_options('tiny', dict(tau=0.2), found).tau == 0.2
+    plain = configure('tiny', network='unet', hasf=False, ccae=False, batch=4)
+    write_json(tmp_path / 'config.json', dict(config=provenance(plain)))
+    found = read_fields(tmp_path / 'config.json')
+    assert from_options(found.pop('preset'), {}, found) == plain
+
+
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [
+        ('tau: [1', 'cannot be read as YAML'),
+        ('- tau', 'holds no hyper-parameters'),
+        ('tau: sharp', "tau 'sharp': must be float"),
+        ('steps: true', 'must be int'),
+        ('tua: 1', "did you mean 'tau'"),
+    ],
+)
+def test_files_that_cannot_be_taken(text, said, tmp_path):
+    (tmp_path / 'a.yaml').write_text(text, encoding='utf-8')
+    with pytest.raises(InputError, match=said) as caught:
+        read_fields(tmp_path / 'a.yaml')
+    assert 'a.yaml' in str(caught.value)
+    with pytest.raises(InputError, match='cannot be read'):
+        read_fields(tmp_path / 'none.yaml')
+
+
+def test_set_fields_are_said_with_their_source():
+    cfg = configure('tiny', tau=0.1, lambda_1=2.0)
+    said = said_fields(cfg, ('tau', 'lambda_1', 'lr'))
+    assert said == 'tau 0.1 (assumed; preset tiny: 0.07), lambda_1 2.0 (ours; preset tiny: 1.0)'

@@ -1,7 +1,9 @@
 "Which file becomes which, what is refused before any work, and the crop of `atm_prepare`"
 
 import json
+import shutil
 
+import nibabel as nib
 import numpy as np
 import pytest
 from conftest import call, complaint, done
@@ -308,6 +310,60 @@ def test_pixelwise_counts_nothing(lumbar_scan, tmp_path):
     said, record = predicted(lumbar_scan, out, '--protocol', 'generic', '--pixelwise')
     assert 'levels' not in said.err and 'confidence' not in record
     assert record['counting'] == 'each pixel by itself' and record['levels']
+
+
+def test_what_is_there_is_not_done_again(lumbar_scan, tmp_path):
+    "A mask with its own record is left alone; one without is made anew"
+    (tmp_path / 'in').mkdir()
+    for name in ('a.nii.gz', 'b.nii.gz', 'c.nii.gz'):
+        shutil.copy(lumbar_scan, tmp_path / 'in' / name)
+    args = (tmp_path / 'in', tmp_path / 'out', '--protocol', 'generic', '--skip-existing')
+    done(call('atm_predict', *args))
+    times = {p: p.stat().st_mtime_ns for p in (tmp_path / 'out').glob('*.nii.gz')}
+    (tmp_path / 'out' / 'b.nii.gz.json').unlink()
+    (tmp_path / 'out' / 'c.nii.gz').unlink()
+    said = done(call('atm_predict', *args)).out.splitlines()
+    assert said[0] == f'{tmp_path / "out" / "a.nii.gz"}: is there already, skipped'
+    assert [line.split(':')[0][-8:] for line in said] == ['a.nii.gz', 'b.nii.gz', 'c.nii.gz']
+    changed = {p.name for p, at in times.items() if p.stat().st_mtime_ns != at}
+    assert changed == {'b.nii.gz', 'c.nii.gz'}
+    assert done(call('atm_predict', *args)).out.count('skipped') == 3
+
+
+def test_probabilities_lie_beside_the_mask(lumbar_scan, tmp_path):
+    predicted(lumbar_scan, tmp_path / 'm.nii.gz', '--protocol', 'generic', '--probabilities')
+    kept = np.load(tmp_path / 'm_probabilities.npz')
+    image = nib.load(tmp_path / 'm.nii.gz')
+    assert kept['probabilities'].shape == (21, *image.shape)
+    np.testing.assert_allclose(kept['affine'], image.affine, atol=1e-4)
+    values = np.array([0, *JOINT.values.values()])
+    best = values[kept['probabilities'].argmax(0)]
+    np.testing.assert_array_equal(best, np.asarray(image.dataobj))
+
+
+def test_self_says_whether_its_words_were_read(lumbar_scan, tmp_path):
+    said, record = predicted(lumbar_scan, tmp_path / 'm.nii.gz', '--protocol', 'self')
+    words = 'its words were read' if record['words_read'] else 'the generic prompt was read'
+    assert said.out.rstrip().endswith(words)
+    named = 'L' in record['prompt'].replace('Lumbar', '')
+    assert record['words_read'] == named, record['prompt']
+    _, record = predicted(lumbar_scan, tmp_path / 'n.nii.gz', '--protocol', 'generic')
+    assert record['words_read'] is None
+
+
+def test_phantoms_of_another_anatomy_are_named(tmp_path):
+    done(call('atm_phantom', tmp_path / 'p', '--patients', 1, '--anatomy', 'thoracic'))
+    mask = next((tmp_path / 'p' / 'masks').iterdir())
+    for args in (
+        ('atm_prepare', tmp_path / 'p', tmp_path / 'c'),
+        ('atm_score', mask, mask),
+        ('atm_measure', mask),
+        ('atm_prompt', mask),
+    ):
+        line = complaint(call(*args))
+        assert "phantoms of the 'thoracic spine': add --anatomy thoracic" in line, line
+    done(call('atm_prompt', mask, '--anatomy', 'thoracic'))
+    assert not (tmp_path / 'c').exists()
 
 
 @pytest.mark.parametrize(
