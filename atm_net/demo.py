@@ -21,7 +21,8 @@ import numpy as np
 from .anatomy import IGNORE, InputError, get_anatomy
 from .config import Config, from_options
 from .data import Cache
-from .evaluate import Entry, collect, score, shuffled_partner, write_evaluation
+from .evaluate import Entry, shuffled_partner
+from .evaluation_tables import write_evaluation
 from atm_net.long_demo import (
     DEMO_PROTOCOLS,
     cohort_of,
@@ -30,6 +31,7 @@ from atm_net.long_demo import (
     stages,
     tables,
 )
+from .mask_scores import collect, score
 from .metrics import by_patient, paired_test
 from .pages import build_page, provenance_html, text_html
 from atm_net.panels import (
@@ -468,7 +470,11 @@ def atm_demo(
     seed: int = 77_001,  # of phantoms and training
     long: bool = False,  # whole fields of view, and a training that goes on from what ships
 ):
-    "The main job on the embedded default: leaves report.html with figures and tables"
+    """The main job on the embedded default: leaves report.html with figures and tables
+
+    atm_demo             # three minutes, runs/demo/report.html
+    atm_demo runs/long --long
+    """
     usual = LONG if long else QUICK
     patients = usual['patients'] if patients is None else patients
     steps = usual['steps'] if steps is None else steps

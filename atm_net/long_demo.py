@@ -18,18 +18,14 @@ from .charts import protocol_bars
 from .cohort import open_cohort
 from .config import PRESETS, Config
 from .data import Cache
-from atm_net.evaluate import (
-    collect,
-    dsc_by_structure,
-    evaluate_runs,
-    overall_rows,
-    row_interval,
-    write_evaluation,
-)
+from .evaluate import evaluate_runs
+from .evaluation_tables import dsc_by_structure, overall_rows, row_interval, write_evaluation
 from .figures import fullest_slice, slice_under
+from .mask_scores import collect
 from .metrics import interval_text
 from .panels import cloud
 from .paper_figures import qualitative
+from .phantom_cohort import write_cohort
 from .predict import Predictor, weights_file
 from .predict_command import atm_predict
 from .prompts import holistic, shift_levels
@@ -49,8 +45,6 @@ def cohort_of(
     hard_border: float = 0.0,  # of `write_cohort`
 ) -> Cache:
     "A synthetic cohort and its cache in `out`, made once; taken up where it broke off"
-    from atm_net.phantom_cohort import write_cohort
-
     mark = out / 'phantoms' / 'phantom.json'
     if (out / 'cache' / 'manifest.json').exists():
         return Cache(out / 'cache')

@@ -17,7 +17,8 @@ import numpy as np
 
 from .anatomy import IGNORE, InputError
 from .data import Cache
-from .evaluate import case_data, check_grid, score, scores_dict, scores_markdown
+from .evaluate import case_data, check_grid
+from .mask_scores import score, scores_dict, scores_markdown
 from .protocols import WITHOUT_TEXT
 from .run_folder import cache_hash
 from .show import command, progress, read_json, write_json, write_text

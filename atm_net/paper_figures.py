@@ -16,6 +16,7 @@ from .anatomy import IGNORE
 from .charts import MARKS
 from .core import InputError
 from .show import colors, legend, overlay, show_slice
+from .slices import pad32
 
 # %% ../nbs/7_evaluation/72_paper_figures.ipynb #c008
 def class_errors(
@@ -203,8 +204,6 @@ def class_features(
     Raises `InputError` for a network without `features`.
     """
     import torch
-
-    from atm_net.slices import pad32
 
     if not hasattr(model, 'features'):
         raise InputError(

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from .anatomy import InputError
 from .config import PRESETS, Config
+from .grid import Grid
+from .predict import load_predictor, weights_file
 from .show import command
 from .train import pack, train
 
@@ -89,7 +91,6 @@ def start_of(
 
     The stage before left its own in `out`. Raises `InputError`.
     """
-    from atm_net.predict import weights_file
     from atm_net.weights import read_weights
 
     if init:
@@ -135,7 +136,6 @@ def run_stage(
     **kwargs,  # of `train`
 ) -> Path:  # packed weights, stage-K.safetensors
     "Train one stage, or take it up; raises `InputError`"
-    from atm_net.grid import Grid
     from atm_net.long_demo import cohort_of
 
     if not 1 <= k <= len(stages):
@@ -217,7 +217,6 @@ def weigh_background(
     """
     import torch
 
-    from atm_net.predict import load_predictor
     from atm_net.weights import class_axes, class_bias, save_weights
 
     p = load_predictor(weights)

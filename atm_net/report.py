@@ -18,25 +18,21 @@ import numpy as np
 from .anatomy import IGNORE, InputError
 from .charts import dice_by_structure, protocol_bars
 from .data import Cache
-from atm_net.evaluate import (
+from .evaluate import case_data, partner_of, predicted_labels
+from atm_net.evaluation_tables import (
     FORM,
-    HEADER,
     OVERALL,
     PAPER,
-    case_data,
     dsc_by_structure,
     evaluate_into,
-    headline_text,
     overall_rows,
     overall_table,
-    partner_of,
-    predicted_labels,
-    read_scores,
     row_interval,
-    structure_rows,
 )
+from .mask_scores import HEADER, headline_text, read_scores, structure_rows
 from .metrics import interval_text, mean_of, span_text
 from .pages import LIMIT, build_page, figures_html, image_html, provenance_html, text_html
+from .predict import load_predictor
 from .protocols import PROTOCOLS
 from atm_net.show import (
     atomic_path,
@@ -460,8 +456,6 @@ def atm_evaluate(
     how = (protocols, out, split, grid, device, encoder, seed, column)
     folder, tables = evaluate_into(cache, runs, *how)
     print(tables, end='')
-    from atm_net.predict import load_predictor
-
     c, d = Cache(cache), read_json(folder / 'evaluation.json')
     predictors = {n: load_predictor(r, device, encoder, column) for n, r in d['runs'].items()}
     draw_worst(folder, c, predictors)

@@ -44,20 +44,17 @@ from atm_net.config import (
 )
 from .data import Cache
 from .distributed import Distributed, join_group
-from atm_net.evaluate import (
+from .evaluate import evaluate_runs, parse_protocols, run_protocols
+from atm_net.evaluation_tables import (
     FORM,
     PAPER,
-    evaluate_runs,
     form_rows,
     form_structures,
     paper_data,
-    parse_protocols,
     protocol_text,
-    read_scores,
-    run_protocols,
-    scores_dict,
     table_tex,
 )
+from .mask_scores import read_scores, scores_dict
 from .measures import rows_csv
 from atm_net.metrics import (
     METRICS,

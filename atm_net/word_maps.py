@@ -13,6 +13,7 @@ import numpy as np
 
 from .core import InputError
 from .show import show_slice
+from .slices import pad32
 
 # %% ../nbs/7_evaluation/73_word_maps.ipynb #c032
 def word_shares(
@@ -35,7 +36,6 @@ def read_slice(
     """
     import torch
 
-    from atm_net.slices import pad32
     from atm_net.variants import logits_and_word_maps
 
     if not predictor.has_text:

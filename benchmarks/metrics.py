@@ -114,7 +114,7 @@ def resident() -> float:  # MB
 
 def memory(scheme, volumes):  # MB after each volume
     "Score volumes one after the other, keeping the records as an evaluation does"
-    from atm_net.evaluate import score
+    from atm_net.mask_scores import score
 
     kept, seen = {}, []
     for k in range(volumes):

@@ -291,7 +291,8 @@ def cohort(near):
 
 def score_weights(weights, near, out):
     "Weights as they are, in both halves: OUT/scores.json and OUT/table.md"
-    from atm_net.evaluate import evaluate_runs, scores_dict
+    from atm_net.evaluate import evaluate_runs
+    from atm_net.mask_scores import scores_dict
     from atm_net.predict import load_predictor, weights_id
     from atm_net.show import write_json
     from atm_net.study import load_scores

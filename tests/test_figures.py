@@ -8,6 +8,7 @@ from helpers import close
 from sklearn.metrics import confusion_matrix
 from torch.testing import assert_close
 
+import atm_net.figures as drawing
 import atm_net.predict as predicting
 from atm_net.anatomy import IGNORE, LUMBAR, InputError, convert
 from atm_net.cache import prepare
@@ -689,13 +690,16 @@ def cache(root):
     return Cache(root / 'cache')
 
 
-def test_all_figures(root, cache):
+def test_all_figures(root, cache, monkeypatch):
     asked, whole = [], predicting.slice_probs
-    predicting.slice_probs = lambda model, x, *a: (
-        asked.append(len(x)) if model is net.model else None,
-        whole(model, x, *a),
-    )[1]
 
+    def counted(model, x, *a):
+        if model is net.model:
+            asked.append(len(x))
+        return whole(model, x, *a)
+
+    monkeypatch.setattr(drawing, 'slice_probs', counted)
+    monkeypatch.setattr(predicting, 'slice_probs', counted)
     d = draw_figures(
         cache,
         dict(reader=net, plain=mute),
@@ -705,7 +709,6 @@ def test_all_figures(root, cache):
         slices=12,
         perplexity=20,
     )
-    predicting.slice_probs = whole
     assert asked == [len(cache.labels(c)) for c in cache.cases()] + [1, 1]
 
     files = {p.name for p in (root / 'fig').iterdir()}

@@ -15,8 +15,10 @@ from atm_net.anatomy import IGNORE, LUMBAR, InputError
 from atm_net.cache import prepare
 from atm_net.charts import protocol_bars
 from atm_net.cohort import open_cohort
-from atm_net.evaluate import Entry, overall_rows, score, write_evaluation
+from atm_net.evaluate import Entry
+from atm_net.evaluation_tables import overall_rows, write_evaluation
 from atm_net.grid import Grid
+from atm_net.mask_scores import score
 from atm_net.pages import (
     LIMIT,
     LIMITS,

@@ -5,20 +5,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from atm_net import evaluate
+from atm_net import evaluation_tables
 from atm_net.anatomy import get_anatomy
-from atm_net.evaluate import (
-    Entry,
-    collect,
+from atm_net.evaluate import Entry
+from atm_net.evaluation_tables import (
     dsc_by_structure,
     evaluate_into,
     form_structures,
     form_tables,
     overall_rows,
-    score,
-    structure_rows,
     structure_table,
 )
+from atm_net.mask_scores import collect, score, structure_rows
 from atm_net.metrics import METRICS
 from atm_net.show import read_rows
 from atm_net.study import Scores, form_files, grid, study_tables
@@ -76,8 +74,8 @@ def test_evaluation_of_a_cache(monkeypatch, tmp_path):
         scheme=SCHEME,
         manifest=dict(layout='folder', root=str(tmp_path)),
     )
-    monkeypatch.setattr(evaluate, 'Cache', lambda path: cache)
-    monkeypatch.setattr(evaluate, 'evaluate_runs', lambda *a: (entries(), []))
+    monkeypatch.setattr(evaluation_tables, 'Cache', lambda path: cache)
+    monkeypatch.setattr(evaluation_tables, 'evaluate_runs', lambda *a: (entries(), []))
     monkeypatch.setattr('atm_net.predict.load_predictor', lambda *a, **k: PREDICTOR)
     monkeypatch.setattr('atm_net.predict.weights_id', lambda path: {})
     out, text = evaluate_into('cache', [tmp_path / 'toy'], 'generic', tmp_path / 'out')
