@@ -92,7 +92,8 @@ def picture(d: dict) -> str:  # d: of `demo_found`
     return (
         f'![{alt}](images/words.png)\n\n'
         f'*{said} Orange marks a wrong name. Of the synthetic volumes without the sacrum, '
-        'this is the one in which words help most; what they do on the whole stands below.*'
+        'this is the one in which words help most. What they do on the whole is in the table '
+        'below.*'
     )
 
 
@@ -108,14 +109,16 @@ def times(d: dict) -> str:
     core = d['timing']['core_seconds']
     printed = '\n'.join(re.sub(r'^demo [\d:]+ +', 'demo  ', x) for x in d['timing']['lines'])
     return (
-        'The first call sets up `.venv`: a few minutes, 2.5 GB (without the `export` line PyPI '
-        "serves PyTorch's CUDA build on Linux, several GB more). **`make demo`** then needs "
-        f'{span(core["first_picture"])} of one core for its first picture and {span(core["all"])} '
-        'for all. It prints, each line with its time:\n\n'
+        'The first call sets up `.venv`, which takes a few minutes and 2.5 GB. (Without the '
+        "`export` line PyPI serves PyTorch's CUDA build on Linux, which is several GB larger.) "
+        f'Then **`make demo`** needs {span(core["first_picture"])} of one core for its first '
+        f'picture, and {span(core["all"])} for all. It prints these lines, each with its '
+        'time:\n\n'
         f'```\n{printed}\n```\n\n'
-        '**`make test`** checks style, runs every notebook and all tests: some twenty minutes on '
-        'two cores. It prints each file and test, and ends with the number that passed. No `make`, '
-        'Windows, macOS, Binder or Colab: [Install](../docs/install.md).'
+        '**`make test`** checks the style, and runs every notebook and all tests. That takes some '
+        'twenty minutes on two cores. It prints each file and test, and ends with the number that '
+        'passed. For Windows, macOS, Binder, Colab or a machine without `make` see '
+        '[Install](../docs/install.md).'
     )
 
 
@@ -123,27 +126,32 @@ def dice_cell(ci: dict) -> str:
     return f'{ci["mean"]:.2f} ({ci["low"]:.2f} to {ci["high"]:.2f})'
 
 
+def gain_cell(gain: dict) -> str:
+    return f'{gain["mean"]:+.2f} ({gain["low"]:+.2f} to {gain["high"]:+.2f})'
+
+
 def gain_text(view: str, gain: dict) -> str:
-    span = f'{gain["low"]:+.2f} to {gain["high"]:+.2f}'
-    return f'by {gain["mean"]:+.2f} ({span}) with the {view}'
+    return f'by {gain["mean"]:+.2f} with the {view}'
 
 
 def found(d: dict) -> str:
     "What words are worth, as a table and a sentence"
-    head = '| | ' + ' | '.join(WORDS.values()) + ' |\n|---|' + '---|' * len(WORDS)
+    columns = [*WORDS.values(), 'the true list over no words']
+    head = '| | ' + ' | '.join(columns) + ' |\n|---|' + '---|' * len(columns)
     rows = [
         f'| {view}, {w["patients"]} patients | '
-        + ' | '.join(dice_cell(w['dice'][q]) for q in WORDS)
+        + ' | '.join([*(dice_cell(w['dice'][q]) for q in WORDS), gain_cell(w['gain'])])
         for view, w in d['worth'].items()
     ]
     gains = ' and '.join(gain_text(view, w['gain']) for view, w in d['worth'].items())
     return (
         '## What the demo found\n\n'
         + '\n'.join([head, *(r + ' |' for r in rows)])
-        + '\n\nDice is the overlap of mask and truth, 0 to 1, with the right level name; in '
-        'brackets the 95 % interval over patients. The last two columns read a true mask, which a '
-        f'new scan does not have. **The true list changes Dice {gains}.** Scores on more '
-        'patients and on real scans are in [the card](../atm_net/assets/atm_net_tiny/README.md).'
+        + '\n\nDice is the overlap of mask and truth, from 0 to 1, with the right level name. '
+        'Brackets hold the 95 % interval over patients. The true list and that of another patient '
+        'come from a true mask, which a new scan does not have. **The true list changes Dice '
+        f'{gains}.** Scores on more patients and on real scans are in '
+        '[the card](../atm_net/assets/atm_net_tiny/README.md).'
     )
 
 
