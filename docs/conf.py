@@ -1,14 +1,16 @@
 "Sphinx: pages that load nothing from elsewhere, read from a server or from a folder"
 
-import re
 import sys
 from html import escape
 from pathlib import Path
 
 from latex2mathml.converter import convert
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / 'tests'))
 from make_readme import settings
+
+from atm_net.lesson_slides import readable_tex
 
 HERE = Path(__file__).parent
 s = settings()
@@ -32,23 +34,12 @@ html_math_renderer = 'mathml'
 pygments_style, pygments_dark_style = 'friendly', 'monokai'
 
 
-def readable(tex: str) -> str:
-    "TeX as latex2mathml reads it best"
-    # one-letter alphabets in braces
-    tex = re.sub(r'\\(mathbf|mathcal|mathbb)\s*([A-Za-z])(?![A-Za-z])', r'\\\1{\2}', tex)
-    # pairs of big brackets that grow with what they hold
-    big = r'\\[bB]igg?[lr]?\s*'
-    tex = re.sub(big + r'([(\[])', r'\\left\1', tex)
-    tex = re.sub(big + r'([)\]])', r'\\right\1', tex)
-    return re.sub(big, '', tex)
-
-
 def mathml(self, node, tag, display):
     "A formula as MathML, which browsers draw by themselves"
     from docutils import nodes
 
     tex = node.astext()
-    formula = convert(readable(tex), display=display)
+    formula = convert(readable_tex(tex), display=display)
     self.body.append(f'<{tag} class="math" title="{escape(tex)}">{formula}</{tag}>')
     raise nodes.SkipNode
 
