@@ -108,8 +108,9 @@ def fetch_sample(
 @command
 def atm_sample(
     out: str,  # folder for images/CASE.mha and masks/CASE.mha
-    case: str = SPIDER_CASE,  # another case of SPIDER, such as 47_t2 or 1_t1
-    address: str = SPIDER_FILES,  # another server that holds images.zip and masks.zip
+    case: str = '42_t2',  # another case of SPIDER, such as 47_t2 or 1_t1
+    # another server that holds images.zip and masks.zip
+    address: str = 'https://zenodo.org/records/10159290/files',
 ):
     "Fetch one real scan and its mask: a volume of SPIDER (CC BY 4.0), some megabytes"
     print(SPIDER_CREDIT)

@@ -82,11 +82,11 @@ def test_find_protocol():
 @pytest.mark.parametrize(
     ('given', 'want'),
     [
-        ({}, 'self'),
+        ({}, 'generic'),
         ({'prompt': 'L4'}, 'user'),
         ({'prompt': ''}, 'user'),
         ({'report': 'Bulge at L4/5.'}, 'report'),
-        ({'prompt': None, 'truth': None}, 'self'),
+        ({'prompt': None, 'truth': None}, 'generic'),
     ],
 )
 def test_what_is_given_decides(given, want):
