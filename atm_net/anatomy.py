@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import yaml
@@ -86,6 +87,32 @@ class Scheme:
     name: str  # 'joint', 'mrspineseg', 'spider', ...
     values: dict  # structure name -> value in files (1..65535, each once), in channel order
     of: 'Anatomy | None' = field(default=None, repr=False, compare=False)  # where it belongs
+
+    if TYPE_CHECKING:  # given to the class further down, where each is explained
+
+        @property
+        def anatomy(self) -> 'Anatomy':
+            "The anatomy that the scheme belongs to"
+
+        @property
+        def names(self) -> tuple[str, ...]:
+            "Its structures, in channel order"
+
+        @property
+        def channels(self) -> int:
+            "How many channels a network has for it"
+
+        def channel(self, name: str) -> int:
+            "Channel of a structure"
+
+        def of_kind(self, *kinds: str) -> list[str]:
+            "Its structures of some kinds"
+
+        def encode(self, mask: np.ndarray, ignore=(), alias=None) -> np.ndarray:
+            "File values to channels"
+
+        def decode(self, labels: np.ndarray) -> np.ndarray:
+            "Channels to file values"
 
     def __post_init__(self):
         _count(self.values, str(self))

@@ -50,7 +50,7 @@ class Parameter:
     def option(self) -> str:  # '--no-hasf'
         "How it is typed"
         off = 'no-' if self.kind is bool and self.default else ''
-        return f'--{off}{self.name.rstrip("_")}'
+        return f'--{off}{self.name.replace("_", "-")}'
 
 
 @dataclass(frozen=True)
@@ -143,12 +143,25 @@ def _complain(name: str, message: str, status: int = 2):
     sys.exit(status)
 
 
+def _hyphens(word: str) -> str:
+    "A word of the command line; an option has hyphens in its name, whatever was typed"
+    if not re.match(r'--[a-z]', word):
+        return word
+    name, mark, value = word.partition('=')
+    return name.replace('_', '-') + mark + value
+
+
 class Parser(argparse.ArgumentParser):
     "argparse, with one line for bad input"
 
     def error(self, message):
         message = re.sub(r'^argument ([^\s:/]+)(/\S+)?: ', r'\1: ', message)
         _complain(self.prog, f'{message} (see {self.prog} --help)')
+
+    def parse_known_args(self, args=None, namespace=None):
+        "`--skip_existing` is `--skip-existing`"
+        words = sys.argv[1:] if args is None else args
+        return super().parse_known_args([_hyphens(word) for word in words], namespace)
 
     def _check_value(self, action, value):
         "As argparse's, with a suggestion"

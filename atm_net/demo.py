@@ -470,7 +470,11 @@ def atm_demo(
     seed: int = 77_001,  # of phantoms and training
     long: bool = False,  # whole fields of view, and a training that goes on from what ships
 ):
-    "The main job on the embedded default: leaves report.html with figures and tables"
+    """The main job on the embedded default: leaves report.html with figures and tables
+
+    atm_demo             # three minutes, runs/demo/report.html
+    atm_demo runs/long --long
+    """
     usual = LONG if long else QUICK
     patients = usual['patients'] if patients is None else patients
     steps = usual['steps'] if steps is None else steps

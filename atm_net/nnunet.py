@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -281,13 +282,14 @@ def atm_nnunet(
     out: str,  # folder for nnU-Net's data, model, masks and our scores
     epochs: int = 1000,  # nnU-Net's own
     iterations: int = 250,  # in an epoch, nnU-Net's own
-    configuration: str = '2d',  # of nnU-Net's plans: 2d or 3d_fullres
+    configuration: Literal['2d', '3d_fullres'] = '2d',  # of nnU-Net's plans
     split: str = 'test',  # part of the cache to predict and score
     device: str = 'cpu',  # cpu, cuda or mps
     memory: float = None,  # GB that its planning aims at (default: nnU-Net's)
     python: str = None,  # the python that has nnunetv2 (default: this one)
     mirror: bool = False,  # with its mirroring, head to feet too
-    grid: str = 'source',  # score on the pixels of the source, or on the grid of the cache
+    # score on the pixels of the source, or on the grid of the cache
+    grid: Literal['source', 'cache'] = 'source',
 ):
     """nnU-Net v2 on the split of a cache, planned and trained by itself, scored like the others
 

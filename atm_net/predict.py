@@ -318,8 +318,11 @@ def _on_source(grid: Grid, scores: np.ndarray, shape, spacing, box=None) -> np.n
 @patch
 def source_probabilities(
     self: Predictor, images, prompts, volume: Volume, box=None, labeler=None, known_levels=()
-) -> np.ndarray:  # (channels, s, h, w) float16, the best of which is `source_labels`
-    "Probabilities on the pixels of `volume`: memory for all channels at once"
+) -> np.ndarray:  # (channels, s, h, w) float16
+    """Probabilities on the pixels of `volume`: memory for all channels at once
+
+    The best channel is that of `source_labels`, but for ties that come from rounding.
+    """
     shape = volume.shape[1:]
     spacing = volume.spacing[1:]
     each = self.probs(images, prompts, labeler, known_levels)

@@ -207,6 +207,11 @@ def defined(node) -> list:  # of names
     return names
 
 
+def is_overload(node) -> bool:
+    "Is it one of the forms that only a type checker reads?"
+    return any(ast.unparse(d) == 'overload' for d in getattr(node, 'decorator_list', []))
+
+
 # --- the page of a module
 
 
@@ -232,7 +237,7 @@ def api(path: Path) -> str:
     ]
     for node in tree.body:
         names = [name for name in defined(node) if name in public(m)]
-        if not names:
+        if not names or is_overload(node):
             continue
         cell = [c for line, c in marks if line <= node.lineno][-1]
         where, words = section_of[cell]

@@ -67,6 +67,13 @@ def test_what_is_typed(parser):
     assert vars(parser.parse_args(['ah'])) == usual
 
 
+def test_hyphens_and_underscores():
+    parser = make_parser(read_command('def f(at_most: int = 1, a_b: bool = True): "F"', 'f'))
+    assert '--at-most' in parser.format_help() and '--no-a-b' in parser.format_help()
+    for words in (['--at-most=3', '--no-a-b'], ['--at_most', '3', '--no-a_b']):
+        assert vars(parser.parse_args(words)) == dict(at_most=3, a_b=False)
+
+
 def test_one_or_more():
     parser = make_parser(read_command('def f(runs: list[str]):\n    "F"\n', 'f'))
     assert parser.parse_args(['a', 'b']).runs == ['a', 'b']

@@ -55,12 +55,13 @@ def test_help(command):
         off = p.default is True
         want = (
             f'--no-{name}' if off else name if p.default is inspect.Parameter.empty else f'--{name}'
-        )
+        ).replace('_', '-')
         if (command, name) == ('atm_prompt', 'mask'):
             want = name
         assert want in r.out, f'{command} --help says nothing of {want}'
         if not off:
-            assert re.search(rf'{name}\b.*[a-z]{{3}}', r.out), (
+            shown = name.replace('_', '-')
+            assert re.search(rf'{shown}\b.*[a-z]{{3}}', r.out), (
                 f'{command} --help does not explain {name}'
             )
 

@@ -79,7 +79,7 @@ def logit_facts(logits: np.ndarray) -> dict:
 
 
 def test_logits(scan):
-    predictor = find('load_predictor')(SHIPPED)
+    predictor = find('load_predictor')(SHIPPED, one_name_per_level=False)
     words = 'A sagittal MRI with L2, L3, L4 and L5.'
     check('logits', 'no text', logit_facts(plain_logits(predictor, scan[0])), **LOGITS)
     generic = logits_of(predictor, scan[0], protocol='generic')

@@ -21,7 +21,7 @@ def volume():
     "A bright block, which the network below calls L1"
     data = np.full((5, 90, 70), 7.0, np.float32)
     data[:, 20:55, 15:50] = 1000
-    return new_volume(data, new_geometry(data.shape, (4.0, 1.3, 0.9), 'PIR'))
+    return new_volume(data, new_geometry(data.shape, (4.0, 1.25, 0.875), 'PIR'))
 
 
 @pytest.fixture(scope='module')
@@ -46,7 +46,7 @@ def test_a_path_a_volume_and_an_array_give_the_same(predictor, volume, scan, mas
         np.testing.assert_array_equal(segment(given, predictor).labels, mask.labels)
     found = segment(volume.data, predictor, spacing=volume.spacing)
     np.testing.assert_array_equal(found.labels, mask.labels)
-    one = segment(volume.data[0], predictor, spacing=(1.3, 0.9))
+    one = segment(volume.data[0], predictor, spacing=(1.25, 0.875))
     np.testing.assert_array_equal(one.labels, mask.labels[:1])
 
 
