@@ -198,6 +198,18 @@ def cell(figure: dict, digits: int) -> str:
     return text
 
 
+SHORT = ('generic', 'oracle', 'follow', 'resist', 'shuffle_cost', 'cut_cost_named')
+
+
+def short_table(result: dict, half: str) -> str:
+    "What acts in one half of the volumes, without the seeds"
+    rows = []
+    for name, by_half in figures(result['runs']).items():
+        cells = [figure_text(by_half[half][key], 1) for key in SHORT]
+        rows.append([name, len(result['runs'][name]), *cells])
+    return table_md(rows, ('recipe', 'seeds', *SHORT))
+
+
 def markdown(result: dict) -> str:
     "The figures as two tables"
     lines = [f'{result["steps"]} steps; mean, interval over seeds and patients, seed by seed', '']
@@ -223,6 +235,7 @@ def arguments():
     a.add_argument('--seeds', default='0,1,2', help='with commas')
     a.add_argument('--steps', type=int, default=1500)
     a.add_argument('--table', action='store_true', help='train nothing, show what is finished')
+    a.add_argument('--short', action='store_true', help='fewer figures, for a page')
     a.add_argument('--json', action='store_true', help='figures as JSON')
     args = a.parse_args()
     args.names = [name.strip() for name in args.recipes.split(';')]
@@ -274,7 +287,12 @@ def main():
     except InputError as e:
         print(f'lists_act: {e}', file=sys.stderr)
         sys.exit(2)
-    print(json.dumps(figures(result['runs']), indent=1) if args.json else markdown(result))
+    if args.json:
+        print(json.dumps(figures(result['runs']), indent=1))
+    elif args.short:
+        print('\n\n'.join(short_table(result, half) for half in HALVES))
+    else:
+        print(markdown(result))
 
 
 if __name__ == '__main__':

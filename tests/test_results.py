@@ -231,3 +231,26 @@ def test_without_words_their_interpretation_changes_nothing():
         != rows['words in order']['dsc']['values']
         != rows['sigmoid focal']['dsc']['values']
     )
+
+
+def test_the_tables_of_recipes_are_what_their_scores_say(monkeypatch):
+    "results/lists/acts: both tables of the page follow from the scores"
+    monkeypatch.syspath_prepend(str(HOME / 'benchmarks'))
+    import lists_act
+
+    page = (RESULTS / 'README.md').read_text(encoding='utf-8')
+    result = read_json(RESULTS / 'lists' / 'acts' / 'scores.json')
+    for half in lists_act.HALVES:
+        assert lists_act.short_table(result, half).strip() in page
+
+
+def test_the_default_prompt_is_the_one_that_was_not_beaten():
+    "The rule: generic, unless self wins on 60 fresh phantoms"
+    from atm_net.protocols import choose_protocol
+
+    found = read_json(RESULTS / 'self_or_generic.json')
+    wins = found['self_minus_generic']['low'] > 0
+    assert choose_protocol(True) == ('self' if wins else 'generic')
+    page = (RESULTS / 'README.md').read_text(encoding='utf-8')
+    for name, d in found['dice'].items():
+        assert f'| `{name}` | {d["mean"]} [{d["low"]}, {d["high"]}] |' in page
