@@ -8,7 +8,7 @@ __all__ = ['PAPER_DATASETS', 'audit_text', 'audit_page', 'atm_audit']
 # %% ../nbs/2_data/27_audit_page.ipynb #auimp
 import html
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from .anatomy import get_anatomy
 from .audit import Gallery, audit
@@ -266,18 +266,24 @@ def audit_page(
 @command
 def atm_audit(
     root: str,  # dataset folder
-    layout: str = 'auto',  # spider, mrspineseg, folder or auto
+    layout: Literal['auto', 'spider', 'mrspineseg', 'folder'] = 'auto',  # of the files
     # label scheme of the cache to come: joint, mrspineseg or spider (default: the layout's own)
     labels: str = None,
     annotated: str = None,  # CSV (case, labels): which structures each case annotates
     anatomy: str = None,  # YAML of another anatomy
-    partial: str = 'keep',  # SPIDER's partly visible vertebrae: keep (as the vertebra) or ignore
-    above: str = 'ignore',  # SPIDER's levels above T9: ignore, or refuse the case
+    # SPIDER's partly visible vertebrae: keep them as the vertebra, or ignore their pixels
+    partial: Literal['keep', 'ignore'] = 'keep',
+    # SPIDER's levels above T9: ignore their pixels, or refuse the case
+    above: Literal['ignore', 'refuse'] = 'ignore',
     json: str = None,  # write the audit to this file, too
     page: str = None,  # write it as an HTML page with a picture of each case
     pictures: int = 150,  # suspicious cases on the page at most, and as many of the others
 ):
-    "What is in a dataset folder, what is wrong with it, and what would be skipped"
+    """What is in a dataset folder, what is wrong with it, and what would be skipped
+
+    atm_audit data/SPIDER --page audit.html
+    atm_audit my_cohort --annotated annotated.csv --json audit.json
+    """
     for option, file in dict(json=json, page=page).items():
         if file and Path(file).is_dir():  # before the work, not after
             raise InputError(f'--{option} {file}: is a folder: give the name of a file')

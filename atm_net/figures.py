@@ -377,6 +377,8 @@ def atm_figures(
 ):
     """Draw qualitative panels, word-attention maps, confusion of levels, Dice by level and size,
     calibration, t-SNE and training curves of runs
+
+    atm_figures cache runs/mine --protocols generic,oracle
     """
     import matplotlib
 

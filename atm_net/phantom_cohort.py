@@ -9,6 +9,7 @@ __all__ = ['LAYOUTS', 'LOW', 'HIGH', 'TOY_LEVELS', 'write_cohort', 'toy_spine', 
 import csv
 import io
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -294,9 +295,10 @@ def write_toy_case(
 @command
 def atm_phantom(
     out: str,  # folder to make
-    layout: str = 'folder',  # spider, mrspineseg or folder
-    labels: str = None,  # label scheme: joint, mrspineseg or spider; default: the layout's own
-    vertebra: str = None,  # body or whole; default: whole for spider, else body
+    layout: Literal['folder', 'spider', 'mrspineseg'] = 'folder',  # of the files
+    labels: str = None,  # label scheme: joint, mrspineseg or spider (default: the layout's own)
+    # what a mask holds of a vertebra (default: whole for spider, else body)
+    vertebra: Literal['body', 'whole'] = None,
     patients: int = 10,  # how many patients
     seed: int = 0,  # the same seed draws the same cohort
     anatomy: str = None,  # YAML of another anatomy, or 'thoracic', which ships (layout folder)
@@ -308,7 +310,11 @@ def atm_phantom(
     # share of the patients with four or six lumbar vertebrae (column `lumbar` of cases.csv)
     numbering: float = 0.0,
 ):
-    "Write a synthetic cohort of lumbar MRI with exact masks; an interrupted run is taken up"
+    """Write a synthetic cohort of lumbar MRI with exact masks; an interrupted run is taken up
+
+    atm_phantom cohort --patients 20 --seed 1
+    atm_phantom narrow --view 160 --hard-border .5
+    """
     own = get_anatomy(anatomy)
     shares = dict(hard_border=hard_border, numbering=numbering)
     print(write_cohort(out, layout, labels, vertebra, patients, seed, own, view, **shares))

@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from .anatomy import InputError
 from .cli import Argument
@@ -281,7 +282,8 @@ def _check(one: str, many: str, run: bool, out: str):
 @command
 def atm_workshop(
     out: Argument = '',  # folder for the notebooks; with --check, for checks.json and checks.csv
-    edition: str = 'student',  # student (no solutions, outputs) or instructor (solutions, notes)
+    # student: no solutions and outputs; instructor: with solutions and notes
+    edition: Literal['student', 'instructor'] = 'student',
     lesson: int = None,  # number of one lesson (default: all)
     slides: bool = False,  # write the slides too: one HTML page for each lesson, needs no network
     source: str = None,  # folder of the lessons (default: nbs/workshop, or the package's own copy)
@@ -290,7 +292,11 @@ def atm_workshop(
     check_all: str = None,  # a folder with a folder for each student: the same for a class
     run: bool = False,  # run the notebooks before they are checked; this runs the students' code
 ):
-    "The lessons of the workshop, for students or for instructors; and which exercises are solved"
+    """The lessons of the workshop, for students or for instructors; and which exercises are solved
+
+    atm_workshop lessons --edition student
+    atm_workshop --check lessons/01_reading_mri.ipynb
+    """
     if check or check_all:
         _check(check, check_all, run, out)
         return

@@ -466,6 +466,6 @@ def test_partly_visible_and_above_the_range(spider, tmp_path, partial, above):
     assert ('field above' if above == 'refuse' else 'field partial') in complaint(
         call(*args, '--partial', 'ignore' if partial == 'keep' else 'keep', '--above', 'ignore')
     ) or above == 'refuse'
-    assert "--partial 'drop' is unknown" in complaint(
+    assert "--partial: 'drop' is unknown" in complaint(
         call('atm_audit', spider, '--partial', 'drop')
-    ) and "--above 'keep' is unknown" in complaint(call(*args, '--above', 'keep'))
+    ) and "--above: 'keep' is unknown" in complaint(call(*args, '--above', 'keep'))
