@@ -609,7 +609,7 @@ def test_gradings_of_a_border_counted_otherwise():
 
 @pytest.mark.parametrize('share', [-0.1, 1.5])
 def test_a_share_that_is_none(tmp_path, share):
-    for name in ('hard_border', 'numbering'):
+    for name in ('hard_border', 'numbering', 'anywhere'):
         with pytest.raises(InputError, match=f'{name} .*: a share of the patients'):
             write_cohort(tmp_path / 'new', patients=1, **{name: share})
     assert not (tmp_path / 'new').exists()
@@ -653,3 +653,35 @@ def test_a_cohort_says_how_many_lumbar_vertebrae_each_has(tmp_path):
     assert header == 'case,patient,lumbar'
     assert {row.split(',')[2] for row in rows} <= {'4', '6'}
     assert json.loads((out / 'phantom.json').read_text(encoding='utf-8'))['numbering'] == 1.0
+
+
+# --- narrow views that are centred anywhere
+
+
+def centres(**options):
+    "The levels in the middle of the views without the sacrum"
+    found = []
+    for k in range(2, 200, 2):
+        [(_, drawn, _)] = phantom_cohort._series('folder', k, 0, view=160.0, **options)
+        found.append(drawn['around'])
+    return found
+
+
+def test_views_are_centred_on_the_same_levels_unless_asked():
+    assert set(centres()) == {phantom_cohort.HIGH}
+    assert {first for first, last in centres(anywhere=1.0) if first == last} == set(
+        phantom_cohort.CENTRES
+    )
+    half = centres(anywhere=0.5)
+    assert 30 < half.count(phantom_cohort.HIGH) < 70
+
+
+def test_views_with_the_sacrum_stay_where_they_are():
+    [(_, drawn, _)] = phantom_cohort._series('folder', 1, 0, view=160.0, anywhere=1.0)
+    assert drawn['around'] == phantom_cohort.LOW
+
+
+def test_no_centre_without_a_narrow_view(tmp_path):
+    with pytest.raises(InputError, match='give view as well'):
+        write_cohort(tmp_path / 'new', patients=1, anywhere=0.5)
+    assert not (tmp_path / 'new').exists()
