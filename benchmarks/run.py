@@ -273,14 +273,16 @@ print('PEAK', speed.kilobytes('VmHWM'))
 """
 OWN = """
 from atm_net.anatomy import LUMBAR
-from atm_net.data import Grid, open_cohort, prepare
+from atm_net.cache import prepare
+from atm_net.cohort import open_cohort
+from atm_net.grid import Grid
 prepare(open_cohort(sys.argv[1], LUMBAR), sys.argv[2], Grid(spacing=2.))
 """
 PEER = """
 import run
 from monai.data import CacheDataset
 from atm_net.anatomy import LUMBAR
-from atm_net.data import open_cohort
+from atm_net.cohort import open_cohort
 files = run.files_of(open_cohort(sys.argv[1], LUMBAR))
 d = CacheDataset(files, run.monai_pipeline(), num_workers=0, progress=False)
 """

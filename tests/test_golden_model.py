@@ -91,9 +91,9 @@ def test_logits(scan):
 # --- masks
 
 ASKED = {
-    'self': (),
+    'self': ('--protocol', 'self'),
     'self, pixelwise': ('--protocol', 'self', '--pixelwise'),
-    'generic': ('--protocol', 'generic'),
+    'generic': (),  # the default
     'oracle': ('--protocol', 'oracle', '--mask', 'MASK'),
     'user': ('--prompt', 'The lumbar spine from L2 down to L5, without the canal.'),
 }

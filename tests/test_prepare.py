@@ -20,7 +20,9 @@ N = 10
 GO = """
 import sys
 from atm_net.anatomy import LUMBAR
-from atm_net.data import Grid, open_cohort, prepare
+from atm_net.cache import prepare
+from atm_net.cohort import open_cohort
+from atm_net.grid import Grid
 prepare(open_cohort(sys.argv[1], LUMBAR), sys.argv[2], Grid(size=int(sys.argv[3])))
 """
 
