@@ -5,6 +5,7 @@ import itertools
 import shlex
 from contextlib import redirect_stdout
 from dataclasses import replace
+from unittest import mock
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -764,13 +765,9 @@ def by_method(tables):
 def read_back(line):
     "The configuration that `atm_train` makes of a command"
     got = []
-    real = training.train
-    training.train = lambda cache, run, cfg, *a, **k: got.append(cfg)
-    try:
-        with redirect_stdout(io.StringIO()):
-            run_command(atm_train.__wrapped__, shlex.split(line)[1:])
-    finally:
-        training.train = real
+    stand_ins = dict(train=lambda cache, run, cfg, *a, **k: got.append(cfg), Cache=str)
+    with mock.patch.multiple(training, **stand_ins), redirect_stdout(io.StringIO()):
+        run_command(atm_train.__wrapped__, shlex.split(line)[1:])
     return got[0]
 
 
