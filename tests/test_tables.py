@@ -76,8 +76,8 @@ def test_evaluation_of_a_cache(monkeypatch, tmp_path):
     )
     monkeypatch.setattr(evaluation_tables, 'Cache', lambda path: cache)
     monkeypatch.setattr(evaluation_tables, 'evaluate_runs', lambda *a: (entries(), []))
-    monkeypatch.setattr('atm_net.predict.load_predictor', lambda *a, **k: PREDICTOR)
-    monkeypatch.setattr('atm_net.predict.weights_id', lambda path: {})
+    monkeypatch.setattr(evaluation_tables, 'load_predictor', lambda *a, **k: PREDICTOR)
+    monkeypatch.setattr(evaluation_tables, 'weights_id', lambda path: {})
     out, text = evaluate_into('cache', [tmp_path / 'toy'], 'generic', tmp_path / 'out')
     table = [r for r in read_rows(out / 'tables.csv') if r['table'] == 'structures-generic']
     check([(r['method'], r['value']) for r in table])
