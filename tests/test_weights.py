@@ -47,6 +47,7 @@ def test_defaults_never_change():
     "Files that leave an option out rely on them"
     assert dataclasses.asdict(ATMNetOptions()) == {
         'hasf': True,
+        'fusion': 'attention',
         'ccae': True,
         'text_dim': 128,
         'length': 128,

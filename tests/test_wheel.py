@@ -108,7 +108,7 @@ print(SHIPPED)
 print(p.protocol, p.scheme.name, p.labels.shape)
 """
     out = python(installed, code, tmp_path).out.split('\n')
-    assert out[0].startswith(str(installed)) and out[1].startswith('self joint')
+    assert out[0].startswith(str(installed)) and out[1].startswith('generic joint')
     from atm_net.volumes import read_labels
 
     run = """
