@@ -219,6 +219,23 @@ def _from_text(kind, text: str):
     return kind(text)
 
 
+_wanted = {bool: 'true or false', tuple: 'whole numbers with commas', object: 'whole numbers'}
+
+
+def _converted(kind: type, value):
+    "A value as its field has it; raises `ValueError` or `KeyError` for one that it cannot be"
+    if isinstance(value, str):
+        return _from_text(kind, value)
+    if isinstance(value, list) and kind in (tuple, object):
+        return tuple(int(v) for v in value)
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(value, kind) and (is_number or kind is not int):
+        return value
+    if kind is float and is_number:
+        return float(value)
+    raise ValueError(value)
+
+
 def field_value(
     name: str,  # of `Config`
     value,  # as typed, or as a file holds it
@@ -230,19 +247,10 @@ def field_value(
         raise InputError(f'{where}: no such hyper-parameter{suggest(name, known)}')
     kind = known[name]
     try:
-        if isinstance(value, str):
-            return _from_text(kind, value)
-        if isinstance(value, list) and kind in (tuple, object):
-            return tuple(int(v) for v in value)
-        is_number = isinstance(value, int) and not isinstance(value, bool)
-        if isinstance(value, kind) and (is_number or kind is not int):
-            return value
-        if kind is float and is_number:
-            return float(value)
-    except (ValueError, KeyError):
-        pass
-    words = {bool: 'true or false', tuple: 'whole numbers with commas', object: 'whole numbers'}
-    raise InputError(f'{where} {value!r}: must be {words.get(kind, kind.__name__)}')
+        return _converted(kind, value)
+    except (ValueError, KeyError, TypeError) as e:
+        wanted = _wanted.get(kind, kind.__name__)
+        raise InputError(f'{where} {value!r}: must be {wanted}') from e
 
 # %% ../nbs/6_training/60_config.ipynb #cf32
 def set_fields(

@@ -602,6 +602,12 @@ def faults(seen, asked, address, site) -> list:
     return bad
 
 
+def pictures_in(output) -> int:
+    "Pictures of an output: in its HTML, or itself"
+    data = output.get('data', {})
+    return ''.join(data.get('text/html', '')).count('<img') or int('image/png' in data)
+
+
 def pictures_of(path) -> int:
     "Pictures that the page of a notebook must show"
     from atm_net.lessons import role
@@ -613,7 +619,7 @@ def pictures_of(path) -> int:
         and not re.search(r'^#\|\s*hide\b', c.source, re.M)
         and role(c).role not in ('rules', 'wrong', 'solution', 'check')
     ]
-    return sum('image/png' in o.get('data', {}) for c in shown for o in c.outputs)
+    return sum(pictures_in(o) for c in shown for o in c.outputs)
 
 
 @pytest.mark.slow
