@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SCALE', 'SURE', 'CRUMB', 'middle_line', 'along_column', 'disc_places', 'cut_surfaces', 'usual_pitch', 'best_naming',
-           'name_column', 'reach', 'column_parts', 'join_halves', 'Parts', 'measure_parts', 'name_bodies', 'runner_up',
-           'counting_confidence', 'disc_names', 'name_discs', 'column_levels', 'Naming', 'anchored_naming',
-           'name_parts', 'name_volume', 'order_column', 'ColumnLabeler']
+           'name_column', 'reach', 'column_parts', 'join_halves', 'channel_sum', 'Parts', 'measure_parts',
+           'name_bodies', 'runner_up', 'counting_confidence', 'disc_names', 'name_discs', 'column_levels', 'Naming',
+           'anchored_naming', 'name_parts', 'name_volume', 'order_column', 'ColumnLabeler']
 
 # %% ../nbs/5_masks/51_column.ipynb #kc04
 import itertools
@@ -132,7 +132,8 @@ def cut_surfaces(
     if disc is None:
         return across
     surfaces = np.repeat(across, len(disc), 1)
-    z, _, x = np.indices(disc.shape) * np.reshape(spacing, (3, 1, 1, 1))
+    z, _, x = np.meshgrid(*map(np.arange, disc.shape), indexing='ij', sparse=True)
+    z, x = (np.broadcast_to(a * mm, disc.shape) for a, mm in ((z, spacing[0]), (x, spacing[2])))
     for i, cut in enumerate(cuts):
         here = (np.abs(along - cut) < 8) & (disc > 0.4)  # mm
         if here.sum() * np.prod(spacing) / 1000 >= 0.5:  # ml, else the cut runs straight across
@@ -233,7 +234,7 @@ def column_parts(
     spacing,  # (slice, row, column) mm
 ) -> np.ndarray:  # (s, h, w) int, 1 for the top part; 0 none
     "What lies between two cuts is a part (ours)"
-    cuts_above = sum((along > cut[:, None] for cut in surfaces), np.zeros(1, int))
+    cuts_above = sum((along > cut[:, None] for cut in surfaces), np.zeros(1, np.int32))
     parts = np.where((body > 0.5) & (beside < 30), 1 + cuts_above, 0)  # mm
     size = np.bincount(parts.ravel())
     crumb = size * np.prod(spacing) / 1000 < 0.5  # ml
@@ -251,9 +252,20 @@ def join_halves(names: list) -> list:  # names: a level or None for each part, t
     return names
 
 
+def channel_sum(
+    probs: np.ndarray,  # (s, k, h, w)
+    channels,  # at least one
+) -> np.ndarray:  # (s, h, w)
+    "Sum of some channels, one by one: together they would be copied first"
+    total = np.zeros_like(probs[:, 0])
+    for channel in channels:
+        total += probs[:, channel]
+    return total
+
+
 def _give(probs, channels, to):
     "All that some channels have at a pixel goes to its channel in `to`, (s, h, w) or (h, w)"
-    total = probs[:, channels].sum(1)
+    total = channel_sum(probs, channels)
     probs[:, channels] = 0
     for c in np.unique(to):
         probs[:, c] += np.where(to == c, total, 0)
@@ -281,7 +293,7 @@ def measure_parts(
     "The place, the look and the size of each part between two cuts (ours)"
     from scipy import ndimage as ndi
 
-    where = column_parts(probs[:, channels].sum(1), along, beside, surfaces, spacing)
+    where = column_parts(channel_sum(probs, channels), along, beside, surfaces, spacing)
     size = np.bincount(where.ravel())
     size[0] = 0
     numbers = np.flatnonzero(size)
@@ -383,10 +395,10 @@ def name_discs(
         return
     gaps = _bodies_at(cuts, known)
     own = list(discs.values())
-    part = probs[:, own]
     fits = np.zeros((len(cuts), len(bodies)))
     for i, cut in enumerate(cuts):
-        fits[i, list(discs)] = part[:, :, np.abs(along - cut) < 8].sum((0, 2))  # mm
+        near = np.abs(along - cut) < 8  # mm
+        fits[i, list(discs)] = [probs[:, c][:, near].sum() for c in own]
     at_cut = [discs.get(name, 0) for name in disc_names(gaps, fits, discs)]
     for i, (above, below) in enumerate(gaps):
         if above == below:  # one body, cut in two
@@ -526,15 +538,16 @@ def name_volume(
     spacing,  # (slice, row, column) mm
     known_levels=(),  # structures that a prompt names; none: the image alone decides
     anchor: str = None,  # of `name_parts`
+    copy=True,  # False: write into `probs`, float32, since a copy takes as much memory again
 ) -> tuple:  # (s, k, h, w) float32; a `Naming`, None where there is no column to name
     "One name for each vertebra and disc of a volume, in anatomical order, none twice (ours)"
-    probs = probs.astype(np.float32)
+    probs = probs.astype(np.float32, copy=copy)
     names, discs = column_levels(scheme)
     bodies = [scheme.channel(n) for n in names]
-    body = probs[:, bodies].sum(1)
+    body = channel_sum(probs, bodies)
     if len(names) < 2 or not (body > 0.5).any():
         return probs, None
-    disc = probs[:, list(discs.values())].sum(1) if discs else None
+    disc = channel_sum(probs, discs.values()) if discs else None
     along, beside = along_column(body if disc is None else body + disc, spacing)
     cuts = disc_places(body, disc, along, beside)
     surfaces = cut_surfaces(disc, along, cuts, spacing)
@@ -566,9 +579,9 @@ class ColumnLabeler:
 
     def __call__(
         self,
-        probabilities: np.ndarray,  # (s, k, h, w) of a whole volume
+        probabilities: np.ndarray,  # (s, k, h, w) of a whole volume; float32 is written into
         known_levels=(),  # structures that a prompt names
     ) -> np.ndarray:  # (s, k, h, w) float32
-        named = name_volume(probabilities, self.scheme, self.spacing, known_levels, self.anchor)
-        probabilities, self.naming = named
-        return probabilities
+        how = (self.scheme, self.spacing, known_levels, self.anchor)
+        named, self.naming = name_volume(probabilities, *how, copy=False)
+        return named
