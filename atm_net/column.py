@@ -579,9 +579,10 @@ class ColumnLabeler:
 
     def __call__(
         self,
-        probabilities: np.ndarray,  # (s, k, h, w) of a whole volume; float32 is written into
+        probabilities: np.ndarray,  # (s, k, h, w) of a whole volume
         known_levels=(),  # structures that a prompt names
+        copy=True,  # as `name_volume`
     ) -> np.ndarray:  # (s, k, h, w) float32
         how = (self.scheme, self.spacing, known_levels, self.anchor)
-        named, self.naming = name_volume(probabilities, *how, copy=False)
+        named, self.naming = name_volume(probabilities, *how, copy=copy)
         return named

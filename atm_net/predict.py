@@ -265,7 +265,7 @@ def probs(
 
     def name_levels():
         volume = stack_probs(slices, images.shape, self.scheme.channels)
-        return [labeler(volume, known_levels)]
+        return [labeler(volume, known_levels, copy=False)]
 
     if not isinstance(images, Slices):
         return name_levels()[0]
