@@ -27,7 +27,7 @@ def padded_batch(
     images: np.ndarray,  # (b, h, w) on the grid, 0..1
     device='cpu',
 ):  # (b, 1, H, W) tensor
-    "Slices as the network takes them"
+    "Slices as a batch whose sides the network accepts"
     import torch
 
     x = torch.as_tensor(np.asarray(images, np.float32))[:, None]
@@ -71,7 +71,7 @@ KEPT_BYTES = 2**29  # that `Slices` keeps at most (ours)
 
 
 class Slices:
-    "Slices of a volume, and what a network has made of them, as far as memory allows (ours)"
+    "Slices of a volume, and stored results of a network, as far as memory allows (ours)"
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Slices:
         return len(self.images)
 
     def recall(self, key, make):  # -> list of tensors or arrays
-        "What was made under this key, or what `make()` makes now"
+        "The stored result under this key; if there is none, the result of `make()`"
         if key in self.kept:
             return self.kept[key]
         made = make()
@@ -109,14 +109,14 @@ def _gpus() -> int:
 
 
 def _has_mps() -> bool:
-    "Is there a GPU of Apple's?"
+    "Is there an Apple GPU?"
     import torch
 
     return torch.backends.mps.is_available()
 
 
 def check_device_name(device: str):
-    "Raises `InputError` for what names no device; loads no PyTorch"
+    "Refuse a text that names no device, without loading PyTorch; raises `InputError`"
     if not re.fullmatch(r'cpu|mps|auto|cuda(:\d+)?', str(device)):
         raise InputError(f"--device '{device}' is unknown: use {_devices}")
 
@@ -124,7 +124,7 @@ def check_device_name(device: str):
 def pick_device(
     device: str,  # cpu, cuda (or a numbered one, cuda:1), mps or auto
 ) -> str:  # cpu, cuda, cuda:1 or mps
-    "A device that is there, `auto` resolved; raises `InputError`"
+    "Find the device of a name or of `auto`; raises `InputError` if it is missing"
     check_device_name(device)
     if device == 'cpu':
         return device
