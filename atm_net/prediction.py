@@ -57,7 +57,7 @@ def prediction_png(volume: Volume, pr) -> bytes:
 # %% ../nbs/5_masks/52_prediction.ipynb #c010
 @dataclass(repr=False)
 class Prediction:
-    "What was found in a volume, and what was said on the way"
+    "The result of a prediction: the mask, with prompts and notes"
 
     labels: np.ndarray  # (s, h, w) channels of `scheme` on the pixels of the source
     scheme: Scheme
@@ -76,14 +76,14 @@ class Prediction:
 
     @property
     def source(self) -> Volume:
-        "The volume; raises `InputError` where the prediction was made without one"
+        "The volume; raises `InputError` if the prediction was made without one"
         if self.volume is None:
             raise InputError('this prediction has no volume: make it by `segment`')
         return self.volume
 
     @property
     def values(self) -> np.ndarray:  # (s, h, w)
-        "The mask as files hold it: the values of `scheme`"
+        "The mask with the file values of `scheme`"
         return self.scheme.decode(self.labels)
 
     def to_sitk(self) -> SimpleITK.Image:
@@ -114,11 +114,11 @@ class Prediction:
 
     @property
     def words_read(self) -> bool:
-        "Were the names that `self` voted for read in the end? Else the generic prompt was"
+        "Was the prompt of `self` used in the end? Otherwise the generic prompt was"
         return any(vote.outcome == 'confirmed' for vote in self.trace)
 
     def convert(self, labels: str) -> 'Prediction':
-        "The same in another label scheme, without what that one lacks; raises `InputError`"
+        "Convert to another label scheme; structures that it lacks are dropped; raises `InputError`"
         scheme = self.scheme.anatomy.scheme(labels)
         moved = convert(self.labels, self.scheme, scheme)[0]
         rest = (self.protocol, self.prompts, self.trace, self.levels, self.volume)
@@ -144,7 +144,7 @@ def _lowest(names) -> str:  # 'none' where there is no name
 
 
 def _why_unsure(levels: Naming, scheme: Scheme) -> str:
-    "What a counting lacks to be sure"
+    "Why the counting is uncertain, in words"
     if not scheme.of_kind('sacrum'):
         return f'label scheme {scheme.name} has no sacrum to count from'
     if levels.sacrum < 0.5:
@@ -153,7 +153,7 @@ def _why_unsure(levels: Naming, scheme: Scheme) -> str:
 
 
 def levels_note(levels: Naming | None, scheme: Scheme) -> str:  # '' without a counting
-    "What a person should know about the counting of a volume, in one line (ours)"
+    "One line for the user about the counting of a volume (ours)"
     if levels is None:
         return ''
     confidence = f'confidence {min(levels.confidence, 0.99):.2f}'.replace('0.', '.')
