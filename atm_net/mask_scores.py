@@ -48,7 +48,7 @@ from .volumes import list_volumes, volume_stem
 def mask_key(
     path,  # file, or its name
 ) -> str:  # lower case
-    "What two names must share to be a pair: 'case7' for 'mask_Case7.nii.gz'"
+    "The part of a file name that a pair shares: 'case7' for 'mask_Case7.nii.gz'"
     return volume_stem(path).lower().removeprefix('mask_')
 
 
@@ -68,13 +68,13 @@ def _index(folder) -> dict:
 
 
 def _id(pred, truth) -> str:
-    "The name under which a pair is listed: that without `mask_`, else the prediction's"
+    "The name of a pair in lists: the name without `mask_`, else that of the prediction"
     stems = [volume_stem(p) for p in (pred, truth)]
     return next((s for s in stems if not s.lower().startswith('mask_')), stems[0][5:])
 
 # %% ../nbs/7_evaluation/71_mask_scores.ipynb #n339900c
 def _no_partner(path, folder, others: int) -> InputError:
-    "What is said of a file that nothing belongs to"
+    "The message about a file without a partner"
     more = f' (and {others} more)' if others else ''
     return InputError(
         f'{path}: no partner in {folder}{more}: add it, move the file away, or score those that '
@@ -128,7 +128,7 @@ def score_schemes(
     anatomy,
     labels=None,  # one scheme name, or 'PRED,TRUTH'; None goes by the values of all files of a side
 ) -> tuple[Scheme, Scheme, str]:  # of the predictions; of the truths; a note on a choice, or ''
-    "How either side is to be read; raises `InputError` when the sides disagree"
+    "The schemes of predictions and truths; raises `InputError` if they disagree"
     if labels:
         names = [n.strip() for n in labels.split(',')]
         if len(names) > 2:
@@ -155,7 +155,7 @@ def common_scheme(
     pred: Scheme,
     truth: Scheme,
 ) -> Scheme:
-    "What both sides can label; raises `InputError` if that is nothing"
+    "The structures that both sides can label; raises `InputError` if there are none"
     if pred.values == truth.values:
         return truth
     both = {n: v for n, v in truth.values.items() if n in pred.values}
@@ -224,10 +224,10 @@ def _read_pair(pair, of_pred, of_truth, scheme) -> tuple:  # channels of both, s
 
 
 class Faults(dict):
-    "id -> what is wrong with a pair; the others are scored"
+    "The faults of pairs by id; the other pairs are scored"
 
     def note(self, i: str, path, error: Exception):
-        "One more, said on stderr"
+        "Add a fault, and print it to stderr"
         if not isinstance(error, InputError):
             error = f'{path}: {type(error).__name__}: {" ".join(str(error).split())}'
         self[i] = str(error)
@@ -314,7 +314,7 @@ def collect(
 
 # %% ../nbs/7_evaluation/71_mask_scores.ipynb #n1520411
 def _detail(i: str, s: Scored) -> dict:
-    "What scores.json keeps of a volume beside its six numbers"
+    "The entry of a volume in scores.json, beside its six numbers"
     kept = ('status', 'hd95_px_found', 'asd_px_found')
     return dict(
         any_vertebra=s.any_vertebra,
@@ -330,7 +330,7 @@ def scores_dict(
     scheme,
     **more,
 ) -> dict:  # volumes, summary
-    "What `scores.json` holds"
+    "The content of `scores.json`"
     volumes = {
         i: {n: {k: r[k] for k in METRICS} for n, r in s.exact.items()} for i, s in scored.items()
     }
@@ -388,7 +388,7 @@ def structure_rows(
 def headline_text(
     c: dict,  # of `collect`
 ) -> str:
-    "The numbers that sum it all up"
+    "The summary in a few numbers, as text"
 
     def matched(policy):
         dsc = c['matched'][policy]['headline']['dsc']
@@ -447,7 +447,7 @@ def sound_pairs(
     labels,  # as `score_schemes`
     faults: Faults,  # takes the others
 ) -> list:
-    "The pairs whose files can be read and whose values mean something"
+    "The pairs whose files can be read and whose values are known"
     sound = []
     for pair in pairs:
         i, p, t = pair
