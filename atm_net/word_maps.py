@@ -67,7 +67,7 @@ def even_shares(
     predictor,  # a `Predictor` that reads text
     prompt,  # `Prompt` or text
 ) -> list:  # per stage, deepest first, (l,) share of each token
-    "What each token would get from a stage that attends to all of its text tokens alike"
+    "The share of each token if a stage attended to all of its text tokens equally"
     import torch
 
     from atm_net.variants import to_words
@@ -170,7 +170,7 @@ def word_maps(
     n: int = 6,
     title: str = '',
 ):  # -> Figure
-    """Where each word gets more or less than its usual share of the attention
+    """Draw where each word gets more or less attention than its mean share
 
     Raises `InputError` for a word that is not in the prompt.
     """
