@@ -102,7 +102,7 @@ _and = re.compile(r'[\s,]*(?:and|or|nor)?\s*(?:\w+\s+){0,2}', re.I)
 
 
 def _behind_list(hit, s):
-    "Where a list of findings ends, and the next finding or the sentence: (start, end)"
+    "(start, end) of the text from the end of a list to the next finding, or to the end"
     end = hit.end
     rest = [h for h in s.hits if h.start >= hit.end]
     while rest:
