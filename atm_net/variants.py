@@ -532,7 +532,7 @@ def over_batch(numbers: Tensor) -> Tensor:  # (b, s) -> (s, b)
 
 # %% ../nbs/4_network/44_variants.ipynb #cx22
 class OutputContrast(ContextContrast):
-    "`ChannelContrast`, which looks at the output alone, as a `ContextContrast`"
+    "A `ContextContrast` made from `ChannelContrast`, which uses the output alone"
 
     def __init__(self, contrast: ChannelContrast):
         super().__init__()
