@@ -132,9 +132,9 @@ def pick_device(
     if device == 'auto':
         return 'cuda' if n else 'mps' if _has_mps() else 'cpu'
     if device == 'mps' and not _has_mps():
-        raise InputError('--device mps: no GPU of Apple is to be seen: use cpu')
+        raise InputError('--device mps: no Apple GPU was found: use cpu')
     if device.startswith('cuda') and not n:
-        raise InputError(f'--device {device}: no GPU is to be seen: use cpu')
+        raise InputError(f'--device {device}: no GPU was found: use cpu')
     if ':' in device and int(device[5:]) >= n:
         raise InputError(f'--device {device}: the last of {n} GPU(s) is cuda:{n - 1}')
     return device
