@@ -123,7 +123,7 @@ def choose_protocol(
         find_protocol(protocol)
     if has_text and protocol == WITHOUT_TEXT:
         raise InputError(
-            "protocol 'none' is for models without text: this one reads; use 'generic'"
+            "protocol 'none' is for models without text: this one reads text; use 'generic'"
         )
     here = [name for name in INPUTS if given.get(name) is not None]
     chosen = (protocol or _default_protocol(here)) if has_text else WITHOUT_TEXT
