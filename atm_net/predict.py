@@ -380,7 +380,7 @@ def column_labeler(
         one_name_per_level = self.one_name_per_level
     if not one_name_per_level:
         if anchor:
-            raise InputError(f'anchor {anchor}: only read where each level is named once')
+            raise InputError(f'anchor {anchor}: has an effect only where each level is named once')
         return None
     top, left, bottom, right = box or (0, 0, *volume.shape[1:])
     pixel = self.grid.pixel((bottom - top, right - left), volume.spacing[1:])
