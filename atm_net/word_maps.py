@@ -114,10 +114,11 @@ def word_ratio(
 def colour_limit(
     ratio: np.ndarray,  # (...) shares over their mean
 ) -> float:  # |log2(ratio)| of the darkest colour
-    """One scale for all maps drawn together: the change that 99 of 100 cells stay within
+    """The limit of the colour scale for all maps of a figure
 
-    So an odd cell does not pale the rest. At least 7 %, so that tiny changes stay pale; at most
-    an eighth and eight times (ours).
+    99 of 100 cells change by less than this limit, so a single extreme cell does not make the
+    others pale. It is at least 7 %, so that tiny changes stay pale. It is at most a factor of
+    eight, up or down (ours).
     """
     return float(np.percentile(np.abs(np.log2(np.clip(ratio, 1e-6, None))), 99).clip(0.1, 3))
 
