@@ -239,7 +239,7 @@ def make_backbone(
     feature_size: int = 12,
     in_channels: int = 1,
 ) -> nn.Module:
-    "A backbone by name, one from outside checked; raises `InputError`"
+    "Make a backbone by its name, and check one from outside; raises `InputError`"
     kind = find_backbone(name)
     if name in BACKBONES:
         return kind(out_channels, feature_size, in_channels)
