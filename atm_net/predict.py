@@ -541,7 +541,7 @@ def segment(
     guidance: float = 1.0,  # weight of the prompt
     **kwargs: Any,  # of `predict_whole`: prompt, report, truth, anchor, probabilities, ...
 ):  # `Prediction`; a list of them for a list; a generator for a generator
-    "What is in a scan, in one line: `segment('scan.mha').save('mask.nii.gz')`; raises `InputError`"
+    "Segment a scan in one line: `segment('scan.mha').save('mask.nii.gz')`; raises `InputError`"
     how = dict(protocol=protocol, spacing=spacing, series=series)
     single = isinstance(scan, (str, Path, Volume, np.ndarray))
     if not single:
