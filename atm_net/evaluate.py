@@ -61,7 +61,7 @@ def shuffled_partner(
     case: str,
     cases,  # cases: of the part that is scored
 ) -> str:  # a case of another patient
-    """Whose words the control `shuffled` borrows
+    """The case whose prompts the control `shuffled` uses
 
     The next case of another patient, of the same part if there is one.
 
