@@ -50,7 +50,7 @@ SHIPPED = ASSETS / 'atm_net_tiny' / 'weights.safetensors'
 def weights_file(
     path=None,  # a file; a run folder: its best; None or atm_net_tiny: the weights that ship
 ) -> Path:
-    "Where the weights are; raises `InputError` if nowhere"
+    "Find the file of the weights; raises `InputError` if there is none"
     path = SHIPPED if path in (None, '') else Path(path)
     ships = SHIPPED.parent.parent / path / SHIPPED.name
     if not path.exists() and len(path.parts) == 1 and ships.is_file():
@@ -71,7 +71,7 @@ def weights_file(
 def weights_id(
     path=None,  # as `weights_file`
 ) -> dict:  # file name, first digits of the SHA-256
-    "Which weights these are"
+    "A text that identifies the weights"
     path = weights_file(path)
     return dict(file=path.name, sha256=hashlib.sha256(path.read_bytes()).hexdigest()[:12])
 
@@ -80,7 +80,7 @@ def check_guidance(
     weight: float,  # w of `guided`
     has_text: bool,  # does the network read?
 ):
-    "Raises `InputError` for a weight that no prediction can be made with"
+    "Refuse a weight of the prompt that cannot work; raises `InputError`"
     if not (np.isfinite(weight) and weight >= 0):
         raise InputError(f'--guidance {weight}: must be 0 or more')
     if weight != 1 and not has_text:
@@ -126,7 +126,7 @@ class Predictor:
             "Segment a volume"
 
     def _encoder(self, name):
-        "The encoder that the weights were trained with; another one is refused"
+        "Load the encoder that the weights were trained with; refuse another one"
         from atm_net.text import TextEncoder, load_encoder
 
         encoder = name
@@ -148,7 +148,7 @@ def load_predictor(
     one_name_per_level: bool = True,  # each vertebra and disc of a volume (`ColumnLabeler`)
     guidance: float = 1.0,  # weight of the prompt (`guided`)
 ) -> Predictor:
-    "Load weights with all that they need; raises `InputError`"
+    "Load weights with their network, encoder and grid; raises `InputError`"
     from atm_net.weights import load_network
 
     device = pick_device(device)
@@ -178,7 +178,7 @@ def to_grid(self: Predictor, volume: Volume, box=None) -> np.ndarray:  # (s, h, 
 # %% ../nbs/5_masks/53_predict.ipynb #sh04
 @patch
 def shared(self: Predictor, images) -> Slices:
-    "Images that are read more than once, so that the encoder sees each once"
+    "Images that are read several times; the encoder sees each only once"
     return images if isinstance(images, Slices) else Slices(images)
 
 
@@ -188,7 +188,7 @@ def reading(
     slices: Slices,
     prompts: list,  # one per slice
 ):  # function: slice of numbers -> logits (b, channels, H, W)
-    "How a batch of slices is read under its prompts; a network without text reads none"
+    "Make the function that runs a batch of slices with its prompts, if the network has text"
     text = self.features(prompts)
     net = self.model
 
@@ -278,7 +278,7 @@ def probs(
 def predict_with_confidence(
     self: Predictor, images, prompts=None, labeler=None, known_levels=()
 ) -> tuple:  # (s, h, w) uint8 on the grid; 0..1
-    "Labels, and the mean probability of what was found; a slice with nothing counts 0 (ours)"
+    "Labels, and the mean probability of the found structures; an empty slice counts 0 (ours)"
     labels = []
     confidence = []
     for p in self.probs(images, prompts, labeler, known_levels):
@@ -352,7 +352,7 @@ def words_for(
     labeler: ColumnLabeler = None,  # names each level once in the passes on the way
     **kwargs,  # of `protocol_prompts`: prompt, report, truth, other, complete, verbatim
 ) -> tuple:  # one `Prompt` per slice, [] without text; the trace of `self_prompts`, else []
-    "What a protocol says to each slice; raises `InputError`"
+    "The prompt of each slice under a protocol; raises `InputError`"
     if not self.has_text:
         return [], []
     chosen = find_protocol(protocol)
@@ -371,7 +371,7 @@ def words_for(
 # %% ../nbs/5_masks/53_predict.ipynb #c018
 @patch
 def field_of_view(self: Predictor, volume: Volume, box=None) -> tuple | None:
-    "The box to look at, as the network was trained; None: all; raises `InputError`"
+    "The part of the image to use, as in training; None means all; raises `InputError`"
     if box is not None or self.crop == 'fov':
         return box
     if self.crop == 'self':
@@ -387,12 +387,12 @@ def column_labeler(
     one_name_per_level: bool = None,  # None: as the predictor says
     anchor: str = None,  # the lowest visible vertebra, or the sacrum
 ) -> ColumnLabeler | None:  # None: every pixel is named by itself
-    "What names each level of the volume once, on the grid of the network"
+    "Make the object that names each level of the volume once, on the grid of the network"
     if one_name_per_level is None:
         one_name_per_level = self.one_name_per_level
     if not one_name_per_level:
         if anchor:
-            raise InputError(f'anchor {anchor}: only read where each level is named once')
+            raise InputError(f'anchor {anchor}: has an effect only where each level is named once')
         return None
     top, left, bottom, right = box or (0, 0, *volume.shape[1:])
     pixel = self.grid.pixel((bottom - top, right - left), volume.spacing[1:])
@@ -416,7 +416,7 @@ def predict_whole(
     box=None,  # (top, left, bottom, right) in source pixels; None: as the model was trained
     probabilities=False,  # keep those of every channel
 ) -> Prediction:
-    "Segment all of a volume, its border too; raises `InputError`, also on words not to be read"
+    "Segment a whole volume with its border; raises `InputError`, also for unused text"
     given = {'prompt': prompt, 'report': report, 'truth': truth, 'other': other}
     protocol = choose_protocol(self.has_text, protocol, **given)
     anchor = None if anchor is None else find_anchor(anchor, self.scheme)
@@ -441,7 +441,7 @@ def predict_whole(
 
 # %% ../nbs/5_masks/53_predict.ipynb #pt17
 def _padded(found: np.ndarray, where: tuple, shape) -> np.ndarray:  # (..., *shape)
-    "What was found in a part of a volume, put back into the whole: zero around it"
+    "Put a prediction for a part of a volume back into the whole, with zeros around it"
     out = np.zeros((*found.shape[:-3], *shape), found.dtype)
     out[(..., *where)] = found
     return out
@@ -454,7 +454,7 @@ def predict(
     protocol: str | None = None,  # of `PROTOCOLS`; None: as `choose_protocol`
     **kwargs,  # of `predict_whole`: prompt, report, anchor, box, ...; `truth` may be a path
 ) -> Prediction:
-    "Segment a volume without its border; raises `InputError`, also on words not to be read"
+    "Segment a volume without its border; raises `InputError`, also for unused text"
     given = {name: kwargs.get(name) for name in ('prompt', 'report', 'truth', 'other')}
     protocol = choose_protocol(self.has_text, protocol, **given)
     kwargs['truth'] = true_labels(given['truth'], volume, self.scheme)
@@ -482,7 +482,7 @@ def localise(
     volume: Volume,
     margin: float = 20.0,  # mm around what was found (ours)
 ) -> tuple:  # (top, left, bottom, right) in source pixels
-    "A box around the spine from a first, generic prediction: a field of view without a mask"
+    "Find a box around the spine by a first prediction with the generic prompt"
     view = image_box(volume.data)
     found = predictor.predict(volume, 'generic', one_name_per_level=False, box=view).labels
     return crop_oracle(found, volume.spacing[1:], margin) if (found > 0).any() else view
@@ -492,7 +492,7 @@ Scan = str | Path | Volume | np.ndarray
 
 
 def _read_scan(scan: Scan, spacing, series) -> Volume:
-    "A scan as a volume that can be segmented; raises `InputError`"
+    "Read a scan as a volume that can be segmented; raises `InputError`"
     if isinstance(scan, np.ndarray):
         scan = array_volume(scan, spacing)
     if not isinstance(scan, Volume):
@@ -507,7 +507,7 @@ def segment_each(
     series: str | None = None,
     **kwargs,  # of `Predictor.predict`
 ) -> Iterator[Prediction]:
-    "One prediction after the other; only one scan is in memory at a time"
+    "Predict scans one after the other; only one scan is in memory at a time"
     for scan in scans:
         volume = _read_scan(scan, spacing, series)
         prediction = predictor.predict(volume, **kwargs)
@@ -516,7 +516,7 @@ def segment_each(
 
 
 def _check_single(kwargs: dict):
-    "A report and a truth belong to one scan; raises `InputError` for several"
+    "Refuse a report or a truth for several scans; raises `InputError`"
     for name in ('report', 'truth', 'other', 'box'):
         if kwargs.get(name) is not None:
             raise InputError(f'{name}: belongs to one scan: segment the scans one by one')
@@ -553,7 +553,7 @@ def segment(
     guidance: float = 1.0,  # weight of the prompt
     **kwargs: Any,  # of `predict_whole`: prompt, report, truth, anchor, probabilities, ...
 ):  # `Prediction`; a list of them for a list; a generator for a generator
-    "What is in a scan, in one line: `segment('scan.mha').save('mask.nii.gz')`; raises `InputError`"
+    "Segment a scan in one line: `segment('scan.mha').save('mask.nii.gz')`; raises `InputError`"
     how = dict(protocol=protocol, spacing=spacing, series=series)
     single = isinstance(scan, (str, Path, Volume, np.ndarray))
     if not single:
