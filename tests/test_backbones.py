@@ -24,7 +24,8 @@ from atm_net.backbones import (
 )
 from atm_net.config import PRESETS, check_config, from_options, network_kwargs, other_backbone
 from atm_net.model import ATMNet
-from atm_net.study import essential, grid, run_name, study_title, train_command
+from atm_net.study_grid import essential, grid, run_name, train_command
+from atm_net.study_tables import study_title
 from atm_net.text import TextFeatures
 from atm_net.variants import forward_repeated, logits_and_word_maps, stage_names
 from atm_net.weights import (

@@ -53,7 +53,7 @@ def test_real_nnunet(tmp_path):
     done(call(*args, '--grid', 'cache'))
     assert (tmp_path / 'nn' / 'logs' / 'train.txt').stat().st_mtime_ns == log
     from atm_net.data import Cache
-    from atm_net.study import read_beside
+    from atm_net.study_runs import read_beside
 
     assert list(
         read_beside(
