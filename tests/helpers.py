@@ -22,3 +22,21 @@ def contrast_batch() -> tuple:  # (3, 6, 16, 24) softmax output; (3, 6, 128); (3
     torch.manual_seed(0)
     probs = torch.randn(3, 6, 16, 24).double().softmax(1)
     return probs, torch.randn(3, 6, 128).double(), torch.rand(3, 6) > 0.3
+
+
+def box(shape, lo, size):
+    "A box of `size` voxels with its first corner at `lo`"
+    m = np.zeros(shape, bool)
+    m[tuple(slice(i, i + n) for i, n in zip(lo, size))] = True
+    return m
+
+
+def monai_hd_asd(a, b, spacing):
+    "HD95 and ASSD by MONAI, for masks of two or three dimensions"
+    from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
+
+    x, y = (torch.from_numpy(m)[None, None].float() for m in (a, b))
+    kw = dict(include_background=True, spacing=list(spacing))
+    hd = compute_hausdorff_distance(x, y, percentile=95, **kw)
+    asd = compute_average_surface_distance(x, y, symmetric=True, **kw)
+    return hd.item(), asd.item()

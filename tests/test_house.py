@@ -16,8 +16,7 @@ from notebooks import LESSONS, NBS, NOTEBOOKS, TOURS, module_of, notebook_of
 
 from atm_net.cli import read_command
 
-WAITING = ('metrics', 'study', 'workshop')  # longer than a module may be, until they are split
-NEW_LAYOUT = [module_of(p) for p in NOTEBOOKS if module_of(p) not in WAITING]
+MODULES = [module_of(p) for p in NOTEBOOKS]
 
 MAX_LINES = 500
 HEAVY = {'torch', 'monai', 'transformers', 'matplotlib', 'scipy', 'sklearn', 'SimpleITK'}
@@ -165,7 +164,7 @@ def test_libraries_come_with_their_modules():
     assert {'torch', 'monai'} <= libraries('model') and 'torch' not in libraries('predict')
 
 
-@pytest.mark.parametrize('module', NEW_LAYOUT)
+@pytest.mark.parametrize('module', MODULES)
 def test_imports_in_functions_spare_a_library(module):
     "An import of the package inside a function is there to keep a heavy library out of start-up"
     assert imports_in_functions(module) == []
@@ -240,7 +239,7 @@ def lines_of_code(text: str) -> int:
     return sum(bool(line) and not line.startswith('#') for line in lines)
 
 
-@pytest.mark.parametrize('module', NEW_LAYOUT)
+@pytest.mark.parametrize('module', MODULES)
 def test_no_module_is_long(module):
     assert lines_of_code(source_of(module)) <= MAX_LINES
 
