@@ -8,7 +8,7 @@ __all__ = ['weight', 'slide_types', 'readable_tex', 'formula', 'draw_maths', 'sl
 # %% ../nbs/9_learning/98_lesson_slides.ipynb #s004
 import re
 
-from .anatomy import InputError
+from .core import InputError
 from .lessons import Role, first_line, role, with_cells, with_source
 
 # %% ../nbs/9_learning/98_lesson_slides.ipynb #s036

@@ -12,7 +12,7 @@ import copy
 import re
 from dataclasses import dataclass
 
-from .anatomy import InputError
+from .core import InputError
 
 # %% ../nbs/9_learning/97_lessons.ipynb #l019
 EXERCISE_KINDS = ('predict', 'complete', 'mend', 'explore', 'quiz')

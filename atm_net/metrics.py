@@ -12,12 +12,12 @@ __all__ = ['METRICS', 'POLICIES', 'dice', 'jaccard', 'structure_scores', 'exclud
 from collections import Counter
 
 import numpy as np
-from .distances import assd, between, hd95, surface, surface_distances
 from scipy import ndimage, stats
 from scipy.optimize import linear_sum_assignment
 
 from .anatomy import IGNORE
 from .core import InputError
+from .distances import assd, between, hd95, surface, surface_distances
 
 # %% ../nbs/7_evaluation/70_metrics.ipynb #c007
 def dice(

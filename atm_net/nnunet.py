@@ -15,13 +15,14 @@ from typing import Literal
 
 import numpy as np
 
-from .anatomy import IGNORE, InputError
+from .anatomy import IGNORE
+from .cli import command, progress
+from .core import InputError, read_json, write_json, write_text
 from .data import Cache
 from .evaluate import case_data, check_grid
 from .mask_scores import score, scores_dict, scores_markdown
 from .protocols import WITHOUT_TEXT
 from .run_folder import cache_hash
-from .show import command, progress, read_json, write_json, write_text
 from .volumes import read_labels, write_labels, write_volume
 
 # %% ../nbs/8_people/84_nnunet.ipynb #c006

@@ -20,9 +20,7 @@ from .core import InputError, patch
 from .geometry import Volume, check_image, image_box, image_part, tell
 from .grid import Grid, crop_oracle, normalise
 from .mask_files import true_labels
-
-# names of modules below that go with prediction: whoever predicts finds them here, too
-from .prediction import Prediction, levels_note, prediction_figure  # noqa: E402, F401, I001
+from .prediction import Prediction
 from atm_net.protocols import (
     check_anchor,
     choose_protocol,
@@ -32,14 +30,7 @@ from atm_net.protocols import (
     protocol_prompts,
     self_prompts,
 )
-from atm_net.slices import (
-    Slices,
-    each_slice,
-    pad32,  # noqa: E402, F401
-    padded_batch,
-    pick_device,
-    slice_probs,
-)
+from .slices import Slices, each_slice, padded_batch, pick_device, slice_probs
 from .user_prompts import find_anchor
 from .volumes import array_volume, read_volume
 

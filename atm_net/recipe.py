@@ -13,11 +13,11 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from .anatomy import InputError
+from .cli import command
 from .config import PRESETS, Config
+from .core import InputError
 from .grid import Grid
 from .predict import load_predictor, weights_file
-from .show import command
 from .train import pack, train
 
 # %% ../nbs/8_people/80_recipe.ipynb #c006

@@ -11,8 +11,8 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from .anatomy import InputError
-from .show import atomic_path, command, progress, write_text
+from .cli import command, progress
+from .core import InputError, atomic_path, write_text
 
 # %% ../nbs/8_people/82_sample.ipynb #a006
 SPIDER_FILES = 'https://zenodo.org/records/10159290/files'  # images.zip, masks.zip

@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from .anatomy import InputError
-from .cli import Argument
+from .cli import Argument, command
+from .core import InputError, write_json, write_text
 from .lesson_slides import slides as lesson_page
 from .lessons import first_line, instructor, read_lesson, role, student
-from .show import command, table_md, write_json, write_text
+from .show import table_md
 
 # %% ../nbs/9_learning/99_workshop.ipynb #w006
 def lesson_files(

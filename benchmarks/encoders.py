@@ -95,8 +95,8 @@ def table(scores, seeds) -> str:
 
 def main():
     args = arguments()
+    from atm_net.core import write_text
     from atm_net.data import Cache
-    from atm_net.show import write_text
 
     cache = Cache(args.cache)
     scores = {}

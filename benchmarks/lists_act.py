@@ -40,9 +40,10 @@ from words_followed import (
     tables,
 )
 
-from atm_net.anatomy import InputError
+from atm_net.cli import progress
+from atm_net.core import InputError, read_json, write_json, write_text
 from atm_net.metrics import draw_patients, drawn_headlines, interval, patient_sums
-from atm_net.show import progress, read_json, table_md, write_json, write_text
+from atm_net.show import table_md
 
 BASE = dict(
     backbone='segresnet',

@@ -32,7 +32,7 @@ def one_pass(predictor, volume):
     import torch
     from monai.networks.nets import SwinUNETR
 
-    from atm_net.predict import pad32
+    from atm_net.slices import pad32
 
     slices = pad32(torch.as_tensor(predictor.to_grid(volume))[:, None].float())
     net = SwinUNETR(

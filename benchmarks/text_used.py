@@ -262,7 +262,7 @@ def markdown(result) -> str:
 
 def write_table(out):
     "out/table.md from out/scores.json"
-    from atm_net.show import read_json, write_text
+    from atm_net.core import read_json, write_text
 
     d = read_json(out / 'scores.json')
     done = {}
@@ -291,10 +291,10 @@ def cohort(near):
 
 def score_weights(weights, near, out):
     "Weights as they are, in both halves: OUT/scores.json and OUT/table.md"
+    from atm_net.core import write_json
     from atm_net.evaluate import evaluate_runs
     from atm_net.mask_scores import scores_dict
     from atm_net.predict import load_predictor, weights_id
-    from atm_net.show import write_json
     from atm_net.study_scores import load_scores
 
     of = weights_id(weights)['sha256']
@@ -364,8 +364,8 @@ def check(parser, args, known):
 
 def begun(args, train, near) -> dict:
     "What OUT/scores.json holds, or its beginning; of the same caches and steps"
+    from atm_net.core import read_json
     from atm_net.run_folder import cache_hash
-    from atm_net.show import read_json
 
     file = args.out / 'scores.json'
     head = dict(steps=args.steps, windows=args.windows, train=cache_hash(train)) | cohort(near)
@@ -400,7 +400,7 @@ def trained_scores(name, seed, cfg, args, train, near) -> dict:  # protocol -> D
 
 def train_all(args, train, near) -> str:
     "Every recipe with every seed, as far as it is not finished; returns the table"
-    from atm_net.show import write_json
+    from atm_net.core import write_json
 
     found = begun(args, train, near)
     for seed in args.seeds.split(','):

@@ -18,9 +18,10 @@ os.environ.setdefault('HF_HUB_OFFLINE', '1')
 import numpy as np
 from words_followed import DRAWS, dice_row, figure_text, in_points, load_case
 
-from atm_net.anatomy import InputError
+from atm_net.cli import progress
+from atm_net.core import InputError
 from atm_net.metrics import bootstrap_ci, exclude, level_shift
-from atm_net.show import progress, table_md
+from atm_net.show import table_md
 
 GROUPS = ('all', 'off', 'right')
 

@@ -41,7 +41,9 @@ os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
 import numpy as np
 
-from atm_net.anatomy import InputError, convert
+from atm_net.anatomy import convert
+from atm_net.cli import progress
+from atm_net.core import InputError
 from atm_net.metrics import (
     bootstrap_ci,
     draw_patients,
@@ -59,7 +61,7 @@ from atm_net.prompts import (
     shift_levels,
 )
 from atm_net.protocols import own_part, protocol_prompts
-from atm_net.show import progress, table_md
+from atm_net.show import table_md
 from atm_net.voting import volume_prompts
 
 HALVES = ('in_view', 'out_of_view')  # is the sacrum in the field of view?

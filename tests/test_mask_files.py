@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from atm_net.anatomy import IGNORE, LUMBAR, InputError, convert, get_anatomy
+from atm_net.anatomy import IGNORE, LUMBAR, convert, get_anatomy
+from atm_net.core import InputError
+from atm_net.geometry import new_geometry
 from atm_net.mask_files import (
     file_scheme,
     fitting_schemes,
@@ -14,7 +16,7 @@ from atm_net.mask_files import (
     unsure,
     value_names,
 )
-from atm_net.volumes import new_geometry, write_labels
+from atm_net.volumes import write_labels
 
 JOINT = LUMBAR.scheme('joint')
 SPIDER = LUMBAR.scheme('spider')

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from atm_net import measures as module
-from atm_net.anatomy import LUMBAR, InputError, convert
+from atm_net.anatomy import LUMBAR, convert
+from atm_net.core import InputError, read_json, write_json
+from atm_net.geometry import new_geometry
 from atm_net.mask_files import file_hash, levels_path
 from atm_net.measures import (
     COLUMNS,
@@ -32,8 +34,8 @@ from atm_net.measures import (
     straighten,
     write_table,
 )
-from atm_net.show import read_json, read_rows, write_json
-from atm_net.volumes import new_geometry, write_labels
+from atm_net.show import read_rows
+from atm_net.volumes import write_labels
 
 MM = (0.8, 1.1)
 JOINT = LUMBAR.scheme('joint')

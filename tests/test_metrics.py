@@ -8,7 +8,8 @@ import pytest
 from helpers import box, close, monai_hd_asd
 from scipy import ndimage, stats
 
-from atm_net.anatomy import IGNORE, LUMBAR, InputError
+from atm_net.anatomy import IGNORE, LUMBAR
+from atm_net.core import InputError
 from atm_net.metrics import (
     METRICS,
     _means,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from atm_net.config import Config
-from atm_net.show import read_json
+from atm_net.core import read_json
 from atm_net.study import study_markdown
 from atm_net.study_grid import Run
 from atm_net.study_scores import BY_CONSTRUCTION

@@ -13,11 +13,13 @@ import pytest
 from helpers import close
 
 import atm_net.train as training
-from atm_net.anatomy import LUMBAR, InputError
+from atm_net.anatomy import LUMBAR
 from atm_net.batches import step_samples
+from atm_net.cli import run_command
 from atm_net.config import PRESETS, learning_rate
+from atm_net.core import InputError, read_json, write_json
 from atm_net.metrics import METRICS, POLICIES, bootstrap_ci, by_patient, paired_test
-from atm_net.show import read_json, read_rows, run_command, write_json
+from atm_net.show import read_rows
 from atm_net.study import study_protocols
 from atm_net.study_grid import (
     STUDIES,

@@ -21,17 +21,13 @@ from nibabel.orientations import (
 )
 from scipy.spatial.transform import Rotation
 
-from atm_net.anatomy import InputError
+from atm_net.core import InputError
+from atm_net.geometry import Geometry, check_image, check_pair, new_geometry, new_volume
 from atm_net.volumes import (
-    Geometry,
-    check_image,
-    check_pair,
     is_dicom_folder,
     is_volume,
     list_volumes,
     natural,
-    new_geometry,
-    new_volume,
     read_labels,
     read_volume,
     write_labels,
@@ -190,8 +186,9 @@ def test_what_cannot_be_written(tmp_path):
 FULL = """
 import os, resource, signal
 import numpy as np
-from atm_net.anatomy import InputError
-from atm_net.volumes import new_geometry, write_labels
+from atm_net.core import InputError
+from atm_net.geometry import new_geometry
+from atm_net.volumes import write_labels
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
