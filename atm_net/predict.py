@@ -7,7 +7,6 @@ __all__ = ['SHIPPED', 'Scan', 'weights_file', 'weights_id', 'check_guidance', 'P
            'segment_each', 'segment']
 
 # %% ../nbs/5_masks/53_predict.ipynb #c004
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -16,7 +15,7 @@ import numpy as np
 
 from .anatomy import ASSETS, Scheme, get_anatomy
 from .column import ColumnLabeler
-from .core import InputError, patch
+from .core import InputError, patch, sha256_of
 from .geometry import Volume, check_image, image_box, image_part, tell
 from .grid import Grid, crop_oracle, normalise
 from .mask_files import true_labels
@@ -64,7 +63,7 @@ def weights_id(
 ) -> dict:  # file name, first digits of the SHA-256
     "Which weights these are"
     path = weights_file(path)
-    return dict(file=path.name, sha256=hashlib.sha256(path.read_bytes()).hexdigest()[:12])
+    return dict(file=path.name, sha256=sha256_of(path)[:12])
 
 # %% ../nbs/5_masks/53_predict.ipynb #gd00
 def check_guidance(
