@@ -1,8 +1,10 @@
 "Small functions and data that several tests share"
 
+import locale
 from inspect import signature
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 
 
@@ -40,3 +42,38 @@ def monai_hd_asd(a, b, spacing):
     hd = compute_hausdorff_distance(x, y, percentile=95, **kw)
     asd = compute_average_surface_distance(x, y, symmetric=True, **kw)
     return hd.item(), asd.item()
+
+
+def slice_tags(k: int, spacing, place: tuple) -> dict:  # place: x, y, z of the first pixel, mm
+    "The DICOM tags of a sagittal slice"
+    return {
+        '0008|0060': 'MR',
+        '0008|0016': '1.2.840.10008.5.1.4.1.1.4',
+        '0020|000e': '1.2.3.4',
+        '0020|000d': '1.2.3',
+        '0008|0018': f'1.2.3.4.{k + 1}',
+        '0020|0037': '0\\1\\0\\0\\0\\-1',
+        '0020|0032': '\\'.join(f'{x:g}' for x in place),
+        '0018|0050': f'{spacing[0]:g}',
+        '0020|0013': str(k + 1),
+    }
+
+
+def write_series(
+    folder,
+    data,  # (s, h, w)
+    spacing,  # (3,) mm
+    places=None,  # of the slices, counted in slices; None: one beside the other
+):
+    "A DICOM file for each sagittal slice, as a scanner exports them, names in disorder"
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    was = locale.setlocale(locale.LC_ALL)  # the writer sets it to C for the whole process
+    for k, place in enumerate(range(len(data)) if places is None else places):
+        image = sitk.GetImageFromArray(data[k : k + 1].astype(np.int16))
+        image.SetSpacing((*map(float, spacing[:0:-1]), float(spacing[0])))
+        for tag, value in slice_tags(k, spacing, (place * spacing[0], -20, 75)).items():
+            image.SetMetaData(tag, value)
+        writer.SetFileName(str(folder / f'{(k * 3) % len(data)}.dcm'))
+        writer.Execute(image)
+    locale.setlocale(locale.LC_ALL, was)
