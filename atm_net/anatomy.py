@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 
 import atm_net
-from .core import InputError, patch, read_json, some, suggest
+from .core import InputError, imported, patch, read_json, some, suggest
 
 # %% ../nbs/0_ground/02_anatomy.ipynb #c04b
 ASSETS = Path(atm_net.__file__).parent / 'assets'  # the files that ship with the package
@@ -426,7 +426,9 @@ def _check_phantoms(path, anatomy: Anatomy):
 
 
 def get_anatomy(
-    source=None,  # YAML file, name of one that ships ('thoracic'), or a dict; None: lumbar spine
+    # YAML file or what one holds, name of one that ships ('thoracic'), import path of your own
+    # ('package.module:NAME'); None: the lumbar spine
+    source=None,
     beside=None,  # data: a phantom.json beside them may name another anatomy, which is refused
 ) -> Anatomy:
     "An anatomy from a file, or from what it holds; raises `InputError` that names file and field"
@@ -441,7 +443,19 @@ def get_anatomy(
     shipped = ANATOMIES / f'{source}.yaml'
     if isinstance(source, str) and shipped.exists() and not Path(source).exists():
         source = shipped
+    if isinstance(source, str) and ':' in source and not Path(source).exists():
+        return _own_anatomy(source)
     return _named(_read_yaml(source), source)
+
+
+def _own_anatomy(path: str) -> Anatomy:
+    "An anatomy, or the dict of one, from an import path; raises `InputError`"
+    own = imported(path, 'anatomy')
+    if isinstance(own, Anatomy):
+        return own
+    if not isinstance(own, dict):
+        raise InputError(f'{path}: is a {type(own).__name__}: an anatomy is an `Anatomy` or a dict')
+    return _named(own, path)
 
 
 def _named(fields: dict, where) -> Anatomy:

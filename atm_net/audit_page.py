@@ -266,11 +266,13 @@ def audit_page(
 @command
 def atm_audit(
     root: str,  # dataset folder
-    layout: Literal['auto', 'spider', 'mrspineseg', 'folder'] = 'auto',  # of the files
+    # of the files: auto, spider, mrspineseg, folder, or import path package.module:function
+    layout: str = 'auto',
     # label scheme of the cache to come: joint, mrspineseg or spider (default: the layout's own)
     labels: str = None,
     annotated: str = None,  # CSV (case, labels): which structures each case annotates
-    anatomy: str = None,  # YAML of another anatomy
+    # another anatomy: YAML file, 'thoracic', or import path package.module:NAME
+    anatomy: str = None,
     # SPIDER's partly visible vertebrae: keep them as the vertebra, or ignore their pixels
     partial: Literal['keep', 'ignore'] = 'keep',
     # SPIDER's levels above T9: ignore their pixels, or refuse the case

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['SERIES_NAME', 'FILE_LAYOUTS', 'RULES', 'Case', 'Cohort', 'read_table', 'read_annotated', 'spider_patient',
-           'FileLayout', 'guess_layout', 'find_schemes', 'check_rules', 'optional_rows', 'open_cohort', 'is_above',
-           'spider_values', 'keep_annotated', 'case_labels', 'mask_of', 'load_case']
+           'FileLayout', 'guess_layout', 'find_schemes', 'check_rules', 'check_layout', 'optional_rows', 'OwnCase',
+           'list_own', 'open_cohort', 'is_above', 'spider_values', 'keep_annotated', 'case_labels', 'mask_of',
+           'load_case']
 
 # %% ../nbs/2_data/20_cohort.ipynb #coimp
 import csv
@@ -18,7 +19,7 @@ import numpy as np
 import yaml
 
 from .anatomy import IGNORE, Scheme, convert
-from .core import InputError, read_json, suggest
+from .core import InputError, imported, read_json, suggest
 from .geometry import Volume, check_image, check_pair, tell
 from .volumes import list_volumes, read_labels, read_volume, volume_stem
 
@@ -40,7 +41,7 @@ class Cohort:
     "The cases of a folder, and how their masks are to be read"
 
     root: str
-    layout: str  # 'spider', 'mrspineseg' or 'folder'
+    layout: str  # of `FILE_LAYOUTS`, or an import path
     file_scheme: Scheme  # values in the mask files
     scheme: Scheme  # what the labels become
     cases: tuple  # of `Case`
@@ -190,7 +191,7 @@ def _folder_scheme(path, anatomy) -> Scheme:
     )
 
 
-def _own_scheme(root, layout, anatomy) -> Scheme:
+def _drawn_scheme(root, layout, anatomy) -> Scheme:
     "A dataset layout's own values; a phantom cohort says which it was drawn with"
     mark = Path(root) / 'phantom.json'
     drawn = read_json(mark) if mark.exists() else {}
@@ -205,7 +206,7 @@ def _smallest_scheme(files: Scheme, anatomy) -> Scheme | None:
 
 def find_schemes(
     root,
-    layout: str,  # 'spider', 'mrspineseg' or 'folder'
+    layout: str,  # of `FILE_LAYOUTS`, or an import path
     labels: str | None,  # asked for the cache; without labels.yaml it is the folder files', too
     anatomy,
 ) -> tuple[Scheme, Scheme]:  # of the files; of the cache
@@ -214,7 +215,7 @@ def find_schemes(
     asked = anatomy.scheme(labels) if labels else None
     choice = f'--labels ({", ".join(anatomy.schemes)})'
     if layout != 'folder' and layout in anatomy.schemes:
-        files = _own_scheme(root, layout, anatomy)
+        files = _drawn_scheme(root, layout, anatomy)
         return files, asked or files
     if not table.exists():
         if not asked:
@@ -239,6 +240,15 @@ def check_rules(partial: str, above: str):
     for rule, choice in dict(partial=partial, above=above).items():
         if choice not in RULES[rule]:
             raise InputError(f"--{rule} '{choice}' is unknown: use {' or '.join(RULES[rule])}")
+
+
+def check_layout(layout: str):
+    "Is it one of `FILE_LAYOUTS`, or an import path? Raises `InputError`"
+    if layout not in FILE_LAYOUTS and ':' not in layout:
+        raise InputError(
+            f"layout '{layout}' is unknown: use one of {', '.join(FILE_LAYOUTS)}, auto, or the "
+            'import path of your own (package.module:function)'
+        )
 
 
 def _refuse(message: str):
@@ -334,6 +344,46 @@ def _by_name(files, key, complain) -> dict:  # key -> path
             )
     return out
 
+# %% ../nbs/2_data/20_cohort.ipynb #c17g
+class OwnCase(NamedTuple):
+    "A case as a layout of your own lists it (ours)"
+
+    id: str  # unique, the name of the case everywhere
+    patient: str  # cases of one patient come into the same part
+    image: Path  # a volume
+    mask: Path | None = None  # None: it has none
+
+
+def list_own(
+    layout: str,  # import path of a function: folder -> list of `OwnCase`
+    root,
+) -> list:  # of `OwnCase`
+    "Cases that a layout of your own finds; raises `InputError` that names the case"
+    find = imported(layout, 'layout')
+    try:
+        cases = [OwnCase(*found) for found in find(Path(root))]
+    except Exception as e:
+        raise InputError(f"layout '{layout}' failed on {root} ({type(e).__name__}: {e})") from e
+    if not cases:
+        raise InputError(f"{root}: layout '{layout}' finds no case here: check the path")
+    seen = set()
+    for case in cases:
+        _check_own(layout, case, seen)
+        seen.add(str(case.id).lower())
+    return cases
+
+
+def _check_own(layout, case: OwnCase, seen):
+    "Refuse a case without a name of its own, or whose files do not exist; raises `InputError`"
+    where = f"layout '{layout}', case '{case.id}'"
+    if not case.id or not case.patient or str(case.id) != volume_stem(str(case.id)):
+        raise InputError(f'{where}: needs an id and a patient, and the id no folder or ending')
+    if str(case.id).lower() in seen:
+        raise InputError(f'{where}: occurs twice: give each case an id of its own')
+    for file in (case.image, case.mask):
+        if file is not None and not Path(file).exists():
+            raise InputError(f'{where}: {file} does not exist: correct the function')
+
 # %% ../nbs/2_data/20_cohort.ipynb #c17e
 def _images(root, layout, complain) -> dict:  # case -> path
     "The image files; raises `InputError` when there is none"
@@ -378,11 +428,28 @@ def _annotations(path, files: Scheme, scheme: Scheme, images, notes) -> dict:  #
         )
     return {case: given.get(case, whole) for case in images}
 
+
+def _named_files(root, layout, notes, complain) -> tuple:  # images, masks, patients by case
+    "Files of a layout of `FILE_LAYOUTS`"
+    images = _images(root, layout, complain)
+    masks = _masks(root, layout, complain)
+    patient = _patients(root, layout, images, notes, complain)
+    _note_masks(layout, masks, images, notes)
+    return images, masks, patient
+
+
+def _own_files(root, layout) -> tuple:  # images, masks, patients by case
+    "Files as a layout of your own lists them"
+    cases = list_own(layout, root)
+    images = {case.id: Path(case.image) for case in cases}
+    masks = {case.id.lower(): Path(case.mask) for case in cases if case.mask}
+    return images, masks, {case.id: case.patient for case in cases}
+
 # %% ../nbs/2_data/20_cohort.ipynb #c17f
 def open_cohort(
     root,  # dataset folder
     anatomy,  # `Anatomy`
-    layout='auto',  # spider, mrspineseg, folder or auto
+    layout='auto',  # of `FILE_LAYOUTS`, 'auto', or an import path of your own
     labels=None,  # label scheme of the cache to come; None: that of the files
     annotated=None,  # CSV (case, labels): what each case annotates
     partial='keep',
@@ -395,17 +462,14 @@ def open_cohort(
     if not root.is_dir():
         raise InputError(f'{root}: no such folder: check the path')
     layout = guess_layout(root) if layout in (None, 'auto') else layout
-    if layout not in FILE_LAYOUTS:
-        raise InputError(
-            f"layout '{layout}' is unknown: use one of {', '.join(FILE_LAYOUTS)}, auto"
-        )
+    check_layout(layout)
     files, scheme = find_schemes(root, layout, labels, anatomy)
     notes = []
-    images = _images(root, layout, complain)
-    masks = _masks(root, layout, complain)
-    patient = _patients(root, layout, images, notes, complain)
+    if layout in FILE_LAYOUTS:
+        images, masks, patient = _named_files(root, layout, notes, complain)
+    else:
+        images, masks, patient = _own_files(root, layout)
     subset = _subsets(root, layout, images, notes, complain)
-    _note_masks(layout, masks, images, notes)
     names = _annotations(annotated, files, scheme, images, notes)
     cases = []
     for i, image in images.items():

@@ -499,7 +499,8 @@ def atm_score(
     annotated: str = None,  # CSV (case, labels): which structures each case annotates
     subset: bool = False,  # score the files of two folders that have a partner, name the others
     out: str = None,  # folder for scores.json, scores.csv and scores.md
-    anatomy: str = None,  # YAML of another anatomy
+    # another anatomy: YAML file, 'thoracic', or import path package.module:NAME
+    anatomy: str = None,
 ):
     """Score masks: DSC, Jaccard, HD95 and ASD per structure, under both policies, with level shifts
 

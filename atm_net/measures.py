@@ -503,7 +503,8 @@ def atm_measure(
     # (default: by its values)
     labels: str = None,
     out: str = None,  # write the table here too, CSV or JSON by suffix
-    anatomy: str = None,  # YAML of another anatomy
+    # another anatomy: YAML file, 'thoracic', or import path package.module:NAME
+    anatomy: str = None,
 ):
     """Heights, depths, canal widths and angles by level, in mm and degrees, from a mask
 

@@ -313,7 +313,8 @@ def atm_phantom(
     vertebra: Literal['body', 'whole'] = None,
     patients: int = 10,  # how many patients
     seed: int = 0,  # the same seed draws the same cohort
-    anatomy: str = None,  # YAML of another anatomy, or 'thoracic', which ships (layout folder)
+    # another anatomy: YAML file, 'thoracic', or import path package.module:NAME (layout folder)
+    anatomy: str = None,
     # height of the field of view in mm, half of the patients with the sacrum in it, half without
     # (default: as scanners have it)
     view: float = None,

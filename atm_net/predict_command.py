@@ -535,7 +535,8 @@ def _grid_of(preset: str, size: int | None) -> Grid:
 def atm_prepare(
     root: str,  # dataset folder
     cache: str,  # folder to write the slice cache to
-    layout: Literal['auto', 'spider', 'mrspineseg', 'folder'] = 'auto',  # of the files
+    # of the files: auto, spider, mrspineseg, folder, or import path package.module:function
+    layout: str = 'auto',
     labels: str = None,  # label scheme of the cache (default: the layout's own)
     annotated: str = None,  # CSV (case, labels): which structures each case annotates
     # tiny: 2 mm pixels, whole field of view; paper: 384 x 384
@@ -552,7 +553,8 @@ def atm_prepare(
     # SPIDER's levels above T9: ignore their pixels, or refuse the case
     above: Literal['ignore', 'refuse'] = 'ignore',
     strict: bool = False,  # end with status 2 at the first bad case
-    anatomy: str = None,  # YAML of another anatomy
+    # another anatomy: YAML file, 'thoracic', or import path package.module:NAME
+    anatomy: str = None,
     seed: int = 0,  # of the split
 ):
     """Volumes to a slice cache with manifest and a split by patient

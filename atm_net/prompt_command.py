@@ -176,7 +176,8 @@ def atm_prompt(
     json: bool = False,  # as JSON: structures, findings, sentence
     # label scheme of the mask: joint, mrspineseg, spider (default: by its values)
     labels: str = '',
-    anatomy: str = '',  # YAML file of another anatomy
+    # another anatomy: YAML file, 'thoracic', or import path package.module:NAME
+    anatomy: str = '',
 ):
     """Print the prompts of a label volume or of a report
 

@@ -72,6 +72,7 @@ RECIPES = {  # name -> fields of `Config` beside `BASE`
     | dict(ccae=True, contrast='projected', lambda_2=0.2),
     'lists cut, counted from both ends': CUT,
     'counterfactual levels, lists cut, both ends': MOVED | CUT,
+    'counterfactual levels, words by FiLM': MOVED | dict(fusion='film', code='2d'),
     'counterfactual levels, bits by FiLM': MOVED | FILM,
     'counterfactual levels, random BERT': MOVED | dict(encoder=RANDOM),
 }

@@ -22,7 +22,7 @@ from notebooks import LESSONS, NBS, NOTEBOOKS, ROOT, TOURS, module_of, notebook
 from atm_net.lessons import role
 
 HOW_TO = [f'docs/howto/{name}.md' for name in ('index', 'segment', 'train', 'sentence')]
-HOW_TO += [f'docs/howto/{name}.md' for name in ('class', 'figure', 'network', 'cite')]
+HOW_TO += [f'docs/howto/{name}.md' for name in ('class', 'figure', 'network', 'data', 'cite')]
 STUDIES = [p.relative_to(ROOT).as_posix() for p in sorted(ROOT.glob('results/*/study.md'))]
 TEXTS = [
     'docs/install.md',
