@@ -4,9 +4,9 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
 # commands find their like: nbdev_test starts a kernel, tests start commands
 RUN := HF_HUB_OFFLINE=1 MPLBACKEND=agg PATH="$(CURDIR)/$(BIN):$$PATH"
-# half of the tests of `make test`, so that both cores have as much to do
+# tests that wait much: they run beside the others
 PROCESSES := tests/test_browser.py tests/test_survive.py tests/test_torchrun.py
-.PHONY: setup demo help lint test test-notebooks test-notebooks-first test-tests test-processes test-slow mutants lab bench export notebooks readme front site lock clean
+.PHONY: setup demo help lint test test-notebooks test-tests test-processes test-slow mutants lab bench export notebooks readme front site lock clean
 
 setup: .venv/.ready  ## .venv with everything in it
 
@@ -25,8 +25,8 @@ help:                ## this list
 demo: setup          ## the main job in some minutes -> runs/demo/report.html (atm_demo --long: the older, longer one)
 	$(BIN)/atm_demo
 
-test: lint           ## what CI checks: style first, then notebooks and tests side by side, one core each
-	$(MAKE) -j2 test-notebooks-first test-tests
+test: lint           ## what CI checks: style first, then notebooks and tests side by side
+	$(MAKE) -j3 test-notebooks test-tests test-processes
 
 lint: setup          ## the style of all code: ruff.toml, and names that no module knows
 	$(BIN)/ruff format --check .
@@ -41,10 +41,6 @@ test-tests: setup    ## what is in tests/, but for those that start processes
 
 test-processes: setup ## training that is killed, several processes, a browser
 	OMP_NUM_THREADS=1 $(RUN) $(BIN)/python -m pytest -q $(PROCESSES) -m "not slow"
-
-test-notebooks-first: setup
-	$(MAKE) test-notebooks
-	$(MAKE) test-processes
 
 test-slow: .venv/.site ## the long cells and tests
 	OMP_NUM_THREADS=2 $(RUN) $(BIN)/nbdev_test --n_workers 1 --flags slow --do_print

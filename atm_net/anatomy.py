@@ -65,7 +65,7 @@ def _count(items, what: str):
 # %% ../nbs/0_ground/02_anatomy.ipynb #c12b
 @dataclass(frozen=True)
 class Scheme:
-    "The structures that a dataset labels, with the values in its files; raises `InputError`"
+    "The structures that a dataset labels, and their values in its files; raises `InputError`"
 
     name: str  # 'joint', 'mrspineseg', 'spider', ...
     values: dict  # structure name -> value in files (1..65535, each once), in channel order
@@ -133,7 +133,7 @@ def channels(self: Scheme) -> int:
 
 @patch
 def channel(self: Scheme, name: str) -> int:
-    "Channel of `name`; raises `InputError` for a structure that the scheme lacks"
+    "Channel of the structure `name`; raises `InputError` if the scheme does not have it"
     if name not in self.values:
         raise InputError(f"{self} has no structure '{name}'{suggest(name, self.values)}")
     return self.names.index(name) + 1
@@ -238,7 +238,7 @@ def _check_structures(structures):
 # %% ../nbs/0_ground/02_anatomy.ipynb #c18b
 @dataclass(frozen=True)
 class Anatomy:
-    "Structures in joint order, their order from head to feet, label schemes; raises `InputError`"
+    "Structures, their order from head to feet, and label schemes; raises `InputError`"
 
     name: str
     image: str  # what such an image is called, 'sagittal MRI of the lumbar spine'
@@ -412,7 +412,7 @@ ANATOMIES = ASSETS / 'anatomies'
 
 
 def _check_phantoms(path, anatomy: Anatomy):
-    "Refuse phantoms of another anatomy, as their phantom.json names it; raises `InputError`"
+    "Refuse phantoms whose phantom.json names another anatomy; raises `InputError`"
     places = [Path(path), *Path(path).absolute().parents[:2]]
     mark = next((p for folder in places if (p := folder / 'phantom.json').is_file()), None)
     made_of = mark and read_json(mark).get('anatomy', anatomy.name)
@@ -431,7 +431,7 @@ def get_anatomy(
     source=None,
     beside=None,  # data: a phantom.json beside them may name another anatomy, which is refused
 ) -> Anatomy:
-    "An anatomy from a file, or from what it holds; raises `InputError` that names file and field"
+    "Read an anatomy from a file or a mapping; raises `InputError` that names file and field"
     if beside is not None:
         anatomy = get_anatomy(source)
         _check_phantoms(beside, anatomy)
@@ -459,7 +459,7 @@ def _own_anatomy(path: str) -> Anatomy:
 
 
 def _named(fields: dict, where) -> Anatomy:
-    "An anatomy whose complaints begin with `where`; raises `InputError`"
+    "Make an anatomy; raises `InputError` with a message that begins with `where`"
     try:
         return _anatomy(fields)
     except InputError as e:
@@ -489,7 +489,7 @@ _FIELDS = dict(  # what must be there, of which type, and how to say it
 
 
 def _anatomy(fields: dict) -> Anatomy:
-    "An anatomy from what a file holds; raises `InputError` that names the field"
+    "Make an anatomy from the fields of a file; raises `InputError` that names the field"
     if lack := [key for key in _FIELDS if key not in fields]:
         raise InputError(f'field(s) {", ".join(lack)} missing')
     for key, (kind, said) in _FIELDS.items():
@@ -509,7 +509,7 @@ def _anatomy(fields: dict) -> Anatomy:
 
 
 def _schemes(tables) -> dict:  # name -> `Scheme`
-    "Label schemes from what a file holds; raises `InputError`"
+    "Make label schemes from the tables of a file; raises `InputError`"
     if isinstance(tables, dict):
         names_are_text = all(isinstance(name, str) for name in tables)
         if names_are_text and all(isinstance(table, dict) for table in tables.values()):

@@ -70,13 +70,13 @@ def convention(data: np.ndarray) -> str:
 
 
 def odd_intensity(data: np.ndarray) -> list:  # of phrases
-    "Is too much of the image at its maximum?"
+    "A phrase if too much of the image is at its maximum"
     share = float((data == data.max()).mean())
     return [f'{share:.0%} of the voxels at the maximum: saturated?'] if share > SATURATED else []
 
 # %% ../nbs/2_data/26_audit.ipynb #c082
 def _apart(on, spacing) -> float:  # mm
-    "From the box of the largest piece to that of the farthest other one"
+    "Distance from the box of the largest piece to the box of the farthest other piece"
     from scipy import ndimage
 
     pieces, n = ndimage.label(on, np.ones((3, 3, 3)))
@@ -116,7 +116,7 @@ def shapes(
 
 # %% ../nbs/2_data/26_audit.ipynb #c82b
 def _missing(found, names, anatomy, annotated) -> list:  # names
-    "Structures that should lie between the uppermost and the lowest of `names`, but do not"
+    "Structures that are missing between the uppermost and the lowest of `names`"
     kinds = {anatomy[n].kind for n in found}
     between = anatomy.run(names[0], names[-1]) if names else ()
     return [
@@ -140,7 +140,7 @@ def odd_labels(
     anatomy,
     annotated=None,  # names, or None for all
 ) -> list:  # of phrases
-    "Structures out of order, missing in between, tiny, or in far pieces"
+    "Phrases on structures that are out of order, missing, tiny, or in pieces far apart"
     names = anatomy.order([n for n in found if anatomy[n].kind != 'canal'])
     pairs = [(a, b) for a, b in zip(names, names[1:]) if found[a]['row'] > found[b]['row']]
     out = [f'{a} lies below {b}' for a, b in pairs]
@@ -155,7 +155,7 @@ def odd_labels(
 
 # %% ../nbs/2_data/26_audit.ipynb #c085
 def picture(vol: Volume, labels, scheme) -> str:  # HTML
-    "The middle one of the labelled slices, small"
+    "A small image of the middle one of the labelled slices"
     on = ()
     if labels is not None:
         on = np.nonzero(((labels > 0) & (labels != IGNORE)).any((1, 2)))[0]
@@ -165,7 +165,7 @@ def picture(vol: Volume, labels, scheme) -> str:  # HTML
 
 
 def audit_case(case: Case, cohort: Cohort, draw=False) -> dict:  # `draw`: with a picture as HTML
-    "What one case holds, the first problem that it has, and what is suspicious about it"
+    "Facts about one case, its first problem, and what is suspicious about it"
     rules = (cohort.partial, cohort.above)
     r = dict(id=case.id, patient=case.patient, subset=case.subset, problem=None, suspicious=[])
     vol = labels = None
@@ -192,7 +192,7 @@ def audit_case(case: Case, cohort: Cohort, draw=False) -> dict:  # `draw`: with 
 
 # %% ../nbs/2_data/26_audit.ipynb #c85b
 class Gallery:
-    "Pictures for a page: at most `most` of the suspicious cases and of the others are kept"
+    "Images for a page; at most `most` suspicious and `most` other cases are kept"
 
     def __init__(self, most=150):
         self.most = most
@@ -200,7 +200,7 @@ class Gallery:
         self.count = Counter()
 
     def add(self, row: dict):
-        "Take over a row's picture"
+        "Move the image of a row into the gallery, unless it is full"
         html = row.pop('picture', '')
         odd = bool(row['problem'] or row['suspicious'])
         self.count[odd] += 1
@@ -209,13 +209,16 @@ class Gallery:
 
 # %% ../nbs/2_data/26_audit.ipynb #c087
 def _ranges(rows, key) -> dict:  # {'s': [min, max], ...}
-    "Smallest and largest of a triple over the cases"
+    "Smallest and largest value of each of three numbers, over all cases"
     triples = [r[key] for r in rows if key in r]
     return {axis: [float(min(v)), float(max(v))] for axis, v in zip('shw', zip(*triples))}
 
 
 def _twin_phrases(same: dict) -> dict:  # case -> phrases
-    "Who is the same as whom: images always, masks across patients (in one they are SPIDER's pairs)"
+    """Phrases on cases with the same image, or with the same mask across patients
+
+    Inside one patient, equal masks are SPIDER's pairs, so they are not reported.
+    """
     out = {}
     for what, twins in same.items():
         groups = list(twins['across_patients'])
@@ -229,7 +232,7 @@ def _twin_phrases(same: dict) -> dict:  # case -> phrases
 
 
 def value_name(v: int, scheme: Scheme) -> str | None:
-    "What a value of a mask file stands for; None if nobody knows"
+    "The name of a value in a mask file; None if it is unknown"
     by_value = {0: 'background'} | {value: n for n, value in scheme.values.items()}
     if v in by_value:
         return by_value[v]
@@ -241,7 +244,7 @@ def value_name(v: int, scheme: Scheme) -> str | None:
 
 
 def _inventory(rows, scheme) -> dict:  # value -> name, volumes, voxels
-    "Which values the mask files hold"
+    "The values in the mask files, with their names"
     seen, voxels = Counter(), Counter()
     for r in rows:
         seen.update(r.get('values', {}).keys())
@@ -267,12 +270,12 @@ def _dataset(rows, c) -> dict:
 
 
 def _is_disc_number(text: str) -> bool:
-    "Can it be SPIDER's number of a disc?"
+    "Is it a number that SPIDER could use for a disc?"
     return text.isdigit() and 1 <= int(text) <= 25
 
 
 def _gradings(root, patients, notes, complain) -> dict | None:
-    "What SPIDER's radiological_gradings.csv grades, and whom it knows that the folder does not"
+    "Count the gradings of radiological_gradings.csv; note patients that the folder lacks"
     file = 'radiological_gradings.csv'
     if not (Path(root) / file).exists():
         return None
@@ -312,7 +315,7 @@ _said = dict(
 
 # %% ../nbs/2_data/26_audit.ipynb #c89b
 def _found_counts(a, rows) -> Counter:
-    "The counts of `_said`, of the data at hand"
+    "The same counts as in `_said`, for this dataset"
     shared = {spider_patient(group[0]) for group in a['same_masks']['within_patients']}
     got = Counter(
         {
@@ -332,12 +335,12 @@ def _found_counts(a, rows) -> Counter:
 
 
 def _is_usual_value(value: int) -> bool:
-    "Is it one of the values that SPIDER's release is said to hold?"
+    "Is it one of the values that were reported for SPIDER's release?"
     return value < 10 or value == 100 or 201 <= value <= 209
 
 
 def _expectations(a, rows) -> list:  # of notes
-    "Where a whole release differs from what others found in it, and values that none of them saw"
+    "Notes on counts and values that differ from what others found in the whole release"
     out = []
     if len(rows) >= 100:
         got = _found_counts(a, rows)
@@ -363,7 +366,7 @@ def _slices(rows) -> int:
 
 
 def _amounts(c, rows, fine) -> dict:
-    "How much there is"
+    "Numbers of volumes, patients and slices"
     return dict(
         root=c.root,
         layout=c.layout,
@@ -409,7 +412,7 @@ def _label_facts(c, rows, fine) -> dict:
 
 # %% ../nbs/2_data/26_audit.ipynb #c89e
 def _audit_of(c: Cohort, rows, wrong) -> dict:
-    "All that an audit counts; `wrong` is what was said about names and tables"
+    "Join all parts of an audit; `wrong` holds the complaints about names and tables"
     fine = [r for r in rows if not r['problem']]
     bad = [r for r in rows if r['problem']]
     notes = list(c.notes)
@@ -437,7 +440,7 @@ def _audit_of(c: Cohort, rows, wrong) -> dict:
 
 # %% ../nbs/2_data/26_audit.ipynb #c89f
 def _no_audit(root, layout, problems) -> dict:
-    "An audit of a folder whose cases cannot even be listed"
+    "The audit of a folder whose cases cannot be listed"
     return dict(
         root=str(root),
         layout=layout,
@@ -463,7 +466,7 @@ def audit(
     above='ignore',  # as in `open_cohort`
     gallery=None,  # `Gallery` that takes the pictures
 ) -> dict:  # JSON-able
-    "What a dataset folder holds, and what is wrong; raises `InputError` if it is no dataset"
+    "Audit a dataset folder: its content and its faults; raises `InputError` if it is none"
     layout = guess_layout(root) if layout in (None, 'auto') and Path(root).is_dir() else layout
     wrong = []
     check_rules(partial, above)

@@ -38,12 +38,12 @@ PAPER_DATASETS = dict(
 
 
 def _from_to(values) -> str:
-    "'3 to 5', or '3' when both are the same"
+    "'3 to 5', or '3' if both are the same"
     return ' to '.join(dict.fromkeys(map(str, values)))
 
 
 def _kinds(classes: dict) -> str:
-    "'12 (6 vertebrae, 5 discs, canal)'"
+    "Number and kinds of classes: '12 (6 vertebrae, 5 discs, canal)'"
     plural = dict(vertebra='vertebrae', disc='discs')
     alone = ('canal', 'sacrum')
     words = [k if k in alone else f'{n} {plural.get(k, k)}' for k, n in classes.items()]
@@ -51,7 +51,7 @@ def _kinds(classes: dict) -> str:
 
 
 def _table_1(a) -> list:  # rows
-    "The data at hand beside the paper's"
+    "This dataset beside the one of the paper"
     d = a['dataset']
     sizes = _from_to(f'{h} x {w}' for h, w in d['resolution'])
     per_case = _from_to(d['slices_per_case'])
@@ -125,7 +125,7 @@ def _image_sentences(a) -> list:
 
 
 def _twin_sentences(a) -> list:
-    "Who shares images and masks, in words"
+    "Sentences on cases that share images or masks"
     out = []
     if n := len(a['same_masks']['within_patients']):
         out.append(f'{n} group(s) of series of one patient share the same mask: split by patient')
@@ -158,7 +158,7 @@ def audit_text(
     a: dict,  # of `audit`
     most=40,  # lines on suspicious cases
 ) -> str:
-    "An audit as text"
+    "Write an audit as text"
     odd = a['suspicious']
     out = [
         f'{a["root"]}: layout {a["layout"]}, labels {a["scheme"]}',
@@ -187,7 +187,7 @@ _cards = (
 
 
 def _card(id, said, picture) -> str:
-    "One case: picture, name, what is odd about it"
+    "The HTML of one case: image, name, oddities"
     why = ''.join(f'<br><span class="bad">{html.escape(w)}</span>' for w in said)
     return f'<div class="case">{picture}<b>{html.escape(id)}</b>{why}</div>'
 
@@ -213,7 +213,7 @@ def _odd_html(said: dict, gallery: Gallery) -> list:  # of HTML
 
 
 def _there_html(a) -> list:  # of HTML
-    "What is there: facts, notes, tables"
+    "The HTML of facts, notes and tables"
     facts = _facts(a) if a['cases'] else []
     tables = _tables(a) if a['cases'] else []
     notes = [f'note: {n}' for n in a['notes']]
@@ -242,7 +242,7 @@ def audit_page(
     gallery: Gallery,  # filled by it
     anatomy,
 ) -> str:  # HTML
-    "An audit as one self-contained page, problems and suspicious cases first"
+    "Write an audit as one HTML page, with problems and suspicious cases first"
     said = _complaints(a)
     odd = [i for i in said if i][: gallery.most]
     rest = [i for i in gallery.kept if i not in said]

@@ -131,7 +131,7 @@ ATTRIBUTES = {
 
 
 def check_backbone(backbone: nn.Module, out_channels: int, name: str):
-    "Can ATM-Net's parts work with it? Raises `InputError` that says what is missing"
+    "Check that ATM-Net's parts work with a backbone; raises `InputError` if not"
     try:
         check_attributes(backbone)
         check_weights(backbone)
@@ -142,7 +142,7 @@ def check_backbone(backbone: nn.Module, out_channels: int, name: str):
 
 
 def check_attributes(backbone: nn.Module):
-    "Is there all that an adapter has?"
+    "Check the attributes of an adapter; raises `InputError` if one is missing"
     lacking = [f'{a} ({what})' for a, what in ATTRIBUTES.items() if not hasattr(backbone, a)]
     if lacking:
         raise InputError(f'lacks {", ".join(lacking)}')
@@ -160,7 +160,7 @@ def check_attributes(backbone: nn.Module):
 
 # %% ../nbs/4_network/46_backbones.ipynb #k025
 def check_weights(backbone: nn.Module):
-    "Do all weights lie in children whose names are free?"
+    "Check that all weights lie in children whose names are not used elsewhere"
     direct = [name for name, _ in backbone.named_parameters(recurse=False)]
     direct += [name for name, _ in backbone.named_buffers(recurse=False)]
     if direct:
@@ -201,7 +201,7 @@ def check_shape(what: str, tensor: Tensor, wanted: tuple):
 
 
 def attempt(what: str, function, *inputs):
-    "The result of somebody else's code; raises `InputError` with its fault"
+    "Call code from outside; raises `InputError` with its error"
     try:
         return function(*inputs)
     except Exception as e:
@@ -209,13 +209,13 @@ def attempt(what: str, function, *inputs):
 
 
 def fault(e: Exception) -> str:
-    "Kind and first line"
+    "The kind of an error, and the first line of its text"
     first = (str(e).splitlines() or [''])[0]
     return f'{type(e).__name__}: {first}'
 
 
 def copy_in_eval(backbone: nn.Module) -> nn.Module:
-    "A copy that learns nothing from the trial, as running means would"
+    "A copy in evaluation mode, so that a trial changes nothing (such as running means)"
     return copy.deepcopy(backbone).eval()
 
 # %% ../nbs/4_network/46_backbones.ipynb #k029
@@ -239,7 +239,7 @@ def make_backbone(
     feature_size: int = 12,
     in_channels: int = 1,
 ) -> nn.Module:
-    "A backbone by name, one from outside checked; raises `InputError`"
+    "Make a backbone by its name, and check one from outside; raises `InputError`"
     kind = find_backbone(name)
     if name in BACKBONES:
         return kind(out_channels, feature_size, in_channels)
@@ -252,12 +252,12 @@ def make_backbone(
 
 # %% ../nbs/4_network/46_backbones.ipynb #k032
 def backbone_title(name: str) -> str:
-    "As tables print it"
+    "The title of a backbone in tables"
     return BACKBONE_TITLES.get(name) or name.rpartition(':')[2]
 
 
 def modules_on(options: dict) -> list[str]:
-    "Which of both modules act"
+    "Which of HASF and CCAE are on, in words"
     return [key for key in ('hasf', 'ccae') if options.get(key, True)]
 
 
@@ -265,7 +265,7 @@ def network_label(
     network: str,  # of `atm_net.weights.NETWORKS`
     options: dict,  # its arguments: `backbone`, `hasf`, `ccae`; what is left out is the default
 ) -> str:
-    "The name of a network; with another backbone what stands on which"
+    "The name of a network, with its backbone if that is not Swin UNETR"
     backbone = options.get('backbone', SWIN)
     if network != 'atm_net' or backbone == SWIN:
         return network
@@ -275,7 +275,7 @@ def network_label(
 
 
 def network_slug(network: str, options: dict) -> str:  # arguments as `network_label`
-    "The same as part of a file's name: `hasf_segresnet`"
+    "The name of a network as part of a file name: `hasf_segresnet`"
     backbone = options.get('backbone', SWIN)
     if network != 'atm_net' or backbone == SWIN:
         return network

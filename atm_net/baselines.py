@@ -29,7 +29,7 @@ def conv_block(c_in: int, c_out: int, stride: int = 1, kernel: int = 3) -> nn.Mo
 
 
 class AttentionRefinement(nn.Module):
-    "ARM: channels weighed by a sigmoid of their own means (BiSeNet, Yu et al. 2018)"
+    "ARM: channels are weighted by a sigmoid of their means (BiSeNet, Yu et al. 2018)"
 
     def __init__(self, c: int):
         super().__init__()
@@ -40,7 +40,7 @@ class AttentionRefinement(nn.Module):
 
 
 class FeatureFusion(nn.Module):
-    "FFM: concatenate, convolve, weigh the channels, add (BiSeNet)"
+    "FFM: concatenate, convolve, weight the channels, add (BiSeNet)"
 
     def __init__(self, c_in: int, c_out: int):
         super().__init__()
@@ -109,7 +109,7 @@ class UpDecoder(nn.Module):
 
 
 class TwoPaths(nn.Module):
-    "What both BiSeNets share; `context` and `spatial` are theirs"
+    "The common part of both BiSeNets; each defines its own `context` and `spatial`"
 
     def __init__(self, out_channels: int, feature_size: int):
         super().__init__()
@@ -180,7 +180,7 @@ class UBiSeNet(TwoPaths):
 def column_edges(
     scheme,  # of the output channels
 ) -> list:  # [[i, j], ...] channels of structures that touch
-    "Neighbours in the column, and the canal with all of it"
+    "Edges between neighbours in the vertebral column, and from the canal to all of them"
     anatomy = scheme.anatomy
     canal = [n for n in scheme.names if anatomy[n].kind == 'canal']
     spine = [n for n in anatomy.top_down if n in scheme.names and n not in canal]
@@ -232,7 +232,7 @@ class SpineParseNet(nn.Module):
         self.graph = nn.ModuleList(nn.Linear(2 * f, 2 * f) for _ in range(2))
 
     def evolve(self, nodes: Tensor) -> Tensor:  # (b, k, c) -> (b, k, c)
-        "Two graph convolutions, added to what was there"
+        "Two graph convolutions, added to their input"
         h = nodes
         for layer in self.graph:
             h = F.relu(layer(self.adjacency @ h))

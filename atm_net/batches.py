@@ -22,7 +22,7 @@ def _order(seed: int, epoch: int, n: int):
 
 
 def _sample(seed: int, place: int, n: int) -> tuple:  # (slice index, epoch)
-    "What stands at a place of the endless list"
+    "The sample at a place of the endless list"
     epoch, k = divmod(place, n)
     return int(_order(seed, epoch, n)[k]), epoch
 
@@ -103,7 +103,7 @@ def moved_item(
     item: dict,  # of `SliceDataset`
     scheme,
 ) -> dict:  # the item, or one with moved labels
-    "For a share `p_moved`: the item with its levels one up or down, if nothing in it says so"
+    "For a share `p_moved`: the item with its levels moved by one, if nothing shows the change"
     import torch
 
     rng = np.random.default_rng((cfg.seed, item['epoch'], item['index'], 3))

@@ -36,7 +36,7 @@ def merge_rare(
     order,  # levels from superior to inferior
     least: int = 10,  # patients a stratum needs: fewer cannot be split 8:1:1 (ours)
 ) -> list:  # of (name, sorted patients)
-    "Strata of patients; a rare one joins its neighbour"
+    "The stratum of each patient; a rare stratum is merged with its neighbour"
     occur = set(top.values())
     groups = [
         ([level], sorted(p for p in top if top[p] == level)) for level in order if level in occur
@@ -55,7 +55,10 @@ def merge_rare(
 
 
 def split_shares(text: str) -> tuple:  # train, val, test
-    "'6:1:3' -> (6, 1, 3), 'random' is the paper's 8:1:1, 'test' is all; raises `InputError`"
+    """Read shares, '6:1:3' -> (6, 1, 3); raises `InputError`
+
+    'random' is the paper's 8:1:1; 'test' puts all patients into the test part.
+    """
     named = {'random': (8, 1, 1), 'test': (0, 0, 1)}
     if text in named:
         return named[text]
@@ -74,7 +77,7 @@ def split_patients(
     seed=0,
     shares=(8, 1, 1),  # train, val, test
 ) -> tuple[dict, list]:  # patient -> part; rows (stratum, train, val, test)
-    "Stratified split; depends only on `top` and `seed`; raises `InputError`"
+    "Split patients by strata; depends only on `top` and `seed`; raises `InputError`"
     groups = merge_rare(top, order)
     if shares == (0, 0, 1):  # all of them, to score on
         return dict.fromkeys(top, 'test'), [(name, 0, 0, len(who)) for name, who in groups]
@@ -113,7 +116,7 @@ def _files_of(path) -> list:
 
 
 def _stamp(path) -> list:  # [bytes, nanoseconds] of each file
-    "Size and time of a file, or of the files of a DICOM folder"
+    "Size and time of change of a file, or of the files of a DICOM folder"
     try:
         return [[f.stat().st_size, f.stat().st_mtime_ns] for f in _files_of(path)]
     except OSError as e:
@@ -129,7 +132,7 @@ def file_hash(path) -> str:
 
 
 def array_hash(a: np.ndarray) -> str:
-    "A short name of an array's values and shape"
+    "A short hash of the values and the shape of an array"
     content = np.ascontiguousarray(a).tobytes() + str(a.shape).encode()
     return hashlib.sha256(content).hexdigest()[:16]
 
@@ -141,14 +144,14 @@ def levels_in(labels: np.ndarray, scheme: Scheme) -> tuple:  # names, top-down
 
 
 def topmost(names, anatomy) -> str:
-    "The uppermost structure that is neither disc nor canal, or just the uppermost"
+    "The uppermost structure that is not a disc or canal; if there is none, the uppermost"
     ordered = anatomy.order(names)
     bones = [name for name in ordered if anatomy[name].kind not in ('disc', 'canal')]
     return next(iter(bones or ordered), '')
 
 # %% ../nbs/2_data/22_cache.ipynb #c045
 def _crop_box(crop, vol, labels, localise) -> tuple | None:  # (top, left, bottom, right) px
-    "The part of the slices that is used; None is all. A border of one value is never in it"
+    "The part of the slices that is used, without a border of one value; None is all"
     if crop == 'oracle':
         return crop_oracle(labels, vol.spacing[1:])
     if crop == 'self':
@@ -158,7 +161,7 @@ def _crop_box(crop, vol, labels, localise) -> tuple | None:  # (top, left, botto
 
 
 def _frequency(labels, names, scheme) -> dict:  # name -> slices
-    "In how many slices each structure is"
+    "The number of slices in which each structure occurs"
     return {n: int((labels == scheme.channel(n)).any((1, 2)).sum()) for n in names}
 
 
@@ -169,7 +172,7 @@ def prepare_case(
     crop='fov',  # fov, self (needs `localise`) or oracle
     localise=None,  # Volume -> (top, left, bottom, right) px
 ) -> tuple[np.ndarray, np.ndarray, dict]:  # (s, h, w) float16; (s, h, w) uint8; meta
-    "One case on the grid; raises `InputError`"
+    "Bring one case to the grid; raises `InputError`"
     vol, labels = load_case(case, cohort.file_scheme, cohort.scheme, cohort.partial, cohort.above)
     mm = vol.spacing[1:]
     box = _crop_box(crop, vol, labels, localise)
@@ -211,7 +214,7 @@ def _meta(case, cohort, grid, vol, labels, box, small) -> dict:
 
 # %% ../nbs/2_data/22_cache.ipynb #c45e
 def _key(case, config) -> str:
-    "What a cached case depends on"
+    "The files and settings that a cached case depends on"
     who = (case.id, case.patient, case.subset, case.annotated)
     stamps = (_stamp(case.image), _stamp(case.mask) if case.mask else None)
     depends = (config, *who, case.image, case.mask, *stamps)
@@ -219,7 +222,7 @@ def _key(case, config) -> str:
 
 
 def _done(folder: Path, id: str, key: str) -> bool:
-    "Is the case in the cache, made from these very files?"
+    "Is the case in the cache, and was it made from exactly these files and settings?"
     meta = folder / 'meta' / f'{id}.json'
     arrays = [folder / kind / f'{id}.npy' for kind in ('images', 'labels')]
     return all(f.exists() for f in (meta, *arrays)) and read_json(meta).get('key') == key
@@ -232,7 +235,7 @@ def _save(path, a: np.ndarray):
 
 
 def _store(folder, id, image, labels, meta, key):
-    "Write one case; `meta` last, since it says that the case is complete"
+    "Write one case; `meta` comes last, because it marks the case as complete"
     _save(folder / 'images' / f'{id}.npy', image)
     _save(folder / 'labels' / f'{id}.npy', labels)
     write_json(folder / 'meta' / f'{id}.json', meta | dict(key=key))
@@ -244,7 +247,7 @@ CACHE_DEFAULTS = {
 
 
 def _start(folder: Path, config: dict):
-    "Make the folder, or take it up if it was begun with the same settings; raises `InputError`"
+    "Make the folder, or continue one with the same settings; raises `InputError`"
     mark = folder / 'cache.json'
     if folder.exists() and not folder.is_dir():
         raise InputError(f'{folder}: is a file: choose another folder')
@@ -263,7 +266,7 @@ def _start(folder: Path, config: dict):
 
 # %% ../nbs/2_data/22_cache.ipynb #c47b
 def _config(cohort, grid, crop, seed, splits, localiser=None) -> dict:
-    "What a cache is made for; goes into `cache.json`, and is compared when a run is taken up"
+    "The settings of a cache, for `cache.json`; a later run is compared with them"
     config = dict(
         version=VERSION,
         root=str(Path(cohort.root).resolve()),
@@ -284,7 +287,7 @@ def _config(cohort, grid, crop, seed, splits, localiser=None) -> dict:
 
 
 def _anatomy_dict(a) -> dict:
-    "An anatomy as `get_anatomy` reads it"
+    "An anatomy in the form that `get_anatomy` reads"
     return dict(
         name=a.name,
         image=a.image,
@@ -295,7 +298,7 @@ def _anatomy_dict(a) -> dict:
 
 # %% ../nbs/2_data/22_cache.ipynb #c47d
 def find_twins(rows, key) -> dict:  # within_patients, across_patients: lists of lists of case ids
-    "Cases whose images or masks are the same"
+    "Groups of cases with the same image, or the same mask"
     groups = {}
     for row in rows:
         if key in row:
@@ -310,7 +313,7 @@ def find_twins(rows, key) -> dict:  # within_patients, across_patients: lists of
 
 
 def _leaks(metas) -> list:  # of notes
-    "Cases of different patients that hold the same: the split may put them on two sides"
+    "Cases of different patients with the same image or mask, so that a split may leak"
     seen = [dict(id=m['id'], patient=m['patient'], **m['same']) for m in metas]
     groups = {}
     for what in ('image', 'mask'):
@@ -342,7 +345,7 @@ def _parts_of(rows, anatomy, seed, splits) -> tuple[dict, list]:
 
 
 def _row(meta, part=None) -> dict:
-    "A case in the manifest"
+    "The row of a case in the manifest"
     keep = ('id', 'patient', 'subset', 'topmost', 'slices', 'use', 'annotated')
     return {k: meta[k] for k in keep} | dict(part=part)
 
@@ -357,7 +360,7 @@ def _counts(rows) -> dict:
 
 
 def _manifest(config, rows, skipped, cohort, leaks=()) -> dict:
-    "Everything about the finished cache; raises `InputError` when the split is not possible"
+    "The manifest of the finished cache; raises `InputError` if the split is not possible"
     part, strata = _parts_of(rows, cohort.anatomy, config['seed'], config['split'])
     rows = [r | dict(part=part[r['patient']]) for r in rows]
     return config | dict(
@@ -371,7 +374,7 @@ def _manifest(config, rows, skipped, cohort, leaks=()) -> dict:
 
 # %% ../nbs/2_data/22_cache.ipynb #c049
 def _prepare_cases(cases, folder, config, make, strict) -> tuple[list, list, list]:
-    "Bring cases into the cache; rows of the manifest, what each holds, what was skipped"
+    "Bring cases into the cache; returns rows of the manifest, facts, and skipped cases"
     rows, same, skipped = [], [], []
     for case in progress(cases, 'prepare'):
         try:
@@ -391,7 +394,7 @@ def _prepare_cases(cases, folder, config, make, strict) -> tuple[list, list, lis
 
 
 def _check_settings(crop, splits, localise):
-    "Refuse what is unknown before any work; raises `InputError`"
+    "Refuse unknown settings before any work is done; raises `InputError`"
     if crop not in ('fov', 'self', 'oracle'):
         raise InputError(f"crop '{crop}' is unknown: use fov, self or oracle")
     if splits != 'official':
@@ -401,7 +404,7 @@ def _check_settings(crop, splits, localise):
 
 
 def prepared(manifest: dict) -> str:
-    "A manifest in words"
+    "Describe a manifest in words"
     counts = manifest['counts']
     parts = [f'{p} {n["patients"]} patients / {n["slices"]} slices' for p, n in counts.items()]
     cases = sum(n['cases'] for n in counts.values())
@@ -427,7 +430,7 @@ def prepare(
     splits='random',
     localiser=None,  # what `localise` looks with, as JSON: a cache is not taken up with another
 ) -> dict:  # the manifest
-    "Volumes to a slice cache; raises `InputError`"
+    "Write volumes to a slice cache; raises `InputError`"
     _check_settings(crop, splits, localise)
     folder = Path(cache)
     config = _config(cohort, grid, crop, seed, splits, localiser)

@@ -152,7 +152,7 @@ def structure_points(
     spacing,
     scheme,  # (3,) mm
 ) -> list:  # of dicts: structure, size (cm3, 0 if it is not there), dice
-    "Size and Dice of each structure that is there or was invented"
+    "Size and Dice of each structure that is present or was invented"
     k = scheme.channels
 
     def count(a):

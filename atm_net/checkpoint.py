@@ -29,7 +29,7 @@ def checksum(tensors: dict) -> int:
 
 @contextmanager
 def full_disk_named(path):
-    "Errors of a full disk, also that of safetensors, become `InputError`s with a remedy"
+    "Turn errors of a full disk, also that of safetensors, into `InputError` with a remedy"
     from safetensors import SafetensorError
 
     try:
@@ -76,7 +76,7 @@ def save_checkpoint(run: Path, step: int, model, opt, state: dict, keep: int = 2
 
 # %% ../nbs/6_training/62_checkpoint.ipynb #ck10
 def read_checkpoint(path) -> tuple[dict, dict]:  # state, tensors
-    "A whole checkpoint; raises `ValueError` or an error of safetensors"
+    "Read a complete checkpoint; raises `ValueError` or an error of safetensors"
     from safetensors import safe_open
 
     from atm_net.weights import current_name
@@ -91,13 +91,13 @@ def read_checkpoint(path) -> tuple[dict, dict]:  # state, tensors
 
 
 def model_tensors(tensors: dict) -> dict:  # tensors: of `read_checkpoint`
-    "Those of the network, by their names in it"
+    "The tensors of the network, by their names in it"
     prefix = 'model.'
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def restore_optimizer(opt, model, tensors: dict):  # tensors: of `read_checkpoint`
-    "The optimizer's state of each parameter that a checkpoint knows"
+    "Restore the optimizer's state of each parameter in a checkpoint"
     import torch
 
     params = dict(model.named_parameters())

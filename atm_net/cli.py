@@ -48,14 +48,14 @@ class Parameter:
 
     @property
     def option(self) -> str:  # '--no-hasf'
-        "How it is typed"
+        "The option as the user types it"
         off = 'no-' if self.kind is bool and self.default else ''
         return f'--{off}{self.name.replace("_", "-")}'
 
 
 @dataclass(frozen=True)
 class Command:
-    "A function as a command"
+    "What `read_command` finds out about a function"
 
     name: str
     text: str  # its docstring
@@ -63,7 +63,7 @@ class Command:
 
 # %% ../nbs/0_ground/01_cli.ipynb #cl07
 def _comments(source: str) -> dict:  # line -> (text, whether it has the line for itself)
-    "The comments of a source text"
+    "Find the comments in a source text"
     lines = source.splitlines()
     found = {}
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -88,7 +88,7 @@ def _comment_of(comments: dict, first: int, last: int) -> str:
 
 
 def _annotation(node) -> tuple:  # type, choices, whether it is a list
-    "What an annotation means; raises `TypeError` for one that a command cannot take"
+    "Read an annotation; raises `TypeError` for a type that a command cannot take"
     if isinstance(node, ast.BinOp):  # `str | None`
         return _annotation(node.left)
     if isinstance(node, ast.Subscript) and ast.unparse(node.value) == 'Literal':
@@ -118,7 +118,7 @@ def read_command(
     source: str,  # text that holds the function
     name: str,
 ) -> Command:
-    "A function as a command; raises `LookupError` where the text has no such function"
+    "Read a function from a source text; raises `LookupError` if the text does not have it"
     source = textwrap.dedent(source)
     nodes = ast.walk(ast.parse(source))
     tree = next((n for n in nodes if isinstance(n, ast.FunctionDef) and n.name == name), None)
@@ -144,7 +144,7 @@ def _complain(name: str, message: str, status: int = 2):
 
 
 def _hyphens(word: str) -> str:
-    "A word of the command line; an option has hyphens in its name, whatever was typed"
+    "Write the name of an option with hyphens, also if it was typed with underscores"
     if not re.match(r'--[a-z]', word):
         return word
     name, mark, value = word.partition('=')
@@ -152,19 +152,19 @@ def _hyphens(word: str) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    "argparse, with one line for bad input"
+    "The parser of argparse, but bad input gives only one line"
 
     def error(self, message):
         message = re.sub(r'^argument ([^\s:/]+)(/\S+)?: ', r'\1: ', message)
         _complain(self.prog, f'{message} (see {self.prog} --help)')
 
     def parse_known_args(self, args=None, namespace=None):
-        "`--skip_existing` is `--skip-existing`"
+        "Parse, and accept `--skip_existing` for `--skip-existing`"
         words = sys.argv[1:] if args is None else args
         return super().parse_known_args([_hyphens(word) for word in words], namespace)
 
     def _check_value(self, action, value):
-        "As argparse's, with a suggestion"
+        "Check a choice as argparse does, and suggest the most similar one"
         if action.choices is None or value in action.choices:
             return
         words = [str(choice) for choice in action.choices]
@@ -174,7 +174,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    "As wide as the terminal, up to 100 columns; examples keep their lines"
+    "Help as wide as the terminal, up to 100 columns; line breaks in examples are kept"
 
     def __init__(self, prog):
         columns = min(shutil.get_terminal_size().columns, 100)
@@ -182,7 +182,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 # %% ../nbs/0_ground/01_cli.ipynb #cl12
 def _help_of(p: Parameter) -> str:
-    "The comment, with the default where the comment does not say it"
+    "The comment of a parameter; the default is added if the comment does not say it"
     said = p.help.replace('%', '%%')
     if p.positional or 'default' in p.help:
         return said
@@ -195,7 +195,7 @@ def _help_of(p: Parameter) -> str:
 
 
 def _add(parser: Parser, p: Parameter):
-    "One parameter for the parser"
+    "Add one parameter to the parser"
     how = dict(help=_help_of(p))
     if p.kind is bool:
         how |= dict(action='store_false' if p.default else 'store_true', dest=p.name)
@@ -213,7 +213,7 @@ def _add(parser: Parser, p: Parameter):
 
 
 def make_parser(command: Command) -> Parser:
-    "The parser of a command"
+    "Make the parser of a command"
     about, _, examples = command.text.partition('\n\n')
     examples = f'examples:\n{textwrap.indent(examples.strip(), "  ")}\n\n' if examples else ''
     width = _Help(command.name)._width
@@ -231,14 +231,14 @@ def make_parser(command: Command) -> Parser:
 
 # %% ../nbs/0_ground/01_cli.ipynb #cl15
 def _print_anything():
-    "On a console of an old code page a sign that it lacks becomes '?', not an error"
+    "Print '?' for a character that the console cannot show, instead of an error"
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, 'reconfigure'):
             stream.reconfigure(errors='replace')
 
 
 def _find_temporary_folder():
-    "Libraries want one when they are imported: without the usual ones, any that can be written"
+    "If the usual temporary folders are missing, use another; libraries need one on import"
     try:
         tempfile.gettempdir()
     except FileNotFoundError:
@@ -248,7 +248,7 @@ def _find_temporary_folder():
 
 
 def _prepare():
-    "What has to hold before any library is loaded"
+    "Set up the process; must run before any library is imported"
     _print_anything()
     _find_temporary_folder()
     # before torch is loaded: threads that wait give their core away
@@ -324,7 +324,7 @@ COMMANDS = dict(
 def main(
     argv: list | None = None,  # name of a command and its words; None: those of this process
 ):
-    "What the shell starts: the command by whose name it was called"
+    "Entry point for the shell: run the command under whose name it was called"
     _prepare()
     argv = sys.argv if argv is None else argv
     name = Path(argv[0]).stem
@@ -335,7 +335,7 @@ def main(
 
 # %% ../nbs/0_ground/01_cli.ipynb #cl23
 def _told(items, desc: str, total: int | None, pause: float):
-    "The items, with a line of stderr now and then"
+    "Yield the items, and print a line to stderr now and then"
     last = time.monotonic()
     for done, item in enumerate(items, 1):
         yield item
@@ -351,7 +351,7 @@ def progress(
     total: int | None = None,
     pause: float = 30.0,  # s between lines where there is no bar
 ):  # the items, one by one
-    "A bar on a terminal's stderr, else a line now and then"
+    "Yield the items; show a bar in a terminal, else print a line now and then"
     if total is None and hasattr(items, '__len__'):
         total = len(items)
     if not sys.stderr.isatty():

@@ -55,7 +55,7 @@ class Cohort:
 
 # %% ../nbs/2_data/20_cohort.ipynb #c008
 def _stripped(row: dict) -> dict:
-    "A row of a CSV without blanks around names and values; surplus fields are dropped"
+    "A row of a CSV without spaces around names and values, and without surplus fields"
     return {
         (name or '').strip(): (value or '').strip()
         for name, value in row.items()
@@ -67,7 +67,7 @@ def read_table(
     path,
     need=('case',),  # columns that must exist
 ) -> list:  # of dicts of stripped strings
-    "Rows of a CSV; raises `InputError` that names file and field"
+    "Read the rows of a CSV; raises `InputError` that names file and field"
     try:
         with open(path, newline='', encoding='utf-8-sig') as f:
             rows = [_stripped(row) for row in csv.DictReader(f)]
@@ -90,7 +90,7 @@ def read_annotated(
     path,  # CSV with columns `case, labels`; labels: file values or names, separated by spaces
     scheme: Scheme,  # of the mask files
 ) -> dict:  # case -> names
-    "Which structures each case annotates; raises `InputError`"
+    "Read which structures each case annotates; raises `InputError`"
     by_word = {str(value): name for name, value in scheme.values.items()}
     by_word |= {name: name for name in scheme.names}
     out = {}
@@ -148,7 +148,7 @@ FILE_LAYOUTS = dict(
 
 # %% ../nbs/2_data/20_cohort.ipynb #c11c
 def guess_layout(root) -> str:
-    "Layout of a dataset folder by what is in it; raises `InputError`"
+    "Guess the layout of a dataset folder from its files; raises `InputError`"
     root = Path(root)
     plain = (root / 'images').is_dir()
     if plain and (root / 'labels.yaml').exists():
@@ -166,7 +166,7 @@ def guess_layout(root) -> str:
 
 # %% ../nbs/2_data/20_cohort.ipynb #c014
 def _folder_scheme(path, anatomy) -> Scheme:
-    "`labels.yaml` as a scheme; raises `InputError`"
+    "Read `labels.yaml` as a scheme; raises `InputError`"
     try:
         names = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
@@ -192,14 +192,14 @@ def _folder_scheme(path, anatomy) -> Scheme:
 
 
 def _drawn_scheme(root, layout, anatomy) -> Scheme:
-    "A dataset layout's own values; a phantom cohort says which it was drawn with"
+    "The scheme of a layout, or the one in the `phantom.json` of a phantom cohort"
     mark = Path(root) / 'phantom.json'
     drawn = read_json(mark) if mark.exists() else {}
     return anatomy.scheme(drawn.get('labels', layout) if isinstance(drawn, dict) else layout)
 
 # %% ../nbs/2_data/20_cohort.ipynb #c14c
 def _smallest_scheme(files: Scheme, anatomy) -> Scheme | None:
-    "The anatomy's smallest scheme with all names of `files`; best one with the same values"
+    "The smallest scheme with all names of `files`, preferably with the same values"
     fits = [s for s in anatomy.schemes.values() if set(files.names) <= set(s.names)]
     return min(fits, key=lambda s: (s.values != files.values, s.channels), default=None)
 
@@ -236,7 +236,7 @@ RULES = dict(partial=('keep', 'ignore'), above=('ignore', 'refuse'))
 
 
 def check_rules(partial: str, above: str):
-    "Are these of `RULES`? Raises `InputError`"
+    "Refuse rules that are not in `RULES`; raises `InputError`"
     for rule, choice in dict(partial=partial, above=above).items():
         if choice not in RULES[rule]:
             raise InputError(f"--{rule} '{choice}' is unknown: use {' or '.join(RULES[rule])}")
@@ -265,7 +265,7 @@ _absent = {
 def optional_rows(
     root, name: str, need, notes: list, complain
 ) -> list:  # rows; none when it is absent
-    "Rows of an optional CSV, its absence noted"
+    "Read the rows of an optional CSV; if it is absent, add a note"
     f = Path(root) / name
     if not f.exists():
         notes.append(f'{name} is absent: {_absent[name]}')
@@ -317,7 +317,7 @@ def _patients(root, layout, ids, notes, complain) -> dict:  # case -> patient
 
 
 def _subsets(root, layout, ids, notes, complain) -> dict:  # case -> subset
-    "SPIDER's official subsets; notes which of SPIDER's tables are absent"
+    "SPIDER's official subsets; adds a note for each of SPIDER's tables that is absent"
     if layout != 'spider':
         return {}
     subset = _by_case(root, 'overview.csv', ('new_file_name', 'subset'), ids, notes, complain)
@@ -333,7 +333,7 @@ def _subsets(root, layout, ids, notes, complain) -> dict:  # case -> subset
 
 
 def _by_name(files, key, complain) -> dict:  # key -> path
-    "Files by the key of their stem, which pairs images with masks; complains about twins"
+    "Files by the key that pairs images with masks; complains about two files of one key"
     out = {}
     for path in files:
         twin = out.setdefault(key(volume_stem(path)), path)
@@ -386,7 +386,7 @@ def _check_own(layout, case: OwnCase, seen):
 
 # %% ../nbs/2_data/20_cohort.ipynb #c17e
 def _images(root, layout, complain) -> dict:  # case -> path
-    "The image files; raises `InputError` when there is none"
+    "The image files; raises `InputError` if there is none"
     folder = root / FILE_LAYOUTS[layout].images
     files = _by_name(list_volumes(folder), _same, complain).values()
     if not files:
@@ -404,7 +404,7 @@ def _masks(root, layout, complain) -> dict:  # case in lower case -> path
 
 
 def _note_masks(layout, masks, images, notes):
-    "Say it when there are no masks, or masks without an image"
+    "Add a note if there are no masks, or masks without an image"
     if not masks:
         notes.append(f'{FILE_LAYOUTS[layout].masks}/ is absent or empty')
     if lone := sorted(set(masks) - {i.lower() for i in images}):
@@ -413,7 +413,10 @@ def _note_masks(layout, masks, images, notes):
 
 
 def _annotations(path, files: Scheme, scheme: Scheme, images, notes) -> dict:  # case -> names
-    "What each case annotates: as its CSV says, else all that the files can hold (None: everything)"
+    """What each case annotates
+
+    The CSV decides; without it, all structures of the files' scheme. None: everything.
+    """
     given = read_annotated(path, files) if path else {}
     if strange := sorted(set(given) - set(images)):
         notes.append(f"{path}: case '{strange[0]}' is not in the folder")
@@ -479,7 +482,7 @@ def open_cohort(
 
 # %% ../nbs/2_data/20_cohort.ipynb #c021
 def is_above(value: int) -> bool:
-    "Is it one of SPIDER's values for what lies above our range?"
+    "Is it one of SPIDER's values for a structure above our range?"
     return 10 <= value <= 25 or 110 <= value <= 125 or 210 <= value <= 225
 
 
@@ -489,9 +492,10 @@ def spider_values(
     partial='keep',
     above='ignore',  # of `RULES`
 ) -> tuple[list, dict]:  # ignored values; further values -> names
-    """SPIDER's legal values beyond the scheme's, as far as they occur; raises `InputError`
+    """Values of a mask that SPIDER allows and the scheme lacks; raises `InputError`
 
-    Only in a mask that shows by a value from 100 (canal, discs) that it is SPIDER's.
+    Returns values to ignore and values to rename. A mask counts as SPIDER's only if it has a
+    value from 100 (canal, discs).
     """
     held = set(np.unique(mask).tolist())
     if scheme.name != 'spider' or max(held, default=0) < 100:
@@ -513,7 +517,7 @@ def keep_annotated(
     scheme: Scheme,
     annotated,  # names, or None for all
 ) -> np.ndarray:  # (s, h, w)
-    "`IGNORE` for what the case does not annotate: other structures, slices without any (ours)"
+    "Set to `IGNORE` what is not annotated: other structures, slices without any (ours)"
     if annotated is None:
         return labels
     on = np.isin(labels, [scheme.channel(name) for name in annotated])
@@ -568,7 +572,7 @@ def case_labels(
 
 # %% ../nbs/2_data/20_cohort.ipynb #c21c
 def mask_of(case: Case) -> str:
-    "Path of a case's mask; raises `InputError` when it is missing"
+    "The path of a case's mask; raises `InputError` if it is missing"
     if case.mask is None:
         raise InputError(
             f'{case.image}: mask missing: put it beside the others under the same name, '

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SCALE', 'SURE', 'CRUMB', 'middle_line', 'along_column', 'disc_places', 'cut_surfaces', 'usual_pitch', 'best_naming',
-           'name_column', 'reach', 'column_parts', 'join_halves', 'Parts', 'measure_parts', 'name_bodies', 'runner_up',
-           'counting_confidence', 'disc_names', 'name_discs', 'column_levels', 'Naming', 'anchored_naming',
-           'name_parts', 'name_volume', 'order_column', 'ColumnLabeler']
+           'name_column', 'reach', 'column_parts', 'join_halves', 'channel_sum', 'Parts', 'measure_parts',
+           'name_bodies', 'runner_up', 'counting_confidence', 'disc_names', 'name_discs', 'column_levels', 'Naming',
+           'anchored_naming', 'name_parts', 'name_volume', 'order_column', 'ColumnLabeler']
 
 # %% ../nbs/5_masks/51_column.ipynb #kc04
 import itertools
@@ -132,7 +132,8 @@ def cut_surfaces(
     if disc is None:
         return across
     surfaces = np.repeat(across, len(disc), 1)
-    z, _, x = np.indices(disc.shape) * np.reshape(spacing, (3, 1, 1, 1))
+    z, _, x = np.meshgrid(*map(np.arange, disc.shape), indexing='ij', sparse=True)
+    z, x = (np.broadcast_to(a * mm, disc.shape) for a, mm in ((z, spacing[0]), (x, spacing[2])))
     for i, cut in enumerate(cuts):
         here = (np.abs(along - cut) < 8) & (disc > 0.4)  # mm
         if here.sum() * np.prod(spacing) / 1000 >= 0.5:  # ml, else the cut runs straight across
@@ -148,7 +149,7 @@ def usual_pitch(places: np.ndarray) -> float:  # places: (n,) mm along the colum
 
 
 def _distance_cost(distance, k) -> np.ndarray:  # (k, k): level above, level below
-    "What it costs that two levels do not lie as far apart as their parts; upward is forbidden"
+    "The cost if two parts are not as far apart as their levels; upwards is forbidden"
     steps = np.arange(k)[None] - np.arange(k)[:, None]
     return np.where(steps >= 0, (steps - distance) ** 2 / (4 * 0.2**2), np.inf)
 
@@ -164,7 +165,7 @@ def _follow_back(last, came_from, n) -> list:  # n levels, None where a part is 
 
 # %% ../nbs/5_masks/51_column.ipynb #kc25
 def _earned(likes, weight, allowed) -> np.ndarray:  # (n, k)
-    "What each part earns under each name; -inf where the name is not allowed"
+    "The score of each part under each name; -inf if the name is not allowed"
     shares = likes / likes.sum(1, keepdims=True)
     earned = weight[:, None] * np.log(shares + 0.02)
     return earned if allowed is None else np.where(allowed, earned, -np.inf)
@@ -216,7 +217,7 @@ def reach(
     spacing,  # (slice, row, column) mm
     mm: float,
 ) -> np.ndarray:  # (s, h, w)
-    "Parts grown by `mm` on all sides, each pixel to its nearest (ours)"
+    "Grow parts by `mm` on all sides; each pixel goes to its nearest part (ours)"
     from scipy import ndimage as ndi
 
     if not parts.any():
@@ -232,8 +233,8 @@ def column_parts(
     surfaces: np.ndarray,  # (cuts, s or 1, w) mm, of `cut_surfaces`
     spacing,  # (slice, row, column) mm
 ) -> np.ndarray:  # (s, h, w) int, 1 for the top part; 0 none
-    "What lies between two cuts is a part (ours)"
-    cuts_above = sum((along > cut[:, None] for cut in surfaces), np.zeros(1, int))
+    "Divide the column into parts: each lies between two cuts (ours)"
+    cuts_above = sum((along > cut[:, None] for cut in surfaces), np.zeros(1, np.int32))
     parts = np.where((body > 0.5) & (beside < 30), 1 + cuts_above, 0)  # mm
     size = np.bincount(parts.ravel())
     crumb = size * np.prod(spacing) / 1000 < 0.5  # ml
@@ -242,7 +243,7 @@ def column_parts(
 
 # %% ../nbs/5_masks/51_column.ipynb #kc29
 def join_halves(names: list) -> list:  # names: a level or None for each part, top-down
-    "A part that was dropped between two halves of one body belongs to that body"
+    "Give a dropped part between two halves of one body to that body"
     names = list(names)
     kept = [(i, level) for i, level in enumerate(names) if level is not None]
     for (a, level), (b, next_level) in zip(kept, kept[1:]):
@@ -251,9 +252,20 @@ def join_halves(names: list) -> list:  # names: a level or None for each part, t
     return names
 
 
+def channel_sum(
+    probs: np.ndarray,  # (s, k, h, w)
+    channels,  # at least one
+) -> np.ndarray:  # (s, h, w)
+    "Sum of some channels, one by one: together they would be copied first"
+    total = np.zeros_like(probs[:, 0])
+    for channel in channels:
+        total += probs[:, channel]
+    return total
+
+
 def _give(probs, channels, to):
-    "All that some channels have at a pixel goes to its channel in `to`, (s, h, w) or (h, w)"
-    total = probs[:, channels].sum(1)
+    "Move the probability of some channels at each pixel to its channel in `to`"
+    total = channel_sum(probs, channels)
     probs[:, channels] = 0
     for c in np.unique(to):
         probs[:, c] += np.where(to == c, total, 0)
@@ -261,7 +273,7 @@ def _give(probs, channels, to):
 
 @dataclass(frozen=True)
 class Parts:
-    "The parts of a column, top-down, and what speaks for their names"
+    "The parts of a column, top-down, with the evidence for their names"
 
     where: np.ndarray  # (s, h, w) int, the number of a part; 0 none
     numbers: np.ndarray  # (n,) those of the parts
@@ -278,10 +290,10 @@ def measure_parts(
     surfaces: np.ndarray,  # of `cut_surfaces`
     spacing,  # (slice, row, column) mm
 ) -> Parts | None:  # None: there is no part
-    "The place, the look and the size of each part between two cuts (ours)"
+    "Measure the place, the appearance and the size of each part between two cuts (ours)"
     from scipy import ndimage as ndi
 
-    where = column_parts(probs[:, channels].sum(1), along, beside, surfaces, spacing)
+    where = column_parts(channel_sum(probs, channels), along, beside, surfaces, spacing)
     size = np.bincount(where.ravel())
     size[0] = 0
     numbers = np.flatnonzero(size)
@@ -303,7 +315,7 @@ def name_bodies(
     levels: list,  # of each part: index into `channels`, or None
     spacing,  # (slice, row, column) mm
 ):
-    "Vertebral bodies and sacrum: each part becomes the level that it is called (ours)"
+    "Give vertebral bodies and sacrum their names: each part becomes one level (ours)"
     channel = np.zeros(parts.where.max() + 1, int)  # of each part; what is none is background
     for number, level in zip(parts.numbers, levels):
         if level is not None:
@@ -318,7 +330,7 @@ def runner_up(
     best: list,  # of `best_naming`
     known_levels=None,
 ) -> tuple:  # n levels or None; their worth
-    "The best naming in which no part has the name that it has in `best`; arguments as there (ours)"
+    "The best naming in which every part has another name than in `best` (ours)"
     allowed = np.ones(np.shape(likes), bool)
     for part, level in enumerate(best):
         if level is not None:
@@ -377,16 +389,16 @@ def name_discs(
     along: np.ndarray,  # (h, w) mm along the column
     cuts: np.ndarray,  # mm along the column, of `disc_places`
 ):
-    "What is disc goes to the disc of the nearest cut, or to the body that it divides (ours)"
+    "Give disc pixels to the disc of the nearest cut, or to the body that it divides (ours)"
     known = [(mm, level) for mm, level in found if level is not None]
     if not len(cuts) or not known:
         return
     gaps = _bodies_at(cuts, known)
     own = list(discs.values())
-    part = probs[:, own]
     fits = np.zeros((len(cuts), len(bodies)))
     for i, cut in enumerate(cuts):
-        fits[i, list(discs)] = part[:, :, np.abs(along - cut) < 8].sum((0, 2))  # mm
+        near = np.abs(along - cut) < 8  # mm
+        fits[i, list(discs)] = [probs[:, c][:, near].sum() for c in own]
     at_cut = [discs.get(name, 0) for name in disc_names(gaps, fits, discs)]
     for i, (above, below) in enumerate(gaps):
         if above == below:  # one body, cut in two
@@ -411,7 +423,7 @@ def column_levels(
 # %% ../nbs/5_masks/51_column.ipynb #mg11
 @dataclass(frozen=True)
 class Naming:
-    "What the parts of a column are called, and how sure that is"
+    "The names of the parts of a column, and the confidence in them"
 
     levels: tuple  # of each part, top-down: the name of a structure, or None: it is dropped
     by_image: tuple  # the same without what a person said
@@ -427,7 +439,7 @@ class Naming:
 
     @property
     def is_sure(self) -> bool:
-        "Is the counting sure, by the image or by a person?"
+        "Is the counting certain, from the image or from a person?"
         return bool(self.source) or self.confidence >= SURE
 
     @property
@@ -441,7 +453,7 @@ CRUMB = 0.1  # of the median size; a smaller part is nobody's lowest vertebra (o
 
 
 def _lowest_whole(parts: Parts, levels: list) -> int | None:  # index of the part
-    "The lowest part that has a name and is no crumb"
+    "The lowest part that has a name and is not tiny"
     whole = [i for i, level in enumerate(levels) if level is not None and parts.weight[i] >= CRUMB]
     return whole[-1] if whole else None
 
@@ -451,7 +463,7 @@ def anchored_naming(
     best: list,  # of `best_naming`, by the image alone
     end: int,  # the level of the lowest part
 ) -> tuple:  # n levels or None; their worth
-    "All names moved so that the lowest part is `end`; crumbs have no name (ours)"
+    "Move all names so that the lowest part is `end`; tiny parts get no name (ours)"
     n, k = parts.likes.shape
     last = _lowest_whole(parts, best)
     if last is None:
@@ -467,7 +479,7 @@ def anchored_naming(
 
 
 def _by_anchor(parts: Parts, best: list, scheme: Scheme, anchor: str) -> list:
-    "The better of the namings that end with the anchor, or with the sacrum right below it"
+    "The better of two namings: one ends with the anchor, one with the sacrum below it"
     names, _ = column_levels(scheme)
     ends = [anchor]
     if anchor == scheme.of_kind('vertebra')[-1]:
@@ -477,7 +489,7 @@ def _by_anchor(parts: Parts, best: list, scheme: Scheme, anchor: str) -> list:
 
 # %% ../nbs/5_masks/51_column.ipynb #mg14
 def _sacrum_seen(parts: Parts, best: list, scheme: Scheme) -> float:  # 0..1
-    "Size and look of the part that is called sacrum; 0 if there is none"
+    "Size and appearance of the part that is named sacrum; 0 if there is none"
     names, _ = column_levels(scheme)
     shares = parts.likes / parts.likes.sum(1, keepdims=True)
     seen = [0.0]
@@ -493,7 +505,7 @@ def name_parts(
     known_levels=(),  # structures that a prompt names
     anchor: str = None,  # the lowest vertebra in the field of view, or the sacrum
 ) -> Naming:
-    "The names of all parts, by the image and by what a person says (ours)"
+    "Name all parts, from the image and from the hints of a person (ours)"
     names, _ = column_levels(scheme)
     evidence = parts.places, parts.likes, parts.weight
     by_image, worth = best_naming(*evidence)
@@ -526,15 +538,16 @@ def name_volume(
     spacing,  # (slice, row, column) mm
     known_levels=(),  # structures that a prompt names; none: the image alone decides
     anchor: str = None,  # of `name_parts`
+    copy=True,  # False: write into `probs`, float32, since a copy takes as much memory again
 ) -> tuple:  # (s, k, h, w) float32; a `Naming`, None where there is no column to name
-    "One name for each vertebra and disc of a volume, in anatomical order, none twice (ours)"
-    probs = probs.astype(np.float32)
+    "Give each vertebra and disc of a volume one name, in order, and none twice (ours)"
+    probs = probs.astype(np.float32, copy=copy)
     names, discs = column_levels(scheme)
     bodies = [scheme.channel(n) for n in names]
-    body = probs[:, bodies].sum(1)
+    body = channel_sum(probs, bodies)
     if len(names) < 2 or not (body > 0.5).any():
         return probs, None
-    disc = probs[:, list(discs.values())].sum(1) if discs else None
+    disc = channel_sum(probs, discs.values()) if discs else None
     along, beside = along_column(body if disc is None else body + disc, spacing)
     cuts = disc_places(body, disc, along, beside)
     surfaces = cut_surfaces(disc, along, cuts, spacing)
@@ -568,7 +581,8 @@ class ColumnLabeler:
         self,
         probabilities: np.ndarray,  # (s, k, h, w) of a whole volume
         known_levels=(),  # structures that a prompt names
+        copy=True,  # as `name_volume`
     ) -> np.ndarray:  # (s, k, h, w) float32
-        named = name_volume(probabilities, self.scheme, self.spacing, known_levels, self.anchor)
-        probabilities, self.naming = named
-        return probabilities
+        how = (self.scheme, self.spacing, known_levels, self.anchor)
+        named, self.naming = name_volume(probabilities, *how, copy=copy)
+        return named

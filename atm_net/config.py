@@ -103,20 +103,20 @@ PRESETS = dict(
 
 # %% ../nbs/6_training/60_config.ipynb #cf09
 def sources(cfg: Config) -> dict:  # field -> 'paper', 'assumed' or 'ours'
-    "Where each value comes from; a value that departs from the paper's is ours"
+    "The source of each value; a value that differs from the paper's is marked ours"
     own = {f.name: f.metadata['source'] for f in fields(Config)}
     changed = [f.name for f in fields(Config) if getattr(cfg, f.name) != f.default]
     return own | {name: 'ours' for name in changed if own[name] == 'paper'}
 
 
 def provenance(cfg: Config) -> dict:  # field -> dict(value, source)
-    "The configuration as it stands in `config.json` and in the header of weights"
+    "The configuration in the form of `config.json` and of the header of weights"
     origin = sources(cfg)
     return {k: dict(value=v, source=origin[k]) for k, v in asdict(cfg).items()}
 
 # %% ../nbs/6_training/60_config.ipynb #cf12
 def stage_border(cfg: Config) -> int:  # first step with text and contrast
-    "Where the plain stage ends"
+    "The step at which the plain stage ends"
     return round(cfg.plain * cfg.steps)
 
 
@@ -164,12 +164,12 @@ _swin_only = ('decoder', 'swin')
 
 
 def other_backbone(cfg: Config) -> bool:
-    "Do HASF and CCAE stand on another backbone than that of ATM-Net?"
+    "Do HASF and CCAE use another backbone than Swin UNETR?"
     return cfg.network == 'atm_net' and cfg.backbone != 'swin_unetr'
 
 
 def _refuse_idle(cfg: Config, given: dict):
-    "An option that the network has no use for would be read as if it acted; raises `InputError`"
+    "Refuse options that have no effect on the network; raises `InputError`"
     idle = []
     if cfg.network != 'atm_net':
         idle = [f'--{k}' for k in _text_only if k in given]
@@ -209,7 +209,7 @@ def _numbers(text: str):  # one whole number, or a tuple of them
 
 
 def _from_text(kind, text: str):
-    "The value of a field as it is typed; raises `ValueError` or `KeyError`"
+    "Convert the typed value of a field; raises `ValueError` or `KeyError`"
     if kind is bool:
         return _truths[text.lower()]
     if kind is tuple:
@@ -223,7 +223,7 @@ _wanted = {bool: 'true or false', tuple: 'whole numbers with commas', object: 'w
 
 
 def _converted(kind: type, value):
-    "A value as its field has it; raises `ValueError` or `KeyError` for one that it cannot be"
+    "Convert a value to the type of its field; raises `ValueError` or `KeyError`"
     if isinstance(value, str):
         return _from_text(kind, value)
     if isinstance(value, list) and kind in (tuple, object):
@@ -257,7 +257,7 @@ def set_fields(
     pairs: list,  # of 'field=value'
     taken=(),  # fields that have been given as options of their own
 ) -> dict:  # field -> value
-    "What `--set` says; raises `InputError`"
+    "Read the fields that `--set` changes; raises `InputError`"
     out = {}
     for pair in pairs:
         name, mark, text = pair.partition('=')
@@ -294,7 +294,7 @@ def read_fields(path) -> dict:  # field -> value
 
 
 def said_fields(cfg: Config, names) -> str:  # '' where nothing differs from the preset
-    "What some fields are, where each value comes from, and what the preset has"
+    "Describe some fields: value, source, and the value of the preset"
     preset = PRESETS[cfg.preset]
     origin = sources(cfg)
     values = {name: (getattr(cfg, name), getattr(preset, name)) for name in names}
@@ -328,7 +328,7 @@ def _check_shares(cfg: Config):
 
 
 def _check_w_generic(cfg: Config):
-    "The weight of the pass without prompt acts only where one decoder learns from two passes"
+    "Refuse a weight of the pass without prompt if it has no effect; raises `InputError`"
     if not 0 <= cfg.w_generic <= 1:
         raise InputError(f'w_generic {cfg.w_generic} is not between 0 and 1')
     reads = cfg.network == 'atm_net' and cfg.hasf

@@ -56,12 +56,12 @@ def info_nce(
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    "Half precision as float32: sums of exponentials need it"
+    "Convert half precision to float32, because sums of exponentials need it"
     return x if x.dtype == torch.float64 else x.float()
 
 
 def no_pair(known: Tensor) -> Tensor:  # (b, s) -> (b, s, s) bool
-    "Pairs with a class that takes no part; the diagonal stays, so that no row is empty"
+    "Pairs with an excluded class; the diagonal is kept, so that no row is empty"
     pair = known[:, :, None] & known[:, None, :]
     return ~pair & ~torch.eye(known.shape[1], dtype=torch.bool, device=known.device)
 

@@ -50,7 +50,7 @@ _marks = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
 
 # %% ../nbs/3_prompts/34_corpus.ipynb #c031a
 def _normalizer(anatomy):
-    "Accents, dashes and spellings of levels to one form, in lower case"
+    "Bring accents, dashes and spellings of levels to one form, in lower case"
     from tokenizers import Regex, normalizers
 
     return normalizers.Sequence(
@@ -283,7 +283,7 @@ def _report(rng, anatomy):
 
 # %% ../nbs/3_prompts/34_corpus.ipynb #pres1
 def _presence(rng, anatomy):
-    "What is there and what not, said twice: the second needs the first with its sign"
+    "A statement of what is present and absent, made twice; the second follows from the first"
     k = min(int(rng.integers(1, 3)), len(anatomy.names) // 2)
     names = [phrase(n, anatomy) for n in rng.choice(anatomy.names, 2 * k, replace=False)]
     here = join_words(names[:k])
@@ -298,7 +298,7 @@ def _presence(rng, anatomy):
 
 
 def _atpg(rng, anatomy):
-    "The holistic prompt of a random run, sometimes with a level left out and 'at least'"
+    "The holistic prompt of a random run; sometimes it lacks a level and says 'at least'"
     levels = list(level_tokens(anatomy))
     rest = [n for n in anatomy.top_down if n not in levels]
     start = int(rng.integers(0, len(levels) - 1))
@@ -360,7 +360,7 @@ def sentences(
     anatomy,
     test: bool = False,  # only held-out ones (class prompts are all trained on)
 ) -> list:  # n sentences
-    "Draw sentences of one kind; all but class prompts need an anatomy with levels (`InputError`)"
+    "Draw sentences of one kind; raises `InputError` if the kind needs levels and there are none"
     if kind == 'classes':
         return [_draw_class_prompt(rng, anatomy) for _ in range(n)]
     check_levels(anatomy)
@@ -376,7 +376,7 @@ def sentences(
 
 # %% ../nbs/3_prompts/34_corpus.ipynb #voc1
 def vocabulary_corpus(anatomy) -> list:
-    "Sentences that hold every word of the grammar once or more"
+    "Sentences that contain every word of the grammar at least once"
     texts = [fact for _, fact in facts(anatomy)]
     texts += [re.sub(r'\{\w\}', ' ', template) for template in _yes + _no + _free]
     texts += _findings['disc'] + _findings['vertebra'] + _how + _named

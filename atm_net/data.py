@@ -21,7 +21,7 @@ from .grid import Grid
 
 # %% ../nbs/2_data/23_data.ipynb #c054
 def _read_manifest(folder: Path) -> dict:
-    "The manifest of a cache; raises `InputError` when the folder is not one"
+    "Read the manifest of a cache; raises `InputError` if the folder is not a cache"
     path = folder / 'manifest.json'
     if not folder.is_dir():
         raise InputError(f'{folder}: no such cache: make one with atm_prepare')
@@ -44,7 +44,7 @@ def _read_manifest(folder: Path) -> dict:
 
 # %% ../nbs/2_data/23_data.ipynb #c54b
 class Cache:
-    "A prepared slice cache; raises `InputError` when the folder is not one"
+    "A prepared slice cache; raises `InputError` if the folder is not a cache"
 
     def __init__(self, path):
         self.path = Path(path)
@@ -59,7 +59,7 @@ class Cache:
         self.rules = {k: d.get(k, v) for k, v in CACHE_DEFAULTS.items()}
 
     def row(self, case: str) -> dict:
-        "A case's line of the manifest; raises `InputError`"
+        "The row of a case in the manifest; raises `InputError`"
         if case not in self.rows:
             raise InputError(f"{self.path}: has no case '{case}'{suggest(case, self.rows)}")
         return self.rows[case]
@@ -107,7 +107,7 @@ def use(self: Cache, case: str) -> list:  # slice numbers
 
 @patch
 def slices(self: Cache, split: str) -> list:  # of (case, k)
-    "All slices of a part; in `train` only those with annotation"
+    "All slices of a part; for `train`, only slices with annotation"
     out = []
     for case in self.cases(split):
         numbers = self.use(case) if split == 'train' else range(self.row(case)['slices'])
@@ -117,14 +117,14 @@ def slices(self: Cache, split: str) -> list:  # of (case, k)
 
 @patch
 def annotated(self: Cache, case: str) -> np.ndarray:  # (channels,) bool
-    "Channels that the case annotates; background is always one"
+    "The channels that the case annotates; background is always annotated"
     names = self.row(case)['annotated']
     return np.array([True] + [names is None or n in names for n in self.scheme.names])
 
 # %% ../nbs/2_data/23_data.ipynb #c56b
 @patch
 def source(self: Cache, case: str) -> tuple[Volume, np.ndarray]:  # image; (s, h, w) channels
-    "The volume and labels that a case was made from; raises `InputError` if they moved or changed"
+    "Read the volume and labels of a case again; raises `InputError` if a file has changed"
     m = self.meta(case)
     for k in ('image', 'mask'):
         if not Path(m[k]).exists():
@@ -143,7 +143,7 @@ def source(self: Cache, case: str) -> tuple[Volume, np.ndarray]:  # image; (s, h
 
 # %% ../nbs/2_data/23_data.ipynb #c065
 def _size(size, shape) -> tuple:  # (h, w)
-    "The window's size; None is the whole slice"
+    "The size of the window; None means the whole slice"
     if size is None:
         return tuple(shape)
     return (size, size) if isinstance(size, int) else tuple(size)
@@ -155,7 +155,7 @@ def random_window(
     size,  # px, or (h, w) px
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:  # (size, size) each
-    "A window at a random place; beyond the field of view there is black background"
+    "Cut a window at a random place; outside the field of view it is black background"
     out = _size(size, img.shape)
     corner = [int(rng.integers(min(0, n - m), max(0, n - m) + 1)) for n, m in zip(img.shape, out)]
     windows = np.zeros(out, img.dtype), np.zeros(out, lab.dtype)
@@ -168,7 +168,7 @@ def random_window(
 # %% ../nbs/2_data/23_data.ipynb #c067
 @contextmanager
 def _plain_tensors():
-    "MONAI without its meta data, which slices do not have: a third of the time"
+    "Turn off MONAI's meta data, which slices do not have; this is faster"
     from monai.data import get_track_meta, set_track_meta
 
     old = get_track_meta()
@@ -180,7 +180,7 @@ def _plain_tensors():
 
 
 def _random_grids(px, rotate, scale, shear, bend, state) -> tuple:
-    "MONAI's two random grids: bent; turned, scaled and sheared"
+    "MONAI's two random grids: one bends; the other turns, scales and shears"
     from monai.transforms import RandAffineGrid, RandDeformGrid
 
     deform = RandDeformGrid(px, (bend, bend))
@@ -202,7 +202,7 @@ def sampling_grid(
     bend=1.7,  # px, standard deviation of the displacements of the knots
     knots=5,  # of the coarse grid, per side
 ):  # (2, h, w) tensor for MONAI's `Resample`: (y, x) px from the middle of the source
-    "Where each pixel of the result comes from: a window, bent, sheared, scaled and turned"
+    "For each pixel of the result, the place in the slice from which it comes"
     from torch.nn.functional import interpolate
 
     steps = [max(2, n // (knots - 1)) for n in out]
@@ -244,7 +244,7 @@ def augment(
     seed,  # whole numbers, such as (seed, epoch, sample)
     size=None,  # px or (h, w) px of a random window; None keeps the size
 ) -> tuple[np.ndarray, np.ndarray]:  # (h, w) float32 in 0..1; (h, w) uint8
-    "Distort a training slice; the same for the same `seed`"
+    "Distort a training slice; the same `seed` gives the same result"
     import torch
     from monai.transforms import Resample
 
@@ -262,7 +262,7 @@ def augment(
 
 # %% ../nbs/2_data/23_data.ipynb #c077
 class SliceDataset:
-    "Slices of a part of a cache; keys are `index` or `(index, epoch, window)`"
+    "The slices of a part of a cache; keys are `index` or `(index, epoch, window)`"
 
     def __init__(
         self,

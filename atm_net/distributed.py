@@ -28,7 +28,7 @@ class Distributed:
 
     @property
     def lead(self) -> bool:
-        "Is this the process that writes files and speaks?"
+        "Is this the process that writes files and prints?"
         return self.rank == 0
 
 # %% ../nbs/6_training/61_distributed.ipynb #ds07
@@ -85,7 +85,7 @@ def leave_group(
 
 # %% ../nbs/6_training/61_distributed.ipynb #ds13
 def gather(group: Distributed, item) -> list:  # one item of each process, by rank
-    "What each process has, for all of them"
+    "Collect an object of every process, in all processes"
     import torch.distributed as dist
 
     if group.size == 1:
@@ -109,7 +109,7 @@ def lead_first(group: Distributed, f):
 
 # %% ../nbs/6_training/61_distributed.ipynb #ds14
 def mean(values) -> float | None:
-    "Mean of the numbers that are there; None without any"
+    "The mean of the numbers that are not None; None if there are none"
     there = [v for v in values if v is not None and v == v]
     return sum(there) / len(there) if there else None
 
@@ -126,7 +126,7 @@ def share_gradients(
     group: Distributed,
     unused=False,  # may parameters be left without gradient?
 ):
-    "The module itself; in a group, with its gradient averaged over the processes"
+    "The module; in a group, wrapped so that gradients are averaged over the processes"
     from torch.nn.parallel import DistributedDataParallel
 
     if group.size == 1:

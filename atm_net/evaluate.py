@@ -61,7 +61,7 @@ def shuffled_partner(
     case: str,
     cases,  # cases: of the part that is scored
 ) -> str:  # a case of another patient
-    """Whose words the control `shuffled` borrows
+    """The case whose prompts the control `shuffled` uses
 
     The next case of another patient, of the same part if there is one.
 
@@ -92,7 +92,7 @@ def partner_of(
 
 
 def _complete(predictor, cache, case) -> bool:
-    "Does the truth label all that the network knows?"
+    "Does the truth label all structures of the network?"
     return cache.row(case)['annotated'] is None and set(predictor.scheme.names) <= set(
         cache.file_scheme.names
     )
@@ -112,7 +112,7 @@ def case_words(
 
 
 def _word_sources(predictor, cache, case: str, protocol: str, truth, partner) -> dict:
-    "What a protocol makes its words from: arguments of `words_for` and `predict`"
+    "The inputs of a protocol, as arguments of `words_for` and `predict`"
     given = {'complete': _complete(predictor, cache, case)}
     if PROTOCOLS[protocol].is_oracle:
         given['truth'] = convert(truth, cache.scheme, predictor.scheme)[0]
@@ -126,7 +126,7 @@ def case_data(
     case: str,
     grid: str,  # grid: 'source' or 'cache'
 ) -> tuple:  # a volume or images; (s, h, w) truth; (3,) mm
-    "What is needed to score a case, on either grid"
+    "The data that are needed to score a case, on the grid of the source or of the cache"
     if grid == 'source':
         vol, truth = cache.source(case)
         return vol, truth, vol.spacing
@@ -188,7 +188,7 @@ class Entry:
 
 
 def check_run(name: str, predictor, cache, grid: str):
-    "Can this run be scored on this cache? Raises `InputError`"
+    "Check that a run can be scored on a cache; raises `InputError`"
     if not set(predictor.scheme.names) & set(cache.scheme.names):
         raise InputError(f'{name}: its structures and those of {cache.path} have nothing in common')
     if predictor.crop == 'oracle' and cache.crop != 'oracle':
@@ -204,7 +204,7 @@ def check_run(name: str, predictor, cache, grid: str):
 
 
 def check_grid(grid: str):
-    "Raises `InputError` unless it is 'source' or 'cache'"
+    "Refuse a grid other than 'source' or 'cache'; raises `InputError`"
     if grid not in ('source', 'cache'):
         raise InputError(f"--grid '{grid}' is unknown: use source or cache")
 

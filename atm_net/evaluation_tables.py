@@ -147,7 +147,7 @@ def dsc_by_structure(
     summaries,
     policy: str = 'penalised',
 ) -> tuple[list, list]:  # rows, header
-    "DSC of each structure that somebody scored, one table column per entry"
+    "DSC of each scored structure, one table column for each entry"
     by_entry = [c['exact'][policy]['structures'] for c in summaries]
     rows = []
     for n, first in by_entry[0].items():
@@ -195,7 +195,7 @@ _complete_size = dict(mrspineseg=172, spider=447)  # volumes of the releases
 def paper_data(
     cache,
 ) -> str | None:  # 'mrspineseg', 'spider', or None
-    "Which of the paper's two data sets a cache holds, whole and real"
+    "The data set of the paper that a cache holds completely; None for other caches"
     m = cache.manifest
     n = _complete_size.get(m['layout'])
     names = cache.anatomy.scheme(m['layout']).names if n else ()
@@ -454,7 +454,7 @@ _weights_fields = ('network', 'preset', 'steps', 'seed', 'encoder', 'crop')
 
 
 def _evaluation_info(entries, split: str, grid: str, column: bool, labels: str, notes) -> str:
-    "The line above the tables: what was scored, and how"
+    "The line above the tables: the data and the settings of the scoring"
     where = 'pixels of the source' if grid == 'source' else 'grid of the cache'
     how = 'one name for each structure of a volume' if column else 'every pixel by itself'
     n = len(entries[0].scored)

@@ -156,7 +156,7 @@ def segment_case(
 
 
 class Tally:
-    "What is counted of a method over all cases"
+    "The counts of a method over all cases"
 
     def __init__(self, scheme):
         self.scheme = scheme
@@ -278,7 +278,7 @@ def _clouds(cache, cases, methods, said, slices, perplexity, seed, out, done):
 def _methods(
     cache, predictors: dict, protocols
 ) -> tuple[dict, list]:  # name -> (predictor, protocol); notes
-    "What is drawn: each run under each protocol that applies to it; raises `InputError`"
+    "The methods to draw: each run under each protocol that fits it; raises `InputError`"
     methods, notes = {}, []
     for name, p in predictors.items():
         check_run(name, p, cache, 'cache')

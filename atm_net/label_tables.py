@@ -31,7 +31,7 @@ _discs = [f'{a}/{b}' for a, b in zip(_bodies, (*_bodies[1:], 'S'))]
 
 
 def _table(bodies, discs=(), others=(), alias=None, guess=True, **values) -> Table:
-    "A table from the values of the bodies, and of the discs below them, top-down"
+    "Make a table from the values of bodies and of the discs below them, top-down"
     values = dict(zip(_bodies, bodies)) | dict(zip(_discs, discs)) | values
     alias = alias or {}
     return Table(values, frozenset(others) - {*values.values(), *alias}, alias, guess)
@@ -90,7 +90,7 @@ def foreign_values(
     scheme: Scheme,
     held,  # values in a mask
 ) -> tuple[list, dict]:  # ignored values; further values -> names
-    "What a program's masks hold beyond the scheme, as far as it occurs"
+    "Values of a program's masks that the scheme lacks: those to ignore, those to rename"
     table = TABLES.get(scheme.name)
     if table is None or scheme.name in scheme.anatomy.schemes:
         return [], {}
@@ -131,7 +131,7 @@ def disorder(
     scheme: Scheme,
     slack: float = 1.0,  # rows by which neighbours may be out of order (ours)
 ) -> str:  # '' if the order is possible
-    "What is impossible about a mask if it is read by `scheme`"
+    "What is impossible if a mask is read by `scheme`, in words"
     row = {name: held.row[v] for name, v in scheme.values.items() if v in held}
     names = scheme.anatomy.order(row)
     for pairs in _pairs(names, scheme.anatomy).values():

@@ -19,7 +19,7 @@ def _figure(cell) -> bool:
 def weight(
     cell,
 ) -> float:  # lines of a slide
-    "How much of a slide a cell fills, roughly"
+    "Estimate how much of a slide a cell fills"
     text = cell['source'].split('\n')
     if cell['cell_type'] == 'markdown':
         return sum(1 + len(line) // 85 for line in text if line.strip())
@@ -33,14 +33,14 @@ def weight(
 
 
 def _explains_figure(cell, before) -> bool:  # before: the cell before, or None
-    "Is this the text that says what to look for in the figure above?"
+    "Does the cell say what to look for in the figure before it?"
     if before is None or cell['cell_type'] != 'markdown':
         return False
     return _figure(before) and '**What to look for' in cell['source']
 
 
 def _break(r: Role, depth: int, filled: float, w: float, full: float, under: bool) -> str:
-    "How a cell begins: 'slide', 'subslide', or '-' below what is there"
+    "Where a cell goes: a new 'slide', a new 'subslide', or '-' for the current one"
     if depth in (1, 2):
         return 'slide'
     if depth == 3 and filled > 4:
@@ -53,7 +53,7 @@ def slide_types(
     cells,  # of a lesson
     full: float = 20.0,  # lines of a slide (ours)
 ) -> list:  # of 'slide', 'subslide', '-', 'notes' or 'skip'
-    "Where a new slide begins"
+    "The type of slide that each cell begins"
     out, filled = [], 0
     for before, c in zip([None, *cells], cells):
         r = role(c)
@@ -126,7 +126,7 @@ _command = re.compile(r'\\[A-Za-z]+')  # of TeX
 
 
 def readable_tex(tex: str) -> str:
-    "TeX as latex2mathml reads it best"
+    "Rewrite TeX in a form that latex2mathml reads well"
     # one-letter alphabets in braces
     tex = re.sub(r'\\(mathbf|mathcal|mathbb)\s*([A-Za-z])(?![A-Za-z])', r'\\\1{\2}', tex)
     # pairs of big brackets that grow with what they hold
@@ -142,7 +142,7 @@ def formula(
 ) -> str:  # <math ...>
     """A formula as MathML
 
-    Raises `InputError` without latex2mathml, and for TeX that it does not know.
+    Raises `InputError` if latex2mathml is missing, or does not know the TeX.
     """
     try:
         from latex2mathml.converter import convert
@@ -162,7 +162,7 @@ _marks = {'*': '&#42;', '_': '&#95;', '|': '&#124;', '`': '&#96;'}  # signs that
 
 
 def _drawn(m: re.Match) -> str:
-    "A formula of `_maths` as MathML, in the text or in a line of its own"
+    "A formula that `_maths` found as MathML, in the text or on its own line"
     made = formula(m[1], 'block') if m[1] else formula(m[2])
     for sign, entity in _marks.items():
         made = made.replace(sign, entity)
@@ -170,13 +170,16 @@ def _drawn(m: re.Match) -> str:
 
 
 def draw_maths(text: str) -> str:
-    "Markdown with its formulas as MathML; code is left alone"
+    "Replace the formulas of a Markdown text by MathML; code is not changed"
     parts = re.split(r'(```.*?```|`[^`\n]+`)', text, flags=re.S)
     return ''.join(p if i % 2 else _maths.sub(_drawn, p) for i, p in enumerate(parts))
 
 # %% ../nbs/9_learning/98_lesson_slides.ipynb #s043
 def _shown(cell, kind):
-    "A cell as a slide has it: live widgets named, formulas drawn, the code behind a figure away"
+    """Convert a cell for a slide
+
+    Widgets become a text, formulas become MathML, and the code behind a figure is removed.
+    """
     c = with_source(cell, role(cell).source)
     c['metadata']['slideshow'] = dict(slide_type=kind)
     if c['cell_type'] == 'markdown':
@@ -198,9 +201,9 @@ def slides(
     nb,  # a lesson, outputs included
     notes=True,  # keep the speaker notes
 ) -> str:  # HTML
-    """One page with the slides of a lesson, which loads nothing from elsewhere
+    """Make one page with the slides of a lesson, which loads nothing from elsewhere
 
-    Raises `InputError` without nbconvert.
+    Raises `InputError` if nbconvert is missing.
     """
     try:
         from nbconvert.exporters import SlidesExporter

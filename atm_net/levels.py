@@ -28,7 +28,7 @@ _said_of_one = {
 
 @dataclass(frozen=True)
 class Spelling:
-    "How an anatomy's levels are written"
+    "The ways in which the levels of an anatomy are written"
 
     anatomy: object  # `Anatomy`
     names: dict  # lower-case spelling -> structure name
@@ -76,7 +76,7 @@ class Mention:
 
 
 def _body(previous, written, known):
-    "The body that `written` means after the body `previous`: 'L5', '5' or 'S'; None if unknown"
+    "The body that 'L5', '5' or 'S' means after the body `previous`; None if unknown"
     if not written.isdigit():
         if written == 'S' and 'S' in known.bodies:
             return 'S'
@@ -94,7 +94,7 @@ _whole = re.compile(r'\b(?:vertebrae|bodies)\s+(?:from\s+|at\s+|of\s+)?$', re.I)
 
 
 def _bodies_of(parts, known):
-    "The bodies that 'L4', '5' as written mean; None where one is unknown"
+    "The bodies that parts such as 'L4', '5' mean; None if one is unknown"
     bodies = [known.names.get(parts[0].lower())]
     for part in parts[1:]:
         bodies.append(_body(bodies[-1], part, known) if bodies[-1] in known.bodies else None)
@@ -128,7 +128,7 @@ def _place_pattern(known):
 
 
 def _names_of_pair(m, known):
-    "Names for a pair or a chain; None where it names MRI sequences, as 'T1/T2'"
+    "Names for a pair or a chain; None if it names MRI sequences, such as 'T1/T2'"
     parts = [m['first'], *re.findall(_part, m['rest'], re.I)]
     levels = [p for p in parts if not p.isdigit()]
     if all(_sequence.match(p) and p.lower() not in known.names for p in levels):
@@ -138,7 +138,7 @@ def _names_of_pair(m, known):
 
 
 def _names_of_word(m, known):
-    "Names for a single level or structure; None where it is an MRI sequence"
+    "Names for a single level or structure; None if it is an MRI sequence"
     word = re.sub(r'\s+', ' ', m['word'].lower())
     if word in known.names:
         return (known.names[word],)
@@ -170,7 +170,7 @@ _disc_follows = re.compile(rf'\s*{DISCS}\b', re.I)
 
 
 def _continues(more, before, text):
-    "Does the number go on with the list? `more` is a match of `_more`"
+    "Does the number continue the list? `more` is a match of `_more`"
     if cue('list goes on').match(text, more.end()):
         return True
     if more[3] and _disc_follows.match(text[more.end() :]):
@@ -179,7 +179,7 @@ def _continues(more, before, text):
 
 
 def _names_of_more(more, m, letter, before, known):
-    "Names for a number that lacks its `letter`, or for two, as '3-4'"
+    "Names for a number without its `letter`, or for two such as '3-4'"
     first = letter + more[1]
     if more[3]:
         return _joined([first, more[3]], more[2], _whole.search(before), known)
@@ -241,7 +241,7 @@ _hyphens = dict.fromkeys(map(ord, '\u2010\u2011\u2012\u2212\ufe63\uff0d'), '-')
 
 
 def _in_order(text, known):
-    "All mentions from left to right, each followed by those that lack their letter"
+    "All mentions from left to right, each followed by its numbers without a letter"
     for m in sorted(_places(text, known), key=lambda m: m.start):
         yield m
         yield from _elided(m, text, known)
@@ -294,7 +294,7 @@ def unseen_clauses(text: str) -> dict:  # start of the clause -> where 'is absen
 
 # %% ../nbs/3_prompts/31_levels.ipynb #c036
 def negated_spans(text: str) -> list:  # of (start, end)
-    "The parts of `text` that are said not to be there (ours, a rule)"
+    "The parts of `text` that are negated, by a rule (ours)"
     unseen = unseen_clauses(text)
     out = []
     for a, b in clauses(text):
@@ -311,7 +311,7 @@ def inside(position: int, spans) -> bool:
 
 # %% ../nbs/3_prompts/31_levels.ipynb #le26
 def stated_levels(text: str, anatomy) -> tuple:  # structure names
-    "What a text names and does not negate, in the order of mention"
+    "The levels that a text names and does not negate, in the order of mention"
     found = [(m.start, m.names) for m in find_levels(text, anatomy)]
     found += [(m.start(), None) for m in cue('discs too').finditer(text)]
     spans = negated_spans(text)
@@ -345,7 +345,7 @@ _split_word = re.compile(r'(?<=[a-z]{3}):(?=[a-z]\b)')  # 'leve:l'
 
 
 def _plain_spelling(text):
-    "'L 4 / 5', 'L4_5' and 'L4 on 5' with all their letters and nothing else"
+    "Write 'L 4 / 5', 'L4_5' and 'L4 on 5' with all letters and no spaces"
     text = _spaced.sub(r'\1', text)
     text = _underlined.sub('/', text)
     text = _over.sub(r'\1\2\3\1', text)
@@ -353,13 +353,13 @@ def _plain_spelling(text):
 
 
 def _numbered(m):
-    "'third to fifth lumbar' as 'L3 to L5'"
+    "Write 'third to fifth lumbar' as 'L3 to L5'"
     words = re.sub(_nth, lambda n: _ordinal[n[0].lower()], m[0], flags=re.I)
     return words[: -len('lumbar')].rstrip()
 
 
 def plain_levels(text: str, anatomy) -> str:
-    "A report's plain text with levels said in words as names: 'the lumbosacral disc' as L5/S1"
+    "Replace levels in words by names in a plain text: 'the lumbosacral disc' by L5/S1"
     text = _plain_spelling(plain_text(text))
     if 'S' not in anatomy.names:
         return text
@@ -387,7 +387,7 @@ def _lowest_discs(text, anatomy):
 
 
 def site_mentions(text: str, anatomy) -> list:  # of `Mention`, in text order
-    "Levels that findings can have: no roots, no conus; the canal only by its short name"
+    "Mentions that can be the level of a finding: no roots, no conus, the canal only as 'SC'"
     clear = cue('no site').sub(lambda m: ' ' * len(m[0]), text)
     out = []
     for m in find_levels(clear, anatomy):
@@ -422,7 +422,7 @@ def level_groups(
 
 
 def _together(a, b, text, starts):
-    "Do two mentions stand together, with no clause beginning between?"
+    "Do two mentions stand together, without a new clause between them?"
     if any(a.end <= start <= b.start for start in starts):
         return False
     gap = text[a.end : b.start]

@@ -45,7 +45,7 @@ def cohort_of(
     splits: str = 'random',  # of `prepare`
     hard_border: float = 0.0,  # of `write_cohort`
 ) -> Cache:
-    "A synthetic cohort and its cache in `out`, made once; taken up where it broke off"
+    "Make a synthetic cohort and its cache in `out`; continues where it stopped"
     mark = out / 'phantoms' / 'phantom.json'
     if (out / 'cache' / 'manifest.json').exists():
         return Cache(out / 'cache')
@@ -68,7 +68,7 @@ def _renamed(now: np.ndarray, before: np.ndarray) -> float:  # (h, w) channels
 
 
 def moved_case(p: Predictor, cache: Cache, cases) -> str:
-    "The volume in whose fullest slice the true words rename most of what the generic ones said"
+    "The volume in whose fullest slice the true prompt changes most names"
 
     def moved(c):
         x, y = np.asarray(cache.image(c), np.float32), np.asarray(cache.labels(c))
@@ -96,7 +96,7 @@ def case_slices(
 
 
 def learnt(run: Path) -> str:
-    "What the log of the short training says, in a sentence"
+    "Describe the log of the short training in a sentence"
     rows = read_rows(run / 'log.csv')
 
     def column(name):
@@ -195,7 +195,7 @@ def like(meta: dict) -> Config:
 
 
 def long_config(p: Predictor, steps: int, seed: int) -> Config:
-    "The training that goes on from the weights that ship"
+    "The configuration of the training that continues from the weights of the kit"
     warmup = min(20, steps // 10)
     return replace(like(p.meta), steps=steps, lr=3e-4, warmup=warmup, val_cases=2, seed=seed)
 
@@ -208,7 +208,7 @@ def stages(
     cfg: Config,
     say,  # function of a text: what is done now
 ) -> tuple:  # cache, list of `Entry`
-    "Cohort, cache, masks of two volumes, scores, short training; says what it does"
+    "Make cohort, cache, masks of two volumes, scores and a short training; prints its steps"
     say(f'{patients} synthetic patients')
     cache = cohort_of(out, patients, seed, p.grid)
     say('segmenting two volumes with the model that ships')

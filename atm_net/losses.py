@@ -68,7 +68,7 @@ def dice_loss(
 
 
 def with_background(annotated: Tensor) -> Tensor:  # (b, k) bool
-    "Channel 0 is part of every case"
+    "Mark channel 0, the background, as annotated in every case"
     return torch.cat([torch.ones_like(annotated[:, :1]), annotated[:, 1:]], 1)
 
 # %% ../nbs/4_network/42_losses.ipynb #c012
@@ -101,7 +101,7 @@ def softmax_focal(logits, target, gamma) -> Tensor:  # (b, 1, h, w)
 
 
 def sigmoid_focal(logits, target, gamma) -> Tensor:  # (b, 1, h, w)
-    "MONAI's: a question for each channel, mean over them"
+    "Focal loss of MONAI: one yes-or-no question for each channel, then the mean"
     from monai.losses import FocalLoss
 
     truth, _ = one_hot(target, logits.shape[1])

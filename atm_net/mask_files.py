@@ -52,17 +52,17 @@ def guess_scheme(
 def mask_values(
     paths,  # mask files
 ) -> dict:  # path -> `Held`: the set of the values in it, without 0, and where they lie
-    "What mask files hold"
+    "Read the values of mask files, and where they lie"
     return {p: Held(read_labels(p).data) for p in paths}
 
 
 def value_names(scheme, values) -> dict:  # value -> structure
-    "What `values` mean in a scheme, as far as it knows them"
+    "The names of `values` in a scheme; unknown values are left out"
     return {value: name for name, value in scheme.values.items() if value in values}
 
 # %% ../nbs/2_data/25_mask_files.ipynb #c28f
 def _own_fits(values, anatomy) -> list:  # of `Scheme`
-    "The default scheme of `values`, then those of the anatomy that mean other things"
+    "The default scheme of `values`, then other schemes with another meaning"
     if 'spider' in anatomy.schemes and max(values, default=0) >= 100:
         return [anatomy.scheme(guess_scheme(values, anatomy))]
     least = anatomy.scheme(guess_scheme(values, anatomy))
@@ -86,7 +86,7 @@ def _foreign_fits(values, anatomy) -> list:  # of `Scheme`
 
 
 def _fault(scheme, held, values) -> str:  # '' if there is none
-    "What is impossible about reading a mask by a scheme"
+    "What is impossible if a mask is read by a scheme, in words"
     if not (value_names(scheme, values) or spider_values(scheme, list(values))[1]):
         return 'none of its structures would be there'
     return disorder(held, scheme) if isinstance(held, Held) else ''
@@ -97,7 +97,7 @@ def fitting_schemes(
     anatomy,
     strict=True,  # refuse what is impossible; else take the default all the same
 ) -> list:  # of `Scheme`
-    "The default scheme of the values, then those that mean other things; raises `InputError`"
+    "The default scheme of the values, then others with another meaning; raises `InputError`"
     values = {int(v) for v in held} - {0, IGNORE}
     foreign = _foreign_fits(values, anatomy)
     try:
@@ -147,7 +147,7 @@ def side_schemes(
 
 
 def choice_note(fits) -> str:
-    "What to say about a choice among `fits`, '' if there was none"
+    "A note on the choice among `fits`; '' if there was no choice"
     if fits[0].name in TABLES:
         return f"the values are those of '{fits[0].name}', and read so"
     if len(fits) < 2:
@@ -161,7 +161,7 @@ def file_scheme(
     paths,  # files to look at
     anatomy,
 ):  # -> `Scheme`
-    "The label scheme of mask files; stderr notes where values leave a choice; raises `InputError`"
+    "The label scheme of mask files; a choice is noted on stderr; raises `InputError`"
     if labels:
         return mask_scheme(labels, anatomy)
     fits = side_schemes(mask_values(paths), anatomy)
@@ -175,7 +175,10 @@ def read_mask(
     scheme,
     truth=True,  # drawn by a person: SPIDER's partly visible vertebrae count, higher levels do not
 ) -> tuple[Volume, np.ndarray]:  # file values with their geometry; (s, h, w) uint8 channels
-    "A mask as channels; raises `InputError`, in a prediction (`truth=False`) on any unknown value"
+    """Read a mask as channels; raises `InputError`
+
+    In a prediction (`truth=False`), any unknown value is an error.
+    """
     v = read_labels(path)
     ignore, alias = foreign_values(scheme, np.unique(v.data))
     if truth:
@@ -196,7 +199,7 @@ def true_labels(
     volume: Volume,  # on whose voxels it must lie
     scheme: Scheme,
 ) -> np.ndarray | None:  # (s, h, w) channels
-    "A true mask in a scheme; that of a file is guessed from its values; raises `InputError`"
+    "A true mask in a scheme; the scheme of a file is guessed; raises `InputError`"
     if truth is None or isinstance(truth, np.ndarray):
         return truth
     fits = side_schemes(mask_values([truth]), scheme.anatomy)
@@ -208,17 +211,17 @@ def true_labels(
 
 # %% ../nbs/2_data/25_mask_files.ipynb #c28g
 def scheme_table(scheme) -> list:  # of (value, name, '#RRGGBB')
-    "What goes with a mask file: names and colours of its values"
+    "Names and colours of the values, to be written with a mask file"
     return [(value, name, scheme.anatomy[name].color) for name, value in scheme.values.items()]
 
 # %% ../nbs/2_data/25_mask_files.ipynb #lr02
 def levels_path(mask) -> Path:
-    "Where the record of a mask's levels lies: `m.nii.gz.json` beside `m.nii.gz`"
+    "The path of the record of a mask's levels: `m.nii.gz.json` beside `m.nii.gz`"
     return Path(f'{mask}.json')
 
 
 def levels_record_of(mask) -> dict | None:  # None: there is none that belongs to this file
-    "What was written of the levels of a mask file"
+    "Read the record of a mask's levels; None if it does not belong to these bytes"
     path = levels_path(mask)
     if not path.is_file():
         return None

@@ -27,7 +27,7 @@ from .volumes import list_volumes, volume_stem
 
 # %% ../nbs/5_masks/54_measures.ipynb #c008
 def mid_slice(mask: np.ndarray) -> int:  # mask: (s, h, w) bool, not empty; a slice index
-    "The slice at the centre of area; the largest one where that is empty"
+    "The slice at the centre of area; if it is empty, the largest one"
     area = mask.sum((1, 2))
     centre = round((np.arange(len(area)) * area).sum() / area.sum())
     return centre if area[centre] else int(area.argmax())
@@ -37,7 +37,7 @@ def front_piece(
     mask: np.ndarray,  # (h, w) bool
     share: float = 0.3,  # smallest piece that counts, of the largest (ours)
 ) -> np.ndarray:  # (h, w) bool
-    "The frontmost connected piece that is not tiny: the body of a whole vertebra"
+    "The front connected piece that is not tiny: the body of a whole vertebra"
     pieces, n = ndimage.label(mask)
     if n < 2:
         return mask
@@ -76,7 +76,7 @@ STEP = 0.25  # mm, grid of the straightened view (ours)
 
 
 def _places(n):  # (n,) mm
-    "Where the rows or columns of a straightened view lie, its centre at 0"
+    "Positions of the rows or columns of a straightened view; the centre is 0"
     return (np.arange(n) - (n - 1) / 2) * STEP
 
 
@@ -150,7 +150,7 @@ def _endplates(profile):
 
 
 def _settle(mask, spacing, centre, tilt):
-    "Turn the view until it goes with the endplates: (tilt, profile, endplates), None without them"
+    "Turn the view until it fits the endplates: (tilt, profile, endplates), None without them"
     half = np.linalg.norm(pixel_corners(mask, spacing) - centre, axis=1).max() + 2
     for turns_left in (2, 1, 0):
         profile = _profile(straighten(mask, spacing, centre, tilt, half))
@@ -265,7 +265,7 @@ def facing_tilt(
 
 # %% ../nbs/5_masks/54_measures.ipynb #c029
 def _guesses(pieces, spacing):
-    "Tilt of each structure (degrees), square to the line through the centres next to it"
+    "Tilt of each structure (degrees), at right angles to the line between its neighbours"
     names = list(pieces)
     centres = [np.argwhere(piece).mean(0) * spacing for _, piece in pieces.values()]
     out = {}
@@ -327,7 +327,7 @@ def _row(structure, kind, **values):
 
 
 def lordosis(tilts: dict) -> dict:  # ('L1', 'sup') etc. -> degrees, None where unknown; a row
-    "L1 superior to S superior endplate, or to L5 inferior where there is no sacrum"
+    "Angle from the upper endplate of L1 to that of S; without S, to the lower one of L5"
     top = tilts.get(('L1', 'sup'))
     end = tilts.get(('S', 'sup'))
     name, plate = 'S', 'superior'
@@ -341,7 +341,7 @@ def lordosis(tilts: dict) -> dict:  # ('L1', 'sup') etc. -> degrees, None where 
 
 # %% ../nbs/5_masks/54_measures.ipynb #odd1
 def mark_odd(rows: list):  # of `measure`, changed in place
-    "Note where a vertebra does not go with the others: then the mask is probably wrong (ours)"
+    "Note vertebrae that do not fit the others, because their mask is probably wrong (ours)"
     bodies = [r for r in rows if r['kind'] == 'vertebra' and r['tilt_deg'] is not None]
     if not bodies:
         return
@@ -380,7 +380,7 @@ def _level_row(name, kind, frame, canal, plane):
 
 
 def _sacrum_row(name, mask, above, plane):
-    "(the row of the sacrum, its tilt or None); `above`: the frame of the body above it, or None"
+    "Row and tilt (or None) of the sacrum; `above` is the frame of the body above it, or None"
     tilt = None if above is None else facing_tilt(mask[above.slice], plane, above)
     if tilt is None:
         return _row(name, 'sacrum', note='its superior endplate needs the body above it'), None
@@ -449,7 +449,7 @@ def write_table(
 
 # %% ../nbs/5_masks/54_measures.ipynb #unc1
 def mark_uncertain(rows: list, record: dict | None):  # rows of `measure`, changed in place
-    "Note where `atm_predict` was not sure of the names: a row may be that of a neighbour (ours)"
+    "Note uncertain names of `atm_predict`: a row may belong to a neighbour (ours)"
     if not record or record.get('sure', True):
         return
     for row in rows:

@@ -40,7 +40,7 @@ class ATMNet(nn.Module):
         self.ccae = ChannelContrast() if ccae is True else ccae or None
 
     def train(self, mode: bool = True):
-        "Of the backbone too, which is no submodule"
+        "Set the mode of the backbone too, because it is not a submodule"
         self.backbone.train(mode)
         return super().train(mode)
 
@@ -81,7 +81,7 @@ def forward(
     images: Tensor | list[Tensor],  # (b, 1, h, w), or what `encode` made of them
     text: TextFeatures | bool | None = None,  # False: HASF is left out on purpose
 ) -> Tensor:  # (b, k, h, w)
-    "Logits; the softmax of Eq. 3 is taken in the loss and in prediction"
+    "Logits; the softmax of Eq. 3 is computed later, in the loss and in prediction"
     return self.backbone.out(self.features(images, text))
 
 
@@ -94,7 +94,7 @@ def features(self: ATMNet, images, text=None) -> Tensor:  # (b, c, h, w)
 
 @patch
 def text_to_read(self: ATMNet, text) -> TextFeatures | None:
-    "None where nothing is read; raises `InputError` for a text that was forgotten"
+    "The text that is read, or None; raises `InputError` if a needed text is missing"
     if self.hasf is None or text is False:
         return None
     if text is None:

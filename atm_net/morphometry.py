@@ -52,7 +52,7 @@ def channel_of(
     name: str,  # a level 'L4', 'S1', a disc 'L4/L5', 'L5/S1', 'SC' or 'cord'
     anatomy,
 ) -> int:  # place in the anatomy's table, from 1; 0 for what is drawn but not labelled
-    "Channel of something that the phantom draws"
+    "The channel of a structure that the phantom draws; 0 if the anatomy does not label it"
     for known in (name, name.replace('S1', 'S')):
         if known in anatomy.names:
             return anatomy.names.index(known) + 1
@@ -63,7 +63,7 @@ def renamed(
     name: str,  # as `channel_of`
     by: int,  # levels by which names stand lower than what is drawn
 ) -> str:  # '' beyond the levels
-    "What is drawn as `name`, under the name that it has in the mask"
+    "The name in the mask of a structure that is drawn as `name`"
     levels = name.split('/')
     if not by or not set(levels) <= set(LEVELS):
         return name
@@ -73,7 +73,7 @@ def renamed(
 
 
 def drawn_levels(anatomy) -> list:  # of names in `LEVELS`
-    "Levels whose body or disc an anatomy labels; raises `InputError` when there is none"
+    "Levels whose body or disc an anatomy labels; raises `InputError` if there is none"
     discs = {i: name for name, i in _DISCS.items()}
     out = [
         level
@@ -90,15 +90,15 @@ def drawn_levels(anatomy) -> list:  # of names in `LEVELS`
 
 # %% ../nbs/1_phantoms/10_morphometry.ipynb #mo01
 def lognormal(rng, spread: float, size=None):
-    "Random factors around 1, of which the logarithm is normal"
+    "Random factors around 1 whose logarithm has a normal distribution"
     return np.exp(rng.normal(0, spread, size))
 
 
 def rounded(values, digits: int = 4) -> tuple:
-    "Numbers that are short in a JSON file"
+    "Round numbers so that they are short in a JSON file"
     return tuple(round(float(v), digits) for v in np.ravel(values))
 
 
 def happens(rng, probability: float) -> float:
-    "1 or 0"
+    "1 with this probability, else 0"
     return float(rng.random() < probability)

@@ -32,7 +32,7 @@ def body_names(
     scheme,
     least: int = 30,  # px of a vertebra that counts
 ) -> dict:  # true vertebra or sacrum -> the name of most of its pixels; None: no vertebra's name
-    "What each visible vertebra is called"
+    "The predicted name of each visible vertebra"
     bodies = scheme.of_kind('vertebra', 'sacrum')
     visible = present_structures(truth, scheme, least)
     out = {}
@@ -45,7 +45,7 @@ def body_names(
 
 
 def right_names(names: dict) -> int:  # names: of `body_names`
-    "How many vertebrae have their own name"
+    "The number of vertebrae with the right name"
     return sum(said == name for name, said in names.items())
 
 # %% ../nbs/7_evaluation/78_panels.ipynb #pn09
@@ -63,7 +63,7 @@ class Slice:
 
 @dataclass
 class Answer:
-    "What the network makes of a slice under one sentence"
+    "The result of the network for a slice under one sentence"
 
     title: str
     prompt: Prompt
@@ -116,7 +116,7 @@ def answers(predictor, s: Slice) -> list:  # of `Answer`
 
 # %% ../nbs/7_evaluation/78_panels.ipynb #pn11
 def words_gain(predictor, s: Slice) -> float:
-    "Share of the true pixels that get their right name by the true list and lack it without words"
+    "Share of the pixels that are right with the true list, and wrong without words"
     prompts = three_sentences(s, predictor.scheme, predictor.option)
     on = s.truth > 0
     none, true = (
@@ -131,7 +131,7 @@ def opening_case(
     cache: Cache,
     cases,  # to choose from
 ) -> str:
-    "The case in whose fullest slice the true list puts most pixels right (ours)"
+    "The case in whose fullest slice the true list corrects most pixels (ours)"
     return max(cases, key=lambda c: words_gain(predictor, fullest(cache, c)))
 
 
@@ -142,13 +142,13 @@ def shows_sacrum(cache: Cache, case: str) -> bool:
 
 # %% ../nbs/7_evaluation/78_panels.ipynb #pn13
 def followed(true: dict, off: dict, anatomy) -> int:  # names under the true list; under the other
-    "How many vertebrae took the name that a list one level too low gives them"
+    "The number of vertebrae that follow a list that is one level too low"
     lower = {n: shift_levels([n], 1, anatomy) for n in off}
     return sum(said != n and said in lower[n] for n, said in off.items())
 
 
 def names_said(found: list, anatomy) -> str:  # found: of `Answer`, in the order of the sentences
-    "What the three sentences did, in words"
+    "Describe the effect of the three sentences"
     none, true, off = (a.names for a in found)
     n, right, before = len(true), right_names(true), right_names(none)
     taken = followed(true, off, anatomy)
@@ -194,7 +194,7 @@ def write_names(ax, s: Slice, names: dict, scheme, before: dict = None, size: fl
 
 
 def _columns(s: Slice, margin: float = 22.0) -> tuple:  # mm
-    "From front to back, as far as structures reach"
+    "The range of columns that contain structures"
     at = np.flatnonzero((s.truth > 0).any(0))
     mm = s.spacing[1]
     return max(0.0, at[0] * mm - margin), min(s.truth.shape[1] * mm, (at[-1] + 1) * mm + margin)
@@ -247,7 +247,7 @@ CARDS = (  # style of `answer_cards`
 
 
 def marked_text(prompt: Prompt, other=()) -> str:  # other: structures that another sentence names
-    "The sentence as HTML; what the other does not name, or names alone, is marked"
+    "The sentence as HTML, with marks on names that only one of two sentences has"
     text = f'“{html.escape(str(prompt))}”'
     for name in (n for n in prompt.structures if n not in other):
         word = rf'(?<![\w/]){re.escape(name)}(?![\w/])'
@@ -290,7 +290,7 @@ def answer_cards(s: Slice, scheme, found: list) -> str:
 
 # %% ../nbs/7_evaluation/78_panels.ipynb #pn22
 def verdict(gain: dict) -> str:  # gain: mean, low, high of a difference
-    "What an interval allows to say"
+    "The words that an interval allows"
     if gain.get('low') is None:
         return 'One patient allows no comparison.'
     if gain['low'] > 0.03:
@@ -303,7 +303,7 @@ def verdict(gain: dict) -> str:  # gain: mean, low, high of a difference
 
 
 def worth_said(worth: dict) -> str:  # view -> patients, dice (protocol -> interval), gain
-    "What the true list is worth in each view, in words"
+    "Describe the gain of the true list in each view"
     parts = []
     for view, w in worth.items():
         none, true = (w['dice'][q]['mean'] for q in ('generic', 'oracle'))
@@ -356,7 +356,7 @@ def read_where(
     truth: np.ndarray,  # (h, w) channels of `scheme`
     scheme,
 ) -> dict:  # name -> its share on its own structure over that on the other structures
-    "How a name's attention on its structure compares with that elsewhere on the spine"
+    "Compare a name's attention on its structure with that on the rest of the spine"
     _, ratio, cell = word_ratio(shares, truth.shape)
     h, w = truth.shape
     out = {}
@@ -385,7 +385,7 @@ def spine_part(
 
 
 def reading_said(reading: dict) -> str:  # reading: of `read_where`
-    "Whether names are read on their structures, in words"
+    "Say in words if names are read on their structures"
     if not reading:
         return 'Here: no name belongs to a structure that is large enough to ask.'
     more = sum(r > 1.05 for r in reading.values())
@@ -433,7 +433,7 @@ def learning_found(rows, validation: str = 'val_none') -> dict:
 
 
 def learning_said(d: dict) -> str:  # of `learning_found`
-    "Whether it learnt, in words"
+    "Say in words if the network has learnt"
     text = (
         f'Here: Dice of the validation volumes is {d["first"]:.2f} after {d["first_step"]} steps '
         f'and {d["last"]:.2f} after {d["steps"]} steps of {d["seconds"]:.2f} s. '
@@ -480,7 +480,7 @@ def cloud(
 
 
 def cloud_said(d: dict) -> str:  # of `cluster_scores`
-    "Whether the features separate, in words"
+    "Say in words if the features separate"
     text = (
         f'Here: silhouette {d["silhouette"]:.2f} (1: groups far apart, 0: they touch, below: '
         'mixed). '

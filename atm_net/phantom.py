@@ -21,7 +21,7 @@ from .scanner import finish, in_field
 # %% ../nbs/1_phantoms/18_phantom.ipynb #c077
 @dataclass(frozen=True)
 class Phantom:
-    "A volume, its labels (s, h, w) as uint8 channels of the anatomy's table, and what was drawn"
+    "A volume, its labels (s, h, w) as uint8 channels, and a description of what was drawn"
 
     volume: Volume
     labels: np.ndarray
@@ -43,7 +43,7 @@ GRADING_HEADER = (
 
 
 def _grades(spec, i) -> tuple:
-    "What a radiologist would grade at the disc below level `i`, from 'Modic' on"
+    "The gradings of a radiologist for the disc below level `i`, from 'Modic' on"
     size = np.median(np.array(spec.heights) / LEVEL_SIZES[:, 0])
     return (
         spec.modics[i],
@@ -58,7 +58,7 @@ def _grades(spec, i) -> tuple:
 
 
 def gradings(spec: PhantomSpec) -> list:  # of dicts, from L5/S upwards
-    "What a radiologist would grade, with SPIDER's column names; `disc` is our name for it"
+    "The gradings of a radiologist, with SPIDER's column names; the column `disc` is ours"
     rows = []
     for n, i in enumerate(range(LEVEL_INDEX['L5'], LEVEL_INDEX['T9'] - 1, -1), 1):
         disc = f'{LEVELS[i]}/{LEVELS[i + 1]}'.replace('S1', 'S')
@@ -71,7 +71,7 @@ def present(
     labels: np.ndarray,  # (...) channels of the anatomy's table
     anatomy,
 ) -> list:  # names
-    "Structures in a label map, top-down"
+    "Structures in a label map, from head to feet"
     return list(anatomy.order([anatomy.names[k - 1] for k in np.unique(labels) if k]))
 
 # %% ../nbs/1_phantoms/18_phantom.ipynb #c079
@@ -82,7 +82,7 @@ def make_phantom(
     anatomy=None,  # what is labelled, out of what is drawn; None: the lumbar spine
     **kwargs,  # with a seed: options of `draw_spec`
 ) -> Phantom:
-    "Draw one phantom; the same arguments give the same bytes; raises `InputError`"
+    "Draw one phantom; the same arguments give the same bytes. Raises `InputError`"
     if vertebra not in ('body', 'whole'):
         raise InputError(f"vertebra '{vertebra}' unknown: use body or whole")
     if kwargs and isinstance(seed, PhantomSpec):

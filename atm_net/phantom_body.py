@@ -17,7 +17,7 @@ from .shapes import arch_depth, smooth_noise
 
 # %% ../nbs/1_phantoms/15_phantom_body.ipynb #c053
 def _fascia(p: Canvas, y):
-    "The fascia of the back in each row, mm from the front edge: behind the spinous processes"
+    "Where the fascia of the back lies in each row, mm from the front edge"
     spec, cv = p.spec, p.curve
     dh = spec.spacing[1]
     s1, s3 = p.at('S1'), p.at('S3')
@@ -35,7 +35,7 @@ def _fascia(p: Canvas, y):
 
 
 def surfaces(p: Canvas) -> tuple:  # three (h,) arrays, mm from the front edge
-    "In each row: the fascia and the skin behind, and the skin in front"
+    "Where fascia and skin of the back, and skin of the front, lie in each row"
     spec = p.spec
     h, dh = spec.shape[1], spec.spacing[1]
     y = (np.arange(h) + 0.5) * dh
@@ -59,9 +59,9 @@ def surfaces(p: Canvas) -> tuple:  # three (h,) arrays, mm from the front edge
 
 # %% ../nbs/1_phantoms/15_phantom_body.ipynb #c53b
 def _septa(p, rng, out):
-    """How much brighter or darker the fat under the skin is
+    """Relative brightness of the fat under the skin
 
-    Lobules, the septa between them, one layer parallel to the skin, the elements of the coil.
+    It comes from lobules, septa, one layer parallel to the skin, and the elements of the coil.
     """
     ran, c = rng.uniform, p.c
     net = np.clip(1 - ran(3, 6) * np.abs(p.mid + 0.4 * p.coarse), 0, 1)
@@ -74,7 +74,7 @@ def _septa(p, rng, out):
 
 
 def _paint_wall(p, rng, fore, lat, fascia, out):
-    "What lies under the skin's fat: fascia and muscles; returns the signed distance to them"
+    "Paint fascia and muscles under the fat; returns the signed distance to them"
     T, c = p.T, p.c
     inner = np.maximum(c.z - fascia + 6 * lat, np.maximum(fore + _belly_fat(p, rng), out + 3))
     p.paint(inner, T['ligament'])
@@ -88,14 +88,14 @@ def _paint_wall(p, rng, fore, lat, fascia, out):
 
 # %% ../nbs/1_phantoms/15_phantom_body.ipynb #c53c
 def _breathe(q, rng):
-    "Blur what is in the belly"
+    "Blur the belly"
     s = rng.uniform(0.5, 2.5)
     soft = gaussian_filter(q.img, (0, s, 0.6 * s), truncate=2.5)
     q.img += q.alpha(q.cavity + 4, 4.0) * (soft - q.img)
 
 
 def paint_body(p: Canvas):
-    "Skin, fat, muscles and what is in the belly"
+    "Paint skin, fat, muscles and the belly"
     spec, c, T, rng = p.spec, p.c, p.T, p.rng(23)
     fascia, skin, front = (v.astype(np.float32)[None, :, None] for v in surfaces(p))
     lat = (np.abs(c.x) / 60) ** 2
@@ -119,7 +119,7 @@ def paint_body(p: Canvas):
 
 # %% ../nbs/1_phantoms/15_phantom_body.ipynb #c055
 def _navel(p, rng):
-    "How far the skin is drawn in around the navel, in front of L4"
+    "Depth of the navel in the skin, in front of L4"
     y = p.where(p.at('L4'))[0] + rng.uniform(-15, 25)
     c = p.c
     return rng.uniform(0, 10) * np.exp(-(((c.y - y) / rng.uniform(4, 9)) ** 2) - (c.x / 12) ** 2)
@@ -136,9 +136,9 @@ def _belly_fat(p, rng):
 
 # %% ../nbs/1_phantoms/15_phantom_body.ipynb #p006
 def _bend(p, rng):
-    """Flat indices (h, w) of the image's pixels after a strong random deformation
+    """Flat indices (h, w) of the pixels after a strong random deformation
 
-    What lies in the belly follows no grid.
+    With it no line in the belly is straight.
     """
     (_, h, w), (_, dh, dw) = p.img.shape, p.spec.spacing
     turn = rng.uniform(-0.5, 0.5)
@@ -177,7 +177,7 @@ def _mesentery(p, rng):
 
 # %% ../nbs/1_phantoms/15_phantom_body.ipynb #p008
 def _fat_share(p, rng):
-    "Fat in the back muscles: wisps between the bundles; in the middle the streaks of ligaments"
+    "Share of fat in the back muscles; in the middle, the streaks of the ligaments"
     c, age, ran = p.c, p.spec.fatty, rng.uniform
     arch = p.along([arch_depth(p.spec, i) for i in range(len(LEVELS))])
     deep = (c.v > 0) * np.clip(1.1 - (c.v - arch) / ran(30, 45), 0, 1)
@@ -193,7 +193,10 @@ def _fat_share(p, rng):
 
 # %% ../nbs/1_phantoms/15_phantom_body.ipynb #c057
 def bowel(p: Canvas, rng):
-    "Winding loops: the band around zero of one random field, filled by the steps of another"
+    """Loops of bowel: a band around the zero line of a random field
+
+    A second field fills the loops with steps of grey.
+    """
     T, r = p.T, rng.uniform(9, 20)
 
     def n(k):
@@ -249,7 +252,7 @@ def _lung(p, rng):
 
 # %% ../nbs/1_phantoms/15_phantom_body.ipynb #c57c
 def _lump(p, rng, front):
-    "An ellipsoid of any kind in the belly"
+    "Paint an ellipsoid of random kind in the belly"
     T, ran = p.T, rng.uniform
     fh = p.spec.shape[1] * p.spec.spacing[1]
     y = ran(_row(p, 'T12'), fh + 20)
@@ -271,7 +274,7 @@ def _lump(p, rng, front):
 
 
 def _vessel_across(p, rng, front):
-    "A vessel that crosses the slices in front of the spine"
+    "Paint a vessel that crosses the slices in front of the spine"
     ran = rng.uniform
     fh = p.spec.shape[1] * p.spec.spacing[1]
     r = ran(1.5, 4)
@@ -289,7 +292,7 @@ def _vessel_across(p, rng, front):
 
 # %% ../nbs/1_phantoms/15_phantom_body.ipynb #c57d
 def _pelvic_loop(p, rng):
-    "A loop with gas or stool in the pelvis"
+    "Paint a loop with gas or stool in the pelvis"
     T, ran = p.T, rng.uniform
     r = ran(5, 14)
     y = _row(p, 'S1')
@@ -319,7 +322,7 @@ def _rectum(p, rng):
 
 
 def abdomen(p: Canvas, rng, front: float):
-    "Liver, lung, bladder, rectum, and ellipsoids of any kind"
+    "Paint liver, lung, bladder, rectum, and ellipsoids of random kinds"
     _liver(p, rng)
     if rng.random() < 0.15:
         _lung(p, rng)
@@ -336,7 +339,7 @@ def abdomen(p: Canvas, rng, front: float):
 
 # %% ../nbs/1_phantoms/15_phantom_body.ipynb #c57e
 def kidneys(p: Canvas, rng):
-    "Kidneys beside T12 to L3, each in a bed of fat, with fat in its middle"
+    "Paint kidneys beside T12 to L3, each with fat around it and in its middle"
     T, ran = p.T, rng.uniform
     value = ran(0.75, 1.2) * T['kidney']
     for s in (-1, 1):
@@ -354,7 +357,7 @@ def kidneys(p: Canvas, rng):
 
 # %% ../nbs/1_phantoms/15_phantom_body.ipynb #c57g
 def _psoas(p, rng):
-    "Psoas muscles, and the plane of fat behind them"
+    "Paint the psoas muscles and the layer of fat behind them"
     T, c, half = p.T, p.c, p.along(np.array(p.spec.depths) / 2)
     big, lie, top = (rng.uniform(*o) for o in ((0.75, 1.25), (-5, 7), (-25, 25)))
     q = np.clip((c.a - p.at('T12') - top) / 120, 0.02, 1) ** 0.75
@@ -371,7 +374,7 @@ def _psoas(p, rng):
 
 
 def _mesenteric(p, rng):
-    "Mesenteric artery and vein: from in front of L1 down and away from the spine"
+    "Paint mesenteric artery and vein, which run from L1 down and away from the spine"
     c, (y, z, th, *_) = p.c, p.where(p.at('L1'))
     z -= p.spec.depths[LEVEL_INDEX['L1']] / 2 + 14
     for _ in range(2):
@@ -385,7 +388,7 @@ def _mesenteric(p, rng):
 
 # %% ../nbs/1_phantoms/15_phantom_body.ipynb #c57h
 def _crura(p, rng):
-    "Crura of the diaphragm, and the fat before the spine with its small vessels"
+    "Paint the crura of the diaphragm, and the fat with small vessels in front of the spine"
     T, c, half = p.T, p.c, p.along(np.array(p.spec.depths) / 2)
     up = np.clip((p.at('L3') - c.a) / 60, 0, 1) * rng.uniform(1, 9)
     crus = np.maximum(np.abs(c.v + half + 3 + up / 2) - up / 2, np.abs(c.t) - 20)
@@ -396,14 +399,17 @@ def _crura(p, rng):
 
 
 def _flow(T, rng):
-    "Grey level of blood: most of the time it moves, and gives no signal"
+    "Grey level of blood; it mostly moves, and then it gives no signal"
     if rng.random() < 0.85:
         return T['vessel'] * rng.uniform(1, 2.5)
     return T['muscle'] + (T['vein'] - T['muscle']) * rng.uniform(0, 0.6)
 
 
 def _great_vessel(p, rng, side, radius, end, off):
-    "Aorta (`side` 1) or vena cava (-1): `off` mm from the middle, leaving the slice below `end`"
+    """Paint the aorta (`side` 1) or the vena cava (-1)
+
+    It lies `off` mm from the middle and leaves the slice below `end`.
+    """
     T, c, half = p.T, p.c, p.along(np.array(p.spec.depths) / 2)
     below = np.clip(c.a - p.at(end) + 8, 0, None)
     drift, wave, ph = rng.uniform(0, 6), rng.uniform(80, 140), rng.uniform(0, 6.3)
@@ -418,7 +424,7 @@ def _great_vessel(p, rng, side, radius, end, off):
 
 
 def vessels(p: Canvas, rng):
-    "Psoas muscles, crura of the diaphragm, aorta and vena cava: they follow the spine"
+    "Paint psoas, crura of the diaphragm, aorta and vena cava, which follow the spine"
     _psoas(p, rng)
     _mesenteric(p, rng)
     _crura(p, rng)

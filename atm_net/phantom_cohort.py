@@ -33,7 +33,7 @@ CENTRES = 'T11', 'T12', 'L1', 'L2', 'L3'  # of views without the sacrum that lie
 
 
 def _field(k, s, around, view, anywhere) -> dict:
-    "Options of `draw_spec` for the field of view of patient `k`"
+    "The options of `draw_spec` for the field of view of patient `k`"
     if not view:
         return dict(around=around) if around else {}
     if k % 2:
@@ -46,7 +46,7 @@ def _field(k, s, around, view, anywhere) -> dict:
 
 
 def _drawn_count(s, numbering) -> dict:
-    "Option `lumbar` of `draw_spec` for a share of the patients"
+    "The option `lumbar` of `draw_spec` for a share of the patients"
     rng = np.random.default_rng([s, 32])
     return dict(lumbar=int(rng.choice(COUNTS))) if rng.random() < numbering else {}
 
@@ -77,7 +77,7 @@ def _series(
 
 # %% ../nbs/1_phantoms/19_phantom_cohort.ipynb #c94b
 def _paths(layout, stem):
-    "Image and mask of a series inside the cohort's folder"
+    "The paths of image and mask of a series, in the folder of the cohort"
     if layout == 'mrspineseg':
         return f'train/MR/Case{stem}.nii.gz', f'train/Mask/mask_case{stem}.nii.gz'
     end = '.mha' if layout == 'spider' else '.nii.gz'
@@ -85,7 +85,7 @@ def _paths(layout, stem):
 
 
 def _start(out, params):
-    "Make the folder, or take up an unfinished cohort; raises `InputError` for anything else"
+    "Make the folder, or continue an unfinished cohort; raises `InputError` for other folders"
     if out.exists() and not out.is_dir():
         raise InputError(f'{out}: is a file: give a folder to make')
     mark = out / 'phantom.json'
@@ -128,13 +128,13 @@ _OVERVIEW = (
 
 
 def _subset(k, last) -> str:
-    "Every fifth patient is of the validation part; of few patients the last one"
+    "The part of a patient: every fifth is in validation; if there are few, the last one"
     held = k % 5 == 0 or (last < 5 and k == last > 1)
     return 'validation' if held else 'training'
 
 
 def _overview_row(k, stem, found, scheme, last) -> tuple:
-    "A line of overview.csv, some of them with the blanks of the real one"
+    "A row of overview.csv; some rows have empty cells, as in the real file"
     count = {
         kind: len(found & {v for n, v in scheme.values.items() if LUMBAR[n].kind == kind})
         for kind in ('vertebra', 'disc')
@@ -145,7 +145,7 @@ def _overview_row(k, stem, found, scheme, last) -> tuple:
 
 
 def _spider_tables(out, scheme, jobs):
-    "overview.csv and radiological_gradings.csv"
+    "Write overview.csv and radiological_gradings.csv"
     rows, grades, last = [], [], max(k for k, *_ in jobs)
     seen = {}
     for k, stem, options, _ in jobs:
@@ -161,7 +161,7 @@ def _spider_tables(out, scheme, jobs):
 
 
 def _tables(out, layout, scheme, jobs):
-    "The text files beside the volumes"
+    "Write the text files of a layout"
     if layout == 'spider':
         _spider_tables(out, scheme, jobs)
         return
@@ -177,7 +177,7 @@ def _tables(out, layout, scheme, jobs):
 
 # %% ../nbs/1_phantoms/19_phantom_cohort.ipynb #c097
 def _check_cohort(vertebra, patients, seed, anatomy, view, shares):
-    "Refuse what cannot be written before anything is; raises `InputError`"
+    "Refuse options that cannot work, before anything is written; raises `InputError`"
     if vertebra not in ('body', 'whole'):
         raise InputError(f"vertebra '{vertebra}' unknown: use body or whole")
     if patients < 1 or seed < 0:
@@ -213,7 +213,7 @@ def _jobs(layout, patients, seed, around, view, shares) -> list:
 
 # %% ../nbs/1_phantoms/19_phantom_cohort.ipynb #c97b
 def _layout_of(layout: str, labels, vertebra, anatomy) -> tuple[Scheme, str]:
-    "Scheme and kind of vertebra, the layout's own where none is asked for; raises `InputError`"
+    "Scheme and kind of vertebra; by default those of the layout; raises `InputError`"
     if layout not in LAYOUTS:
         raise InputError(f"layout '{layout}' unknown: use one of {', '.join(LAYOUTS)}")
     own_scheme, own_vertebra = LAYOUTS[layout]
@@ -240,7 +240,7 @@ def write_cohort(
     numbering: float = 0.0,  # share of patients with four or six lumbar vertebrae
     anywhere: float = 0.0,  # share of the views without the sacrum that have another centre
 ) -> Path:  # `out`
-    "Write a synthetic cohort, or take up an interrupted one; raises `InputError`"
+    "Write a synthetic cohort, or continue an interrupted one; raises `InputError`"
     anatomy, out = anatomy or LUMBAR, Path(out)
     scheme, vertebra = _layout_of(layout, labels, vertebra, anatomy)
     other = anatomy != LUMBAR
@@ -273,7 +273,7 @@ def toy_spine(
     seed: int = 0,
     canal: bool = True,  # with the canal behind the boxes?
 ) -> tuple:  # image (s, h, w) float32, labels (s, h, w) uint8
-    "A spine of boxes 8 px high on the inner slices; labels as `Phantom` has them"
+    "A spine of boxes, each 8 px high, on the inner slices; with labels as in `Phantom`"
     joint = LUMBAR.scheme('joint')
     rng = np.random.default_rng(seed)
     labels = np.zeros(shape, np.uint8)

@@ -28,7 +28,7 @@ from atm_net.shapes import (
 
 # %% ../nbs/1_phantoms/16_phantom_spine.ipynb #c062
 def _pads(p):
-    "Thickness (1, h, w) of the pads of fat behind the sac, in the windows between the arches"
+    "Thickness (1, h, w) of the pads of fat behind the sac, between the arches"
     spec, rng = p.spec, p.rng(31, 1)
     a = p.curve.a
     out = 0 * a
@@ -42,9 +42,10 @@ def _pads(p):
 
 
 def _bed(p, mid, r):
-    """What the sac lies in
+    """Paint what surrounds the sac
 
-    Fat with veins at its sides and in the foramina, the yellow ligament and pads of fat behind it.
+    Fat with veins lies at its sides and in the foramina, and the yellow ligament and pads of
+    fat lie behind it.
     """
     c, T, half = p.c, p.T, p.along(np.array(p.spec.depths) / 2)
     wide = np.abs(c.t) - p.rng(31, 2).uniform(17, 24) + 3 * p.mid
@@ -64,7 +65,7 @@ def _bed(p, mid, r):
 
 # %% ../nbs/1_phantoms/16_phantom_spine.ipynb #p012
 def _roots(p):
-    "Nerve roots on their way out through the foramina"
+    "Paint the nerve roots that leave through the foramina"
     for i in p.in_view():
         if i > LEVEL_INDEX['S2'] or not (frame := local_frame(p, p.curve.at[i], 40, 45)):
             continue
@@ -76,7 +77,7 @@ def _roots(p):
 
 
 def _sac(p, sac, cord, mid, r):
-    "Dura, fluid, cord, and the strands of the cauda equina: at the back, spreading on the way down"
+    "Paint dura, fluid, cord, and the strands of the cauda equina, which spread downwards"
     c, T = p.c, p.T
     low = np.clip((c.a - p.at('L1') + 20 - p.spec.conus) / 30, 0, 1)
     spread = r * np.clip((c.a - p.at('L3')) / 120, 0, 0.6)
@@ -88,7 +89,7 @@ def _sac(p, sac, cord, mid, r):
 
 
 def paint_canal(p: Canvas):
-    "Epidural and foraminal fat, nerve roots, dural sac, cord, cauda equina; labels `SC`"
+    "Paint fat, nerve roots, dural sac, cord and cauda equina; writes the label `SC`"
     q = p.part(-5, 60)
     sac, cord, mid, r = canal_sdf(p.spec, p.curve, q.c)
     _bed(q, mid, r)
@@ -100,7 +101,10 @@ def paint_canal(p: Canvas):
 
 # %% ../nbs/1_phantoms/16_phantom_spine.ipynb #p014
 def paint_posterior(p: Canvas, whole: bool):
-    "Posterior elements; labelled with their vertebra if `whole`, but never over the canal"
+    """Paint the posterior elements
+
+    If `whole`, they get the label of their vertebra, but never over the canal.
+    """
     T, (thick, dark, _) = p.T, p.spec.cortex
     bone = T['cortex'] + (T['marrow'] - T['cortex']) * (1 - 0.8 * dark)
     for i in p.in_view(70):
@@ -124,7 +128,7 @@ def _four(q):
 
 
 def _wings(p, rng, thick):
-    "The wings of the sacrum"
+    "Paint the wings of the sacrum"
     T, c = p.T, p.c
     y, z, *_ = p.where(p.at('S2'))
     at = p.box(y, z, 75)
@@ -143,7 +147,7 @@ def _wings(p, rng, thick):
 
 
 def paint_sacrum(p: Canvas):
-    "Wings of the sacrum with their foramina, and the iliac bones"
+    "Paint the wings of the sacrum with their foramina, and the iliac bones"
     T, rng, thick = p.T, p.rng(24), p.spec.cortex[0]
     _wings(p, rng, thick)
     for n in ('S1', 'S2', 'S3'):
@@ -165,7 +169,7 @@ def paint_sacrum(p: Canvas):
 
 # %% ../nbs/1_phantoms/16_phantom_spine.ipynb #c064
 def _disc_sdf(p, i, at, v, t):
-    "Signed distance to the disc below level `i`, and the height in the gap, -1 (top) .. 1"
+    "Signed distance to the disc below level `i`, and the place in the gap, -1 (top) .. 1"
     spec = p.spec
     d, w = (spec.depths[i] + spec.depths[i + 1]) / 4, (spec.widths[i] + spec.widths[i + 1]) / 4
     if LEVELS[i] == 'L5':
@@ -196,7 +200,7 @@ def _disc_grey(p, i, at, v, t, z, d, w):
 
 # %% ../nbs/1_phantoms/16_phantom_spine.ipynb #c065
 def paint_disc(p: Canvas, i: int):
-    "The disc below level `i`, with its label"
+    "Paint the disc below level `i`, and write its label"
     spec = p.spec
     a = p.curve.at[i] + (spec.heights[i] + spec.discs[i]) / 2
     if not (frame := local_frame(p, a, spec.depths[i] / 2 + 14, spec.widths[i] / 2 + 6)):
@@ -210,7 +214,10 @@ def paint_disc(p: Canvas, i: int):
 
 
 def paint_level(p: Canvas, i: int):
-    "The body of level `i`: cortex (moved by the chemical shift), marrow, changes; with its label"
+    """Paint the body of level `i`, and write its label
+
+    It has a cortex (moved by the chemical shift), marrow, and changes of the marrow.
+    """
     spec, (thick, dark, shift) = p.spec, p.spec.cortex
     h, d, w = spec.heights[i], spec.depths[i] / 2, spec.widths[i] / 2
     if not (frame := local_frame(p, p.curve.at[i], math.hypot(h / 2, d) + 6, w + 6)):
@@ -229,7 +236,7 @@ def paint_level(p: Canvas, i: int):
 
 # %% ../nbs/1_phantoms/16_phantom_spine.ipynb #c067
 def _vein(u, v, t, d):
-    "The vein that enters from behind, 0..1"
+    "The vein that enters from behind, as a share 0..1"
     tube = 1.2 - np.sqrt((u / (2.2 + 0.12 * np.abs(v))) ** 2 + (t / 6) ** 2)
     return np.clip(tube, 0, 1) * np.clip((v + 0.1 * d) / (0.6 * d), 0, 1)
 

@@ -61,7 +61,7 @@ def _draw_angles(rng):
 
 
 def _draw_degeneration(rng, age):
-    "How degenerate the discs are, 0..1"
+    "Degeneration of the discs, from 0 (none) to 1"
     n = len(LEVELS)
     lumbar = np.array([level[0] == 'L' for level in LEVELS])
     run = gaussian_filter1d(rng.normal(0, 0.5, n), 2)
@@ -72,7 +72,7 @@ def _draw_degeneration(rng, age):
 
 
 def _draw_sizes(rng, age):
-    "Heights, depths, widths, discs, tilts, wedges of the levels, and degeneration of the discs"
+    "Draw sizes, tilts and wedges of the levels, and the degeneration of their discs"
     n = len(LEVELS)
     size = float(np.clip(rng.normal(1.08, 0.07), 0.88, 1.3))
     ang = _draw_angles(rng)
@@ -93,7 +93,7 @@ def arc_lengths(h, g):
 
 
 def apart_discs(f: dict) -> tuple:
-    "Discs so thick that two bodies that lean against each other do not touch at the rim"
+    "Disc heights at which the rims of two tilted bodies do not touch"
     names = ('heights', 'depths', 'widths', 'discs', 'angles', 'wedges', 'lips')
     h, d, w, g, ang, wed, lips = (np.array(f[name], float) for name in names)
     _, _, amp, wave, ph = f['midline']
@@ -130,7 +130,7 @@ MIXED_FIELDS = ('heights', 'depths', 'widths', 'discs', 'angles', 'wedges')
 
 
 def mix_levels(values, junction: float) -> tuple:
-    "Values of the levels near the border on their way to those of the level above, or below"
+    "Mix the values of each level near the border with those of the level above or below"
     share = abs(junction)
     first = LEVEL_INDEX['S1'] if junction > 0 else LEVEL_INDEX['L5']
     neighbour = np.roll(values, 1 if junction > 0 else -1)
@@ -141,7 +141,7 @@ def mix_levels(values, junction: float) -> tuple:
 
 
 def _draw_ambiguous(rng, fields: dict) -> dict:
-    "A border that can be counted in two ways (ours)"
+    "Draw a border that can be counted in two ways (ours)"
     side = int(rng.choice((-1, 1)))
     junction = round(side * rng.uniform(*JUNCTION), 4)
     mixed = {name: mix_levels(np.array(fields[name]), junction) for name in MIXED_FIELDS}
@@ -150,7 +150,7 @@ def _draw_ambiguous(rng, fields: dict) -> dict:
 
 
 def _draw_flat_sacrum(rng, fields: dict) -> dict:
-    "A sacrum that hardly tilts against L5 (ours)"
+    "Draw a sacrum that hardly tilts against L5 (ours)"
     angles = np.array(fields['angles'])
     less = rng.uniform(*FLATTER)
     angles[LEVEL_INDEX['S1'] :] -= less
@@ -159,7 +159,7 @@ def _draw_flat_sacrum(rng, fields: dict) -> dict:
 
 
 def draw_hard_border(rng, fields: dict) -> dict:
-    "The fields of a subject whose lumbosacral border is hard to tell (ours)"
+    "Change the fields of a subject so that its lumbosacral border is hard to find (ours)"
     draw = _draw_ambiguous if rng.random() < AMBIGUOUS else _draw_flat_sacrum
     fields = draw(rng, fields)
     if rng.random() < 0.5:
@@ -171,7 +171,10 @@ COUNTS = 4, 6  # lumbar vertebrae of a spine that has not five
 
 
 def source_levels(count: int) -> np.ndarray:  # (22,) places in `LEVELS`, not whole
-    "Which level of a spine with five lumbar vertebrae each level of one with `count` is like"
+    """For each level of a spine with `count` lumbar vertebrae, the level with the same form
+
+    The answer is a level of a spine with five lumbar vertebrae.
+    """
     from_l5 = LEVEL_INDEX['L5'] - np.arange(len(LEVELS), dtype=float)
     top = count - 1  # the uppermost lumbar vertebra, counted from L5
     above = from_l5 - top + 4
@@ -181,7 +184,7 @@ def source_levels(count: int) -> np.ndarray:  # (22,) places in `LEVELS`, not wh
 
 
 def renumber(fields: dict, count: int) -> dict:
-    "The fields of a subject with `count` lumbar vertebrae; raises `InputError` for other numbers"
+    "Fields of a subject with `count` lumbar vertebrae; raises `InputError` unless 4, 5 or 6"
     if count == 5:
         return fields
     if count not in COUNTS:
@@ -193,13 +196,13 @@ def renumber(fields: dict, count: int) -> dict:
 
 # %% ../nbs/1_phantoms/11_phantom_subject.ipynb #c23i
 def _between(first, last):
-    "Which levels lie from `first` to `last`"
+    "Which levels lie from `first` to `last`, both included"
     i = np.arange(len(LEVELS))
     return (i >= LEVEL_INDEX[first]) & (i <= LEVEL_INDEX[last])
 
 
 def _draw_pathology(rng, p, deg):
-    "What is wrong at each level, drawn with frequency `p`"
+    "Draw the findings at each level; `p` scales how often they occur"
     n = len(LEVELS)
     mobile = _between('T7', 'L5')
 

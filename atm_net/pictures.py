@@ -27,12 +27,12 @@ _key = 'atm_net pixel spacing (mm)'
 
 
 def is_picture(path) -> bool:
-    "A single picture, by its name"
+    "Does the name say that it is a single picture?"
     return Path(path).name.lower().endswith(PICTURES) and not Path(path).name.startswith('.')
 
 
 def parse_spacing(text) -> tuple:  # (row, column) mm
-    "'0.7' or '0.7,0.5' or a number; raises `InputError`"
+    "Read a pixel size: '0.7', '0.7,0.5' or a number; raises `InputError`"
     words = str(text).replace('x', ',').replace(' ', ',').split(',')
     try:
         mm = [float(word) for word in words if word]
@@ -50,7 +50,7 @@ _STRAY = 12  # levels by which the channels of a grey JPEG may differ (ours)
 
 
 def _open(path):
-    "A picture, its pixels read; raises `InputError`"
+    "Open a picture and read its pixels; raises `InputError`"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
@@ -86,7 +86,7 @@ def _grey(image, path) -> np.ndarray:  # (h, w)
 
 
 def _size_of(image, spacing, path) -> tuple:  # (row, column) mm
-    "What the user says, or what our own masks carry; raises `InputError`"
+    "The pixel size from the user, or from a mask of this kit; raises `InputError`"
     carried = image.info.get(_key) if hasattr(image, 'info') else None
     if spacing is None and carried is None:
         raise InputError(
@@ -97,7 +97,7 @@ def _size_of(image, spacing, path) -> tuple:  # (row, column) mm
 
 
 def picture_geometry(shape, spacing) -> Geometry:  # (h, w) px; (row, column) mm
-    "One slice of the screen: columns run to the back, rows to the feet"
+    "The geometry of one slice whose columns run to the back, and rows to the feet"
     return new_geometry((1, *shape), (THICKNESS, *spacing), 'PIL')
 
 # %% ../nbs/0_ground/07_pictures.ipynb #p008
@@ -106,7 +106,7 @@ def read_picture(
     spacing=None,  # mm, as `parse_spacing`
     values=False,  # the indices of a colour table in place of its grey levels
 ) -> tuple:  # (i, j, 1) array, `Geometry`
-    "A picture as a volume of one slice; raises `InputError`"
+    "Read a picture as a volume of one slice; raises `InputError`"
     image = _open(path)
     mm = _size_of(image, spacing, path)
     pixels = np.asarray(image) if values and image.mode == 'P' else _grey(image, path)
@@ -118,7 +118,7 @@ def read_dicom_picture(
     path,
     spacing,  # mm, as `parse_spacing`
 ) -> tuple:  # (i, j, 1) float32 array, `Geometry`
-    "One DICOM slice that does not say its pixel size, as a picture; raises `InputError`"
+    "Read a DICOM slice without pixel size as a picture; raises `InputError`"
     tags = read_tags(path)
     frames = [] if tags is None else frames_of(path, tags)
     if len(frames) != 1 or not tags.get('Rows') or int(tags.get('SamplesPerPixel') or 1) > 1:
@@ -135,7 +135,7 @@ def write_picture(
     file,  # open, or a path that ends in .png
     colors: dict = None,  # value -> '#RRGGBB'; None: greys
 ):
-    "A mask as PNG with a colour table; raises `InputError`"
+    "Write a mask as PNG with a colour table; raises `InputError`"
     if len(labels) != 1 or labels.max(initial=0) > 255:
         raise InputError(
             f'a mask of {len(labels)} slices, values up to {labels.max(initial=0)}, does not go '

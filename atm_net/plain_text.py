@@ -65,7 +65,7 @@ _rtf_hidden = ('fonttbl', 'colortbl', 'stylesheet', 'info', 'pict', 'header', 'f
 
 
 def _from_rtf(text):
-    "The text of an RTF document, without its tables, pictures, header and footer"
+    "The text of an RTF document, without font tables, pictures, header and footer"
     out = []
     outer = []  # what the groups around are: hidden?
     hidden = False
@@ -88,7 +88,7 @@ def _from_rtf(text):
 
 # %% ../nbs/2_data/29_plain_text.ipynb #pt08
 def _braced(brace, outer, hidden):
-    "Is the text behind a brace hidden? Keeps `outer`, the groups around"
+    "Is the text behind a brace hidden? Updates `outer`, the groups around it"
     if brace == '{':
         outer.append(hidden)
         return hidden
@@ -208,7 +208,7 @@ def _title_region(line):
 
 # %% ../nbs/2_data/29_plain_text.ipynb #pt20
 def _inner_sections(line):
-    "The parts of a line that begin with a heading; levels only end a question"
+    "Split a line at the headings in it; a level as heading only ends a question"
     out = []
     for part in _inner_section.split(line):
         out += _inner_level.split(part) if cue('asks').match(part) else [part]
@@ -216,7 +216,7 @@ def _inner_sections(line):
 
 
 def report_lines(text: str) -> list:  # of `Line`
-    "The lines of a plain text with what each is about; one without text parts paragraphs"
+    "The lines of a plain text and their topics; an empty line separates paragraphs"
     out = []
     region = ''
     asks = False  # is the heading of a question the last one?

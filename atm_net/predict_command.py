@@ -56,7 +56,7 @@ from atm_net.volumes import (
 # %% ../nbs/5_masks/55_predict_command.ipynb #cm05
 @dataclass
 class Job:
-    "A volume, what is read beside it, and what is written"
+    "One volume with its other input files and its output files"
 
     volume: Path
     mask: Path  # is written
@@ -68,17 +68,17 @@ class Job:
 
     @property
     def record(self) -> Path:
-        "Is written: how the levels of the mask were counted"
+        "The file that records how the levels of the mask were counted"
         return levels_path(self.mask)
 
     @property
     def probabilities(self) -> Path:
-        "Is written if asked for"
+        "The file of the probabilities; it is written only on request"
         return self.mask.with_name(f'{volume_stem(self.mask)}_probabilities.npz')
 
     @property
     def is_done(self) -> bool:
-        "Is its mask there, whole, as its record knows it?"
+        "Is its mask complete, and does it fit its record?"
         return self.mask.is_file() and levels_record_of(self.mask) is not None
 
 
@@ -101,7 +101,7 @@ def _job_in(volume: Path, folder: Path) -> Job:
 
 # %% ../nbs/5_masks/55_predict_command.ipynb #cm5b
 def _is_folder(out) -> bool:
-    "Does a name of an output mean a folder: is it one, or does it end as one?"
+    "Does the name of an output mean a folder?"
     return os.path.isdir(out) or str(out).endswith(('/', os.sep))
 
 
@@ -125,7 +125,7 @@ def _single_job(volume: Path, out) -> Job:
 
 
 def _passed_over(folder: Path, found: list):
-    "Name on stderr what a folder holds beside its volumes"
+    "Print to stderr the files of a folder that are not volumes"
     others = [p for p in sorted(folder.iterdir()) if p not in found and p.name[0] != '.']
     closed = [p for p in others if os.path.isdir(p) and not os.access(p, os.R_OK | os.X_OK)]
     slices = [p for p in others if os.path.isfile(p) and is_dicom(p)]
@@ -166,7 +166,7 @@ def find_jobs(
     spacing: str = None,  # mm, of pictures
     series: str = None,  # of DICOM folders
 ) -> list:  # of `Job`
-    "Which files are read and written; raises `InputError`"
+    "Find the files to read and to write; raises `InputError`"
     volume = Path(volume)
     if spacing is not None:
         parse_spacing(spacing)
@@ -192,7 +192,7 @@ def find_jobs(
 
 # %% ../nbs/5_masks/55_predict_command.ipynb #cm08
 def _file_id(path):
-    "What two spellings of a path have in common"
+    "A key that is equal for two spellings of one path"
     path = Path(path).resolve()
     try:
         stat = path.stat()
@@ -202,7 +202,7 @@ def _file_id(path):
 
 
 def spare_inputs(jobs: list):  # of `Job`
-    "No output may be an input, and no two masks one file; raises `InputError`"
+    "Refuse an output that is an input, and two masks with one name; raises `InputError`"
     inputs = [job.volume for job in jobs]
     for job in jobs:
         inputs += [path for path in (job.report, job.truth) if path is not None]
@@ -268,7 +268,7 @@ def _report_of(path, predictor):
 
 
 def _said(prediction) -> str:
-    "What the slices voted for, or what the middle one read"
+    "The votes of the slices, or the prompt of the middle slice, in words"
     if prediction.trace:
         read = 'its words were read' if prediction.words_read else 'the generic prompt was read'
         return f'; voted {prediction.trace[-1]}: {read}'
@@ -278,7 +278,7 @@ def _said(prediction) -> str:
 
 # %% ../nbs/5_masks/55_predict_command.ipynb #rec2
 def _level_rows(prediction, volume) -> list:  # of dicts, top-down
-    "Where each body of a prediction lies: its middle slice, its centre in the patient"
+    "The place of each body of a prediction: its middle slice, and its centre in the patient"
     rows = []
     for name in prediction.scheme.of_kind('vertebra', 'sacrum'):
         here = np.argwhere(prediction.labels == prediction.scheme.channel(name))
@@ -292,7 +292,7 @@ def _level_rows(prediction, volume) -> list:  # of dicts, top-down
 
 
 def levels_record(prediction, volume, predictor, anchor: str = None) -> dict:  # for JSON
-    "How the levels of a volume were counted, and what with"
+    "The record of how the levels of a volume were counted"
     levels = prediction.levels
     rows = _level_rows(prediction, volume)
     lumbar = [row['level'] for row in rows if re.fullmatch(r'L\d', row['level'])]
@@ -323,7 +323,7 @@ def levels_record(prediction, volume, predictor, anchor: str = None) -> dict:  #
 
 # %% ../nbs/5_masks/55_predict_command.ipynb #rec7
 def contents_record(prediction, volume, scheme) -> dict:  # for JSON
-    "What a mask file holds, and what was read to make it"
+    "The record of the content of a mask file and of its inputs"
     ml = float(np.prod(volume.spacing)) / 1000
     labels = prediction.labels
     volumes = {n: int((labels == scheme.channel(n)).sum()) * ml for n in scheme.names}
@@ -359,7 +359,7 @@ def slicer_colors(scheme) -> str:
 
 
 def write_label_files(scheme, folder):
-    "Names and colours beside the masks of a folder"
+    "Write files with names and colours beside the masks of a folder"
     write_text(Path(folder) / f'labels_{scheme.name}.txt', itksnap_labels(scheme))
     write_text(Path(folder) / f'labels_{scheme.name}.ctbl', slicer_colors(scheme))
 
@@ -372,7 +372,7 @@ def predict_file(
     anchor: str = None,
     **kwargs,  # of `Predictor.predict`
 ) -> str:  # what was done
-    "One volume of `atm_predict`: mask, picture and record, all of what is written"
+    "Predict one volume of `atm_predict`, and write mask, picture and record"
     volume = check_image(read_volume(job.volume, job.spacing, job.series))
     given = dict(report=_report_of(job.report, predictor), anchor=anchor, truth=job.truth)
     prediction = predictor.predict(volume, protocol, **given, **kwargs)
@@ -434,7 +434,7 @@ def _checked_anchor(anchor: str, predictor, pixelwise: bool) -> str:
 
 # %% ../nbs/5_masks/55_predict_command.ipynb #gd10
 def check_weighed(guidance: float, protocol: str):
-    "Raises `InputError` for a weight of the prompt where the prompt names nothing"
+    "Refuse a weight for a prompt that names nothing; raises `InputError`"
     if guidance != 1 and find_protocol(protocol).scope == 'any image':
         raise InputError(
             f"--guidance {guidance:g}: protocol '{protocol}' names no structure, "
@@ -443,7 +443,7 @@ def check_weighed(guidance: float, protocol: str):
 
 # %% ../nbs/5_masks/55_predict_command.ipynb #cm12
 def _left_to_do(jobs: list, skip: bool) -> list:  # of `Job`
-    "The jobs whose mask is not there, those that are named on stdout"
+    "The jobs whose mask is missing; finished ones are listed on stdout"
     if not skip:
         return jobs
     for job in jobs:

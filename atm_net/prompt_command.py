@@ -33,7 +33,7 @@ from .wording import Finding
 
 # %% ../nbs/3_prompts/38_prompt_command.ipynb #c077
 def _guess(path, held, anatomy):
-    "The name of the scheme that fits a file's values, said on stderr; raises `InputError`"
+    "Guess the scheme of a file's values, and print it to stderr; raises `InputError`"
     try:
         fit = fitting_schemes(held, anatomy)[0]
         name = fit.name
@@ -65,7 +65,7 @@ def _slice_prompt(channels, scheme, k, option):
 
 
 def _one_slice(channels, scheme, k, option):
-    "What is said of slice `k`, as a dict"
+    "The prompt of slice `k` and its facts, as a dict"
     prompt, position = _slice_prompt(channels, scheme, k, option)
     names = prompt.structures
     if option == 1:  # it lists none
@@ -75,7 +75,7 @@ def _one_slice(channels, scheme, k, option):
 
 
 def _all_slices(channels, scheme, option):
-    "What is said of the whole volume and of its slices, as a dict"
+    "The prompts of the whole volume and of its slices, as a dict"
     slices = []
     names = set()
     for k in range(len(channels)):
@@ -97,7 +97,7 @@ def _classwise(names, scheme):
 
 
 def _from_mask(path, name, k, option, classwise, anatomy):
-    "What `atm_prompt` says about a label volume, as a dict"
+    "The output of `atm_prompt` for a label volume, as a dict"
     mask = _read_mask(path, name, anatomy)
     out = _all_slices(*mask, option) if k is None else _one_slice(*mask, k, option)
     if classwise:
@@ -116,7 +116,7 @@ def _read_findings(path, patient, anatomy):
 
 
 def _from_report(path, patient, option, classwise, labels, anatomy):
-    "What `atm_prompt` says about a report or a grading table, as a dict"
+    "The output of `atm_prompt` for a report or a grading table, as a dict"
     text, findings = _read_findings(path, patient, anatomy)
     prompt = report_prompt(text, anatomy, findings, option)
     names = report_levels(text, anatomy, findings)

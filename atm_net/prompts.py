@@ -71,7 +71,7 @@ def slice_position(
 
 # %% ../nbs/3_prompts/30_prompts.ipynb #pr15
 def _ordered_list(names, anatomy):
-    "Phrases from superior to inferior; the canal, which has no level, is said last"
+    "Phrases from superior to inferior; the canal comes last, because it has no level"
     words = [phrase(n, anatomy) for n in names]
     ends_with_canal = anatomy[names[-1]].kind == 'canal'
     if ends_with_canal and len(words) > 2:
@@ -80,7 +80,7 @@ def _ordered_list(names, anatomy):
 
 
 def _listing(names, complete, ordered, anatomy):
-    "The sentence that lists `names`; '' if there is nothing certain to say"
+    "The sentence that lists `names`; '' if nothing is certain"
     if not names:
         return 'It shows none of its labelled structures.' if complete else ''
     verb = 'shows' if complete else 'shows at least'
@@ -148,7 +148,7 @@ def class_facts(
     present,  # names of the structures in the image; background counts as present
     scheme,  # `Scheme`, gives the channels
 ) -> list:  # of `ClassPrompt`, one per channel, background first
-    "The class-wise prompts of one image with what they state"
+    "The class-wise prompts of one image, with the facts that they state"
     here = {*present, 'background'}
     return [
         ClassPrompt(n, n in here, class_prompt(n, n in here, scheme.anatomy))
@@ -197,7 +197,7 @@ def shift_levels(
     by: int,  # +1 one level down, -1 one level up
     anatomy,
 ) -> tuple:  # names top-down; what leaves the anatomy is dropped
-    "Every vertebra and disc renamed by `by` levels; sacrum, canal and others stay"
+    "Rename every vertebra and disc by `by` levels; sacrum, canal and others keep their names"
 
     def move(name):
         kind = anatomy[name].kind
@@ -218,7 +218,7 @@ def movable(
     by: int,  # +1 one level down, -1 one level up
     anatomy,
 ) -> bool:
-    "May the levels of an image be moved, so that nothing in it says so? (ours)"
+    "Can the levels of an image be renamed so that nothing in it shows the change? (ours)"
     levels = [n for n in names if anatomy[n].kind in LEVEL_KINDS]
     recognisable = any(anatomy[n].kind == 'sacrum' for n in names)
     stay = len(shift_levels(levels, by, anatomy)) == len(levels)
@@ -230,7 +230,7 @@ def move_labels(
     scheme,
     by: int,  # +1 one level down, -1 one level up
 ) -> np.ndarray:  # (...) uint8; what leaves the table becomes background
-    "Labels with every vertebra and disc renamed, as `shift_levels` renames a list"
+    "Rename every vertebra and disc in a label map, as `shift_levels` does in a list"
     table = np.arange(256, dtype=np.uint8)
     for channel, name in enumerate(scheme.names, 1):
         if scheme.anatomy[name].kind in LEVEL_KINDS:
@@ -252,7 +252,7 @@ def _part(names, rng):
 
 
 def _cut(names, rng):
-    "The list without some names at its top (three times in four), or at its end"
+    "Remove some names at the top of a list (three times in four) or at its end"
     n = len(names)
     kept = int(rng.integers((n + 1) // 2, n))
     return names[n - kept :] if rng.random() < CUT_AT_TOP else names[:kept]
@@ -267,7 +267,7 @@ def drop_words(
     p_wrong: float = 0.05,  # chance of a shift by one level
     p_cut: float = 0.0,  # chance of a list cut at one end; the sum is at most 1
 ) -> Prompt:
-    "For training: the prompt as it is, or generic, or incomplete, or shifted by one level (ours)"
+    "For training: keep a prompt, or make it generic, incomplete, or wrong by one level (ours)"
     u = rng.random()
     names = prompt.structures
     complete = prompt.complete

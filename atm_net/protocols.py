@@ -73,7 +73,7 @@ SIDE_BY_SIDE = 'self,generic,oracle-levels,oracle,shuffled'  # in tables of prot
 # %% ../nbs/5_masks/50_protocols.ipynb #pr09
 @dataclass(frozen=True)
 class Input:
-    "Something from outside that words are made from"
+    "An input from outside from which prompts are made"
 
     given: str  # what a message calls it when it is there
     missing: str  # and when it is not
@@ -88,7 +88,7 @@ INPUTS = {
 
 
 def evaluable() -> tuple:  # names, those that read no true mask first
-    "Protocols that can be scored on any cohort, since nobody has to give a text for each volume"
+    "Protocols that can be scored on any cohort, because they need no text from a person"
     names = [name for name, protocol in PROTOCOLS.items() if not protocol.needs_text]
     return tuple(sorted(names, key=lambda name: PROTOCOLS[name].reads_mask))
 
@@ -101,13 +101,13 @@ def find_protocol(name: str) -> Protocol:
 
 # %% ../nbs/5_masks/50_protocols.ipynb #pr12
 def _default_protocol(here: list) -> str:
-    "The protocol of the text that is given; `generic` without a text"
+    "The default protocol: that of the given text, or `generic` without a text"
     readers = [name for name, p in PROTOCOLS.items() if p.needs_text and p.needs in here]
     return readers[0] if readers else 'generic'
 
 
 def _why_unread(unread: str, chosen: str, has_text: bool) -> str:
-    "Why an input would not be read, and what to do"
+    "Say why an input would not be read, and what to do"
     if not has_text:
         return 'this model has no text and reads nothing: choose one that does'
     readers = [name for name, protocol in PROTOCOLS.items() if protocol.needs == unread]
@@ -119,12 +119,12 @@ def choose_protocol(
     protocol: str = None,  # of `PROTOCOLS`; None goes by what is given
     **given,  # prompt, report, truth, other; None where not given
 ) -> str:
-    "The protocol that is meant; raises `InputError` on words that nobody would read"
+    "Find the protocol that the user means; raises `InputError` if a text would not be read"
     if protocol is not None:
         find_protocol(protocol)
     if has_text and protocol == WITHOUT_TEXT:
         raise InputError(
-            "protocol 'none' is for models without text: this one reads; use 'generic'"
+            "protocol 'none' is for models without text: this one reads text; use 'generic'"
         )
     here = [name for name in INPUTS if given.get(name) is not None]
     chosen = (protocol or _default_protocol(here)) if has_text else WITHOUT_TEXT
@@ -136,7 +136,7 @@ def choose_protocol(
 
 # %% ../nbs/5_masks/50_protocols.ipynb #pr15
 def _typed(text: str, n: int, option: int, verbatim: bool, anatomy) -> list:
-    "What a person typed: as it is, or in the form of the training's sentences"
+    "The typed text, unchanged or in the form of the training's sentences"
     typed = user_prompt(text, anatomy)
     if verbatim:
         return [typed] * n
@@ -180,7 +180,7 @@ def protocol_prompts(
 
 # %% ../nbs/5_masks/50_protocols.ipynb #pr19
 def named_levels(prompts) -> set:  # of structure names
-    "All structures that the prompts of a volume name"
+    "All structures that are named in the prompts of a volume"
     return {name for prompt in prompts for name in prompt.structures}
 
 
@@ -190,7 +190,7 @@ def own_part(
     prompts: list,  # one per slice
     labeler=None,  # `ColumnLabeler`; None: every pixel by itself
 ) -> list:  # one `Prompt` per slice
-    "Each slice's part of words that speak of the volume, by a first pass that reads all (ours)"
+    "For each slice, its part of a prompt about the volume, found by a first pass (ours)"
     known_levels = named_levels(prompts)
     if not known_levels:
         return prompts
@@ -206,7 +206,7 @@ def agreement(
     b: np.ndarray,  # as `a`, of another pass
     scheme,
 ) -> float:  # 0..1; 0 if no pixel is a body in both
-    "Share of the pixels that both passes call a body to which both give the same name (ours)"
+    "Of the pixels that both passes call a body, the share with the same name (ours)"
     bodies = [scheme.channel(n) for n in scheme.of_kind('vertebra', 'sacrum')]
     if not bodies:  # no vertebrae in this anatomy: any structure counts
         bodies = list(range(1, scheme.channels))
@@ -216,7 +216,7 @@ def agreement(
 
 @dataclass(frozen=True)
 class Vote:
-    "One round of `self`: what the slices voted for, and what came of it"
+    "One round of `self`: the votes of the slices, and the result"
 
     names: tuple  # structures voted, top-down
     support: dict  # name -> share of the votes
@@ -229,14 +229,14 @@ class Vote:
 
 # %% ../nbs/5_masks/50_protocols.ipynb #pr26
 def _outcome(agree: float, trust: float, confidence: float, before: float) -> str:
-    "Did the pass with the words confirm them?"
+    "Did the pass with the new prompt confirm its names?"
     if agree < trust:
         return 'not confirmed'
     return 'less confident' if confidence < before else 'confirmed'
 
 
 def _proposal(predictor, seen: np.ndarray) -> tuple:  # names, support, prompts
-    "What the slices of a prediction vote for, and the words for it"
+    "The levels that the slices of a prediction vote for, and a prompt with them"
     scheme = predictor.scheme
     votes = support(seen, scheme)
     names = supported_levels(votes, scheme)
@@ -251,7 +251,7 @@ def self_prompts(
     trust: float = TRUST,
     labeler=None,  # `ColumnLabeler`: each level is named once before the vote
 ) -> tuple:  # prompts; a `Vote` per round; labels of each confirmed pass, the generic one first
-    "Generic prompt, prediction, vote, ATPG; the words stay if the next pass confirms them (ours)"
+    "Predict, vote and write a prompt; it is kept if the next pass confirms it (ours)"
     scheme = predictor.scheme
     prompts = protocol_prompts('generic', len(images), scheme)
     labels, confidence = predictor.predict_with_confidence(images, prompts, labeler)
@@ -292,7 +292,7 @@ def _draw_vote(ax, vote: Vote, title: str, anatomy):
 
 
 def vote_figure(trace, anatomy):  # trace: `Vote`s of `self_prompts` -> Figure
-    "What each round of `self` voted for: names in the words filled, names left out hatched"
+    "Draw the votes of each round of `self`: used names filled, left out names hatched"
     from matplotlib.figure import Figure
 
     rows = max(1, len(trace))
@@ -307,7 +307,7 @@ def vote_figure(trace, anatomy):  # trace: `Vote`s of `self_prompts` -> Figure
 
 # %% ../nbs/5_masks/50_protocols.ipynb #an01
 def check_anchor(anchor: str | None, known_levels, scheme: Scheme):
-    "An anchor and a list must go together; raises `InputError`"
+    "Refuse an anchor that contradicts the list; raises `InputError`"
     if not anchor:
         return
     order = scheme.of_kind('vertebra', 'sacrum')

@@ -40,7 +40,7 @@ def _next_comma(text, start):
 
 
 def _run_on(text, hits, groups):
-    "Where clauses turn without a word: 'no fracture at L1, old wedging of T12'"
+    "Where a clause ends at a comma alone: 'no fracture at L1, old wedging of T12'"
     for g in groups:
         if not _among(hits, 0, g[0].start):
             continue
@@ -53,7 +53,7 @@ def _run_on(text, hits, groups):
 
 
 def _begins_anew(text, start, hits, groups):
-    "Has the part from `start` to the next comma a finding and a level of its own?"
+    "Has the part from `start` to the next comma its own finding and its own level?"
     end = _next_comma(text, start)
     if not any(start <= g[0].start < end for g in groups) or not _among(hits, start, end):
         return False
@@ -91,7 +91,7 @@ def _sentence(text, anatomy):
 
 
 def _is_no_news(hit, s):
-    "'No fusion' is no finding; 'no surgery' is one that is denied"
+    "Is the statement no finding? 'No fusion' is none; 'no surgery' is a denied one"
     if hit.finding != 'postoperative change' or re.search('surg|operat', hit.raw, re.I):
         return False
     return _denied(hit, s)
@@ -102,7 +102,7 @@ _and = re.compile(r'[\s,]*(?:and|or|nor)?\s*(?:\w+\s+){0,2}', re.I)
 
 
 def _behind_list(hit, s):
-    "Where a list of findings ends, and the next finding or the sentence: (start, end)"
+    "(start, end) of the text from the end of a list to the next finding, or to the end"
     end = hit.end
     rest = [h for h in s.hits if h.start >= hit.end]
     while rest:
@@ -120,7 +120,7 @@ def _tail(hit, s):
 
 
 def _denied(hit, s):
-    "Is the finding said not to be there?"
+    "Does the sentence deny the finding?"
     start = s.clause(hit.start)
     if cue('not excluded').search(s.text[start : s.stop(hit.end)]):
         return False
@@ -132,7 +132,7 @@ def _denied(hit, s):
 
 
 def _is_asked(hit, s):
-    "'Disc herniation at L4/5?' asserts nothing"
+    "Is the finding only asked for, as in 'Disc herniation at L4/5?'"
     return bool(cue('question').match(s.text, hit.end))
 
 # %% ../nbs/3_prompts/32_reports.ipynb #re21
@@ -190,7 +190,7 @@ def _group_for(hit, s):
 # %% ../nbs/3_prompts/32_reports.ipynb #c062
 @dataclass
 class _Context:
-    "What the lines and sentences before leave to one"
+    "What a sentence takes over from the lines and sentences before it"
 
     head: list = field(default_factory=list)  # `Mention`s that the line opens with, as 'L4-5: ...'
     above: list = field(default_factory=list)  # `Mention`s of a heading in the lines above
@@ -200,7 +200,7 @@ class _Context:
 
 # %% ../nbs/3_prompts/32_reports.ipynb #re25
 def _denied_elsewhere(hit, group, s):
-    "'Cyst at S2, no other lesion': not at S2"
+    "Is it denied elsewhere only, as in 'Cyst at S2, no other lesion'?"
     if group is None:
         return bool(cue('anew').search(s.text[s.clause(hit.start) : hit.end]))
     if group[-1].end > hit.start or not cue('other').search(s.text[group[-1].end : hit.end]):
@@ -209,7 +209,7 @@ def _denied_elsewhere(hit, group, s):
 
 
 def _points_nowhere(hit, group, s):
-    "'Bulges at several levels ... L4/5': the levels behind are not the finding's own"
+    "Is it 'Bulges at several levels ... L4/5', where L4/5 is not the level of the bulges?"
     if group[0].start <= hit.end:
         return False
     gap = s.gap(hit, group[0])
@@ -217,7 +217,7 @@ def _points_nowhere(hit, group, s):
 
 
 def _inherited(hit, s, context):
-    "The levels of a finding that has none in its sentence"
+    "The levels of a finding whose sentence has no level of its own"
     everywhere = cue('elsewhere').search(s.text[hit.end :])
     if context.last and not s.groups and cue('cannot begin').match(s.text):
         return context.last
@@ -280,7 +280,7 @@ _grade = re.compile(r'\b(?:([1-5])|(I{1,3}|IV|V))$')
 
 
 def _sited(mention, hit, anatomy):
-    "The names of a mention; a range of vertebrae as its discs where the finding is one of discs"
+    "The names of a mention; for a finding of discs, a range of vertebrae means its discs"
     names = mention.names
     if FINDINGS[hit.finding].site != 'disc' or _on_bodies.search(hit.raw) or len(names) < 2:
         return names
@@ -290,7 +290,7 @@ def _sited(mention, hit, anatomy):
 
 
 def _graded(hit, names, anatomy):
-    "The name of a finding: with its score where it has one; a vertebra that lost height is no disc"
+    "The name of a finding with its score; separates loss of height of vertebra and of disc"
     scale = {'Modic changes': 'Modic type', 'disc degeneration': 'Pfirrmann grade'}
     raw = hit.raw.removesuffix(' changes').removesuffix(' change').removesuffix(' signal')
     m = _grade.search(raw)
@@ -343,14 +343,14 @@ _sentence_end = re.compile(rf'(?<=[.;]){_no_end}\s+(?!\d+\s*mm)')
 
 
 def _heads(s) -> bool:
-    "Does the sentence open with its levels, as 'L4-5: ...'?"
+    "Does the sentence begin with its levels, as 'L4-5: ...'?"
     if not s.groups or not _opening.fullmatch(s.text[: s.groups[0][0].start]):
         return False
     return bool(_colon.match(s.text[s.groups[0][-1].end :]))
 
 
 def _is_heading(s) -> bool:
-    "Is the line about what stands below: levels alone, or levels and a colon at its end?"
+    "Is the line a heading for the lines below: levels alone, or levels and a colon?"
     if not s.groups:
         return False
     if s.hits:
@@ -393,7 +393,7 @@ def _read_line(sentences, context, anatomy):
 
 # %% ../nbs/3_prompts/32_reports.ipynb #re33
 def _asserted(findings, line, anatomy):
-    "The findings of a `Line` that it says of the image, and of this part of the body"
+    "The findings of a `Line` that are asserted, and about this part of the body"
     own = {name[0] for name in anatomy.bodies}
     if line.region not in ('', *own):
         findings = [f for f in findings if f.level in anatomy.bodies or '/' in (f.level or '')]
@@ -413,7 +413,7 @@ def _headed_below(lines, i) -> bool:
 
 
 def _below(sentences, above, lines, i):
-    "The levels that a line leaves to those below"
+    "The levels that a line passes on to the lines below"
     if not sentences:
         return above if above and lines[i - 1] and _is_heading(lines[i - 1][0]) else []
     if _is_heading(sentences[0]):
@@ -447,7 +447,7 @@ def say_findings(
     findings,  # `Finding`s
     anatomy,
 ) -> str:  # ' Findings: disc herniation at L4/L5 and L5/S; fracture at L2.'; '' without findings
-    "The findings sentence of Option 4, levels top-down, negated ones left out (ours)"
+    "The sentence of findings for Option 4, top-down, without negated ones (ours)"
     levels_of = {}
     for f in findings:
         if not f.negated:
@@ -462,7 +462,7 @@ def say_findings(
 
 
 def with_findings(prompt: Prompt, findings: tuple, anatomy) -> Prompt:
-    "The prompt with findings said behind it (Option 4); as it is without any"
+    "Add the sentence of findings to a prompt (Option 4); without findings it stays the same"
     if not findings:
         return prompt
     text = prompt.text + say_findings(findings, anatomy)
@@ -489,7 +489,7 @@ def _stated_option(names, findings, position, text):
 
 
 def parse_prompt(text: str, anatomy, source: str = 'user') -> Prompt:
-    "The facts in a generated or freely edited prompt; negated levels are left out (ours)"
+    "Read the facts in a generated or edited prompt; negated levels are left out (ours)"
     body, _, said = text.partition(SAY)
     findings = tuple(read_report(said, anatomy)) if said else ()
     names = stated_levels(body, anatomy)

@@ -58,7 +58,7 @@ def read_anatomy(cache: Cache) -> dict:
 
 # %% ../nbs/6_training/64_run_folder.ipynb #rf07
 def run_meta(cfg: Config, cache: Cache, encoder) -> dict:  # encoder: or None without text
-    "What a weights file must say about itself"
+    "The facts that the header of a weights file must have"
     scheme = cache.scheme
     text_dim = encoder.dim if encoder else 128  # unused without text
     return dict(
@@ -104,7 +104,7 @@ def _check_same_config(path: Path, began: dict, cfg: Config):  # began: of confi
 
 
 def _steps_done(run) -> int:
-    "Step of the last weights; 0 where they are not there or not whole"
+    "The step of the last weights; 0 if they are missing or incomplete"
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -115,12 +115,12 @@ def _steps_done(run) -> int:
 
 
 def finished(run, cfg: Config) -> bool:
-    "Is this run trained to its last step?"
+    "Has this run reached its last step?"
     return _steps_done(run) >= cfg.steps
 
 
 def _refuse_again(run: Path):
-    "A run lies here and nobody said `--resume`; raises `InputError`"
+    "Refuse a folder that has a run, unless `--resume` is given; raises `InputError`"
     steps = read_json(run / 'config.json')['config']['steps']['value']
     if _steps_done(run) < steps:
         remedy = 'go on with --resume, or choose another folder'
@@ -132,7 +132,7 @@ def _refuse_again(run: Path):
 
 
 def open_run(run: Path, cfg: Config, cache: Cache, resume: bool):
-    "May this run start here, or go on? Raises `InputError`"
+    "Check that this run can start or continue in a folder; raises `InputError`"
     path = run / 'config.json'
     if not path.exists():
         return
@@ -198,7 +198,7 @@ def note_steps(run: Path, cfg: Config) -> str:  # what was noted, or ''
 
 # %% ../nbs/6_training/64_run_folder.ipynb #rf13
 def same_start(run: Path, meta: dict):  # meta: takes over the weights that the run started from
-    "A resumed run keeps its encoder and the weights it started from; raises `InputError`"
+    "Refuse to resume with another encoder or other start weights; raises `InputError`"
     path = run / 'config.json'
     began = read_json(path)
     now = meta['encoder_revision']
@@ -220,7 +220,7 @@ def same_start(run: Path, meta: dict):  # meta: takes over the weights that the 
 
 # %% ../nbs/6_training/64_run_folder.ipynb #rf16
 def _rows_until(path: Path, step: int) -> list:  # of dicts of strings
-    "Rows of a log up to a step; the last row may have been cut by a kill"
+    "Rows of a log up to a step, without a last row that is incomplete"
     if not path.exists() or not step:
         return []
     whole_lines = path.read_text(encoding='utf-8').rpartition('\n')[0]
@@ -266,7 +266,7 @@ class Log:
 
 # %% ../nbs/6_training/64_run_folder.ipynb #rf17
 def board_class():
-    "TensorBoard's writer; raises `InputError` where the package is missing"
+    "TensorBoard's writer; raises `InputError` if the package is missing"
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as e:
@@ -288,7 +288,7 @@ def training_curves(log, title: str = ''):  # log: path of a log.csv, or its row
 
 # %% ../nbs/6_training/64_run_folder.ipynb #rf22
 def duration(seconds: float) -> str:
-    "As people say it"
+    "A duration in words"
     if seconds < 90:
         return f'{seconds:.0f} s'
     minutes = round(seconds / 60)
@@ -318,13 +318,13 @@ class Progress:
         self.bar = tqdm(total=total, initial=start, desc='train', disable=silent, file=sys.stderr)
 
     def step(self, out: dict):  # out: loss, dice or None
-        "One step further"
+        "Count one step"
         dice = math.nan if out['dice'] is None else out['dice']
         self.bar.set_postfix_str(f'loss {out["loss"]:.3f} dice {dice:.2f}', refresh=False)
         self.bar.update()
 
     def row(self, step: int, row: dict):
-        "A row of the log as a line, where there is no bar and the last line is old enough"
+        "Print a row of the log if there is no bar and the last line is old enough"
         if not self.bar.disable or time.time() - self.last_line < self.pause:
             return
         self.last_line = time.time()
@@ -334,7 +334,7 @@ class Progress:
         self.say(f'step {step}/{self.total}: {scores}, {pace:.2f} s a step, {left} left')
 
     def say(self, text: str):
-        "A line of stderr; a bar stays below it"
+        "Print a line to stderr, above the bar"
         self.bar.write(text, file=sys.stderr)
 
     def close(self):

@@ -20,7 +20,7 @@ from .phantom_spec import PhantomSpec
 # %% ../nbs/1_phantoms/13_shapes.ipynb #c031
 @lru_cache(64)
 def _basis(n: int, m: int) -> np.ndarray:  # (n, m)
-    "Cubic B-spline weights that spread `m` control values over `n` samples"
+    "Cubic B-spline weights (n, m), from `m` control values to `n` samples"
     d = np.abs(np.linspace(1, m - 2 - 1e-6, n)[:, None] - np.arange(m))
     w = np.where(d < 1, 2 / 3 - d**2 + d**3 / 2, np.where(d < 2, (2 - d) ** 3 / 6, 0))
     return (w / w.sum(1, keepdims=True)).astype(np.float32)
@@ -31,7 +31,7 @@ def smooth_noise(
     shape,  # (h, w) or (s, h, w)
     cell,  # size of a bump in samples along each axis
 ) -> np.ndarray:  # `shape`, float32, unit variance
-    "A random field: a coarse grid of normal numbers, spread by cubic B-splines"
+    "A random field: normal numbers on a coarse grid, interpolated by cubic B-splines"
     m = [int(math.ceil(n / c)) + 3 for n, c in zip(shape, cell)]
     f = rng.standard_normal(m, dtype=np.float32)
     f = _basis(shape[-2], m[-2]) @ (f @ _basis(shape[-1], m[-1]).T)
@@ -42,7 +42,7 @@ def smooth_noise(
 
 # %% ../nbs/1_phantoms/13_shapes.ipynb #c032
 def _spread(n, m, q):
-    "Weights (n, m) that spread samples taken at every `q`-th place over `n` places"
+    "Linear weights (n, m), from samples at every `q`-th place to all `n` places"
     w = np.zeros((n, m), np.float32)
     k = np.arange(n)
     i = np.minimum(k // q, m - 2)
@@ -58,7 +58,10 @@ def _upsample(f, shape, q):
 
 
 def _nearest(curve, y, z):
-    "Arc length of the nearest point of the centreline, and signed distance from it (+ backwards)"
+    """Arc length of the nearest point on the centreline, and the signed distance from it
+
+    Backwards is positive.
+    """
     _, i = cKDTree(np.stack([curve.y, curve.z], 1)).query(np.stack([y, z], -1))
     c, s = np.cos(curve.th[i]), np.sin(curve.th[i])
     dy, dz = y - curve.y[i], z - curve.z[i]
@@ -92,7 +95,7 @@ def coordinates(spec: PhantomSpec, curve, step: int = 3) -> SimpleNamespace:
 
 # %% ../nbs/1_phantoms/13_shapes.ipynb #c035
 def smooth_max(a, b, k: float):
-    "Maximum of two distances with the edge rounded over `k` mm"
+    "The maximum of two distances; the edge is rounded over `k` mm"
     h = np.clip(0.5 + 0.5 * (a - b) / k, 0, 1)
     return b + (a - b) * h + k * h * (1 - h)
 
@@ -112,7 +115,7 @@ def outline(
 
 # %% ../nbs/1_phantoms/13_shapes.ipynb #c038
 def sacral_share(spec, i: int) -> float:
-    "How much the body of level `i` has the form of a sacral one, 0..1"
+    "How sacral the form of the body of level `i` is, 0..1"
     if LEVELS[i] == 'L5':
         return max(-spec.junction, 0.0)
     if LEVELS[i] == 'S1':
@@ -126,7 +129,7 @@ def endplates(
     v,
     t,  # mm
 ):  # upper, lower endplate: mm above, mm below the centre
-    "Heights of the two endplates of a body"
+    "Heights of the two endplates of a body, in mm"
     h, d, w = spec.heights[i] / 2, spec.depths[i] / 2, spec.widths[i] / 2
     # -1..1, others for each subject and level: no plate is like another
     q = [math.sin(9.7 * spec.seed + 3.1 * i + k) for k in range(6)]
@@ -182,7 +185,7 @@ def capsule(
     ru,
     rt,  # radius along the spine and across it (mm)
 ):  # signed distance (mm), approximate where `ru` and `rt` differ
-    "Distance to a rod with round ends"
+    "Signed distance to a rod with round ends, mm"
     d = [b - a for a, b in zip(p, q)]
     n = sum(c * c for c in d) + 1e-9
     s = np.clip(((u - p[0]) * d[0] + (v - p[1]) * d[1] + (t - p[2]) * d[2]) / n, 0, 1)
@@ -194,7 +197,7 @@ def capsule(
 
 # %% ../nbs/1_phantoms/13_shapes.ipynb #p002
 def arch_depth(spec, i):
-    "From the middle of the body to the back of its arch, mm"
+    "Distance from the middle of the body to the back of its arch, mm"
     return spec.depths[i] / 2 + LEVEL_SIZES[i, 5] * spec.canal[0] + spec.canal[2] + 6
 
 
@@ -208,7 +211,7 @@ def _spinous_length(i) -> float:
 def spinous_sdf(spec, i: int, u, v, t):
     """Signed distance (mm) to the spinous process of level `i`
 
-    A thin plate that gets higher on its way back; long and steep in the chest, short at L5.
+    A thin plate whose height grows backwards. It is long and steep in the thorax, short at L5.
     """
     h, k, chest = spec.heights[i], spec.heights[i] / 26, i < LEVEL_INDEX['T11']
     long, slope = spec.spinous
@@ -222,7 +225,7 @@ def spinous_sdf(spec, i: int, u, v, t):
 
 # %% ../nbs/1_phantoms/13_shapes.ipynb #p004
 def _rods(h, d, k, tp) -> list:  # of ends p and q (u, v, t), radius along and across the spine
-    "Pedicle, upper and lower joint process, transverse process"
+    "The rods of one side: pedicle, upper and lower joint process, transverse process"
     return [
         ((-0.2 * h, 0.8 * d, tp), (-0.15 * h, d + 9 * k, tp), 6.5, 5.0),
         ((-0.62 * h, d + 7 * k, tp + 2), (0.1 * h, d + 12 * k, tp), 6.0, 4.5),
@@ -248,7 +251,7 @@ def posterior_sdf(spec, i: int, u, v, t):
 
 # %% ../nbs/1_phantoms/13_shapes.ipynb #c045
 def _dents(spec, curve, c):
-    "How far the discs press the sac from the front, mm"
+    "How far discs press into the sac from the front, mm"
     at = curve.at
     out = 0
     for i in range(LEVEL_INDEX['T9'], LEVEL_INDEX['S1']):

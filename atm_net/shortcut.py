@@ -54,7 +54,7 @@ def windows_by_list(
     of_one: int = 2,  # at most so many of them from one slice
     seed: int = 0,
 ) -> Windows:  # n = g * each
-    "Random windows with the lists of structures that are met most; `InputError` for too few"
+    "Random windows of the most frequent lists of structures; `InputError` if there are too few"
     rng = np.random.default_rng(seed)
     found = {}
     full = []
@@ -97,7 +97,7 @@ def phantom_slices(
 
 # %% ../nbs/4_network/48_shortcut.ipynb #sc11
 def true_prompts(labels: Tensor, vectors: Tensor) -> ClassPrompts:  # labels (b, h, w)
-    "The class prompts that are true of label maps"
+    "The class prompts that are true for given label maps"
     classes = torch.arange(len(vectors))
     present = torch.stack([torch.isin(classes, one) for one in labels])
     return ClassPrompts(
@@ -115,7 +115,7 @@ def seen_by(
     text,  # `TextFeatures` of the holistic prompts, or None without HASF
     prompts: ClassPrompts,
 ) -> ContrastContext:
-    "What a contrast gets of a network that sees `images`"
+    "The context for a contrast, from a network that sees `images`"
     logits, steps = every_step(net, images, text)
     b = len(prompts.text)
     features = tuple(step[:b] for step in steps)
@@ -130,7 +130,7 @@ def blind_loss(
     lr: float = 0.003,
     coarse: int = 8,  # places per side that share a number
 ) -> float:
-    "The loss of the best answer that sees no image: fitted on every other batch, by Adam"
+    "The loss of the best answer without an image; it is fitted on every other batch by Adam"
     fitted, held_out = contexts[::2], contexts[1::2]
     with torch.no_grad():
         shape = contrast.ideal(contexts[0].target, contexts[0]).shape
@@ -189,7 +189,7 @@ class ShortcutLosses:
     other_prompt: float
 
     def failures(self, margin: float = 0.8) -> list:  # of keys, [] for a contrast that passes
-        "What shows that the contrast can do without the image"
+        "The losses that show that the contrast does not need the image"
         blind = [k for k in ('blind', 'blind_with_prompt') if getattr(self, k) < self.true + margin]
         wrong = ('shifted', 'swapped', 'other_prompt')
         return blind + [k for k in wrong if getattr(self, k) <= self.true]
@@ -225,7 +225,7 @@ def network_contexts(
     encoder,
     length: int,  # l, token places of the network
 ) -> dict:  # 'own', 'blank', 'other' -> list of `ContrastContext`
-    "What a contrast gets of each image, of a black one, and of another one, with the same prompts"
+    "Contexts of each image, of a black image, and of another image, with the same prompts"
     vectors = class_vectors(encoder, scheme)
     lists = [
         str(holistic(names, scheme.anatomy, position='middle')) for names in windows.structures
@@ -266,7 +266,7 @@ def fit_contrast(
     steps: int = 100,
     lr: float = 3e-3,
 ):
-    "Train the weights of a contrast on a network that stays as it is"
+    "Train the weights of a contrast; the network is not changed"
     if not isinstance(contrast, ContextContrast):
         contrast = OutputContrast(contrast)
     parameters = list(contrast.parameters())

@@ -200,7 +200,10 @@ def thumbnail(
     side: int = 220,  # px of the longer side
     alpha: float = 0.4,  # opacity of the colours
 ) -> np.ndarray:  # (h', w', 3) uint8
-    "A slice as a small picture in its true proportions, structures in colour with an opaque border"
+    """A slice as a small image with true proportions
+
+    Structures are in colour and have an opaque border.
+    """
     from PIL import Image
 
     mm = [n * d for n, d in zip(img.shape, spacing or (1, 1))]
@@ -219,7 +222,7 @@ def thumbnail(
 
 # %% ../nbs/0_ground/03_show.ipynb #c024
 def _number_or_text(value):
-    "A float where it is one"
+    "The value as a float if it is a number, else as text"
     try:
         return float(value)
     except ValueError:
@@ -257,7 +260,7 @@ HUES = (  # told apart by colour-blind readers (Okabe and Ito 2008, two added)
 
 
 def _points(rows, name) -> list:  # of (step, value)
-    "The points of a column, where it is a number"
+    "Steps and values of a column, without the rows that have no number"
     return [
         (row['step'], row[name])
         for row in rows
@@ -266,7 +269,7 @@ def _points(rows, name) -> list:  # of (step, value)
 
 
 def _draw_panel(ax, title, lines):
-    "Curves from 0 upwards, or noise looks like a trend"
+    "Draw curves; the axis begins at 0, because else noise looks like a trend"
     for (name, points), color in zip(lines.items(), HUES):
         marker = '.' if len(points) < 30 else None
         label = name.removeprefix('val_')
@@ -286,7 +289,7 @@ def plot_curves(
     title: str = '',
     per_row: int = 3,
 ):  # -> Figure
-    "Curves against steps; what has no number is left out; raises `InputError` if nothing is left"
+    "Plot columns against steps, those with numbers only; raises `InputError` if there is none"
     import matplotlib.pyplot as plt
 
     rows = read_rows(rows) if isinstance(rows, (str, Path)) else list(rows)
@@ -398,7 +401,7 @@ def table_html(rows, header) -> str:
 
 
 def _row_md(values) -> str:
-    "One row of a Markdown table; a bar in a cell is escaped"
+    "One row of a Markdown table; a `|` in a cell is escaped"
     cells = [cell(value).replace('|', '\\|') for value in values]
     return f'| {" | ".join(cells)} |'
 

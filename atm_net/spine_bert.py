@@ -156,7 +156,7 @@ def fill_gap(
     text: str,  # with one [MASK]
     k: int = 3,
 ) -> list:  # of (token, probability), best first
-    "What a masked language model puts into the gap; raises `InputError` unless there is one gap"
+    "The words that a masked language model puts into the gap; `InputError` unless one gap"
     enc = tok(text, return_tensors='pt')
     gaps = (enc['input_ids'][0] == tok.mask_token_id).nonzero()
     if len(gaps) != 1:
@@ -166,12 +166,12 @@ def fill_gap(
 
 # %% ../nbs/3_prompts/35_spine_bert.ipynb #acc1
 def _has_one_answer(prompt):
-    "Is `prompt` a complete list of levels in order, so that one of them follows from the rest?"
+    "Does `prompt` list all levels in order, so that each follows from the others?"
     return 'superior to inferior' in prompt and 'at least' not in prompt and 'disc' in prompt
 
 
 def _gap_sentences(n, rng, anatomy):
-    "Held-out sentences of each kind in which a hidden level has one right answer"
+    "Held-out sentences of each kind in which a hidden level has exactly one right answer"
     pools = dict(direct=[], between=[])
     for kind, fact in facts(anatomy):
         if kind in pools and held_out(fact):
@@ -183,7 +183,7 @@ def _gap_sentences(n, rng, anatomy):
 
 @torch.no_grad()
 def gap_accuracy(tok, model, anatomy, n: int = 200, seed: int = 1) -> dict:  # kind -> share right
-    "Share of hidden levels filled in rightly, in held-out sentences with one right answer"
+    "Share of hidden levels that are filled in correctly, in held-out sentences"
     rng = np.random.default_rng(seed)
     levels = _level_ids(tok, anatomy)
     out = {}
@@ -250,7 +250,7 @@ def _presence_gap(statement, anatomy):
 def negation(
     encode, model, anatomy, n: int = 300, seed: int = 1
 ) -> dict:  # shares; encode: a `TextEncoder`; model: the same with its head
-    "Does the encoder know what is not there? By gaps and by a logistic regression (ours)"
+    "Test if the encoder knows what is absent, by gaps and by a logistic regression (ours)"
     from sklearn.linear_model import LogisticRegression
 
     train, test = (
@@ -279,7 +279,7 @@ def class_states(
     anatomy,
     present=True,
 ) -> tuple:  # (k, d) mean state of the level's own word; (k, d) mean state of the whole sentence
-    "How an encoder represents the class prompts of `names`"
+    "The vectors of the class prompts of `names` from an encoder"
     own = []
     whole = []
     for name in names:

@@ -24,7 +24,7 @@ def logits_and_contrast(
     text,  # `TextFeatures` of r*b images (b with a text decoder), or None without text
     classes=None,  # `ClassPrompts` for CCAE of the first c images, or None
 ) -> tuple:  # logits (r*b, k, h, w), or (2*b, ...) with a text decoder; contrast () or None
-    "All that carries gradient in one call"
+    "All outputs of the network that carry a gradient, in one call"
     from atm_net.variants import ContrastContext, contrast_of
 
     logits, steps = _every_step(net, x, text)
@@ -53,7 +53,7 @@ def training_module(net, compile=False):  # compile: by torch.compile?
 
 # %% ../nbs/6_training/65_step.ipynb #st08
 def autocast(amp: str, device):
-    "Where it is asked for, layers that can do with fewer bits get fewer"
+    "Run layers in half precision where that is safe, if it is asked for"
     import torch
 
     dtype = getattr(torch, AMP[amp] or 'float32')
@@ -87,7 +87,7 @@ def _class_sentences(
     label,  # (c, h, w)
     annotated,  # (c, k) bool
 ):  # `ClassPrompts`
-    "What CCAE compares the output with"
+    "The class sentences that CCAE compares with the output"
     from atm_net.variants import ClassPrompts
 
     present = present_classes(label.cpu(), annotated.shape[1])
@@ -97,7 +97,7 @@ def _class_sentences(
 
 # %% ../nbs/6_training/65_step.ipynb #st11
 def _passes(cfg: Config, own: list, batch: list) -> tuple:  # items of all passes, weights
-    "With its own prompt (`own`: levels may be moved), and without"
+    "Run both passes: with the own prompt (`own`: levels may be moved), and without"
     without = [item | dict(generic=True) for item in batch]
     weights = (1.0, 1.0) if cfg.text_decoder else (1 - cfg.w_generic, cfg.w_generic)
     return [*own, *without], weights

@@ -32,14 +32,14 @@ def _digest(*parts) -> str:
 
 
 def _weight_bytes(weight):
-    "The bytes of a tensor; of a scalar its digits"
+    "The bytes of a tensor; for a scalar, its digits"
     if weight.dim() == 0:
         return str(weight.item()).encode()
     return weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
 
 
 def weights_hash(model) -> str:
-    "16 hex digits of a hash over all weights but the pooler's; the same for either file format"
+    "A hash of all weights but the pooler's, 16 hex digits; the same for both file formats"
     h = hashlib.sha256()
     for name, weight in sorted(model.state_dict().items()):
         if not name.startswith('pooler.'):
@@ -138,7 +138,7 @@ def key(self: TextEncoder, text: str) -> str:
 # %% ../nbs/3_prompts/33_text.ipynb #c009b
 @patch
 def _from_disk(self: TextEncoder, text: str) -> torch.Tensor:  # (n, d)
-    "The states from disk, or computed and written there"
+    "Read the states from disk, or compute and write them"
     if self.cache is None:
         return self._encode(text)
     path = self.cache / f'{self.key(text)}.safetensors'
@@ -156,7 +156,7 @@ def _from_disk(self: TextEncoder, text: str) -> torch.Tensor:  # (n, d)
 
 @patch
 def states(self: TextEncoder, text: str) -> torch.Tensor:  # (n, d)
-    "Token states of one text; a copy, so that nobody can spoil the cache"
+    "Token states of one text, as a copy, so that the cache cannot be changed"
     if text in self._memory:
         self._memory.move_to_end(text)
         return self._memory[text].clone()
@@ -198,7 +198,7 @@ def _check_folder(folder):
 def locate(
     name: str,  # name of ours, folder or hub id
 ) -> tuple:  # (path or hub id, is it a folder?)
-    "Where an encoder is; raises `InputError` for a folder that does not exist or lacks a file"
+    "Find the folder of an encoder; raises `InputError` if it, or a file in it, is missing"
     name = str(name)
     where = ENCODERS.get(name, name)
     if name == 'bio_clinical_bert' and os.environ.get(_env):
@@ -241,7 +241,7 @@ def _hub_answers(seconds=5) -> bool:
 
 
 def _remedy(name, where):
-    "How to get a model that is not here"
+    "Say how to get a model that is not on this machine"
     place = f' and set {_env} to it' if name == 'bio_clinical_bert' else ' and give its path'
     return (
         f'download https://huggingface.co/{where} (config.json, vocab.txt, weights) '
@@ -252,7 +252,7 @@ def _remedy(name, where):
 # %% ../nbs/3_prompts/33_text.ipynb #load1
 @contextlib.contextmanager
 def quiet_transformers():
-    "No load report or progress bar of `transformers` on stderr"
+    "Hide the load report and the progress bar of `transformers`"
     from transformers.utils import logging
 
     level = logging.get_verbosity()
@@ -268,7 +268,7 @@ def quiet_transformers():
 
 # %% ../nbs/3_prompts/33_text.ipynb #load2
 def _pretrained(where, local, lower_case):
-    "(tokenizer, model) by `transformers`; every weight from the file"
+    "Load tokenizer and model by `transformers`; every weight must come from the file"
     from transformers import AutoModel, AutoTokenizer
 
     options = {} if lower_case is None else dict(do_lower_case=lower_case)
@@ -329,7 +329,7 @@ def load_encoder(
     cache=None,  # folder for features on disk
     lower_case: bool = None,  # overrules the tokenizer (`do_lower_case`)
 ) -> TextEncoder:
-    "Load a frozen text encoder; raises `InputError` that says what is missing and how to get it"
+    "Load a frozen text encoder; raises `InputError` that says how to get a missing one"
     if _import_path.fullmatch(str(name)):
         return _own_encoder(str(name), cache)
     where, is_folder = locate(name)
@@ -391,14 +391,14 @@ def words(self: TextEncoder, text: str) -> Tokens:
 
 # %% ../nbs/3_prompts/33_text.ipynb #rank1
 def column(names, anatomy) -> tuple:  # names top-down
-    "Those of `names` in the vertebral column: bodies and discs; all in an anatomy without such"
+    "The bodies and discs among `names`; all names in an anatomy without such kinds"
     stacked = anatomy.of_kind('vertebra', 'disc', 'sacrum') or anatomy.top_down
     return tuple(name for name in stacked if name in names)
 
 
 @patch
 def level_rank(self: TextEncoder, text: str, anatomy) -> torch.Tensor:  # (n,) int64
-    "k where a token names the k-th structure, from the top, that `text` affirms; else 0 (ours)"
+    "For each token, k if it names the k-th structure that `text` affirms, else 0 (ours)"
     key = (text, anatomy.name, anatomy.top_down)
     if key not in self._ranks:
         if len(self._ranks) >= 4096:
@@ -425,7 +425,7 @@ class TextFeatures:
     # None: image i reads prompt i
 
     def to(self, device) -> 'TextFeatures':
-        "The same on another device"
+        "Move the features to another device"
         tensors = (self.states, self.mask, self.level_rank, self.prompt_index)
         return TextFeatures(*(None if t is None else t.to(device) for t in tensors))
 
@@ -433,7 +433,7 @@ class TextFeatures:
         self,
         images,  # slice, list, or int64 or bool tensor that selects images
     ) -> 'TextFeatures':
-        "What some of the images read: each of their prompts once, `prompt_index` numbered anew"
+        "The features of some of the images, each prompt once; `prompt_index` is renumbered"
         index = self.prompt_index
         if index is None:
             index = torch.arange(len(self.states), device=self.states.device)
@@ -449,7 +449,7 @@ def features(
     length: int | None,  # tokens after padding; None is the longest of `texts`
     anatomy,  # whose levels have ranks
 ) -> TextFeatures:  # of p distinct prompts and b images
-    "Encode each distinct sentence once; raises `InputError` for one longer than `length`"
+    "Encode each different sentence once; raises `InputError` for one longer than `length`"
     texts = [texts] if isinstance(texts, str) else list(texts)
     number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
     states, mask = self(number, length)

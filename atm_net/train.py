@@ -49,12 +49,12 @@ from .trainer import Trainer, check_grid, prediction_strip
 
 # %% ../nbs/6_training/67_train.ipynb #tl02
 class Stopped(InputError):
-    "A person or the system asked the run to stop; what was done is saved"
+    "The run was asked to stop, by a person or the system; its work is saved"
 
 
 @contextmanager
 def stop_on_signal(trainer: Trainer):
-    "SIGTERM and Ctrl-C ask the loop to stop after this step; the handlers before come back"
+    "Let SIGTERM and Ctrl-C stop the loop after a step; then restore the old handlers"
 
     def ask(*_):
         trainer.stop = True
@@ -80,7 +80,7 @@ class Intervals:
 
 
 def _report(trainer: Trainer, log, progress: Progress):
-    "Validate, say so, draw curves and predictions"
+    "Validate, print the scores, draw curves and predictions"
     scores = trainer.validate(log)
     if not trainer.group.lead:
         return
@@ -105,7 +105,7 @@ def _log_steps(trainer: Trainer, log, progress: Progress, recent: list, seconds:
 
 # %% ../nbs/6_training/67_train.ipynb #tl04
 def _run_steps(trainer: Trainer, log, progress: Progress, every: Intervals):
-    "From the current step to the end, or until somebody asks to stop"
+    "Run from the current step to the end, or until a signal asks to stop"
     began, recent = time.time(), []
     for batch in trainer.batches():
         recent.append(trainer.update(batch))
@@ -165,7 +165,7 @@ def fit(
 
 # %% ../nbs/6_training/67_train.ipynb #tl06
 def _taken_over(info, theirs: dict, own: dict) -> list:  # headers of weights and of the run
-    "What `init_from` did, in words"
+    "Describe in words what `init_from` did"
     fresh = Counter(k.split('.')[0] for k in info.fresh)
     parts = ', '.join(f'{k} ({n} tensors)' for k, n in sorted(fresh.items()))
     said = [f'{info.taken} tensors taken over', f'fresh: {parts or "nothing"}']
@@ -181,7 +181,7 @@ def _taken_over(info, theirs: dict, own: dict) -> list:  # headers of weights an
 
 
 def start_from(trainer: Trainer, weights) -> str:  # weights: a run or a file
-    "Take over what fits from other weights and say what starts fresh; raises `InputError`"
+    "Take over fitting weights, and print which parts start anew; raises `InputError`"
     from atm_net.backbones import network_label
     from atm_net.weights import class_axes, init_from, read_weights
 
@@ -201,7 +201,7 @@ def start_from(trainer: Trainer, weights) -> str:  # weights: a run or a file
 
 # %% ../nbs/6_training/67_train.ipynb #tl07
 def _begin(trainer: Trainer, init, resume: bool, how: dict):
-    "Weights to start from, the run folder, the last checkpoint"
+    "Begin a run: load start weights, open the run folder, read the last checkpoint"
     run, group = trainer.run, trainer.group
 
     def say(line):
@@ -272,7 +272,7 @@ def _configuration(
     pairs: list,  # of --set
     file: str | None,  # of --config
 ) -> Config:
-    "The configuration that a command line describes, said on stderr as far as it is unusual"
+    "The configuration of a command line; values that differ from the preset go to stderr"
     names = {f.name for f in fields(Config)}
     given = {k: v for k, v in options.items() if k in names and v is not None and v is not True}
     base = read_fields(file) if file else {}
@@ -383,7 +383,7 @@ def pack(
     last=False,  # of a run folder: the weights of its last step, not its best ones
     **more,  # more for the header
 ):
-    "Weights as the package ships them: float16, with the phantoms that they were trained on"
+    "Pack weights for the package: float16, with the list of their training phantoms"
     from atm_net.weights import load_network, save_weights
 
     model, meta = load_network(Path(run) / 'last.safetensors' if last else weights_file(run))

@@ -132,7 +132,7 @@ def clip_groups(net) -> list:  # of lists of parameters
 
 # %% ../nbs/6_training/66_trainer.ipynb #tr14
 def check_share(cfg: Config, group: Distributed, accumulate: int):
-    "Can a batch be dealt out, and does the GPU have the numbers? Raises `InputError`"
+    "Check that a batch divides among processes, and that the GPU has the precision; `InputError`"
     if accumulate < 1:
         raise InputError(f'--accumulate {accumulate} must be positive')
     if cfg.batch % group.size:
@@ -151,7 +151,7 @@ def check_share(cfg: Config, group: Distributed, accumulate: int):
 
 
 def check_grid(cfg: Config, cache: Cache) -> str:  # a note; '' where all is well
-    "Preset `paper` is made for whole images of 384 px; raises `InputError` where it has others"
+    "Refuse preset `paper` for images other than 384 px; raises `InputError`"
     if cfg.preset != 'paper':
         return ''
     grid, window = cache.grid, max(cfg.windows)
@@ -250,19 +250,19 @@ def batches(self: Trainer):
 
 @patch
 def predictor(self: Trainer):
-    "The network as it is now, ready to segment volumes"
+    "A predictor with the current network"
     return Predictor(self.net, self.meta, self.group.device, encoder=self.encoder)
 
 # %% ../nbs/6_training/66_trainer.ipynb #tr18
 @patch
 def in_text_stage(self: Trainer) -> bool:
-    "Do HASF and CCAE act at the current step?"
+    "Are HASF and CCAE active at the current step?"
     return self.step >= stage_border(self.cfg)
 
 
 @patch
 def enter_stage(self: Trainer):
-    "The network as the current stage trains it; the plain stage leaves `TEXT_MODULES` alone"
+    "Prepare the network for the current stage; the plain stage does not train `TEXT_MODULES`"
     for name in TEXT_MODULES:
         module = getattr(self.net, name, None)
         if module is not None:
@@ -278,7 +278,7 @@ def enter_stage(self: Trainer):
 # %% ../nbs/6_training/66_trainer.ipynb #tr19
 @patch
 def update(self: Trainer, batch: list) -> dict:  # loss, seg, contrast, dice: means over the batch
-    "One optimizer step; raises `InputError` where the loss is not finite"
+    "One optimizer step; raises `InputError` if the loss is not finite"
     import torch
 
     if self.model is None or self.step == stage_border(self.cfg):
@@ -317,7 +317,7 @@ def _gradient(self: Trainer, part: list, last: bool) -> dict:
 # %% ../nbs/6_training/66_trainer.ipynb #tr21
 @patch
 def write_weights(self: Trainer, name: str, **more):  # more: for the header
-    "Weights with all that is needed to use them"
+    "Write the weights with all facts that are needed to use them"
     from atm_net.weights import save_weights
 
     path = self.run / name
@@ -337,7 +337,7 @@ def checkpoint(self: Trainer, keep=2):
 
 @patch
 def resume(self: Trainer) -> bool:  # was there a checkpoint?
-    "Take up the last whole checkpoint; raises `InputError` if the processes find different ones"
+    "Continue from the last checkpoint; raises `InputError` if processes find different ones"
     state = load_checkpoint(self.run, self.net, self.opt, self.group.lead)
     if state:
         self.step = state['step']
@@ -371,7 +371,7 @@ def validate(self: Trainer, log) -> dict:  # log: of the lead process
 
 @patch
 def keep_best(self: Trainer, scores: dict):  # protocol -> mean Dice
-    "The rule: a higher mean Dice by `self` (or `none`) than any before"
+    "Keep the weights if the mean Dice by `self` (or `none`) is higher than ever before"
     score = scores.get('self', scores.get(WITHOUT_TEXT))
     if score > self.best:
         self.best = score

@@ -28,7 +28,7 @@ _beyond = {  # a level that some people have -> how it is written, and what to w
 
 
 def positional_note(text: str, anatomy) -> str:  # '' where the text names no such level
-    "What the labels do with an L6 or a T13 of a text (ours)"
+    "A note on an L6 or T13 in a text: how the labels name it (ours)"
     if anatomy.name != LUMBAR.name:
         return ''
     notes = []
@@ -61,7 +61,7 @@ _correct = {*_vocabulary, *_look_misspelt, *_words_of_findings()}
 
 
 def _one_slip(typed, word):
-    "Is one letter wrong, or are two swapped?"
+    "Do two words differ by one wrong letter, or by two swapped ones?"
     if len(word) != len(typed) or len(word) <= 4 or word[0] != typed[0]:
         return False
     wrong = sum(a != b for a, b in zip(word, typed))
@@ -69,7 +69,7 @@ def _one_slip(typed, word):
 
 
 def _typo(typed):
-    "The anatomical word that is nearly `typed`; None if it is a word of its own"
+    "The anatomical word that is similar to `typed`; None if `typed` is a real word"
     if typed in _correct:
         return None
     for word in _vocabulary:
@@ -114,7 +114,7 @@ def check_prompt(text: str, anatomy) -> str:  # the same text
 
 # %% ../nbs/3_prompts/37_user_prompts.ipynb #up10
 def user_prompt(text: str, anatomy) -> Prompt:
-    "A typed prompt, checked and read; its text stays as typed"
+    "Check and read a typed prompt; its text is not changed"
     return parse_prompt(check_prompt(text, anatomy).strip(), anatomy, 'user')
 
 
@@ -136,7 +136,7 @@ def reword(
     option: int = 3,  # 1 to 3, as the network was trained
     position: str = None,  # third of the slice, where the person names none
 ) -> Prompt:
-    "Free words as a sentence of training's form; one that has this form stays as it is (ours)"
+    "Rewrite free words in the form of the training's sentences (ours)"
     text, say, findings = prompt.text.partition(SAY)
     if _is_ours(text, prompt, anatomy):
         return prompt
@@ -156,7 +156,7 @@ def reword(
 def unrecognised(
     prompt: Prompt,  # of a person or a report
 ) -> str:  # a note; '' where a structure is named
-    "What a person should know about words that name no structure (ours)"
+    "A note for the user on a prompt that names no structure (ours)"
     if prompt.structures:
         return ''
     return (
@@ -182,7 +182,7 @@ def find_anchor(text: str, scheme) -> str:  # a vertebra of the scheme, or its s
 
 # %% ../nbs/3_prompts/37_user_prompts.ipynb #up14
 def report_text(path) -> str:
-    "The text of a report file; raises `InputError` if it is none, or empty"
+    "Read the text of a report file; raises `InputError` if it is no text, or empty"
     try:
         text = Path(path).read_text(encoding='utf-8-sig')
     except OSError as e:
@@ -209,7 +209,7 @@ def report_levels(
     anatomy,
     findings=(),  # `Finding`s that were read from it
 ) -> tuple:  # names top-down
-    "The gap-free run of levels of a report, without what it says is out of the field of view"
+    "The run of levels of a report, without those that it places outside the field of view"
     text = plain_levels(text, anatomy)
     unseen = [(a, b) for a, b in unseen_clauses(text).items() if not find_findings(text[a:b])]
     mentions = find_levels(text, anatomy)

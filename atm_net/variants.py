@@ -61,7 +61,7 @@ class PooledSelfEnhance(SelfEnhance):
 
 # %% ../nbs/4_network/44_variants.ipynb #r002
 class RowByRow(nn.Module):
-    "Position encoding by the running number of a token, in images too (ours)"
+    "Position encoding by the number of a token, for images row by row (ours)"
 
     def __init__(self, dim: int):  # channels, even
         super().__init__()
@@ -121,7 +121,7 @@ class LevelFusion(TextFusion):
         self.att.k.weight.data.copy_(self.att.q.weight)
 
     def with_positions(self, image, text, grid) -> tuple[Tensor, Tensor]:  # queries, keys
-        "Rows of the image in px, levels where their rank places them; other words have no place"
+        "Rows of the image in px; level words at the row of their rank; other words have no place"
         c = image.shape[-1]
         rows, columns = grid
         row = (torch.arange(rows, device=image.device) + 0.5) * self.stride
@@ -142,7 +142,7 @@ class EndsFusion(LevelFusion):
         self.from_end = nn.Parameter(torch.tensor(FROM_END))
 
     def with_positions(self, image, text, grid) -> tuple[Tensor, Tensor]:  # queries, keys
-        "As `LevelFusion`, and levels also where they stand counted from the lower edge"
+        "As in `LevelFusion`; levels are also placed by counting from the lower edge"
         query, key = super().with_positions(image, text, grid)
         height = grid[0] * self.stride
         rank = text.level_rank
@@ -173,13 +173,13 @@ class FilmFusion(nn.Module):
         return image * (1 + gamma) + beta
 
     def weights(self, image, text, grid) -> Tensor:  # (b, n, t), rows sum to 1
-        "Every place reads all words alike"
+        "Equal weights, because every place reads all words alike"
         share = of_images(equal_shares(text), text.prompt_index)
         return share[:, None].expand(-1, image.shape[1], -1)
 
 
 def equal_shares(text: TextFeatures) -> Tensor:  # (p, t), rows sum to 1
-    "The same share for each token that exists"
+    "Equal shares for all tokens but padding"
     exists = torch.ones_like(text.states[..., 0])
     if text.mask is not None:
         exists = exists * text.mask
@@ -208,13 +208,13 @@ class ProjectedContrast(ChannelContrast):
 
 # %% ../nbs/4_network/44_variants.ipynb #tdc1
 def stage_names(backbone: nn.Module) -> list[str]:
-    "Names of the decoder's stages: as the backbone calls them, or else by their number"
+    "Names of the stages of the decoder: those of the backbone, else their numbers"
     children = {id(part): name for name, part in backbone.named_children()}
     return [children.get(id(stage), f'stage{i}') for i, stage in enumerate(backbone.stages)]
 
 
 class TwoDecoders(ATMNet):
-    "ATM-Net whose text has a decoder of its own, beside that of the backbone (ours)"
+    "ATM-Net with a second decoder for the text, beside that of the backbone (ours)"
 
     def __init__(
         self,
@@ -226,7 +226,7 @@ class TwoDecoders(ATMNet):
         self.text_decoder = nn.ModuleDict({name: copy.deepcopy(stage) for name, stage in stages})
 
     def start_text_decoder(self):
-        "The decoder of the text as that of the backbone is now"
+        "Start the decoder of the text as a copy of the decoder of the backbone"
         for copied, stage in zip(self.text_stages(), self.backbone.stages):
             copied.load_state_dict(stage.state_dict())
 
@@ -234,7 +234,7 @@ class TwoDecoders(ATMNet):
         return list(self.text_decoder.values())
 
     def text_steps(self, encoded: list[Tensor], text: TextFeatures) -> list[Tensor]:
-        "The decoder of the text, from which no gradient goes back to the encoder"
+        "The decoder of the text; no gradient goes from it to the encoder"
         return self.decode_steps([features.detach() for features in encoded], text)
 
     def decode_text(self, encoded: list[Tensor], text: TextFeatures) -> Tensor:
@@ -242,7 +242,7 @@ class TwoDecoders(ATMNet):
         return self.text_steps(encoded, text)[-1]
 
     def decode(self, encoded: list[Tensor], text: TextFeatures | None = None) -> Tensor:
-        "Image by image: with the text where the prompt names a structure, else the plain decoder"
+        "Decode each image with its text if the prompt names a structure, else without"
         if text is None:
             return super().decode(encoded)
         named = of_images((text.level_rank > 0).any(1), text.prompt_index)  # (b,)
@@ -272,7 +272,7 @@ def forward_paired(
     images: Tensor,  # (b, 1, h, w)
     text: TextFeatures,
 ) -> Tensor:  # (2*b, k, h, w)
-    "Logits with the text, then without; what text teaches stays in HASF and in its decoder"
+    "Logits with the text, then without; the text trains only HASF and its own decoder"
     return self.paired_steps(images, text)[0]
 
 
@@ -292,7 +292,7 @@ def forward_repeated(
     images: Tensor,  # (b, 1, h, w)
     text: TextFeatures,  # of r*b images: the first text of all images, then the second of all, ...
 ) -> Tensor:  # (r*b, k, h, w) logits, in the order of the texts
-    "The same images with r texts each; the encoder sees each image once"
+    "Run the same images with r texts each; the encoder sees each image once"
     return net.backbone.out(net.decode(encode_repeated(net, images, text), text))
 
 
@@ -305,7 +305,7 @@ def encode_repeated(net: ATMNet, images, text) -> list[Tensor]:  # r*b images ea
 
 
 def repeated_steps(net: ATMNet, images, text) -> tuple[Tensor, list[Tensor]]:
-    "The same by one decoder: logits; features (r*b, c, h, w) after each step"
+    "The same for one decoder: logits; features (r*b, c, h, w) after each step"
     steps = net.decode_steps(encode_repeated(net, images, text), text)
     return net.backbone.out(steps[-1]), steps
 
@@ -340,7 +340,7 @@ def logits_and_word_maps(
     images: Tensor,  # (b, 1, h, w)
     text: TextFeatures,
 ) -> tuple[Tensor, list[Tensor]]:  # (b, k, h, w); (b, l, h', w') for each stage, deepest first
-    "The network's answer, and where it has looked in the text"
+    "The logits, and for each place the words that it read"
     maps = []
     features, *skips = net.backbone.encode(images)
     for hasf, stage, skip in zip(net.hasf, net.text_stages(), skips):
@@ -351,7 +351,7 @@ def logits_and_word_maps(
 # %% ../nbs/4_network/44_variants.ipynb #cx02
 @dataclass(frozen=True, kw_only=True)
 class ClassPrompts:
-    "The class prompts of b images, and what is true of their classes"
+    "The class prompts of b images, with the facts about their classes"
 
     text: Tensor  # (b, k, d) pooled class prompts
     present: Tensor  # (b, k) bool, classes in the image
@@ -371,13 +371,13 @@ def class_vectors(encoder, scheme) -> Tensor:  # (k, 2, d)
 
 @dataclass(frozen=True, kw_only=True)
 class ContrastContext(ClassPrompts):
-    "All that a contrast may look at"
+    "All data that a contrast can use"
 
     probs: Tensor  # (b, k, h, w) softmax output
     features: tuple = ()  # (b, c, h', w') after each step of the decoder, deepest first
 
     def at_scale(self, scale: int) -> Tensor:  # (b, c, h/scale, w/scale)
-        "Features of the step at 1/scale of the size; raises `InputError` where there is none"
+        "Features of the step at 1/scale of the size; raises `InputError` if there is none"
         rows = self.target.shape[1] // scale
         for features in self.features:
             if features.shape[2] == rows:
@@ -389,11 +389,11 @@ class ContextContrast(nn.Module):
     "CCAE that gets a `ContrastContext`"
 
     def answer(self, context: ContrastContext) -> Tensor:
-        "What the network gives to compare: (b, k, h, w) probabilities"
+        "The output of the network that is compared: (b, k, h, w) probabilities"
         return at_least_float32(context.probs)
 
     def as_answer(self, numbers: Tensor) -> Tensor:
-        "Free numbers of the shape of an answer, as an answer"
+        "Turn free numbers with the shape of an answer into an answer"
         return numbers.softmax(1)
 
     def ideal(self, labels: Tensor, context: ContrastContext) -> Tensor:
@@ -422,12 +422,12 @@ def shares(labels: Tensor, k: int, size) -> Tensor:  # (b, h, w) -> (b, k-1, *si
 
 
 def large_enough(labels: Tensor, k: int, least: int) -> Tensor:  # (b, h, w) -> (b, k-1) bool
-    "Foreground classes with at least so many pixels"
+    "Which foreground classes have at least a given number of pixels"
     return one_hot(labels, k)[:, 1:].sum((2, 3)) >= least
 
 # %% ../nbs/4_network/44_variants.ipynb #cx06
 class FeatureContrast(ContextContrast):
-    "CCAE on features of the decoder, where the true mask says which speak for a class (ours)"
+    "CCAE on features of the decoder; the true mask says to which class each belongs (ours)"
 
     def __init__(
         self,
@@ -453,12 +453,12 @@ class FeatureContrast(ContextContrast):
         return self.textual(context.text[:, 1:].to(self.textual.weight))
 
     def usable(self, context) -> Tensor:  # (b, k-1) bool
-        "Classes that have a say: in the mask, annotated, and of some size"
+        "Which classes take part: they are in the mask, annotated, and large enough"
         stated = context.present[:, 1:] & context.known[:, 1:]
         return stated & large_enough(context.target, context.text.shape[1], self.least)
 
     def ideal(self, labels, context):  # (b, e, h', w')
-        "Each place holds the vectors of the sentences of its classes, by their shares"
+        "Each place holds the mean sentence vector of its classes, weighted by their shares"
         size = [side // self.scale for side in labels.shape[1:]]
         words = self.sentences(context)
         known = context.known[:, 1:, None].to(words)
@@ -527,12 +527,12 @@ class AreaContrast(ContextContrast):
 
 
 def over_batch(numbers: Tensor) -> Tensor:  # (b, s) -> (s, b)
-    "One vector a class: its numbers over the batch, centred, of length 1"
+    "One vector for each class: its values over the batch, centred and scaled to length 1"
     return F.normalize((numbers - numbers.mean(0)).T, dim=-1, eps=1e-6)
 
 # %% ../nbs/4_network/44_variants.ipynb #cx22
 class OutputContrast(ContextContrast):
-    "`ChannelContrast`, which looks at the output alone, as a `ContextContrast`"
+    "A `ContextContrast` made from `ChannelContrast`, which uses the output alone"
 
     def __init__(self, contrast: ChannelContrast):
         super().__init__()
@@ -554,7 +554,7 @@ def every_step(
     images: Tensor,  # (b, 1, h, w)
     text: TextFeatures | None,  # None: HASF is left out
 ) -> tuple[Tensor, list[Tensor]]:  # logits as in training; features after each step
-    "What a training step needs of the network"
+    "Collect the outputs of the network that a training step needs"
     if text is None:
         steps = net.decode_steps(net.backbone.encode(images))
         return net.backbone.out(steps[-1]), steps

@@ -48,7 +48,7 @@ def support(
     scheme,
     min_pixels: int = MIN_PIXELS,
 ) -> dict:  # name -> votes / largest number of votes of a body
-    "How many slices vote for each structure; bodies vote only in top-down order (ours)"
+    "Count the slices that vote for each structure; bodies vote only in top-down order (ours)"
     area, rows = _rows(np.asarray(labels), scheme.channels)
     bodies = scheme.of_kind('vertebra', 'sacrum')
     votes = {n: int((area[:, scheme.channel(n)] >= min_pixels).sum()) for n in scheme.names}
@@ -103,7 +103,7 @@ def slice_part(
     here,  # names of what a slice shows
     anatomy,
 ) -> Prompt:
-    "What a slice shows of the list and the findings; generic where that is nothing (ours)"
+    "The part of the list and the findings that a slice shows; generic if it is empty (ours)"
     names = tuple(n for n in prompt.structures if n in here)
     if names == prompt.structures:
         return prompt
@@ -118,7 +118,7 @@ def slice_parts(
     labels,  # (n, h, w) channels of a first prediction
     scheme,
 ) -> list:  # one `Prompt` per slice
-    "Each slice's own part of what is said of the volume (ours)"
+    "For each slice, its part of the prompt of the volume (ours)"
     return [
         slice_part(prompt, present_structures(of_slice, scheme), scheme.anatomy)
         for prompt, of_slice in zip(prompts, labels)

@@ -44,7 +44,7 @@ from atm_net.variants import (
 # %% ../nbs/4_network/47_weights.ipynb #h006
 @dataclass(frozen=True)
 class ATMNetOptions:
-    "Arguments of network 'atm_net' as configurations and headers of weights name them"
+    "Arguments of network 'atm_net', as in configurations and in headers of weights"
 
     hasf: bool = True  # text fusion, Table 4
     ccae: bool = True  # contrast, Table 4
@@ -93,7 +93,7 @@ def build_backbone(out_channels: int, feature_size: int, o: ATMNetOptions) -> nn
 
 
 def refuse_swin_options(o: ATMNetOptions):
-    "Other backbones have decoders of their own, and no Swin stages; raises `InputError`"
+    "Refuse options of Swin UNETR for another backbone; raises `InputError`"
     if o.decoder != 'residual' or o.use_v2:
         what = f"decoder '{o.decoder}'" if o.decoder != 'residual' else 'use_v2'
         raise InputError(f"backbone '{o.backbone}' takes no {what}: that is of Swin UNETR alone")
@@ -142,7 +142,7 @@ def build_stage(dim: int, heads: int, stride: int, o: ATMNetOptions) -> HASFStag
 
 
 def build_projection(dim: int, o: ATMNetOptions) -> nn.Module:
-    "What brings tokens to the width of a scale, mixed or as they are; raises `InputError`"
+    "The projection of tokens to the width of a scale, mixed or word by word; `InputError`"
     check_name('tokens', o.tokens, ('mixed', 'words'))
     if o.code in LEVEL_FUSIONS and o.tokens != 'words':
         raise InputError(f"code '{o.code}' needs the words themselves as keys: tokens 'words'")
@@ -180,7 +180,7 @@ def build_position(code: str, dim: int) -> nn.Module:
 
 # %% ../nbs/4_network/47_weights.ipynb #h010
 def build_atm_net(out_channels: int, feature_size: int, o: ATMNetOptions) -> ATMNet:
-    "The order of the parts is that of their random numbers: the same seed, the same weights"
+    "Build ATM-Net; the order of its parts is fixed, so that a seed gives the same weights"
     backbone = build_backbone(out_channels, feature_size, o)
     hasf = build_hasf(backbone, o) if o.hasf else False
     ccae = build_contrast(o, backbone.channels) if o.ccae else False
@@ -218,7 +218,7 @@ def build_network(
 
 
 def reads_text(model: nn.Module) -> bool:
-    "Does it take the features of a prompt?"
+    "Does the network take the features of a prompt?"
     return getattr(model, 'hasf', None) is not None
 
 # %% ../nbs/4_network/47_weights.ipynb #c022
@@ -244,7 +244,7 @@ def save_weights(
 
 
 def stored(tensor: Tensor, half: bool) -> Tensor:
-    "A copy as files hold it"
+    "A copy of a tensor in the form that files hold"
     if half and tensor.is_floating_point():
         tensor = tensor.half()
     return tensor.detach().cpu().contiguous().clone()
@@ -273,7 +273,7 @@ def read_weights(path) -> tuple[dict, dict]:  # state dict in float32, meta
 
 
 def current_name(name: str) -> str:
-    "Today's name of a tensor: up to version 0.1 the decoder of both BiSeNets had another one"
+    "The present name of a tensor; the decoders of both BiSeNets had another one in version 0.1"
     return re.sub(r'^(model\.|opt\.)?climb\.', r'\1decoder.', name)
 
 
@@ -308,7 +308,7 @@ def class_axes(
 
 
 def class_bias(model: nn.Module, axes: dict) -> Tensor:  # axes: of `class_axes`; (k,)
-    "The last bias that has a place for each class; raises `InputError` where there is none"
+    "The last bias with one value for each class; raises `InputError` if there is none"
     state = model.state_dict()
     biases = [state[key] for key in axes if state[key].ndim == 1]
     if not biases:
@@ -323,7 +323,7 @@ def grown_axes(small, large) -> list[int]:
 # %% ../nbs/4_network/47_weights.ipynb #c027b
 @dataclass(frozen=True)
 class Inherited:
-    "What `init_from` did"
+    "A record of what `init_from` took over"
 
     taken: int  # tensors taken over
     fresh: list  # names of tensors that start fresh
@@ -337,7 +337,7 @@ def init_from(
     old_names,  # structures of the weights' output channels
     axes: dict,  # of `class_axes`
 ) -> Inherited:
-    "Take over what fits by name and shape, axes of classes by structure"
+    "Take over weights that fit by name and shape; axes of classes are matched by structure"
     new, old = class_pairs(list(names), list(old_names))
     own, taken = model.state_dict(), {}
     # the text starts with the plain decoder
@@ -363,12 +363,12 @@ def class_pairs(names: list, old_names: list) -> tuple[Tensor, Tensor]:  # chann
 
 
 def fits(value: Tensor, given: Tensor, axes) -> bool:
-    "The same shape, but for the axes of classes?"
+    "Are two shapes equal, apart from the axes of classes?"
     return value.ndim == given.ndim and {*grown_axes(value.shape, given.shape)} <= {*axes}
 
 
 def by_structure(value: Tensor, given: Tensor, axes, new: Tensor, old: Tensor) -> Tensor:
-    "`value`, with the classes of `given` that it has, too"
+    "A copy of `value` in which the shared classes come from `given`"
 
     def places(classes):
         sides = [classes if i in axes else torch.arange(n) for i, n in enumerate(value.shape)]
@@ -380,7 +380,7 @@ def by_structure(value: Tensor, given: Tensor, axes, new: Tensor, old: Tensor) -
 
 # %% ../nbs/4_network/47_weights.ipynb #card02
 def _header_facts(meta: dict, has_text: bool) -> dict:
-    "What the header of some weights says, in words"
+    "Describe the header of a weights file in words"
     encoder = None
     if has_text:
         encoder = f'{meta["encoder"]}, revision {meta.get("encoder_revision")}'
@@ -404,7 +404,7 @@ def _header_facts(meta: dict, has_text: bool) -> dict:
 def model_card(
     predictor,  # `atm_net.predict.Predictor`
 ) -> str:  # Markdown
-    "What is known of the weights: the README.md beside them, or else what their header says"
+    "The card of the weights: the README.md beside them, or else facts of their header"
     file = predictor.file
     if file and (file.parent / 'README.md').is_file():
         return (file.parent / 'README.md').read_text(encoding='utf-8')

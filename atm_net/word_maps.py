@@ -67,7 +67,7 @@ def even_shares(
     predictor,  # a `Predictor` that reads text
     prompt,  # `Prompt` or text
 ) -> list:  # per stage, deepest first, (l,) share of each token
-    "What each token would get from a stage that attends to all of its text tokens alike"
+    "The share of each token if a stage attended to all of its text tokens equally"
     import torch
 
     from atm_net.variants import to_words
@@ -114,10 +114,11 @@ def word_ratio(
 def colour_limit(
     ratio: np.ndarray,  # (...) shares over their mean
 ) -> float:  # |log2(ratio)| of the darkest colour
-    """One scale for all maps drawn together: the change that 99 of 100 cells stay within
+    """The limit of the colour scale for all maps of a figure
 
-    So an odd cell does not pale the rest. At least 7 %, so that tiny changes stay pale; at most
-    an eighth and eight times (ours).
+    99 of 100 cells change by less than this limit, so a single extreme cell does not make the
+    others pale. It is at least 7 %, so that tiny changes stay pale. It is at most a factor of
+    eight, up or down (ours).
     """
     return float(np.percentile(np.abs(np.log2(np.clip(ratio, 1e-6, None))), 99).clip(0.1, 3))
 
@@ -170,7 +171,7 @@ def word_maps(
     n: int = 6,
     title: str = '',
 ):  # -> Figure
-    """Where each word gets more or less than its usual share of the attention
+    """Draw where each word gets more or less attention than its mean share
 
     Raises `InputError` for a word that is not in the prompt.
     """

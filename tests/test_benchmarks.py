@@ -110,6 +110,7 @@ def test_the_profile_is_what_was_measured():
         assert ' | '.join(four) + ' |' in PAGE
 
 
+@pytest.mark.slow
 def test_peak_memory_is_that_of_the_step_alone(speed):
     """Three times the images take about three times the memory to learn from, however large the
     process that asks is"""

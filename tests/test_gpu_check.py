@@ -45,6 +45,7 @@ def toy(tmp_path_factory):
     return r.stdout, json.loads(file.read_text(encoding='utf-8'))
 
 
+@pytest.mark.slow
 def test_what_a_cpu_can_run_is_run(toy):
     states = {name: case['state'] for name, case in toy[1]['cases'].items()}
     assert states == {
@@ -61,6 +62,7 @@ def test_what_a_cpu_can_run_is_run(toy):
     }
 
 
+@pytest.mark.slow
 def test_what_is_not_run_says_why(toy):
     why = {n: c['why'] for n, c in toy[1]['cases'].items() if c['state'] == 'not run'}
     assert all(why.values())
@@ -68,6 +70,7 @@ def test_what_is_not_run_says_why(toy):
     assert all(reason in toy[0] for reason in why.values())
 
 
+@pytest.mark.slow
 def test_figures_of_a_toy(toy):
     cases = toy[1]['cases']
     for name in ('fp32', 'bf16', 'fp16', 'channels-last'):

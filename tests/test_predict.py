@@ -218,8 +218,12 @@ def test_confidence_is_the_mean_of_what_was_found(bright):
 def test_grid_labels_are_those_of_the_labeler(bright):
     images = np.zeros((2, 32, 32), np.float32)
 
-    def labeler(probabilities, known_levels):
-        assert probabilities.dtype == np.float16 and probabilities.shape == (2, 21, 32, 32)
+    def labeler(probabilities, known_levels, copy):
+        assert (
+            probabilities.dtype == np.float32
+            and not copy
+            and probabilities.shape == (2, 21, 32, 32)
+        )
         assert known_levels == {'L4'}
         return np.roll(probabilities, 3, axis=1)
 
@@ -357,7 +361,7 @@ def test_self_names_the_levels_of_a_pass_once(reader, volume):
     class Labeler:
         spacing = (4.0, 2.0, 2.0)
 
-        def __call__(self, probabilities, known_levels=()):
+        def __call__(self, probabilities, known_levels=(), copy=True):
             calls.append(known_levels)
             return probabilities.astype(np.float32)
 

@@ -54,6 +54,7 @@ def plain_dice(predictor, cache, cases):
     return float(np.mean(values))
 
 
+@pytest.mark.slow
 def test_the_best_factor_is_written(cache, cases, tmp_path):
     p = load_predictor()
     scores = background_scores(p, cache, cases)

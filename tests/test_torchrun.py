@@ -143,6 +143,7 @@ def test_two_processes_equal_one_in_float64(cache, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_two_nodes_with_accumulation_equal_one_process(cache, tmp_path):
     """--nnodes 2, each batch in two parts in each process: still the weights of one process that
     sees the batch whole"""

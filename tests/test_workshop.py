@@ -24,6 +24,12 @@ from atm_net.lessons import (
 )
 
 lessons = pytest.mark.parametrize('path', LESSONS, ids=lambda p: p.stem)
+# lesson 6 trains: a minute even in the short form
+quick_lessons = pytest.mark.parametrize(
+    'path',
+    [pytest.param(p, marks=[pytest.mark.slow] * p.stem.startswith('06')) for p in LESSONS],
+    ids=lambda p: p.stem,
+)
 
 
 @pytest.fixture
@@ -118,7 +124,7 @@ def test_a_check_is_one_call(path):
             assert r.source not in '\n'.join(open_cells(nb))
 
 
-@lessons
+@quick_lessons
 def test_checks_in_the_short_form(path, place, monkeypatch):
     monkeypatch.setenv('ATM_NET_WORKSHOP', 'short')
     nb = read_lesson(path)
