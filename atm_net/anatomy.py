@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 
 import atm_net
-from .core import InputError, imported, patch, read_json, some, suggest  # noqa: F401
+from .core import InputError, imported, patch, read_json, some, suggest
 
 # %% ../nbs/0_ground/02_anatomy.ipynb #c04b
 ASSETS = Path(atm_net.__file__).parent / 'assets'  # the files that ship with the package

@@ -18,7 +18,7 @@ from monai.networks import nets
 from monai.networks.blocks import Convolution, ResidualUnit
 from torch import Tensor, nn
 
-from .anatomy import InputError
+from .core import InputError
 
 # %% ../nbs/4_network/45_baselines.ipynb #n002
 def conv_block(c_in: int, c_out: int, stride: int = 1, kernel: int = 3) -> nn.Module:

@@ -13,8 +13,7 @@ import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
-from .anatomy import InputError
-from .show import atomic_path, remove_half_written
+from .core import InputError, atomic_path, remove_half_written
 
 # %% ../nbs/6_training/62_checkpoint.ipynb #ck06
 def checksum(tensors: dict) -> int:

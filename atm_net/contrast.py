@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .anatomy import InputError
-from .core import patch
+from .core import InputError, patch
 
 # %% ../nbs/4_network/41_contrast.ipynb #c006
 def pool_words(

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['InputError', 'suggest', 'some', 'imported', 'patch', 'atomic_path', 'remove_half_written', 'write_text', 'write_json',
-           'read_json']
+           'read_json', 'sha256_of']
 
 # %% ../nbs/0_ground/00_core.ipynb #co04
 import builtins
 import functools
+import hashlib
 import importlib
 import json
 import os
@@ -153,3 +154,9 @@ def read_json(path):
         raise InputError(f'{path}: cannot be read ({e.strerror})') from e
     except ValueError as e:
         raise InputError(f'{path}: is not JSON ({e})') from e
+
+# %% ../nbs/0_ground/00_core.ipynb #5d1c7a21
+def sha256_of(path) -> str:  # 64 hex digits
+    "Checksum of a file"
+    with open(path, 'rb') as f:
+        return hashlib.file_digest(f, 'sha256').hexdigest()

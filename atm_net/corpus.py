@@ -12,7 +12,7 @@ from itertools import combinations, pairwise, product
 
 import numpy as np
 
-from .anatomy import InputError
+from .core import InputError
 from .prompts import POSITIONS, class_prompt, holistic, join_words, phrase
 
 # %% ../nbs/3_prompts/34_corpus.ipynb #c030

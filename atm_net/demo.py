@@ -18,8 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .anatomy import IGNORE, InputError, get_anatomy
+from .anatomy import IGNORE, get_anatomy
+from .cli import command, progress
 from .config import Config, from_options
+from .core import InputError, atomic_path, read_json, write_json, write_text
 from .data import Cache
 from .evaluate import Entry, shuffled_partner
 from .evaluation_tables import write_evaluation
@@ -59,17 +61,7 @@ from .predict import Predictor, load_predictor, weights_file, weights_id
 from .predict_command import atm_predict
 from .protocols import PROTOCOLS
 from .report import demo_page
-from atm_net.show import (
-    atomic_path,
-    command,
-    figure_html,
-    progress,
-    read_json,
-    read_rows,
-    table_html,
-    write_json,
-    write_text,
-)
+from .show import figure_html, read_rows, table_html
 from .train import train
 from .word_maps import word_attention, word_maps
 

@@ -18,8 +18,7 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 
-from .anatomy import InputError, some
-from .core import patch
+from .core import InputError, patch, some
 from .geometry import Geometry, check_axes
 
 # %% ../nbs/0_ground/06_dicom.ipynb #d006

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from itertools import chain
 
-from .anatomy import InputError
+from .core import InputError
 from .slices import pick_device
 
 # %% ../nbs/6_training/61_distributed.ipynb #ds06

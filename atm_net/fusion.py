@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .anatomy import InputError
-from .core import patch
+from .core import InputError, patch
 from .text import TextFeatures
 
 # %% ../nbs/4_network/40_fusion.ipynb #c017

@@ -14,8 +14,7 @@ from itertools import permutations, product
 
 import numpy as np
 
-from .anatomy import InputError
-from .core import patch
+from .core import InputError, patch
 
 # %% ../nbs/0_ground/04_geometry.ipynb #g005
 _codes = ('LR', 'IS', 'PA')  # canonical axes: letter towards which the index grows, its opposite

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .anatomy import Anatomy, InputError, Scheme
+from .anatomy import Anatomy, Scheme
+from .core import InputError
 
 # %% ../nbs/2_data/24_label_tables.ipynb #t005
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import hashlib
 
 import torch
 
-from .anatomy import InputError, get_anatomy
+from .anatomy import get_anatomy
+from .core import InputError
 from .reports import parse_prompt
 from .text import TextEncoder, Tokens
 

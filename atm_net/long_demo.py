@@ -17,6 +17,7 @@ from .cache import prepare
 from .charts import protocol_bars
 from .cohort import open_cohort
 from .config import PRESETS, Config
+from .core import read_json
 from .data import Cache
 from .evaluate import evaluate_runs
 from .evaluation_tables import dsc_by_structure, overall_rows, row_interval, write_evaluation
@@ -30,7 +31,7 @@ from .predict import Predictor, weights_file
 from .predict_command import atm_predict
 from .prompts import holistic, shift_levels
 from .run_folder import training_curves
-from .show import read_json, read_rows
+from .show import read_rows
 from .train import train
 from .word_maps import word_attention, word_maps
 

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .anatomy import IGNORE, InputError
+from .anatomy import IGNORE
+from .core import InputError
 
 # %% ../nbs/4_network/42_losses.ipynb #c017
 def dice_focal(

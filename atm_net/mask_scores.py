@@ -21,11 +21,11 @@ from .core import InputError, read_json, some, write_json, write_text
 from .geometry import check_pair
 from .label_tables import mask_scheme
 from atm_net.mask_files import (
+    choice_note,
     fitting_schemes,
     mask_values,
     read_mask,
     side_schemes,
-    unsure,
     value_names,
 )
 from .measures import rows_csv
@@ -148,7 +148,7 @@ def score_schemes(
             f"truths of '{b}': if that is so use --labels {a},{b} (predictions, truths), else one "
             'name for both'
         )
-    return fits_pred[0], fits_truth[0], unsure(max(fits_pred, fits_truth, key=len))
+    return fits_pred[0], fits_truth[0], choice_note(max(fits_pred, fits_truth, key=len))
 
 # %% ../nbs/7_evaluation/71_mask_scores.ipynb #n851b561
 def common_scheme(

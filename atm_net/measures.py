@@ -18,9 +18,11 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
-from .anatomy import InputError, get_anatomy
+from .anatomy import get_anatomy
+from .cli import command, progress
+from .core import InputError, write_json, write_text
 from .mask_files import file_scheme, levels_record_of, read_mask
-from .show import command, progress, table_md, write_json, write_text
+from .show import table_md
 from .volumes import list_volumes, volume_stem
 
 # %% ../nbs/5_masks/54_measures.ipynb #c008

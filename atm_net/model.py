@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from monai.networks.nets import SwinUNETR
 from torch import Tensor, nn
 
-from .anatomy import InputError
 from .contrast import ChannelContrast
-from .core import patch
+from .core import InputError, patch
 from .fusion import HASF
 from .text import TextFeatures
 

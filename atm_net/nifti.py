@@ -16,7 +16,7 @@ from nibabel import Nifti1Header, Nifti1Image, Nifti2Header
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import HeaderDataError
 
-from .anatomy import InputError
+from .core import InputError
 from .geometry import Geometry, apart, geometry_of
 
 # %% ../nbs/0_ground/05_nifti.ipynb #n006

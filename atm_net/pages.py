@@ -11,7 +11,7 @@ import html
 import re
 from pathlib import Path
 
-from .anatomy import InputError
+from .core import InputError
 from .show import cell, figure_html, page
 
 # %% ../nbs/0_ground/09_pages.ipynb #c008

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from .anatomy import InputError
+from .core import InputError
 from .dicom import file_pixels, frames_of, read_tags
 from .geometry import Geometry, new_geometry
 

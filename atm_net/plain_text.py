@@ -32,7 +32,7 @@ class _Page(HTMLParser):
         self.parts = []
         self.skipped = 0
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag, _attributes):
         self.skipped += tag in ('script', 'style', 'title')
         if tag in _blocks:
             self.parts.append('\n')

@@ -7,7 +7,6 @@ __all__ = ['SHIPPED', 'Scan', 'weights_file', 'weights_id', 'check_guidance', 'P
            'stack_probs', 'localise', 'segment_each', 'segment']
 
 # %% ../nbs/5_masks/53_predict.ipynb #c004
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -16,13 +15,11 @@ import numpy as np
 
 from .anatomy import ASSETS, Scheme, get_anatomy
 from .column import ColumnLabeler
-from .core import InputError, patch
+from .core import InputError, patch, sha256_of
 from .geometry import Volume, check_image, image_box, image_part, tell
 from .grid import Grid, crop_oracle, normalise
 from .mask_files import true_labels
-
-# names of modules below that go with prediction: whoever predicts finds them here, too
-from .prediction import Prediction, levels_note, prediction_figure  # noqa: E402, F401, I001
+from .prediction import Prediction
 from atm_net.protocols import (
     check_anchor,
     choose_protocol,
@@ -32,14 +29,7 @@ from atm_net.protocols import (
     protocol_prompts,
     self_prompts,
 )
-from atm_net.slices import (
-    Slices,
-    each_slice,
-    pad32,  # noqa: E402, F401
-    padded_batch,
-    pick_device,
-    slice_probs,
-)
+from .slices import Slices, each_slice, padded_batch, pick_device, slice_probs
 from .user_prompts import find_anchor
 from .volumes import array_volume, read_volume
 
@@ -73,7 +63,7 @@ def weights_id(
 ) -> dict:  # file name, first digits of the SHA-256
     "A text that identifies the weights"
     path = weights_file(path)
-    return dict(file=path.name, sha256=hashlib.sha256(path.read_bytes()).hexdigest()[:12])
+    return dict(file=path.name, sha256=sha256_of(path)[:12])
 
 # %% ../nbs/5_masks/53_predict.ipynb #gd00
 def check_guidance(

@@ -23,11 +23,11 @@ from .anatomy import convert, get_anatomy
 from .cache import prepare
 from .cli import command, progress
 from .cohort import open_cohort
-from .core import InputError, some, write_json, write_text
+from .core import InputError, sha256_of, some, write_json, write_text
 from .dicom import is_dicom
 from .geometry import check_image, tell
 from .grid import Grid
-from .mask_files import file_hash, levels_path, levels_record_of, scheme_table
+from .mask_files import levels_path, levels_record_of, scheme_table
 from .pictures import is_picture, parse_spacing
 from .plain_text import language_note
 from .predict import load_predictor, localise, weights_id
@@ -385,7 +385,7 @@ def predict_file(
     write_labels(scheme.decode(prediction.labels), volume, job.mask, scheme_table(scheme))
     save_figure(prediction_figure(volume, prediction), job.picture)
     record |= contents_record(prediction, volume, scheme)
-    write_json(job.record, record | dict(mask_sha256=file_hash(job.mask)))
+    write_json(job.record, record | dict(mask_sha256=sha256_of(job.mask)[:12]))
     if note := record.get('note'):
         print(f'{job.mask}: {note}', file=sys.stderr)
     done = f'{job.mask}: protocol {prediction.protocol}, labels {scheme.name}{_said(prediction)}'

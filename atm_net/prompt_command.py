@@ -12,13 +12,14 @@ from typing import Literal
 
 import numpy as np
 
-from .anatomy import InputError, get_anatomy
+from .anatomy import get_anatomy
 from .cli import Argument, command
+from .core import InputError
 from .label_tables import Held, mask_scheme
 from .mask_files import fitting_schemes, guess_scheme, read_mask
 from .plain_text import language_note
 from .prompts import atpg, class_prompts, holistic, present_structures, slice_position
-from .reports import Finding, read_report, say_findings
+from .reports import read_report, say_findings
 from atm_net.user_prompts import (
     positional_note,
     read_gradings,
@@ -28,6 +29,7 @@ from atm_net.user_prompts import (
     unrecognised,
 )
 from .volumes import read_labels
+from .wording import Finding
 
 # %% ../nbs/3_prompts/38_prompt_command.ipynb #c077
 def _guess(path, held, anatomy):

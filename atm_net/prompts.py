@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .anatomy import InputError
+from .core import InputError
 
 # %% ../nbs/3_prompts/30_prompts.ipynb #c006
 SOURCES = ('self', 'generic', 'user', 'report', 'oracle', 'oracle-levels', 'shuffled')

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .anatomy import InputError, Scheme
+from .anatomy import Scheme
+from .core import InputError
 from .prompts import atpg, holistic, present_structures, slice_position
 from .user_prompts import report_prompt, reword, user_prompt
 from .voting import SUPPORT, slice_parts, support, supported_levels, volume_prompts

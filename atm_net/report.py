@@ -15,8 +15,10 @@ from typing import Literal
 
 import numpy as np
 
-from .anatomy import IGNORE, InputError
+from .anatomy import IGNORE
 from .charts import dice_by_structure, protocol_bars
+from .cli import command, progress
+from .core import InputError, atomic_path, read_json, write_json, write_text
 from .data import Cache
 from .evaluate import case_data, partner_of, predicted_labels
 from atm_net.evaluation_tables import (
@@ -34,17 +36,7 @@ from .metrics import interval_text, mean_of, span_text
 from .pages import LIMIT, build_page, figures_html, image_html, provenance_html, text_html
 from .predict import load_predictor
 from .protocols import PROTOCOLS
-from atm_net.show import (
-    atomic_path,
-    command,
-    legend_html,
-    progress,
-    read_json,
-    table_html,
-    thumbnail,
-    write_json,
-    write_text,
-)
+from .show import legend_html, table_html, thumbnail
 
 # %% ../nbs/8_people/81_report.ipynb #c020
 def _titles(panels, tables, order):

@@ -18,11 +18,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import atm_net
-from .anatomy import InputError
 from .checkpoint import full_disk_named
 from .config import Config, network_kwargs, provenance
+from .core import InputError, atomic_path, read_json, write_json
 from .data import Cache
-from .show import atomic_path, plot_curves, read_json, write_json
+from .show import plot_curves
 
 # %% ../nbs/6_training/64_run_folder.ipynb #rf06
 PARTS = ('train', 'val', 'test')

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .anatomy import IGNORE, InputError
+from .anatomy import IGNORE
+from .core import InputError
 from .data import random_window
 from .grid import Grid, normalise
 from .phantom import make_phantom

@@ -18,17 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from .anatomy import IGNORE
-
-# names of `00_core` and `01_cli` that go with showing: whoever shows finds them here, too
-from .cli import command, progress, run_command  # noqa: E402, F401, I001
-from atm_net.core import (  # noqa: E402, F401
-    InputError,
-    atomic_path,
-    read_json,
-    remove_half_written,
-    write_json,
-    write_text,
-)
+from .core import InputError, atomic_path
 
 # %% ../nbs/0_ground/03_show.ipynb #c012
 def _axes(ax, figsize=(4, 4)):

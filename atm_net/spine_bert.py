@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from .anatomy import ASSETS, InputError
+from .anatomy import ASSETS
+from .cli import progress
+from .core import InputError, write_text
 from atm_net.corpus import (
     KINDS,
     check_levels,
@@ -27,7 +29,6 @@ from atm_net.corpus import (
     vocabulary_corpus,
 )
 from .prompts import class_prompt
-from .show import progress, write_text
 from .text import load_encoder, quiet_transformers
 
 # %% ../nbs/3_prompts/35_spine_bert.ipynb #c040

@@ -21,8 +21,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from .anatomy import ASSETS, InputError
-from .core import atomic_path, imported, patch
+from .anatomy import ASSETS
+from .core import InputError, atomic_path, imported, patch
 from .reports import parse_prompt
 
 # %% ../nbs/3_prompts/33_text.ipynb #c006

@@ -16,7 +16,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from .anatomy import InputError
 from .checkpoint import sweep
 from .cli import command
 from atm_net.config import (
@@ -29,7 +28,7 @@ from atm_net.config import (
     set_fields,
     stage_border,
 )
-from .core import read_json
+from .core import InputError, read_json
 from .data import Cache
 from .distributed import gather, join_group, lead_first, leave_group, mean_rows, restarted
 from .predict import weights_file, weights_id

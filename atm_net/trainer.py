@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .anatomy import IGNORE, InputError
+from .anatomy import IGNORE
 from .batches import PromptBatcher, training_samples
 from .checkpoint import full_disk_named, load_checkpoint, save_checkpoint
 from .config import PRESETS, Config, learning_rate, stage_border
-from .core import patch
+from .core import InputError, patch
 from .data import Cache, SliceDataset
 from .distributed import Distributed, gather, mean, share_gradients
 from .predict import Predictor

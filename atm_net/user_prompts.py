@@ -13,18 +13,12 @@ from dataclasses import replace
 from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
 
-from .anatomy import LUMBAR, InputError, suggest
+from .anatomy import LUMBAR
+from .core import InputError, suggest
 from .levels import find_levels, inside, plain_levels, unseen_clauses
 from .prompts import Prompt, holistic
-from atm_net.reports import (
-    FINDINGS,
-    SAY,
-    Finding,
-    find_findings,
-    parse_prompt,
-    read_report,
-    with_findings,
-)
+from .reports import SAY, parse_prompt, read_report, with_findings
+from .wording import FINDINGS, Finding, find_findings
 
 # %% ../nbs/3_prompts/37_user_prompts.ipynb #po02
 _beyond = {  # a level that some people have -> how it is written, and what to write for it

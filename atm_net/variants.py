@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .anatomy import IGNORE, InputError
+from .anatomy import IGNORE
 from .contrast import ChannelContrast, at_least_float32, centre_norm, info_nce, pool_words
-from .core import patch
+from .core import InputError, patch
 from atm_net.fusion import (
     SelfEnhance,
     TextFusion,

@@ -16,7 +16,7 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
-from .anatomy import InputError
+from .core import InputError, atomic_path
 from .dicom import is_dicom, quiet, read_dicom, series_folders
 from .geometry import Geometry, Volume, apart, check_axes, new_geometry, new_volume
 from .nifti import nifti_affine, nifti_bytes, read_bytes, read_nifti
@@ -28,12 +28,8 @@ from atm_net.pictures import (
     read_picture,
     write_picture,
 )
-from .show import atomic_path
 
 # %% ../nbs/0_ground/08_volumes.ipynb #c005
-# names of `04_geometry` that go with files: whoever reads one finds them here, too
-from .geometry import check_image, check_pair  # noqa: E402, F401, I001
-
 WRITES = ('.nii.gz', '.nii', '.mha', '.nrrd')  # volumes that we write, longest first
 READS = (*WRITES, '.mhd', '.nhdr')
 _stems = ('.seg.nrrd', *READS, '.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.dcm', '.ima')

@@ -20,13 +20,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .anatomy import InputError, suggest
 from .backbones import SWIN, make_backbone, network_label, stage_strides
 from .baselines import BASELINES
 from .contrast import ChannelContrast
+from .core import InputError, atomic_path, suggest
 from .fusion import HASFStage, SelfEnhance, SineCosine, TextFusion, TextProjection
 from .model import ATMNet, PlainUp, SwinBackbone
-from .show import atomic_path, table_md
+from .show import table_md
 from atm_net.variants import (
     AreaContrast,
     EndsFusion,

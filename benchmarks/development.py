@@ -38,12 +38,13 @@ os.environ.setdefault('HF_HUB_OFFLINE', '1')
 import numpy as np
 from words_followed import dice_row, load_case
 
-from atm_net.anatomy import InputError
+from atm_net.cli import progress
 from atm_net.column import ColumnLabeler
+from atm_net.core import InputError
 from atm_net.metrics import dice, exclude, level_shift
 from atm_net.prompts import holistic
 from atm_net.protocols import own_part, protocol_prompts
-from atm_net.show import progress, table_md
+from atm_net.show import table_md
 
 COUNTED_MM2 = 60  # area from which a structure of a slice counts
 STACK, GAP = 3, 4.0  # copies of a slice, mm apart
@@ -133,7 +134,7 @@ def slice_counts(predictor, path: Path, row: dict) -> tuple:  # discs found; was
     "What is found in a slice"
     from PIL import Image
 
-    from atm_net.volumes import new_geometry, new_volume
+    from atm_net.geometry import new_geometry, new_volume
 
     pixels = np.asarray(Image.open(path).convert('F'))
     stack = np.stack([pixels] * STACK)

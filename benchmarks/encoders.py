@@ -66,7 +66,8 @@ def arguments():
 
 def trained_scores(args, cache, name, seed) -> dict:  # protocol -> `Scores`
     "One run with an encoder, and its scores"
-    from atm_net.study import Row, Run, run_name, score_run, study_config, train_run
+    from atm_net.study_grid import Row, Run, run_name, study_config
+    from atm_net.study_runs import score_run, train_run
 
     encoder = random_bert(args.out / 'random_bert') if name == 'random' else name
     row = Row(name, dict(encoder=encoder, windows=(args.windows,)))
@@ -81,7 +82,7 @@ def trained_scores(args, cache, name, seed) -> dict:  # protocol -> `Scores`
 def table(scores, seeds) -> str:
     "Markdown: a row for each protocol and encoder"
     from atm_net.show import table_md
-    from atm_net.study import cell_text, compare, difference_text
+    from atm_net.study_scores import cell_text, compare, difference_text
 
     rows = []
     for protocol, by_encoder in scores.items():
@@ -94,8 +95,8 @@ def table(scores, seeds) -> str:
 
 def main():
     args = arguments()
+    from atm_net.core import write_text
     from atm_net.data import Cache
-    from atm_net.show import write_text
 
     cache = Cache(args.cache)
     scores = {}

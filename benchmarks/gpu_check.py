@@ -246,7 +246,7 @@ JOBS = dict(make=make, train=train, resume=resume, predict=predict, agree=agree)
 
 def work(case: Case, sizes: Sizes, device: str, folder: Path):
     "Do a case and write what came of it"
-    from atm_net.show import write_json
+    from atm_net.core import write_json
 
     try:
         result = JOBS[case.job](case, sizes, device, folder)
@@ -291,7 +291,7 @@ def as_fork(case: Case, args, folder: Path, limit: float) -> int | None:  # as `
 
 def outcome(case: Case, args, folder: Path, seconds_left: float) -> dict:
     "Run a case: its state, why it failed, and what it measured"
-    from atm_net.show import read_json
+    from atm_net.core import read_json
 
     limit = max(seconds_left, LEAST_SECONDS)
     if not args.short:  # a toy may be tried on a busy machine
@@ -501,8 +501,8 @@ def arguments(argv=None):
 
 def checked_device(device: str) -> str:
     "The device that is there; ends with status 2 where it is not"
-    from atm_net.anatomy import InputError
-    from atm_net.predict import pick_device
+    from atm_net.core import InputError
+    from atm_net.slices import pick_device
 
     try:
         return pick_device(device)
@@ -520,7 +520,7 @@ def main(argv=None) -> int:  # exit status
     args.device = checked_device(args.device)
     if args.device == 'cpu':
         load_libraries()
-    from atm_net.show import write_json
+    from atm_net.core import write_json
 
     with tempfile.TemporaryDirectory() as tmp:
         cases = check(args, Path(tmp))

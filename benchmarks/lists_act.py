@@ -40,9 +40,10 @@ from words_followed import (
     tables,
 )
 
-from atm_net.anatomy import InputError
+from atm_net.cli import progress
+from atm_net.core import InputError, read_json, write_json, write_text
 from atm_net.metrics import draw_patients, drawn_headlines, interval, patient_sums
-from atm_net.show import progress, read_json, table_md, write_json, write_text
+from atm_net.show import table_md
 
 BASE = dict(
     backbone='segresnet',
@@ -82,7 +83,7 @@ RECIPES = {  # name -> fields of `Config` beside `BASE`
 
 def config_of(name: str, seed: int, steps: int, out: Path = Path()):
     "The configuration of a recipe"
-    from atm_net.study import Row, study_config
+    from atm_net.study_grid import Row, study_config
 
     fields = BASE | RECIPES[name]
     if fields.get('encoder') == RANDOM:
@@ -106,7 +107,8 @@ def measure_plain(predictor, cache) -> list:  # of `Found`
 def trained(name: str, seed: int, args, train_cache, near_cache) -> list:  # of dicts
     "Train a recipe with a seed, and what `words_followed` finds in it"
     from atm_net.predict import load_predictor
-    from atm_net.study import Run, run_name, train_run
+    from atm_net.study_grid import Run, run_name
+    from atm_net.study_runs import train_run
 
     cfg = config_of(name, seed, args.steps, args.out)
     run = Run(run_name(cfg), cfg, ())

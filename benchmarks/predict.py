@@ -105,7 +105,7 @@ def table_rows(names, seconds) -> list:
     return rows
 
 
-def peak_memory(scan, folder / f'{protocol}{slices}.nii.gz', protocol) -> float:  # MiB
+def peak_memory(scan, mask, protocol) -> float:  # MiB
     "Of a process that segments one scan"
     command = [sys.executable, '-c', ONE_SCAN, scan, mask, '--protocol', protocol]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout

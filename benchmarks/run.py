@@ -294,7 +294,8 @@ def small_cohort(folder, n):
     import numpy as np
 
     from atm_net.anatomy import LUMBAR
-    from atm_net.volumes import new_geometry, write_labels, write_volume
+    from atm_net.geometry import new_geometry
+    from atm_net.volumes import write_labels, write_volume
 
     s = LUMBAR.scheme('joint')
     (folder / 'images').mkdir(parents=True)

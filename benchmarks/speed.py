@@ -372,7 +372,8 @@ def all_sides(args) -> list:
 
 def main():
     args = arguments()
-    from atm_net.show import table_md, write_json
+    from atm_net.core import write_json
+    from atm_net.show import table_md
 
     if args.profile:
         print(profile_table(args))

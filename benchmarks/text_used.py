@@ -78,7 +78,7 @@ def short(scores):
 def long(dice, patients):
     "`Scores` of what `short` left"
     from atm_net.metrics import METRICS
-    from atm_net.study import Scores
+    from atm_net.study_scores import Scores
 
     return Scores(
         {
@@ -108,7 +108,7 @@ def halves(cache):
 
 def only(scores, cases):
     "The scores of some volumes"
-    from atm_net.study import Scores
+    from atm_net.study_scores import Scores
 
     return Scores({c: scores.volumes[c] for c in cases}, {c: scores.patients[c] for c in cases}, {})
 
@@ -116,7 +116,7 @@ def only(scores, cases):
 def gap(a, b, same=True):
     """Paired difference of two columns {seed: `Scores`}: mean, low, high over patients, the mean
     of each seed, and the interval of `seeds_drawn`; None where no seed is in both"""
-    from atm_net.study import compare
+    from atm_net.study_scores import compare
 
     def difference(seeds):
         columns = dict(b={s: b[s] for s in seeds}, a={s: a[s] for s in seeds})
@@ -135,7 +135,7 @@ def seeds_drawn(a, b, same=True, n=4000, seed=0):
     import numpy as np
 
     from atm_net.metrics import by_patient, draw_patients
-    from atm_net.study import headlines
+    from atm_net.study_scores import headlines
 
     if min(len(a), len(b)) < 2:
         return None
@@ -159,7 +159,7 @@ def cut_to(by_seed, ids) -> dict:  # protocol -> {seed: `Scores`}
 
 def table_row(recipe, columns, plain) -> dict:  # protocol or gap -> column or difference
     "What is said of a recipe in one half; `plain` is the column of its plain peer"
-    from atm_net.study import compare
+    from atm_net.study_scores import compare
 
     row = {q: compare({q: c})[q] for q, c in columns.items() if c}
     for k, (a, b) in GAPS.items():
@@ -262,7 +262,7 @@ def markdown(result) -> str:
 
 def write_table(out):
     "out/table.md from out/scores.json"
-    from atm_net.show import read_json, write_text
+    from atm_net.core import read_json, write_text
 
     d = read_json(out / 'scores.json')
     done = {}
@@ -291,11 +291,11 @@ def cohort(near):
 
 def score_weights(weights, near, out):
     "Weights as they are, in both halves: OUT/scores.json and OUT/table.md"
+    from atm_net.core import write_json
     from atm_net.evaluate import evaluate_runs
     from atm_net.mask_scores import scores_dict
     from atm_net.predict import load_predictor, weights_id
-    from atm_net.show import write_json
-    from atm_net.study import load_scores
+    from atm_net.study_scores import load_scores
 
     of = weights_id(weights)['sha256']
     entries, _ = evaluate_runs(near, {weights: load_predictor(weights)}, PROTOCOLS, 'all', 'cache')
@@ -364,8 +364,8 @@ def check(parser, args, known):
 
 def begun(args, train, near) -> dict:
     "What OUT/scores.json holds, or its beginning; of the same caches and steps"
+    from atm_net.core import read_json
     from atm_net.run_folder import cache_hash
-    from atm_net.show import read_json
 
     file = args.out / 'scores.json'
     head = dict(steps=args.steps, windows=args.windows, train=cache_hash(train)) | cohort(near)
@@ -378,7 +378,7 @@ def begun(args, train, near) -> dict:
 
 def config_of(name, seed, args):
     "The configuration of a recipe"
-    from atm_net.study import Row, study_config
+    from atm_net.study_grid import Row, study_config
 
     fields = dict(windows=tuple(args.windows), val_cases=2) | RECIPES[name]
     return study_config(Row(name, fields), 'tiny', int(seed), steps=args.steps)
@@ -386,7 +386,8 @@ def config_of(name, seed, args):
 
 def trained_scores(name, seed, cfg, args, train, near) -> dict:  # protocol -> Dice
     "Train a recipe and score it"
-    from atm_net.study import Run, run_name, score_run, train_run
+    from atm_net.study_grid import Run, run_name
+    from atm_net.study_runs import score_run, train_run
 
     run = Run(run_name(cfg), cfg, ())
     folder = args.out / 'runs' / run.name
@@ -399,7 +400,7 @@ def trained_scores(name, seed, cfg, args, train, near) -> dict:  # protocol -> D
 
 def train_all(args, train, near) -> str:
     "Every recipe with every seed, as far as it is not finished; returns the table"
-    from atm_net.show import write_json
+    from atm_net.core import write_json
 
     found = begun(args, train, near)
     for seed in args.seeds.split(','):

@@ -8,7 +8,6 @@ interval over patients; and how many volumes are named a level off. All parts of
 scored. Volumes that are off under the generic prompt (weight 0), and those that are right there,
 have a line each: a typed list has something to mend only in the former."""
 
-import argparse
 import json
 import os
 import sys
@@ -16,11 +15,12 @@ import sys
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
 import numpy as np
-from words_followed import DRAWS, dice_row, figure_text, in_points, load_case
+from words_followed import DRAWS, dice_row, figure_text, in_points, load_case, parser_of
 
-from atm_net.anatomy import InputError
+from atm_net.cli import progress
+from atm_net.core import InputError
 from atm_net.metrics import bootstrap_ci, exclude, level_shift
-from atm_net.show import progress, table_md
+from atm_net.show import table_md
 
 GROUPS = ('all', 'off', 'right')
 
@@ -89,14 +89,9 @@ def markdown(found: dict) -> str:
 
 
 def arguments():
-    a = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    a.add_argument('cache', help='folder of atm_prepare')
-    a.add_argument('--weights', help='name, file or run (default: the weights that ship)')
+    a = parser_of(__doc__)
     a.add_argument('--prompt', default='I see T12 to S.', help='what a person types')
     a.add_argument('--guidance', default='0,1,2,4,8,24', help='weights, with commas')
-    a.add_argument('--json', action='store_true', help='figures as JSON')
     return a.parse_args()
 
 

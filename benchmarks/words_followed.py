@@ -41,7 +41,9 @@ os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
 import numpy as np
 
-from atm_net.anatomy import InputError, convert
+from atm_net.anatomy import convert
+from atm_net.cli import progress
+from atm_net.core import InputError
 from atm_net.metrics import (
     bootstrap_ci,
     draw_patients,
@@ -59,7 +61,7 @@ from atm_net.prompts import (
     shift_levels,
 )
 from atm_net.protocols import own_part, protocol_prompts
-from atm_net.show import progress, table_md
+from atm_net.show import table_md
 from atm_net.voting import volume_prompts
 
 HALVES = ('in_view', 'out_of_view')  # is the sacrum in the field of view?
@@ -384,15 +386,21 @@ def result_of(found: list, weights: str, guidance: float, seed: int = 0) -> dict
     return head | figures(found, seed)
 
 
-def arguments():
+def parser_of(about: str):  # about: what the script does
+    "The options of a benchmark that tries weights on a cache"
     a = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     a.add_argument('cache', help='folder of atm_prepare')
     a.add_argument('--weights', help='name, file or run (default: the weights that ship)')
+    a.add_argument('--json', action='store_true', help='figures as JSON')
+    return a
+
+
+def arguments():
+    a = parser_of(__doc__)
     a.add_argument('--guidance', default='1', help='weight of the prompt, or several with commas')
     a.add_argument('--seed', type=int, default=0, help='of orders, steps and draws')
-    a.add_argument('--json', action='store_true', help='figures as JSON')
     return a.parse_args()
 
 

@@ -14,10 +14,10 @@ matplotlib.use('agg')
 import matplotlib.pyplot as plt
 from PIL import Image
 
+from atm_net.core import read_json
 from atm_net.data import Cache
 from atm_net.panels import answers, answers_figure, fullest
 from atm_net.predict import load_predictor, weights_id
-from atm_net.show import read_json
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / 'nbs' / 'images' / 'words.png'

@@ -61,7 +61,7 @@ def shell(command, *args, timeout=150, cwd=None):
 def call(command, *args) -> SimpleNamespace:  # status, out, err
     """A console command in this process: the same parsing and the same messages, without the
     start of an interpreter"""
-    from atm_net.show import run_command
+    from atm_net.cli import run_command
 
     out, err, status = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

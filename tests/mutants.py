@@ -34,7 +34,7 @@ SUBJECTS = {  # subject -> its modules, as far as they exist
     'contrast': ('contrast',),
     'model': ('model', 'variants', 'weights', 'baselines'),
     'losses': ('losses',),
-    'metrics': ('metrics',),
+    'metrics': ('distances', 'metrics'),
 }
 # [{subject, before, after, reason}]: lines of survivors that change nothing one could see
 EQUIVALENT = ROOT / 'tests' / 'mutants_equivalent.json'

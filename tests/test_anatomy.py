@@ -9,7 +9,8 @@ from conftest import call, complaint, done
 
 from atm_net.anatomy import LUMBAR, get_anatomy
 from atm_net.data import Cache
-from atm_net.volumes import new_geometry, read_labels, write_labels, write_volume
+from atm_net.geometry import new_geometry
+from atm_net.volumes import read_labels, write_labels, write_volume
 
 KNEE = """name: knee
 image: sagittal MRI of the knee

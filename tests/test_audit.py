@@ -12,7 +12,8 @@ from conftest import call, complaint, done, shell, tree
 from test_bad_input import axial, constant, four_d, shifted, spoil, truncated, with_nan
 
 from atm_net.anatomy import LUMBAR, convert
-from atm_net.volumes import new_geometry, read_volume, write_labels, write_volume
+from atm_net.geometry import new_geometry
+from atm_net.volumes import read_volume, write_labels, write_volume
 
 JOINT, SPIDER = LUMBAR.scheme('joint'), LUMBAR.scheme('spider')
 

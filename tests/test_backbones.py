@@ -11,7 +11,7 @@ from monai.networks.nets import BasicUNet, SegResNet
 from torch import nn
 from torch.testing import assert_close
 
-from atm_net.anatomy import LUMBAR, InputError
+from atm_net.anatomy import LUMBAR
 from atm_net.backbones import (
     BACKBONE_TITLES,
     BACKBONES,
@@ -23,8 +23,10 @@ from atm_net.backbones import (
     stage_strides,
 )
 from atm_net.config import PRESETS, check_config, from_options, network_kwargs, other_backbone
+from atm_net.core import InputError
 from atm_net.model import ATMNet
-from atm_net.study import essential, grid, run_name, study_title, train_command
+from atm_net.study_grid import essential, grid, run_name, train_command
+from atm_net.study_tables import study_title
 from atm_net.text import TextFeatures
 from atm_net.variants import forward_repeated, logits_and_word_maps, stage_names
 from atm_net.weights import (

@@ -9,7 +9,7 @@ from monai.networks import nets
 from monai.networks.blocks import ResidualUnit
 from torch.testing import assert_close
 
-from atm_net.anatomy import LUMBAR, InputError
+from atm_net.anatomy import LUMBAR
 from atm_net.baselines import (
     BASELINES,
     AttentionRefinement,
@@ -27,6 +27,7 @@ from atm_net.baselines import (
     unet,
     widths,
 )
+from atm_net.core import InputError
 
 WIDTHS = [12, 24, 48, 96, 192]
 COMMON = {'spatial_dims': 2, 'in_channels': 1, 'out_channels': 5}

@@ -35,7 +35,7 @@ SIDES = (96, 128, 192, 384)
 
 def measured(name) -> dict:  # (what, network, side) -> row
     "A file of results/speed"
-    from atm_net.show import read_json
+    from atm_net.core import read_json
 
     rows = read_json(HOME / 'results' / 'speed' / f'{name}.json')['rows']
     return {(r['what'], r['network'], r['side']): r for r in rows}

@@ -6,7 +6,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from atm_net.anatomy import InputError
 from atm_net.checkpoint import (
     checkpoints,
     checksum,
@@ -17,6 +16,7 @@ from atm_net.checkpoint import (
     save_checkpoint,
     sweep,
 )
+from atm_net.core import InputError
 
 
 def network(seed=0):

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import locale
 import re
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from conftest import call, console_scripts, done, function_of, has_module, shell, tree
+from helpers import write_series
 
 from atm_net.anatomy import LUMBAR
 from atm_net.cli import make_parser, read_command
@@ -666,35 +666,6 @@ def test_evaluate_on_the_grid(cache, unet, tmp_path):
     assert json.loads((tmp_path / 'evaluation.json').read_text(encoding='utf-8'))['grid'] == 'cache'
 
 
-def write_dicom(folder, v):
-    "One file for each sagittal slice of a `Volume`, as a scanner exports them"
-    w = sitk.ImageFileWriter()
-    w.KeepOriginalImageUIDOn()
-    folder.mkdir()
-    was = locale.setlocale(
-        locale.LC_ALL
-    )  # which the writer of DICOM sets to C for the whole process
-    for k, x in enumerate(v.data):
-        im = sitk.GetImageFromArray(x[None].astype(np.int16))
-        im.SetSpacing((*map(float, v.spacing[:0:-1]), float(v.spacing[0])))
-        tags = {
-            '0008|0060': 'MR',
-            '0008|0016': '1.2.840.10008.5.1.4.1.1.4',
-            '0020|000e': '1.2.3.4',
-            '0020|000d': '1.2.3',
-            '0008|0018': f'1.2.3.4.{k + 1}',
-            '0020|0037': '0\\1\\0\\0\\0\\-1',
-            '0020|0032': f'{k * v.spacing[0]:.5f}\\-20\\75',
-            '0018|0050': f'{v.spacing[0]:.5f}',
-            '0020|0013': str(k + 1),
-        }
-        for t, y in tags.items():
-            im.SetMetaData(t, y)
-        w.SetFileName(str(folder / f'IM{(k * 3) % len(v.data):04}.dcm'))
-        w.Execute(im)
-    locale.setlocale(locale.LC_ALL, was)
-
-
 def test_own_scan_from_dicom(tmp_path):
     """A folder from the hospital becomes a mask, a picture and a table, with the weights that
     ship; the same as from a file"""
@@ -703,7 +674,8 @@ def test_own_scan_from_dicom(tmp_path):
     from atm_net.volumes import write_volume
 
     ph = make_phantom(1 << 40, contrast='t2', slices=(7, 6.0))
-    write_dicom(tmp_path / 'dicom', ph.volume)
+    (tmp_path / 'dicom').mkdir()
+    write_series(tmp_path / 'dicom', ph.volume.data, ph.volume.spacing)
     write_volume(ph.volume.data, ph.volume.geometry, tmp_path / 'scan.mha')
     for scan, out in (('dicom', 'a.nii.gz'), ('scan.mha', 'b.nii.gz')):
         done(call('atm_predict', tmp_path / scan, tmp_path / out, '--labels', 'joint'))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from atm_net.anatomy import LUMBAR, InputError
+from atm_net.anatomy import LUMBAR
 from atm_net.config import (
     PRESETS,
     Config,
@@ -22,7 +22,7 @@ from atm_net.config import (
     stage_border,
     window_sides,
 )
-from atm_net.core import write_json
+from atm_net.core import InputError, write_json
 
 TINY, PAPER = PRESETS['tiny'], PRESETS['paper']
 STAGED = replace(TINY, plain=0.2)

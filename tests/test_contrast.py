@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from helpers import contrast_batch, defaults
 from torch.testing import assert_close
 
-from atm_net.anatomy import InputError
 from atm_net.contrast import ChannelContrast, centre_norm, info_nce, pool_words
+from atm_net.core import InputError
 
 
 def test_defaults():

@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from atm_net.anatomy import IGNORE, LUMBAR, InputError
+from atm_net.anatomy import IGNORE, LUMBAR
 from atm_net.batches import PromptBatcher
 from atm_net.config import PRESETS, network_kwargs
 from atm_net.contrast import ChannelContrast
+from atm_net.core import InputError
 from atm_net.model import ATMNet
 from atm_net.shortcut import (
     ShortcutLosses,

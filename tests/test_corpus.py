@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from atm_net import corpus
-from atm_net.anatomy import LUMBAR, InputError, get_anatomy
+from atm_net.anatomy import LUMBAR, get_anatomy
+from atm_net.core import InputError
 from atm_net.corpus import (
     KINDS,
     facts,

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from atm_net.anatomy import IGNORE, LUMBAR, InputError, Scheme, convert, get_anatomy
+from atm_net.anatomy import IGNORE, LUMBAR, Scheme, convert, get_anatomy
 from atm_net.audit import (
     Gallery,
     audit,
@@ -47,9 +47,11 @@ from atm_net.cohort import (
     read_table,
     spider_patient,
 )
+from atm_net.core import InputError
 from atm_net.data import Cache, SliceDataset, augment, random_window, sampling_grid
+from atm_net.geometry import new_geometry, new_volume
 from atm_net.grid import Grid, crop_oracle, normalise
-from atm_net.volumes import new_geometry, new_volume, read_labels, write_labels, write_volume
+from atm_net.volumes import read_labels, write_labels, write_volume
 
 JOINT = LUMBAR.scheme('joint')
 SPIDER = LUMBAR.scheme('spider')

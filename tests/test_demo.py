@@ -7,12 +7,12 @@ from html.parser import HTMLParser
 import pytest
 from conftest import ROOT, done, shell
 
-from atm_net.anatomy import InputError
+from atm_net.core import InputError, read_json
 from atm_net.data import Cache
-from atm_net.demo import NEXT, SECTIONS, atm_demo, cohort_of, family_cache, open_demo
+from atm_net.demo import NEXT, SECTIONS, atm_demo, family_cache, open_demo
 from atm_net.grid import Grid
+from atm_net.long_demo import cohort_of
 from atm_net.predict import weights_id
-from atm_net.show import read_json
 
 
 class Links(HTMLParser):

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from helpers import close
 
-from atm_net.anatomy import LUMBAR, InputError, Scheme, convert
+from atm_net.anatomy import LUMBAR, Scheme, convert
 from atm_net.cache import prepare
+from atm_net.cli import run_command
 from atm_net.cohort import open_cohort
+from atm_net.core import InputError, read_json, write_json, write_text
 from atm_net.data import Cache
 from atm_net.evaluate import (
     Entry,
@@ -46,6 +48,7 @@ from atm_net.evaluation_tables import (
     table_tex,
     write_evaluation,
 )
+from atm_net.geometry import new_geometry
 from atm_net.grid import Grid
 from atm_net.mask_scores import (
     HEADER,
@@ -63,9 +66,10 @@ from atm_net.mask_scores import (
     structure_rows,
 )
 from atm_net.metrics import METRICS, POLICIES, bootstrap_ci, summarise
-from atm_net.predict import Prediction, Predictor
-from atm_net.show import read_json, read_rows, run_command, write_json, write_text
-from atm_net.volumes import new_geometry, write_labels, write_volume
+from atm_net.predict import Predictor
+from atm_net.prediction import Prediction
+from atm_net.show import read_rows
+from atm_net.volumes import write_labels, write_volume
 
 joint, spider, mrs = (LUMBAR.scheme(n) for n in ('joint', 'spider', 'mrspineseg'))
 ch = joint.channel

@@ -9,7 +9,8 @@ import torch
 from helpers import close
 from matplotlib import pyplot as plt
 
-from atm_net.anatomy import IGNORE, LUMBAR, InputError, convert
+from atm_net.anatomy import IGNORE, LUMBAR, convert
+from atm_net.core import InputError
 from atm_net.explorer import Explorer, card_html
 from atm_net.explorer_pictures import (
     SliceBrowser,
@@ -40,13 +41,14 @@ from atm_net.explorer_scans import (
     word_choices,
 )
 from atm_net.figures import slice_under
+from atm_net.geometry import Volume, new_geometry, new_volume
 from atm_net.phantom import make_phantom
 from atm_net.phantom_cohort import _series
 from atm_net.predict import SHIPPED, Predictor, load_predictor
 from atm_net.prompts import holistic, present_structures, shift_levels
 from atm_net.reports import parse_prompt
 from atm_net.text import load_encoder
-from atm_net.volumes import Volume, new_geometry, new_volume, write_labels, write_volume
+from atm_net.volumes import write_labels, write_volume
 from atm_net.weights import build_network, model_card
 from atm_net.word_maps import (
     colour_limit,

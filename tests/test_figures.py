@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 import atm_net.figures as drawing
 import atm_net.predict as predicting
-from atm_net.anatomy import IGNORE, LUMBAR, InputError, convert
+from atm_net.anatomy import IGNORE, LUMBAR, convert
 from atm_net.cache import prepare
 from atm_net.charts import (
     calibration_error,
@@ -26,6 +26,7 @@ from atm_net.charts import (
     structure_points,
 )
 from atm_net.cohort import open_cohort
+from atm_net.core import InputError
 from atm_net.data import Cache
 from atm_net.evaluate import case_words
 from atm_net.figures import (
@@ -58,8 +59,9 @@ from atm_net.paper_figures import (
 )
 from atm_net.phantom import make_phantom
 from atm_net.phantom_cohort import write_cohort
-from atm_net.predict import Predictor, pad32
+from atm_net.predict import Predictor
 from atm_net.prompts import holistic, present_structures
+from atm_net.slices import pad32
 from atm_net.text import TextFeatures, load_encoder
 from atm_net.weights import build_network, save_weights
 from atm_net.word_maps import (

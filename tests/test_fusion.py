@@ -5,7 +5,7 @@ import torch
 from helpers import defaults
 from torch.testing import assert_close
 
-from atm_net.anatomy import InputError
+from atm_net.core import InputError
 from atm_net.fusion import (
     HASF,
     Attention,

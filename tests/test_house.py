@@ -16,8 +16,7 @@ from notebooks import LESSONS, NBS, NOTEBOOKS, TOURS, module_of, notebook_of
 
 from atm_net.cli import read_command
 
-WAITING = ('metrics', 'study', 'workshop')  # longer than a module may be, until they are split
-NEW_LAYOUT = [module_of(p) for p in NOTEBOOKS if module_of(p) not in WAITING]
+MODULES = [module_of(p) for p in NOTEBOOKS]
 
 MAX_LINES = 500
 HEAVY = {'torch', 'monai', 'transformers', 'matplotlib', 'scipy', 'sklearn', 'SimpleITK'}
@@ -121,6 +120,51 @@ def test_no_module_takes_private_names():
     assert {m: names for m, names in found.items() if names} == {}
 
 
+# --- a name comes from the module that defines it
+
+
+@functools.cache
+def defined_names(module: str) -> frozenset:
+    "Functions, classes and values that a module makes itself"
+    tree = ast.parse(source_of(module))
+    nodes = [*tree.body, *at_top(tree)]
+    names = {n.name for n in nodes if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+    for node in nodes:
+        targets = getattr(node, 'targets', [getattr(node, 'target', None)])
+        names |= {n.id for t in targets if t for n in ast.walk(t) if isinstance(n, ast.Name)}
+    return frozenset(names)
+
+
+def passed_on(source: str) -> list:  # of 'module.name'
+    "Names that a source takes from a module which only imports them"
+    taken = [x for node in ast.walk(ast.parse(source)) for x in of_package(node)]
+    named = [
+        (module, name) for module, name in taken if module in MODULES and name not in (None, '*')
+    ]
+    return [f'{module}.{name}' for module, name in named if name not in defined_names(module)]
+
+
+def test_passed_on_notices():
+    code = 'from atm_net.predict import Volume, segment\nfrom .show import read_json, table_md'
+    assert passed_on(code) == ['predict.Volume', 'show.read_json']
+
+
+def test_names_come_from_the_module_that_defines_them():
+    texts = code_texts()
+    magic = [k for k, t in texts.items() if '.ipynb' in k and re.search(r'^[%!]', t, re.M)]
+    found = {where: passed_on(t) for where, t in texts.items() if where not in magic}
+    assert {where: names for where, names in found.items() if names} == {}
+
+
+def test_no_exported_cell_passes_names_on():
+    "An import that nothing uses, kept by a comment for ruff"
+    for path in NOTEBOOKS:
+        for c in json.loads(path.read_text(encoding='utf-8'))['cells']:
+            source = ''.join(c['source'])
+            if source.startswith('#| export'):
+                assert not re.search(r'noqa.*F401', source), f'{path.name}, cell {c["id"]}'
+
+
 # --- imports inside functions
 
 
@@ -165,7 +209,7 @@ def test_libraries_come_with_their_modules():
     assert {'torch', 'monai'} <= libraries('model') and 'torch' not in libraries('predict')
 
 
-@pytest.mark.parametrize('module', NEW_LAYOUT)
+@pytest.mark.parametrize('module', MODULES)
 def test_imports_in_functions_spare_a_library(module):
     "An import of the package inside a function is there to keep a heavy library out of start-up"
     assert imports_in_functions(module) == []
@@ -240,7 +284,7 @@ def lines_of_code(text: str) -> int:
     return sum(bool(line) and not line.startswith('#') for line in lines)
 
 
-@pytest.mark.parametrize('module', NEW_LAYOUT)
+@pytest.mark.parametrize('module', MODULES)
 def test_no_module_is_long(module):
     assert lines_of_code(source_of(module)) <= MAX_LINES
 

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from atm_net.anatomy import IGNORE, LUMBAR, InputError
+from atm_net.anatomy import IGNORE, LUMBAR
+from atm_net.core import InputError
+from atm_net.geometry import new_geometry
 from atm_net.label_tables import TABLES, Held, disorder, foreign_values, mask_scheme
 from atm_net.mask_files import file_scheme, fitting_schemes, mask_values, read_mask, side_schemes
-from atm_net.volumes import new_geometry, write_labels
+from atm_net.volumes import write_labels
 
 JOINT = LUMBAR.scheme('joint')
 BODIES = ('T9', 'T10', 'T11', 'T12', 'L1', 'L2', 'L3', 'L4', 'L5', 'S')

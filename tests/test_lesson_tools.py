@@ -11,7 +11,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from atm_net.anatomy import InputError
+from atm_net.cli import run_command
+from atm_net.core import InputError
 from atm_net.exercises import (
     Outcome,
     check,
@@ -35,7 +36,6 @@ from atm_net.lessons import (
     role,
     student,
 )
-from atm_net.show import run_command
 from atm_net.workshop import atm_workshop, class_table, exercise_table, grade, grade_folder
 
 

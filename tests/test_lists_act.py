@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from atm_net.anatomy import InputError
+from atm_net.core import InputError
 
 sys.path.insert(0, str(ROOT / 'benchmarks'))
 import lists_act as la

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from atm_net.anatomy import IGNORE, InputError
+from atm_net.anatomy import IGNORE
+from atm_net.core import InputError
 from atm_net.losses import (
     dice_focal,
     dice_loss,

@@ -3,18 +3,20 @@
 import numpy as np
 import pytest
 
-from atm_net.anatomy import IGNORE, LUMBAR, InputError, convert, get_anatomy
+from atm_net.anatomy import IGNORE, LUMBAR, convert, get_anatomy
+from atm_net.core import InputError
+from atm_net.geometry import new_geometry
 from atm_net.mask_files import (
+    choice_note,
     file_scheme,
     fitting_schemes,
     guess_scheme,
     mask_values,
     read_mask,
     side_schemes,
-    unsure,
     value_names,
 )
-from atm_net.volumes import new_geometry, write_labels
+from atm_net.volumes import write_labels
 
 JOINT = LUMBAR.scheme('joint')
 SPIDER = LUMBAR.scheme('spider')
@@ -104,8 +106,8 @@ def test_all_schemes_that_fit(values, names):
 
 def test_the_meaning_of_values():
     assert value_names(JOINT, {1, 2, 77}) == {1: 'S', 2: 'L5'}
-    assert unsure([JOINT]) == ''
-    assert unsure([JOINT, SPIDER]) == 'the values fit joint and spider alike, read as joint'
+    assert choice_note([JOINT]) == ''
+    assert choice_note([JOINT, SPIDER]) == 'the values fit joint and spider alike, read as joint'
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from monai.networks.nets import SwinUNETR
 from torch import nn
 from torch.testing import assert_close
 
-from atm_net.anatomy import InputError
 from atm_net.contrast import ChannelContrast
+from atm_net.core import InputError
 from atm_net.fusion import HASF, HASFStage
 from atm_net.model import ATMNet, PlainUp, SwinBackbone
 from atm_net.text import TextFeatures

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import call, done
 
-from atm_net.anatomy import InputError
+from atm_net.core import InputError
 from atm_net.nnunet import atm_nnunet
 
 PYTHON = os.environ.get('ATM_NET_NNUNET', sys.executable)  # the python that has nnunetv2
@@ -53,7 +53,7 @@ def test_real_nnunet(tmp_path):
     done(call(*args, '--grid', 'cache'))
     assert (tmp_path / 'nn' / 'logs' / 'train.txt').stat().st_mtime_ns == log
     from atm_net.data import Cache
-    from atm_net.study import read_beside
+    from atm_net.study_runs import read_beside
 
     assert list(
         read_beside(
@@ -63,7 +63,7 @@ def test_real_nnunet(tmp_path):
 
 
 def test_the_grid_is_checked_first(tmp_path):
-    from atm_net.anatomy import InputError
+    from atm_net.core import InputError
     from atm_net.nnunet import atm_nnunet
 
     with pytest.raises(InputError, match='use source or cache'):

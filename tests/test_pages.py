@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from helpers import close
 
-from atm_net.anatomy import IGNORE, LUMBAR, InputError
+from atm_net.anatomy import IGNORE, LUMBAR
 from atm_net.cache import prepare
 from atm_net.charts import protocol_bars
+from atm_net.cli import run_command
 from atm_net.cohort import open_cohort
+from atm_net.core import InputError, read_json, write_json
 from atm_net.evaluate import Entry
 from atm_net.evaluation_tables import overall_rows, write_evaluation
 from atm_net.grid import Grid
@@ -41,7 +43,7 @@ from atm_net.report import (
     worst_of,
     wrong_slice,
 )
-from atm_net.show import read_json, run_command, save_figure, write_json
+from atm_net.show import save_figure
 from atm_net.weights import build_network, save_weights
 
 joint = LUMBAR.scheme('joint')

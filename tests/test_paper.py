@@ -129,8 +129,9 @@ def paper_run(tmp_path_factory, clinical_bert):
 
 @pytest.mark.slow
 def test_training_at_384_px(paper_run):
+    from atm_net.core import read_json
     from atm_net.data import Cache
-    from atm_net.show import read_json, read_rows
+    from atm_net.show import read_rows
     from atm_net.weights import read_weights
 
     cache = Cache(paper_run.cache)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from atm_net import phantom_cohort
-from atm_net.anatomy import LUMBAR, InputError, Scheme, convert, get_anatomy
+from atm_net.anatomy import LUMBAR, Scheme, convert, get_anatomy
 from atm_net.canvas import Canvas, local_frame
+from atm_net.core import InputError
 from atm_net.morphometry import LEVELS, MORPHOMETRY, channel_of, drawn_levels
 from atm_net.phantom import GRADING_HEADER, gradings, make_phantom, present
 from atm_net.phantom_body import abdomen, bowel, kidneys, paint_body, surfaces, vessels

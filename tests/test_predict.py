@@ -6,28 +6,24 @@ import numpy as np
 import pytest
 import torch
 
-from atm_net.anatomy import LUMBAR, InputError
+from atm_net.anatomy import LUMBAR
 from atm_net.column import Naming
+from atm_net.core import InputError
+from atm_net.geometry import new_geometry, new_volume
 from atm_net.grid import crop_oracle
 from atm_net.predict import (
     SHIPPED,
     Predictor,
-    Slices,
-    check_anchor,
     guided,
-    levels_note,
     load_predictor,
     localise,
-    pad32,
-    pick_device,
-    prediction_figure,
     segment,
-    slice_probs,
     weights_file,
 )
-from atm_net.protocols import protocol_prompts
+from atm_net.prediction import levels_note, prediction_figure
+from atm_net.protocols import check_anchor, protocol_prompts
+from atm_net.slices import Slices, pad32, pick_device, slice_probs
 from atm_net.text import load_encoder
-from atm_net.volumes import new_geometry, new_volume
 from atm_net.weights import build_network, model_card, save_weights
 
 JOINT = LUMBAR.scheme('joint')

@@ -11,9 +11,11 @@ import SimpleITK as sitk
 from conftest import ROOT
 from test_predict import JOINT, META, Bright
 
-from atm_net.anatomy import InputError
-from atm_net.predict import Prediction, Predictor, load_predictor, segment
-from atm_net.volumes import new_geometry, new_volume, read_labels, write_labels, write_volume
+from atm_net.core import InputError
+from atm_net.geometry import new_geometry, new_volume
+from atm_net.predict import Predictor, load_predictor, segment
+from atm_net.prediction import Prediction
+from atm_net.volumes import read_labels, write_labels, write_volume
 
 
 @pytest.fixture(scope='module')

@@ -139,7 +139,7 @@ def test_no_space_left(toys, whole, tmp_path):
     no case is blamed, nothing half-written; with space it goes on"""
     code = """
 import sys
-from atm_net.show import run_command
+from atm_net.cli import run_command
 from atm_net.predict_command import atm_prepare
 run_command(atm_prepare.__wrapped__, [*sys.argv[1:3], '--size', sys.argv[3]])
 """

@@ -10,10 +10,11 @@ from drawn import draw, joint, spider, truth
 from test_reports import REPORT
 
 from atm_net.anatomy import LUMBAR
+from atm_net.geometry import new_geometry
 from atm_net.prompts import atpg, holistic
 from atm_net.reports import read_report, say_findings
 from atm_net.user_prompts import report_prompt, unrecognised
-from atm_net.volumes import new_geometry, write_labels, write_volume
+from atm_net.volumes import write_labels, write_volume
 
 
 def write_mask(path, labels, scheme=joint, spacing=(4.0, 1.0, 1.0)):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from drawn import draw, joint, knee, spider, truth
 
-from atm_net.anatomy import LUMBAR, InputError
+from atm_net.anatomy import LUMBAR
+from atm_net.core import InputError
 from atm_net.prompts import (
     POSITIONS,
     Prompt,

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from atm_net.anatomy import LUMBAR, InputError, get_anatomy
+from atm_net.anatomy import LUMBAR, get_anatomy
+from atm_net.core import InputError
 from atm_net.prompts import SOURCES, holistic
 from atm_net.protocols import (
     INPUTS,

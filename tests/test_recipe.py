@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from atm_net import recipe
-from atm_net.anatomy import InputError
 from atm_net.config import PRESETS, check_config, learning_rate
+from atm_net.core import InputError
 from atm_net.grid import Grid
 from atm_net.long_demo import cohort_of
 from atm_net.predict import load_predictor, weights_file

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from atm_net.config import Config
-from atm_net.show import read_json
-from atm_net.study import BY_CONSTRUCTION, Run, label_rows, study_markdown, verdict
+from atm_net.core import read_json
+from atm_net.study import study_markdown
+from atm_net.study_grid import Run
+from atm_net.study_scores import BY_CONSTRUCTION
+from atm_net.study_tables import label_rows, verdict
 
 HOME = Path(__file__).parents[1]
 RESULTS = HOME / 'results'

@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from atm_net.anatomy import InputError
+from atm_net.core import InputError
 from atm_net.run_folder import Log, Progress, board_class, duration, training_curves
 from atm_net.show import read_rows
 

@@ -6,18 +6,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from atm_net.anatomy import LUMBAR, InputError
-from atm_net.metrics import (
-    VARIANTS,
-    assd,
-    dice,
-    hd95,
-    jaccard,
-    structure_scores,
-    surface_distances,
-    variant_distances,
-    volume_scores,
-)
+from atm_net.anatomy import LUMBAR
+from atm_net.core import InputError
+from atm_net.distances import VARIANTS, assd, hd95, surface_distances, variant_distances
+from atm_net.metrics import dice, jaccard, structure_scores, volume_scores
 
 
 def masks(seed, n=2):

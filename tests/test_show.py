@@ -9,10 +9,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from atm_net.anatomy import IGNORE, LUMBAR, InputError
+from atm_net.anatomy import IGNORE, LUMBAR
+from atm_net.cli import progress, run_command
+from atm_net.core import InputError, atomic_path, read_json, write_json, write_text
 from atm_net.show import (
     _border,
-    atomic_path,
     colors,
     figure_html,
     legend_html,
@@ -20,16 +21,11 @@ from atm_net.show import (
     page,
     picture_html,
     plot_curves,
-    progress,
-    read_json,
     read_rows,
-    run_command,
     save_figure,
     table_html,
     table_md,
     thumbnail,
-    write_json,
-    write_text,
 )
 
 JOINT = LUMBAR.scheme('joint')

@@ -9,7 +9,8 @@ from torch.testing import assert_close
 from transformers import AutoModelForMaskedLM
 
 from atm_net import spine_bert as module
-from atm_net.anatomy import LUMBAR, InputError, get_anatomy
+from atm_net.anatomy import LUMBAR, get_anatomy
+from atm_net.core import InputError
 from atm_net.corpus import level_tokens, spine_tokenizer, vocabulary_corpus
 from atm_net.prompts import class_prompt
 from atm_net.spine_bert import (

@@ -4,16 +4,8 @@ import numpy as np
 import pytest
 import yaml
 
-from atm_net.anatomy import (
-    IGNORE,
-    LUMBAR,
-    InputError,
-    Scheme,
-    Structure,
-    convert,
-    get_anatomy,
-    some,
-)
+from atm_net.anatomy import IGNORE, LUMBAR, Scheme, Structure, convert, get_anatomy
+from atm_net.core import InputError, some
 
 JOINT = LUMBAR.scheme('joint')
 SPIDER = LUMBAR.scheme('spider')

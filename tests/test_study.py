@@ -13,49 +13,55 @@ import pytest
 from helpers import close
 
 import atm_net.train as training
-from atm_net.anatomy import LUMBAR, InputError
+from atm_net.anatomy import LUMBAR
 from atm_net.batches import step_samples
+from atm_net.cli import run_command
 from atm_net.config import PRESETS, learning_rate
+from atm_net.core import InputError, read_json, write_json
 from atm_net.metrics import METRICS, POLICIES, bootstrap_ci, by_patient, paired_test
-from atm_net.show import read_json, read_rows, run_command, write_json
-from atm_net.study import (
-    BY_CONSTRUCTION,
-    CLAIMS,
+from atm_net.show import read_rows
+from atm_net.study import study_protocols
+from atm_net.study_grid import (
     STUDIES,
-    STUDY_HEADER,
     TITLES,
     Row,
-    Scores,
     _off,
-    cell_text,
-    check_out,
-    claims_table,
-    compare,
-    difference_text,
     essential,
-    form_files,
     grid,
-    headlines,
-    label_rows,
-    long_rows,
-    p_text,
     plain_stage,
     reads_words,
     run_name,
-    seed_means,
     shared_stages,
     steps_to_do,
-    study_claims,
     study_command,
     study_config,
-    study_figure,
     study_names,
     study_plan,
-    study_protocols,
+    train_command,
+)
+from atm_net.study_runs import check_out
+from atm_net.study_scores import (
+    BY_CONSTRUCTION,
+    STUDY_HEADER,
+    Scores,
+    cell_text,
+    compare,
+    difference_text,
+    headlines,
+    long_rows,
+    p_text,
+    seed_means,
+    study_figure,
     study_rows,
     study_table,
+)
+from atm_net.study_tables import (
+    CLAIMS,
+    claims_table,
+    form_files,
+    label_rows,
+    study_claims,
     study_tables,
-    train_command,
     verdict,
     write_forms,
 )

@@ -11,7 +11,7 @@ import statistics
 import pytest
 from conftest import ROOT
 from notebooks import NBS
-from test_house import NEW_LAYOUT, lines_of_code, source_of
+from test_house import MODULES, lines_of_code, source_of
 
 MAX_CELL = 30  # lines of a cell that readers see
 MEDIAN_CELL = 12
@@ -122,9 +122,9 @@ def mostly_short(lengths: dict) -> list:  # of (lines, name), where more than 5 
     return sorted(long, reverse=True) if len(long) > 0.05 * len(lengths) else []
 
 
-def test_functions_of_the_new_layout_are_short():
+def test_functions_of_modules_are_short():
     lengths = {}
-    for module in NEW_LAYOUT:
+    for module in MODULES:
         found = function_lengths(source_of(module))
         lengths |= {f'{module}.{name}': size for name, size in found.items()}
     assert mostly_short(lengths) == []

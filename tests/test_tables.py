@@ -19,7 +19,9 @@ from atm_net.evaluation_tables import (
 from atm_net.mask_scores import collect, score, structure_rows
 from atm_net.metrics import METRICS
 from atm_net.show import read_rows
-from atm_net.study import Scores, form_files, grid, study_tables
+from atm_net.study_grid import grid
+from atm_net.study_scores import Scores
+from atm_net.study_tables import form_files, study_tables
 
 CHEST = get_anatomy('thoracic')
 SCHEME = CHEST.scheme('joint')

@@ -10,11 +10,12 @@ from torch.testing import assert_close
 from transformers import BertConfig, BertForMaskedLM, BertModel, BertTokenizerFast
 
 from atm_net import text as module
-from atm_net.anatomy import LUMBAR, InputError, get_anatomy
+from atm_net.anatomy import LUMBAR, get_anatomy
+from atm_net.core import InputError
 from atm_net.prompts import POSITIONS, class_prompts, holistic
-from atm_net.reports import FINDINGS, Finding
 from atm_net.text import TextEncoder, TextFeatures, column, load_encoder, locate
 from atm_net.user_prompts import report_prompt
+from atm_net.wording import FINDINGS, Finding
 
 WORDS = '[PAD] [UNK] [CLS] [SEP] [MASK] it contains lumbar ver ##te ##bra l 4 ##4 ##5 / . It L'
 TEXT = 'It contains lumbar vertebra L4.'

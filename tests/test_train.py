@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from atm_net.anatomy import LUMBAR, InputError
+from atm_net.anatomy import LUMBAR
 from atm_net.config import PRESETS, provenance
+from atm_net.core import InputError, read_json, write_json
 from atm_net.data import Cache
 from atm_net.distributed import Distributed
 from atm_net.predict import weights_id
 from atm_net.run_folder import cache_hash, split_hash, start_run
-from atm_net.show import read_json, read_rows, write_json
+from atm_net.show import read_rows
 from atm_net.train import pack, start_from, train
 from atm_net.trainer import Trainer
 from atm_net.weights import build_network, read_weights, save_weights

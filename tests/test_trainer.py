@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from atm_net.anatomy import IGNORE, InputError
+from atm_net.anatomy import IGNORE
 from atm_net.config import PRESETS
+from atm_net.core import InputError
 from atm_net.data import Cache
 from atm_net.distributed import Distributed
 from atm_net.grid import Grid

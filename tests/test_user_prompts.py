@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_reports import REPORT
 
-from atm_net.anatomy import LUMBAR, InputError, get_anatomy
+from atm_net.anatomy import LUMBAR, get_anatomy
+from atm_net.core import InputError
 from atm_net.prompts import MIN_PIXELS, POSITIONS, atpg, class_facts, class_prompt, holistic
-from atm_net.reports import FINDINGS, SAY, Finding, _neural, parse_prompt, read_report
+from atm_net.reports import SAY, _neural, parse_prompt, read_report
 from atm_net.user_prompts import (
     _nearest,
     _typo,
@@ -27,6 +28,7 @@ from atm_net.user_prompts import (
     unrecognised,
     user_prompt,
 )
+from atm_net.wording import FINDINGS, Finding
 
 
 @pytest.mark.parametrize('name', LUMBAR.names)

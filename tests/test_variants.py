@@ -11,8 +11,9 @@ from monai.networks.nets import SwinUNETR
 from torch import nn
 from torch.testing import assert_close
 
-from atm_net.anatomy import LUMBAR, InputError
+from atm_net.anatomy import LUMBAR
 from atm_net.contrast import ChannelContrast
+from atm_net.core import InputError
 from atm_net.fusion import (
     HASFStage,
     SelfEnhance,

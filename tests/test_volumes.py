@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from helpers import write_series
 from nibabel.orientations import (
     aff2axcodes,
     apply_orientation,
@@ -21,17 +22,13 @@ from nibabel.orientations import (
 )
 from scipy.spatial.transform import Rotation
 
-from atm_net.anatomy import InputError
+from atm_net.core import InputError
+from atm_net.geometry import Geometry, check_image, check_pair, new_geometry, new_volume
 from atm_net.volumes import (
-    Geometry,
-    check_image,
-    check_pair,
     is_dicom_folder,
     is_volume,
     list_volumes,
     natural,
-    new_geometry,
-    new_volume,
     read_labels,
     read_volume,
     write_labels,
@@ -190,8 +187,9 @@ def test_what_cannot_be_written(tmp_path):
 FULL = """
 import os, resource, signal
 import numpy as np
-from atm_net.anatomy import InputError
-from atm_net.volumes import new_geometry, write_labels
+from atm_net.core import InputError
+from atm_net.geometry import new_geometry
+from atm_net.volumes import write_labels
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
@@ -399,34 +397,10 @@ def test_no_error_of_a_library_gets_through(tmp_path, monkeypatch):
 SERIES = np.random.default_rng(2).integers(0, 900, (5, 14, 22))
 
 
-def write_dicom(folder, places=range(5)):
-    "One file for each sagittal slice, names in disorder; `places` in slices"
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    for k, place in enumerate(places):
-        im = sitk.GetImageFromArray(SERIES[k : k + 1].astype(np.int16))
-        im.SetSpacing((0.75, 1.5, 4.0))
-        tags = {
-            '0008|0060': 'MR',
-            '0008|0016': '1.2.840.10008.5.1.4.1.1.4',
-            '0020|000e': '1.2.3.4',
-            '0020|000d': '1.2.3',
-            '0008|0018': f'1.2.3.4.{k + 1}',
-            '0020|0037': '0\\1\\0\\0\\0\\-1',
-            '0020|0032': f'{place * 4.0}\\0\\0',
-            '0018|0050': '4.0',
-            '0020|0013': str(k + 1),
-        }
-        for tag, value in tags.items():
-            im.SetMetaData(tag, value)
-        writer.SetFileName(str(folder / f'{(k * 3) % 5}.dcm'))
-        writer.Execute(im)
-
-
 def test_a_series_and_its_mask(tmp_path):
     folder, out = tmp_path / 'series', tmp_path / 'mask.nii.gz'
     folder.mkdir()
-    write_dicom(folder)
+    write_series(folder, SERIES, (4.0, 1.5, 0.75))
     v = read_volume(folder)
     np.testing.assert_array_equal(v.data, SERIES)
     np.testing.assert_allclose(v.spacing, (4, 1.5, 0.75))
@@ -436,7 +410,7 @@ def test_a_series_and_its_mask(tmp_path):
 
 
 def test_a_series_with_a_hole_or_without_images(tmp_path):
-    write_dicom(tmp_path)
+    write_series(tmp_path, SERIES, (4.0, 1.5, 0.75))
     (tmp_path / '1.dcm').unlink()
     assert 'missing' in refused(read_volume, tmp_path)
     for f in tmp_path.iterdir():
@@ -450,7 +424,7 @@ def test_a_series_with_a_hole_or_without_images(tmp_path):
     ids=['a time series of one slice', 'each place twice', 'one slice doubled'],
 )
 def test_several_images_of_one_place(tmp_path, places):
-    write_dicom(tmp_path, places)
+    write_series(tmp_path, SERIES, (4.0, 1.5, 0.75), places)
     said = refused(read_volume, tmp_path)
     assert 'several pictures of one place' in said and '0.00 mm from' in said
 

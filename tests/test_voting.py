@@ -8,7 +8,7 @@ from drawn import draw, joint, knee, spider, truth
 
 from atm_net.anatomy import LUMBAR
 from atm_net.prompts import holistic, present_structures, slice_position
-from atm_net.reports import Finding, say_findings
+from atm_net.reports import say_findings
 from atm_net.voting import (
     _chain,
     _rows,
@@ -18,6 +18,7 @@ from atm_net.voting import (
     supported_levels,
     volume_prompts,
 )
+from atm_net.wording import Finding
 
 
 def first_pass():

@@ -7,9 +7,10 @@ import torch
 from monai.networks.nets import SwinUNETR
 from torch.testing import assert_close
 
-from atm_net.anatomy import LUMBAR, InputError
+from atm_net.anatomy import LUMBAR
 from atm_net.baselines import BASELINES
 from atm_net.contrast import ChannelContrast
+from atm_net.core import InputError
 from atm_net.fusion import SelfEnhance, SineCosine, TextFusion, TextProjection
 from atm_net.model import ATMNet, PlainUp, SwinBackbone
 from atm_net.variants import (

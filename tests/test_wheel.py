@@ -113,7 +113,7 @@ print(p.protocol, p.scheme.name, p.labels.shape)
 
     run = """
 import sys
-from atm_net.show import run_command
+from atm_net.cli import run_command
 from atm_net.predict_command import atm_predict
 run_command(atm_predict.__wrapped__, sys.argv[1:])
 """

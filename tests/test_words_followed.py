@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from atm_net.anatomy import LUMBAR, InputError
+from atm_net.anatomy import LUMBAR
 from atm_net.cache import prepare
 from atm_net.cohort import open_cohort
+from atm_net.core import InputError
+from atm_net.geometry import new_geometry
 from atm_net.grid import Grid
 from atm_net.predict import Predictor
-from atm_net.volumes import new_geometry, write_labels, write_volume
+from atm_net.volumes import write_labels, write_volume
 
 sys.path.insert(0, str(ROOT / 'benchmarks'))
 import words_followed as wf
