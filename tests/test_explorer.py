@@ -1,6 +1,7 @@
 "Explorer: scans, pictures and words as functions; then the widgets, driven as a hand would"
 
 import hashlib
+import re
 import time
 
 import numpy as np
@@ -768,7 +769,7 @@ def test_chips_write_the_sentence(ex):
 
 def test_pictures_before_and_now(ex):
     ex.compare_lists()
-    alts = [part.split('"')[1] for part in ex.picture.value.split('<img ')[1:]]
+    alts = re.findall(r'<img [^>]*alt="([^"]*)"', ex.picture.value)
     assert ['true mask' in alts[0], 'mask before' in alts[1], 'mask now' in alts[2]] == [True] * 3
     assert ex.before['text'] == str(source_prompt(net, ex.ready, 'oracle', ex.slice.value))
     assert parse_prompt(ex.text.value, LUMBAR).structures == LUMBAR.order(
