@@ -6,6 +6,10 @@ export OMP_NUM_THREADS ?= 2
 RUN := HF_HUB_OFFLINE=1 MPLBACKEND=agg PATH="$(CURDIR)/$(BIN):$$PATH"
 # tests that wait much: they run beside the others
 PROCESSES := tests/test_browser.py tests/test_survive.py tests/test_torchrun.py
+# `make lab`: root must be allowed on purpose, and a browser at the far end of SSH helps nobody
+IP ?= localhost
+PORT ?= 8888
+LAB := $(if $(filter 0,$(shell id -u)),--allow-root) $(if $(SSH_CONNECTION),--no-browser)
 .PHONY: setup demo help lint test test-notebooks test-tests test-processes test-slow mutants lab bench export notebooks readme front site lock clean
 
 setup: .venv/.ready  ## .venv with everything in it
@@ -49,8 +53,12 @@ test-slow: .venv/.site ## the long cells and tests
 mutants: setup       ## is every formula guarded? small faults in six subjects (MODULES="fusion losses") -> runs/mutants/report.md
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/mutants.py $(MODULES)
 
-lab: setup           ## JupyterLab at the walkthroughs, the explorer first
-	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs/walkthroughs/01_explorer.ipynb
+lab: setup           ## JupyterLab with the explorer open, also as root and over SSH (IP=0.0.0.0, PORT=8889)
+	@echo "Open the address that begins with http:// below. Then click the pictures and press Shift+Enter."
+	@echo "From another machine, type there:  ssh -L $(PORT):localhost:$(PORT) $$(id -un)@$$(hostname)"
+	@echo "and open the address with 'localhost' there (PORT: the number in the address, if it differs)."
+	$(BIN)/jupyter lab $(LAB) --ip=$(IP) --port=$(PORT) \
+	  --LabApp.default_url=/lab/tree/nbs/walkthroughs/01_explorer.ipynb
 
 bench: setup         ## ratios against named peers, in one run
 	$(BIN)/python benchmarks/run.py

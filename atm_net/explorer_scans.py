@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['HELD_OUT', 'Scan', 'open_scan', 'demo_cases', 'narrow', 'as_scans', 'run_slice', 'Ready', 'make_ready',
-           'source_prompt', 'stage_shares', 'word_choices', 'first_level']
+           'source_prompt', 'start_slice', 'gain_of_words', 'words_first', 'stage_shares', 'word_choices',
+           'first_level']
 
 # %% ../nbs/9_learning/90_explorer_scans.ipynb #exaimp
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ import numpy as np
 
 from .anatomy import LUMBAR, convert
 from .core import InputError
+from .figures import fullest_slice
 from .geometry import Volume, check_image, check_pair, new_geometry, new_volume
 from .mask_files import file_scheme, read_mask
+from .panels import Slice, words_gain
 from .phantom import Phantom, make_phantom
 from .predict import localise
 from .prompts import holistic, slice_position
@@ -188,6 +191,36 @@ def source_prompt(
     if p.source != 'self':
         return p
     return holistic(p.structures, a, option, slice_position(k, n), p.complete, 'self')
+
+# %% ../nbs/9_learning/90_explorer_scans.ipynb #w0rd5f02
+def start_slice(ready: Ready) -> int:
+    "The slice to begin with: the fullest of the truth, else the middle one"
+    return len(ready.images) // 2 if ready.truth is None else fullest_slice(ready.truth)
+
+
+def gain_of_words(
+    predictor,
+    scan: Scan,
+) -> float:  # share of the true pixels, -1..1; -inf where the sacrum or no truth is there
+    "What the true list is worth in the fullest slice of a scan without the sacrum"
+    ready = make_ready(predictor, scan)
+    scheme = predictor.scheme
+    sacra = [scheme.channel(name) for name in scheme.of_kind('sacrum')]
+    if ready.truth is None or np.isin(ready.truth, sacra).any():
+        return -np.inf
+    k = start_slice(ready)
+    spacing = scan.volume.spacing[1:]
+    truth = predictor.grid.to_grid(ready.truth[k : k + 1], spacing, labels=True, box=ready.box)[0]
+    s = Slice(scan.name, k, len(ready.images), ready.images[k], truth, ready.pixel)
+    return words_gain(predictor, s)
+
+
+def words_first(
+    predictor,
+    scans,  # of `Scan`
+) -> list:  # of `Scan`
+    "The same scans, those first in which the true list helps most"
+    return sorted(scans, key=lambda scan: gain_of_words(predictor, scan), reverse=True)
 
 # %% ../nbs/9_learning/90_explorer_scans.ipynb #c021
 def stage_shares(

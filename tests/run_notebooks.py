@@ -34,14 +34,19 @@ def lighter(nb, least=150_000):
 
 
 def without_ids(nb):
-    "No progress bars, which nobody sees afterwards, and widgets without the id of this run"
+    """No progress bars, which nobody sees afterwards, and widgets without the id of this run
+
+    A widget that brings a stored picture of itself is kept as that picture.
+    """
     mime = 'application/vnd.jupyter.widget-view+json'
     for c in (c for c in nb.cells if c.cell_type == 'code'):
         bars = [o for o in c.outputs if mime in o.get('data', {}) and '%|' in o.data['text/plain']]
         c.outputs = [o for o in c.outputs if o not in bars]
-        for o in c.outputs:
-            if mime in o.get('data', {}):  # the site says that there is a widget
-                o.data[mime]['model_id'] = ''
+        for o in (o for o in c.outputs if mime in o.get('data', {})):
+            if 'text/html' in o.data:
+                del o.data[mime]
+            else:
+                o.data[mime]['model_id'] = ''  # the site says that there is a widget
 
 
 def left_out(nb, slow) -> list:

@@ -1,6 +1,7 @@
 "Explorer: scans, pictures and words as functions; then the widgets, driven as a hand would"
 
 import hashlib
+import re
 import time
 
 import numpy as np
@@ -11,13 +12,19 @@ from matplotlib import pyplot as plt
 
 from atm_net.anatomy import IGNORE, LUMBAR, convert
 from atm_net.core import InputError
-from atm_net.explorer import Explorer, card_html
+from atm_net.explorer import Explorer
+from atm_net.explorer_controls import Chips, card_html
 from atm_net.explorer_pictures import (
+    Panel,
     SliceBrowser,
     change_html,
     change_share,
     dice_change,
     figure_png,
+    levels_seen,
+    names_line,
+    panel_pictures,
+    picture_html,
     renamed,
     renamed_html,
     slice_dice,
@@ -32,6 +39,7 @@ from atm_net.explorer_scans import (
     as_scans,
     demo_cases,
     first_level,
+    gain_of_words,
     make_ready,
     narrow,
     open_scan,
@@ -39,9 +47,11 @@ from atm_net.explorer_scans import (
     source_prompt,
     stage_shares,
     word_choices,
+    words_first,
 )
 from atm_net.figures import slice_under
 from atm_net.geometry import Volume, new_geometry, new_volume
+from atm_net.panels import Slice, body_names
 from atm_net.phantom import make_phantom
 from atm_net.phantom_cohort import _series
 from atm_net.predict import SHIPPED, Predictor, load_predictor
@@ -430,6 +440,86 @@ def test_sentences_of_the_sources():
         source_prompt(net, make_ready(net, as_scans(vol)[0]), 'oracle', 0)
 
 
+def gain_by_hand(p, scan):
+    "Share of the true pixels put right by the true list, minus that without words; on the grid"
+    ready = make_ready(p, scan)
+    k = int((ready.truth > 0).sum((1, 2)).argmax())
+    truth = p.grid.to_grid(ready.truth[k : k + 1], scan.volume.spacing[1:], labels=True)[0]
+    right = []
+    for words in (
+        holistic((), LUMBAR, 1, source='generic'),
+        source_prompt(p, make_ready(p, scan), 'oracle', k),
+    ):
+        labels_ = p.grid_labels(ready.images[k : k + 1], [words])[0]
+        right.append((labels_ == truth)[truth > 0].mean())
+    return right[1] - right[0]
+
+
+def test_the_case_in_which_words_matter_comes_first():
+    p = load_predictor()
+    some = demo_cases(3, seed=33, slices=(5, 6.0), around=('T12', 'L3'))
+    scans = [cases[0], *(narrow(s, 150) for s in some), as_scans(vol)[0]]
+    gains = {s.name: gain_of_words(p, s) for s in scans}
+    assert gains[cases[0].name] == gains['volume'] == -np.inf  # a sacrum; no truth
+    close(
+        [gains[s.name] for s in scans[1:4]], [gain_by_hand(p, s) for s in scans[1:4]], 0.02
+    )  # the true list is that of the grid there, of the source's pixels here
+    names = [s.name for s in words_first(p, scans)]
+    assert gains[names[0]] == max(gains.values()) > 0.2
+    assert names[3:] == [cases[0].name, 'volume']  # as they were given
+
+
+def test_names_in_words():
+    truth = np.zeros((40, 30), np.uint8)
+    l2, l3, s1 = (joint.channel(n) for n in ('L2', 'L3', 'S'))
+    truth[2:12, 5:20], truth[14:24, 5:20], truth[26:36, 5:20] = l2, l3, s1
+    mask = truth.copy()
+    mask[truth == l2], mask[truth == s1] = l3, 0
+    names = body_names(mask, truth, joint)
+    assert names_line(names) == (
+        'Now 1 of 3 vertebrae have their true name: L2 is called L3, S has no name.'
+    )
+    own_names = body_names(truth, truth, joint)
+    assert names_line(own_names, names) == (
+        'Now 3 of 3 vertebrae have their true name, before 1: Every vertebra has its true name.'
+    )
+    assert names_line({}) == 'No vertebra in this slice.'
+    assert levels_seen(truth, joint) == 'From top to bottom it names L2, L3, S.'
+    assert levels_seen(truth * 0, joint) == 'No vertebra is named.'
+
+
+def test_pictures_have_their_text():
+    k = 3
+    s = Slice('<b>', k, 7, vol.data[k], cases[0].truth[k], vol.spacing[1:])
+    truth = cases[0].truth[k]
+    found = panel_pictures(s, joint, [Panel('image'), Panel('truth', truth), Panel('m', truth, {})])
+    assert [t for t, *_ in found] == ['image', 'truth', 'm']
+    assert found[0][2] == 'Sagittal MRI, slice 4 of 7 of <b>: image.'
+    assert levels_seen(truth, joint) in found[1][2]
+    h = picture_html(found[0][1], found[0][2], '<i>')
+    assert 'alt="Sagittal MRI, slice 4 of 7 of &lt;b&gt;: image."' in h and '&lt;i&gt;' in h
+    assert plt.get_fignums() == []
+
+
+def test_chips():
+    c = Chips(('L1', 'L2', 'L2/L3', 'L3'))
+    assert (c.said.value, c.out.value) == ([], list(c.names))
+    c.said.value = ['L3', 'l2/l3']  # typed, in any order and case
+    assert (c.value, c.said.value) == (('L2/L3', 'L3'), ['L2/L3', 'L3'])
+    assert c.out.value == ['L1', 'L2']
+    c.out.value = ['L3', 'L1', 'L2']  # dropped into the other row
+    assert (c.value, c.out.value) == (('L2/L3',), ['L1', 'L2', 'L3'])
+    c.out.value = ['L2', 'L3']  # the cross: it goes to the other row
+    assert c.value == ('L1', 'L2/L3')
+    c.said.value = ['L2/L3', 'L1']  # dragged within the row: the order is the anatomy's
+    assert (c.value, c.said.value) == (('L1', 'L2/L3'), ['L1', 'L2/L3'])
+    c.said.value = ['L1', 'L9', 'L2/L3', 'L3']
+    assert c.refused == "unknown chip 'L9', did you mean 'L3'?"
+    assert c.value == ('L1', 'L2/L3', 'L3')
+    c.said.value = ['L1']
+    assert (c.refused, c.value) == ('', ('L1',))
+
+
 # the widgets
 
 
@@ -439,13 +529,13 @@ def ex():
 
 
 def test_start(ex):
-    about = ex.card.children[0].value
+    about = ex.card.value
     assert (
         'These weights have no card' in about,
         'spine_bert_tiny, revision ' + enc.revision in about,
         '<td>' in about,
-        ex.card.selected_index,
-    ) == (True, True, True, None)
+        about.startswith('<details>'),  # folded
+    ) == (True, True, True, True)
     ships = card_html(model_card(load_predictor()))
     assert [
         w in ships
@@ -456,16 +546,17 @@ def test_start(ex):
         )
     ] == [True] * 3
     assert '<script' not in card_html('a <script>b</script>')
-    assert (ex.slice.value, ex.slice.max, ex.source.value) == (3, 6, 'generic')
+    fullest = int((cases[0].truth > 0).sum((1, 2)).argmax())
+    assert (ex.slice.value, len(ex.slice.options), ex.source.value) == (fullest, 7, 'generic')
     assert tuple(ex.source.options) == ('generic', 'self', 'report', 'oracle', 'user')
     assert ex.text.value == str(holistic((), LUMBAR, 1))
     assert (ex.stale, ex.before) == (False, None)
-    assert ex.picture.value[:4] == b'\x89PNG'
+    assert [p[:4] for p in ex.picture.pngs] == [b'\x89PNG'] * 3
     assert ex.ticked() == ()
 
 
 def test_oracle_then_run(ex):
-    first = ex.picture.value
+    first, k = ex.picture.value, ex.slice.value
     ex.source.value = 'oracle'
     assert ex.text.value == str(p3)
     assert set(ex.ticked()) == set(p3.structures)
@@ -479,11 +570,11 @@ def test_oracle_then_run(ex):
     )
     assert ex.picture.value != first
     np.testing.assert_array_equal(
-        ex.last['labels'], run_slice(net, img, p3, vol.shape[1:], vol.spacing[1:])[0]
+        ex.last['labels'], run_slice(net, grid_images[k], p3, vol.shape[1:], vol.spacing[1:])[0]
     )
     assert ex.table.value == change_html(
         dice_change(
-            slice_dice(ex.last['labels'], cases[0].truth[3], joint), LUMBAR, ex.before['dice']
+            slice_dice(ex.last['labels'], cases[0].truth[k], joint), LUMBAR, ex.before['dice']
         )
     )
 
@@ -612,7 +703,7 @@ def test_self_and_other_slices(ex):
     ex.source.value = 'self'
     assert (n_calls > 0, len(calls)) == (True, n_calls)
     net.predict_with_confidence = whole
-    assert (ex.votes.layout.display, ex.votes.value[:4]) == ('', b'\x89PNG')
+    assert (ex.votes.layout.display, ex.votes.pngs[0][:4]) == ('', b'\x89PNG')
     assert ex.last['source'] == 'self'
     ex.text.value = l3
     ex.slice.value = 1
@@ -634,7 +725,7 @@ def test_self_and_other_slices(ex):
     assert (bare.last, bare.table.value, bare.words.value, 'L8' in bare.note.value) == (
         None,
         '',
-        b'',
+        '',
         True,
     )
     bare.stage.value = 0
@@ -655,6 +746,55 @@ def test_self_and_other_slices(ex):
     )
     with pytest.raises(InputError, match='SliceBrowser'):
         Explorer(cases, untrained(hasf=False, ccae=False))
+
+
+def test_chips_write_the_sentence(ex):
+    ex.source.value = 'oracle'
+    assert ex.chips.value == LUMBAR.order(p3.structures)
+    gone = ex.chips.value[1]
+    ex.chips.out.value = [gone, *ex.chips.out.value]
+    assert not ex.ticks[gone].value
+    assert gone not in parse_prompt(ex.text.value, LUMBAR).structures
+    ex.ticks[gone].value = True
+    assert (gone in ex.chips.said.value, ex.text.value) == (True, str(p3))
+    ex.chips.said.value = [*ex.chips.said.value, 'L9']
+    assert all(x in ex.note.value for x in ('role="alert"', 'unknown chip', 'did you mean'))
+    assert ex.text.value == str(p3)
+    ex.chips.said.value = []  # nothing is said
+    assert (ex.ticked(), ex.source.value) == ((), 'user')
+    ex.go.click()
+    assert ex.last['text'] == ex.text.value
+    ex.text.value = 'L3 ' + 'x' * 9000
+    ex.go.click()
+    assert 'role="alert"' in ex.note.value and len(ex.note.value) < 500
+
+
+def test_pictures_before_and_now(ex):
+    ex.compare_lists()
+    alts = re.findall(r'<img [^>]*alt="([^"]*)"', ex.picture.value)
+    assert ['true mask' in alts[0], 'mask before' in alts[1], 'mask now' in alts[2]] == [True] * 3
+    assert ex.before['text'] == str(source_prompt(net, ex.ready, 'oracle', ex.slice.value))
+    assert parse_prompt(ex.text.value, LUMBAR).structures == LUMBAR.order(
+        shift_levels(parse_prompt(ex.before['text'], LUMBAR).structures, 1, LUMBAR)
+    )
+    assert 'before' in ex.names.value and 'levels up' in ex.note.value
+    small = ex.picture.value
+    ex.size.value = '96%'
+    assert ex.picture.value.count('width:96%') == small.count('width:31%') == 3
+    data = ex._repr_mimebundle_()
+    data = data[0] if isinstance(data, tuple) else data
+    assert {'application/vnd.jupyter.widget-view+json', 'text/html'} <= {*data}
+    assert 'Shift+Enter' in data['text/html'] and data['text/html'].count('<img ') == 3
+
+
+def test_a_scan_from_its_path(ex, tmp_path):
+    ex.path.value = str(tmp_path / 'nowhere.mha')
+    assert all(x in ex.note.value for x in ('role="alert"', 'nowhere.mha', 'no such file'))
+    assert (len(ex.case.options), ex.case.value) == (2, 0)
+    write_volume(vol.data, vol, tmp_path / 'mine.nii.gz')
+    ex.path.value = str(tmp_path / 'mine.nii.gz')
+    assert (len(ex.case.options), ex.scan.name, ex.path.value) == (3, 'mine.nii.gz', '')
+    assert 'oracle' not in ex.source.options and len(ex.picture.pngs) == 2
 
 
 def test_fast_enough(ex):
