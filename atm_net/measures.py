@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STEP', 'COLUMNS', 'mid_slice', 'front_piece', 'pixel_corners', 'rectangle_tilt', 'straighten', 'Frame', 'fit_frame',
            'facing_tilt', 'frames', 'canal_width', 'lordosis', 'mark_odd', 'measure', 'rows_csv', 'write_table',
-           'mark_uncertain', 'measure_file', 'measure_folder', 'atm_measure']
+           'is_table', 'mark_uncertain', 'measure_file', 'measure_folder', 'atm_measure']
 
 # %% ../nbs/5_masks/54_measures.ipynb #c003
 import csv
@@ -19,6 +19,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 
 from .anatomy import InputError, get_anatomy
+from .core import made_here, spare_files
 from .mask_files import file_scheme, levels_record_of, read_mask
 from .show import command, progress, table_md, write_json, write_text
 from .volumes import list_volumes, volume_stem
@@ -445,6 +446,17 @@ def write_table(
     else:
         write_text(path, rows_csv(rows, COLUMNS))
 
+
+def is_table(path) -> bool:
+    "Is this file a table of `write_table`?"
+    path = Path(path)
+    if not path.is_file():
+        return False
+    if path.suffix.lower() == '.json':
+        return made_here(path, 'structure', 'kind', 'tilt_deg')
+    with open(path, encoding='utf-8', errors='replace') as f:
+        return 'structure,kind,slice' in f.readline(1000)
+
 # %% ../nbs/5_masks/54_measures.ipynb #unc1
 def mark_uncertain(rows: list, record: dict | None):  # rows of `measure`, changed in place
     "Note where `atm_predict` was not sure of the names: a row may be that of a neighbour (ours)"
@@ -502,6 +514,7 @@ def atm_measure(
     labels: str = None,
     out: str = None,  # write the table here too, CSV or JSON by suffix
     anatomy: str = None,  # YAML of another anatomy
+    force: bool = False,  # overwrite a file that is no table of this command
 ):
     """Heights, depths, canal widths and angles by level, in mm and degrees, from a mask
 
@@ -511,6 +524,7 @@ def atm_measure(
     an = get_anatomy(anatomy, mask)
     if out:
         _table_suffix(out)
+        spare_files([out], is_table(out), force)
     failed = []
     columns = COLUMNS
     if Path(mask).is_dir():

@@ -445,6 +445,7 @@ def atm_evaluate(
     device: str = 'cpu',  # cpu, cuda, mps or auto
     encoder: str = None,  # text encoder, name or folder (default: each run's own)
     seed: int = 0,  # of the intervals
+    force: bool = False,  # write into a folder that holds other files
 ):
     """Score runs side by side under several sources of words: tables, intervals and a report page
 
@@ -453,7 +454,7 @@ def atm_evaluate(
     if figures is not None:
         read_json(Path(figures) / 'figures.json')  # before hours of scoring
     runs = [runs] if isinstance(runs, str) else runs
-    how = (protocols, out, split, grid, device, encoder, seed, column)
+    how = (protocols, out, split, grid, device, encoder, seed, column, force)
     folder, tables = evaluate_into(cache, runs, *how)
     print(tables, end='')
     c, d = Cache(cache), read_json(folder / 'evaluation.json')

@@ -21,6 +21,7 @@ import atm_net
 from .anatomy import InputError
 from .checkpoint import full_disk_named
 from .config import Config, network_kwargs, provenance
+from .core import made_here, spare_folder
 from .data import Cache
 from .show import atomic_path, plot_curves, read_json, write_json
 
@@ -131,10 +132,18 @@ def _refuse_again(run: Path):
     )
 
 
-def open_run(run: Path, cfg: Config, cache: Cache, resume: bool):
+def open_run(
+    run: Path,
+    cfg: Config,
+    cache: Cache,
+    resume: bool,
+    force: bool = False,  # write into a folder that holds other files?
+):
     "May this run start here, or go on? Raises `InputError`"
     path = run / 'config.json'
-    if not path.exists():
+    is_own = made_here(path, 'config', 'cache')
+    spare_folder(run, is_own, force)
+    if not is_own:
         return
     if not resume:
         _refuse_again(run)
@@ -153,7 +162,7 @@ def start_run(
 ):
     "Make the run folder with config.json, unless it is there"
     path = run / 'config.json'
-    if path.exists():
+    if made_here(path, 'config', 'cache'):
         return
     data = dict(
         path=str(cache.path),
@@ -171,7 +180,7 @@ def lengthened(run: Path, cfg: Config) -> Config:
     Raises `InputError` where its stages would move.
     """
     path = Path(run) / 'config.json'
-    if not path.exists():
+    if not made_here(path, 'config', 'cache'):
         return cfg
     began = {k: v['value'] for k, v in read_json(path)['config'].items()}
     if cfg.steps <= began['steps']:

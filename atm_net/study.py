@@ -42,6 +42,7 @@ from atm_net.config import (
     stage_border,
     window_sides,
 )
+from .core import LOCK, made_here, sole_writer, spare_folder
 from .data import Cache
 from .distributed import Distributed, join_group
 from .evaluate import evaluate_runs, parse_protocols, run_protocols
@@ -743,6 +744,7 @@ def train_run(
             device=device,
             workers=workers,
             again='repeat the command to go on',
+            force=True,  # times.json is there already
         )
     return True
 
@@ -939,6 +941,12 @@ def _check_stages(shared: dict, starts: dict):
             '--init: rows that start from weights of their own cannot share a plain stage: '
             'use --plain 0'
         )
+
+
+def _is_study(out: Path) -> bool:
+    "Does a folder hold a study of ours, finished or not?"
+    begun = out.is_dir() and {f.name for f in out.iterdir()} <= {'runs', 'plain', LOCK}
+    return begun or made_here(out / 'study.json', 'studies', 'runs', 'tables')
 
 
 def check_out(out, names, runs, cache, starts=None):
@@ -1550,6 +1558,7 @@ def run_study(
     workers: int = 0,
     beside: str = None,  # files of `read_beside`
     init: str = None,  # of `starts_of`
+    force: bool = False,  # write into a folder that holds other files?
     **over,  # fields of `Config` for all rows
 ) -> dict:  # what study.json holds
     "Train and score all runs of studies and write the tables; raises `InputError`"
@@ -1569,43 +1578,46 @@ def run_study(
     for note in {check_grid(r.config, cache) for r in runs} - {''}:
         print(note, file=sys.stderr)
     starts = starts_of(init, runs)
+    spare_folder(out, _is_study(out), force)
     check_out(out, names, runs, cache, starts)
     options = dict(preset=preset, seeds=seeds, protocols=protocols, split=split, grid=on)
     options |= dict(beside=beside, init=init, **over)
     command = study_command(names, cache.path, out, **options)
-    print(command, study_plan(runs, cache.path, out, starts=starts), sep='\n', file=sys.stderr)
     how = How(tuple(asked), split, on, device, workers)
-    results, info, failed = _run_all(runs, out, cache, how, starts)
-    tables = study_tables(names, runs, results, asked, seeds, more)
-    claims = study_claims(names, runs, results, asked, seeds)
-    if len(set(starts.values())) <= 1:  # nothing, or the same weights for all
-        label_rows(tables, claims, runs)
-    d = dict(
-        command=command,
-        by_hand=_commands(runs, cache.path, out, starts),
-        plain=_stage_info(runs, out),
-        studies=names,
-        preset=preset,
-        seeds=seeds,
-        steps=runs[0].config.steps,
-        batch=runs[0].config.batch,
-        cache=str(cache.path),
-        cache_hash=cache_hash(cache),
-        labels=cache.scheme.name,
-        splits=split_sizes(cache),
-        split=split,
-        grid=on,
-        beside=beside,
-        init=init,
-        backbone=backbone_of(runs),
-        protocols=asked,
-        runs=info,
-        failed=failed,
-        tables=tables,
-        claims=claims,
-    )
-    forms = form_files(runs, results, tables, seeds, cache.anatomy, paper_data(cache), more)
-    write_study(d, out, forms)
+    with sole_writer(out):
+        todo = study_plan(runs, cache.path, out, starts=starts)
+        print(command, todo, sep='\n', file=sys.stderr)
+        results, info, failed = _run_all(runs, out, cache, how, starts)
+        tables = study_tables(names, runs, results, asked, seeds, more)
+        claims = study_claims(names, runs, results, asked, seeds)
+        if len(set(starts.values())) <= 1:  # nothing, or the same weights for all
+            label_rows(tables, claims, runs)
+        d = dict(
+            command=command,
+            by_hand=_commands(runs, cache.path, out, starts),
+            plain=_stage_info(runs, out),
+            studies=names,
+            preset=preset,
+            seeds=seeds,
+            steps=runs[0].config.steps,
+            batch=runs[0].config.batch,
+            cache=str(cache.path),
+            cache_hash=cache_hash(cache),
+            labels=cache.scheme.name,
+            splits=split_sizes(cache),
+            split=split,
+            grid=on,
+            beside=beside,
+            init=init,
+            backbone=backbone_of(runs),
+            protocols=asked,
+            runs=info,
+            failed=failed,
+            tables=tables,
+            claims=claims,
+        )
+        forms = form_files(runs, results, tables, seeds, cache.anatomy, paper_data(cache), more)
+        write_study(d, out, forms)
     return d
 
 
@@ -1669,6 +1681,7 @@ def atm_study(
     device: str = 'auto',  # cpu, cuda, mps or auto
     workers: int = 0,  # loader processes
     plan: bool = False,  # print runs, steps and commands, and train nothing
+    force: bool = False,  # write into a folder that holds other files
 ):
     """Run the grid behind a table of the paper, resumable, and write the table with intervals
 
@@ -1685,7 +1698,7 @@ def atm_study(
     if plan:
         print(plan_study(name, cache, out, preset, seeds, init, **given), end='')
         return
-    how = (preset, seeds, protocols, split, grid, device, workers, beside, init)
+    how = (preset, seeds, protocols, split, grid, device, workers, beside, init, force)
     d = run_study(name, cache, out, *how, **given)
     print((Path(out) / 'study.md').read_text(encoding='utf-8'), end='')
     print(f'\ntables: {out}/study.md')
