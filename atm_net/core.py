@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['LOCK', 'InputError', 'suggest', 'some', 'imported', 'patch', 'atomic_path', 'remove_half_written', 'write_text',
-           'write_json', 'read_json', 'made_here', 'spare_files', 'is_taken', 'spare_folder', 'sole_writer']
+           'write_json', 'damaged', 'read_json', 'read_yaml', 'made_here', 'spare_files', 'is_taken', 'spare_folder',
+           'sole_writer']
 
 # %% ../nbs/0_ground/00_core.ipynb #co04
 import builtins
@@ -137,6 +138,25 @@ def write_json(path, obj):
     "Write `obj` as JSON atomically; NaN is refused (use None)"
     write_text(path, json.dumps(obj, indent=1, default=_plain, allow_nan=False) + '\n')
 
+# %% ../nbs/0_ground/00_core.ipynb #5a0e91d2
+_faults = (ArithmeticError, AssertionError, AttributeError, LookupError)
+_faults += (RecursionError, TypeError, ValueError)
+
+
+@contextmanager
+def damaged(
+    path,  # of the file, as messages name it
+    remedy: str,  # what the reader of the message can do
+):
+    "A fault in what a file holds is said in one line; raises `InputError`"
+    try:
+        yield
+    except _faults as e:
+        first = (str(e).splitlines() or [''])[0][:200]
+        raise InputError(
+            f'{path}: damaged, or of another version ({type(e).__name__}: {first}): {remedy}'
+        ) from e
+
 
 def read_json(path):
     "Read JSON; raises `InputError` that names the file"
@@ -144,8 +164,22 @@ def read_json(path):
         return json.loads(Path(path).read_text(encoding='utf-8'))
     except OSError as e:
         raise InputError(f'{path}: cannot be read ({e.strerror})') from e
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise InputError(f'{path}: is not JSON ({e})') from e
+
+
+def read_yaml(
+    path,
+    what: str = 'YAML',  # as the message calls it
+):
+    "Read YAML or JSON; raises `InputError` that names the file"
+    import yaml
+
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding='utf-8'))
+    except (OSError, yaml.YAMLError, *_faults) as e:
+        why = ' '.join(str(getattr(e, 'strerror', None) or e).split())[:200]
+        raise InputError(f'{path}: cannot be read as {what} ({why})') from e
 
 # %% ../nbs/0_ground/00_core.ipynb #5a0e91c2
 LOCK = 'writing.lock'  # lies in a folder while a process writes there
@@ -154,13 +188,16 @@ LOCK = 'writing.lock'  # lies in a folder while a process writes there
 def made_here(
     path,
     *keys: str,  # fields that the command writes
+    rows: bool = False,  # a list of such objects?
 ) -> bool:
-    "Is this JSON of a command: an object with these fields, or a list of such objects?"
+    "Is this JSON of a command: an object with these fields?"
     try:
         found = read_json(path)
     except InputError:
         return False
-    objects = found if isinstance(found, list) else [found]
+    if rows != isinstance(found, list):
+        return False
+    objects = found if rows else [found]
     return all(isinstance(o, dict) and set(keys) <= set(o) for o in objects)
 
 

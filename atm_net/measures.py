@@ -453,7 +453,7 @@ def is_table(path) -> bool:
     if not path.is_file():
         return False
     if path.suffix.lower() == '.json':
-        return made_here(path, 'structure', 'kind', 'tilt_deg')
+        return made_here(path, 'structure', 'kind', 'tilt_deg', rows=True)
     with open(path, encoding='utf-8', errors='replace') as f:
         return 'structure,kind,slice' in f.readline(1000)
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from .anatomy import IGNORE, InputError
 from .charts import dice_by_structure, protocol_bars
+from .core import damaged
 from .data import Cache
 from .evaluate import case_data, partner_of, predicted_labels
 from atm_net.evaluation_tables import (
@@ -102,6 +103,8 @@ def read_evaluation(
     d = read_json(file)
     try:
         sums = [e['summary'] for e in d['entries']]
+        if not sums:
+            raise KeyError('entries')
         for c in sums:
             (
                 c['exact']['penalised']['structures'],
@@ -309,7 +312,9 @@ def _drawn(figures, free: int) -> list:
     Kinds in order; each says how many pictures were left out.
     """
     out = []
-    files = read_json(Path(figures) / 'figures.json')['files']
+    drawn = Path(figures) / 'figures.json'
+    with damaged(drawn, 'draw them again with atm_figures'):
+        files = [str(f) for f in read_json(drawn)['files']]
     for kind, title in _heads.items():
         own = [Path(figures) / f for f in files if f.startswith(kind + '-') and f.endswith('.png')]
         if not own:

@@ -21,7 +21,7 @@ import atm_net
 from .anatomy import InputError
 from .checkpoint import full_disk_named
 from .config import Config, network_kwargs, provenance
-from .core import made_here, spare_folder
+from .core import damaged, made_here, spare_folder
 from .data import Cache
 from .show import atomic_path, plot_curves, read_json, write_json
 
@@ -85,6 +85,17 @@ def run_meta(cfg: Config, cache: Cache, encoder) -> dict:  # encoder: or None wi
     )
 
 # %% ../nbs/6_training/64_run_folder.ipynb #rf11
+def _read_run(path: Path) -> dict:
+    "The config.json of a run; raises `InputError` where its fields cannot be used"
+    began = read_json(path)
+    with damaged(path, 'take it from a copy, or start anew in another folder'):
+        values = {k: v['value'] for k, v in began['config'].items()}
+        if type(values['steps']) is not int:
+            raise ValueError(f'steps {values["steps"]}')
+        began['cache'].get('hash'), (began.get('init') or {}).get('file')
+    return began
+
+
 def _as_read(cfg: Config) -> dict:
     "Field by field as JSON returns it: tuples are lists"
     return json.loads(json.dumps(asdict(cfg)))
@@ -111,7 +122,7 @@ def _steps_done(run) -> int:
     try:
         with safe_open(Path(run) / 'last.safetensors', 'pt') as f:
             return json.loads((f.metadata() or {})['atm_net'])['steps']
-    except (OSError, SafetensorError, KeyError, ValueError):
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return 0
 
 
@@ -122,7 +133,7 @@ def finished(run, cfg: Config) -> bool:
 
 def _refuse_again(run: Path):
     "A run lies here and nobody said `--resume`; raises `InputError`"
-    steps = read_json(run / 'config.json')['config']['steps']['value']
+    steps = _read_run(run / 'config.json')['config']['steps']['value']
     if _steps_done(run) < steps:
         remedy = 'go on with --resume, or choose another folder'
         raise InputError(f'{run}: holds a run already: {remedy}')
@@ -147,7 +158,7 @@ def open_run(
         return
     if not resume:
         _refuse_again(run)
-    began = read_json(path)
+    began = _read_run(path)
     _check_same_config(path, began, cfg)
     if began['cache'].get('hash') != cache_hash(cache):
         raise InputError(f'{run}: was started on another cache ({began["cache"]["path"]})')
@@ -182,7 +193,7 @@ def lengthened(run: Path, cfg: Config) -> Config:
     path = Path(run) / 'config.json'
     if not made_here(path, 'config', 'cache'):
         return cfg
-    began = {k: v['value'] for k, v in read_json(path)['config'].items()}
+    began = {k: v['value'] for k, v in _read_run(path)['config'].items()}
     if cfg.steps <= began['steps']:
         return cfg
     if cfg.plain:
@@ -196,7 +207,7 @@ def lengthened(run: Path, cfg: Config) -> Config:
 def note_steps(run: Path, cfg: Config) -> str:  # what was noted, or ''
     "Write into config.json that a run was lengthened"
     path = Path(run) / 'config.json'
-    said = read_json(path)
+    said = _read_run(path)
     before = said['config']['steps']['value']
     if cfg.steps <= before:
         return ''
@@ -209,7 +220,7 @@ def note_steps(run: Path, cfg: Config) -> str:  # what was noted, or ''
 def same_start(run: Path, meta: dict):  # meta: takes over the weights that the run started from
     "A resumed run keeps its encoder and the weights it started from; raises `InputError`"
     path = run / 'config.json'
-    began = read_json(path)
+    began = _read_run(path)
     now = meta['encoder_revision']
     was = began.get('encoder_revision', now)
     if was != now:

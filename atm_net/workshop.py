@@ -222,7 +222,7 @@ def write_grades(
 ):
     "The outcomes as `checks.json` and `checks.csv`; raises `InputError`"
     spare_folder(out, own=True)
-    own = made_here(out / 'checks.json', *(f.name for f in fields(Graded)))
+    own = made_here(out / 'checks.json', *(f.name for f in fields(Graded)), rows=True)
     spare_files([out / 'checks.json', out / 'checks.csv'], own, force)
     rows = [asdict(g) for g in graded]
     text = io.StringIO()

@@ -164,14 +164,21 @@ def test_signs(tmp_path):
     f = tmp_path / 'f.json'
     for text, own in (
         ('{"a": 1, "b": 2}', True),
-        ('[{"a": 1, "b": 2}]', True),
+        ('[{"a": 1, "b": 2}]', False),
+        ('[]', False),
         ('{"a": 1}', False),
-        ('[{"a": 1, "b": 2}, 3]', False),
         ('3', False),
         ('no JSON', False),
     ):
         f.write_text(text, encoding='utf-8')
         assert made_here(f, 'a', 'b') is own, text
+    for text, own in (
+        ('[{"a": 1}, {"a": 2}]', True),
+        ('[{"a": 1}, 3]', False),
+        ('{"a": 1}', False),
+    ):
+        f.write_text(text, encoding='utf-8')
+        assert made_here(f, 'a', rows=True) is own, text
     assert not made_here(tmp_path / 'none.json', 'a')
     with pytest.raises(InputError, match='is a folder'):
         spare_files([tmp_path], own=True, force=True)
