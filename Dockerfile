@@ -1,30 +1,30 @@
-# atm_net on the CPU: `docker build -t atm_net .`, then `docker run --rm atm_net`
+# atm_net on the CPU, as a user without rights; docs/install.md says how to use it
 FROM python:3.11-slim
 
-# a user without rights, whose number can be chosen so that files on a mounted folder are yours
+# the number of the user: that of the owner of a mounted folder, so that the files are theirs
 ARG UID=1000
-RUN useradd --create-home --uid ${UID} reader
-ENV PATH=/home/reader/.local/bin:$PATH \
-    PIP_NO_CACHE_DIR=1 \
+RUN useradd --create-home --uid "${UID}" reader
+ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore \
+    PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu \
     HF_HUB_OFFLINE=1 \
     MPLBACKEND=agg
 
-# what is installed changes less often than the kit: its own layer
+# the libraries change less often than the kit: a layer of their own
 WORKDIR /opt/atm_net
 COPY requirements.lock ./
-RUN pip install --extra-index-url https://download.pytorch.org/whl/cpu "$(grep '^torch==' requirements.lock)" \
- && pip install --extra-index-url https://download.pytorch.org/whl/cpu -r requirements.lock
+RUN pip install "$(grep '^torch==' requirements.lock)" \
+    && pip install -r requirements.lock
 
 COPY setup.py settings.ini README.md LICENSE ./
 COPY atm_net ./atm_net
 COPY nbs ./nbs
 RUN pip install --no-deps --no-build-isolation . \
- && chown -R reader:reader /opt/atm_net
+    && mkdir /data \
+    && chown -R reader:reader nbs /data
 
 USER reader
-WORKDIR /work
+WORKDIR /data
 EXPOSE 8888
-# without a command: what there is to type
-CMD ["python", "-m", "atm_net.cli"]
+CMD ["python", "-c", "from atm_net.cli import COMMANDS; print('Run one of these, each with --help:', *COMMANDS, sep='\\n')"]

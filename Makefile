@@ -53,8 +53,8 @@ test-slow: .venv/.site ## the long cells and tests
 mutants: setup       ## is every formula guarded? small faults in six subjects (MODULES="fusion losses") -> runs/mutants/report.md
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/mutants.py $(MODULES)
 
-lab: setup           ## JupyterLab at the walkthroughs, the explorer first
-	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs/walkthroughs/01_explorer.ipynb
+lab: setup           ## JupyterLab at the walkthroughs, the explorer first (LAB="--port=9000": its options)
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs/walkthroughs/01_explorer.ipynb $(LAB)
 
 bench: setup         ## ratios against named peers, in one run
 	$(BIN)/python benchmarks/run.py

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['REPORT_FILES', 'Job', 'find_jobs', 'spare_inputs', 'spare_work', 'companion', 'levels_record', 'contents_record',
-           'itksnap_labels', 'slicer_colors', 'spare_label_files', 'write_label_files', 'predict_file', 'check_weighed',
-           'atm_predict', 'atm_prepare']
+           'spare_label_files', 'write_label_files', 'predict_file', 'check_weighed', 'atm_predict', 'atm_prepare']
 
 # %% ../nbs/5_masks/55_predict_command.ipynb #cm04
 import functools
@@ -28,7 +27,14 @@ from .core import InputError, made_here, some, spare_files, write_json, write_te
 from .dicom import is_dicom
 from .geometry import check_image, tell
 from .grid import Grid
-from .mask_files import file_hash, levels_path, levels_record_of, scheme_table
+from atm_net.mask_files import (
+    file_hash,
+    itksnap_labels,
+    levels_path,
+    levels_record_of,
+    scheme_table,
+    slicer_colors,
+)
 from .pictures import is_picture, parse_spacing
 from .plain_text import language_note
 from .predict import load_predictor, localise, weights_id
@@ -360,24 +366,6 @@ def contents_record(prediction, volume, scheme) -> dict:  # for JSON
     )
 
 # %% ../nbs/5_masks/55_predict_command.ipynb #rec8
-def itksnap_labels(scheme) -> str:
-    "A label description file for ITK-SNAP (Segmentation, Import Label Descriptions)"
-    lines = ['0 0 0 0 0 0 0 "background"']
-    for value, name, color in scheme_table(scheme):
-        rgb = ' '.join(str(int(color[i : i + 2], 16)) for i in (1, 3, 5))
-        lines.append(f'{value} {rgb} 1 1 1 "{name}"')
-    return '\n'.join(lines) + '\n'
-
-
-def slicer_colors(scheme) -> str:
-    "A colour table for 3D Slicer (drag it into Slicer, then choose it for the mask)"
-    lines = ['# atm_net', '0 background 0 0 0 0']
-    for value, name, color in scheme_table(scheme):
-        rgb = ' '.join(str(int(color[i : i + 2], 16)) for i in (1, 3, 5))
-        lines.append(f'{value} {name} {rgb} 255')
-    return '\n'.join(lines) + '\n'
-
-
 def _label_files(scheme, folder) -> dict:  # path -> text
     tables = dict(txt=itksnap_labels(scheme), ctbl=slicer_colors(scheme))
     return {Path(folder) / f'labels_{scheme.name}.{end}': t for end, t in tables.items()}
