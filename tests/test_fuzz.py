@@ -601,14 +601,23 @@ def test_evaluation(tmp):
 
 @pytest.fixture(scope='module')
 def weights(toy_cache, tmp):
-    "A small U-Net, trained for a step, with its checkpoint"
+    "A small U-Net after a step, and its checkpoint, in a run folder"
     from dataclasses import replace
 
-    from atm_net.train import train
+    import torch
 
-    cfg = replace(PRESETS['tiny'], network='unet', steps=1, batch=1, warmup=0, windows=(32,))
-    with contextlib.redirect_stderr(io.StringIO()):
-        train(toy_cache, tmp / 'trained', cfg, device='cpu')
+    from atm_net.checkpoint import save_checkpoint
+    from atm_net.run_folder import run_meta
+    from atm_net.weights import build_network, save_weights
+
+    cfg, cache = replace(PRESETS['tiny'], network='unet', feature_size=4), Cache(toy_cache)
+    meta = run_meta(cfg, cache, None)
+    net = build_network('unet', cache.scheme.channels, cfg.feature_size, **meta['kwargs'])
+    opt = torch.optim.AdamW(net.parameters())
+    sum(p.sum() for p in net.parameters()).backward()
+    opt.step()
+    save_weights(tmp / 'trained' / 'last.safetensors', net, meta | dict(steps=1))
+    save_checkpoint(tmp / 'trained', 1, net, opt, dict(best=0.1, scaler={}))
     return tmp / 'trained'
 
 
