@@ -9,7 +9,7 @@ PROCESSES := tests/test_browser.py tests/test_survive.py tests/test_torchrun.py
 # `make lab`: root must be allowed on purpose, and a browser at the far end of SSH helps nobody
 IP ?= localhost
 PORT ?= 8888
-LAB := $(if $(filter 0,$(shell id -u)),--allow-root) $(if $(SSH_CONNECTION),--no-browser)
+WHERE := $(if $(filter 0,$(shell id -u)),--allow-root) $(if $(SSH_CONNECTION),--no-browser)
 .PHONY: setup demo help lint test test-notebooks test-tests test-processes test-slow mutants lab bench export notebooks readme front site lock clean
 
 setup: .venv/.ready  ## .venv with everything in it
@@ -57,8 +57,8 @@ lab: setup           ## JupyterLab with the explorer open, also as root and over
 	@echo "Open the address that begins with http:// below. Then click the pictures and press Shift+Enter."
 	@echo "From another machine, type there:  ssh -L $(PORT):localhost:$(PORT) $$(id -un)@$$(hostname)"
 	@echo "and open the address with 'localhost' there (PORT: the number in the address, if it differs)."
-	$(BIN)/jupyter lab $(LAB) --ip=$(IP) --port=$(PORT) \
-	  --LabApp.default_url=/lab/tree/nbs/walkthroughs/01_explorer.ipynb
+	$(BIN)/jupyter lab $(WHERE) --ip=$(IP) --port=$(PORT) \
+	  --LabApp.default_url=/lab/tree/nbs/walkthroughs/01_explorer.ipynb $(LAB)
 
 bench: setup         ## ratios against named peers, in one run
 	$(BIN)/python benchmarks/run.py

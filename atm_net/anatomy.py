@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 
 import atm_net
-from .core import InputError, imported, patch, read_json, some, suggest
+from .core import InputError, damaged, imported, patch, read_json, read_yaml, some, suggest
 
 # %% ../nbs/0_ground/02_anatomy.ipynb #c04b
 ASSETS = Path(atm_net.__file__).parent / 'assets'  # the files that ship with the package
@@ -415,9 +415,12 @@ def _check_phantoms(path, anatomy: Anatomy):
     "Refuse phantoms whose phantom.json names another anatomy; raises `InputError`"
     places = [Path(path), *Path(path).absolute().parents[:2]]
     mark = next((p for folder in places if (p := folder / 'phantom.json').is_file()), None)
-    made_of = mark and read_json(mark).get('anatomy', anatomy.name)
-    if not made_of or made_of == anatomy.name:
+    made = read_json(mark) if mark else {}
+    made_of = made.get('anatomy', anatomy.name) if isinstance(made, dict) else anatomy.name
+    if made_of == anatomy.name:
         return
+    if not isinstance(made_of, str):
+        raise InputError(f'{mark}: field anatomy: must be a name: draw the phantoms again')
     shipped = {_named(_read_yaml(f), f).name: f.stem for f in ANATOMIES.glob('*.yaml')}
     remedy = f'add --anatomy {shipped.get(made_of, "FILE")}'
     if made_of == LUMBAR.name:
@@ -461,18 +464,15 @@ def _own_anatomy(path: str) -> Anatomy:
 def _named(fields: dict, where) -> Anatomy:
     "Make an anatomy; raises `InputError` with a message that begins with `where`"
     try:
-        return _anatomy(fields)
+        with damaged('', 'compare it with an anatomy that ships'):
+            return _anatomy(fields)
     except InputError as e:
-        raise InputError(f'{where}: {e}') from e
+        raise InputError(f'{where}: {str(e).removeprefix(": ")}') from e
 
 
 def _read_yaml(path) -> dict:
     "The mapping in a YAML file; raises `InputError`"
-    try:
-        fields = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
-    except (OSError, ValueError, yaml.YAMLError) as e:
-        reason = str(e).splitlines()[0]
-        raise InputError(f'{path}: cannot be read as an anatomy: {reason}') from e
+    fields = read_yaml(path, 'an anatomy')
     if not isinstance(fields, dict):
         raise InputError(
             f'{path}: an anatomy is a YAML mapping with name, image, structures, top_down'

@@ -13,8 +13,8 @@ from typing import Literal, NamedTuple
 from .anatomy import get_anatomy
 from .audit import Gallery, audit
 from .cli import command
-from .core import InputError, some, write_json, write_text
-from .show import legend_html, page, table_html, table_md
+from .core import made_here, some, spare_files, write_json, write_text
+from .show import is_page, legend_html, page, table_html, table_md
 
 # %% ../nbs/2_data/27_audit_page.ipynb #c091
 PAPER_DATASETS = dict(
@@ -280,15 +280,17 @@ def atm_audit(
     json: str = None,  # write the audit to this file, too
     page: str = None,  # write it as an HTML page with a picture of each case
     pictures: int = 150,  # suspicious cases on the page at most, and as many of the others
+    force: bool = False,  # overwrite files that this command did not write
 ):
     """What is in a dataset folder, what is wrong with it, and what would be skipped
 
     atm_audit data/SPIDER --page audit.html
     atm_audit my_cohort --annotated annotated.csv --json audit.json
     """
-    for option, file in dict(json=json, page=page).items():
-        if file and Path(file).is_dir():  # before the work, not after
-            raise InputError(f'--{option} {file}: is a folder: give the name of a file')
+    if json:  # before the work, not after
+        spare_files([json], made_here(json, 'problems', 'suspicious', 'usable'), force)
+    if page:
+        spare_files([page], is_page(page), force)
     shape = get_anatomy(anatomy)
     gallery = Gallery(pictures) if page else None
     a = audit(root, shape, layout, labels, annotated, partial, above, gallery)

@@ -22,8 +22,11 @@ from .cohort import RULES, Case, Cohort, load_case
 from atm_net.core import (
     InputError,
     atomic_path,
+    made_here,
     read_json,
     remove_half_written,
+    sole_writer,
+    spare_folder,
     write_json,
     write_text,
 )
@@ -246,16 +249,15 @@ CACHE_DEFAULTS = {
 }  # what caches were made with that do not say it
 
 
+def _is_cache(folder: Path) -> bool:
+    "Does a folder hold a cache of ours, finished or not?"
+    return made_here(folder / 'cache.json', 'version', 'root', 'layout', 'grid')
+
+
 def _start(folder: Path, config: dict):
-    "Make the folder, or continue one with the same settings; raises `InputError`"
+    "Begin a cache, or continue one with the same settings; raises `InputError`"
     mark = folder / 'cache.json'
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f'{folder}: is a file: choose another folder')
-    # looked at before the mark: a run beside this one may make both now, the mark first
-    held = folder.is_dir() and any(not f.name.startswith('.cache.json') for f in folder.iterdir())
-    if not mark.exists():
-        if held:
-            raise InputError(f'{folder}: folder is not empty and not a cache: choose a new folder')
+    if not _is_cache(folder):
         write_json(mark, config)
     old = CACHE_DEFAULTS | read_json(mark)
     if bad := [k for k in config if old.get(k) != config[k]]:
@@ -417,30 +419,12 @@ def prepared(manifest: dict) -> str:
     return '\n'.join(out)
 
 # %% ../nbs/2_data/22_cache.ipynb #c49b
-def prepare(
-    cohort: Cohort,
-    cache,  # folder to write; an interrupted one is taken up
-    grid: Grid,
-    crop='fov',  # fov: whole field of view; self: found by `localise`; oracle: from the mask
-    seed=0,  # of the split
-    strict=False,  # raise at the first bad case instead of listing it
-    localise=None,  # Volume -> (top, left, bottom, right) px, for crop 'self'
-    # 'random': 8:1:1; shares as '6:1:3'; 'official': SPIDER's validation part is the test part;
-    # 'test': all patients are, to score on
-    splits='random',
-    localiser=None,  # what `localise` looks with, as JSON: a cache is not taken up with another
-) -> dict:  # the manifest
-    "Write volumes to a slice cache; raises `InputError`"
-    _check_settings(crop, splits, localise)
-    folder = Path(cache)
-    config = _config(cohort, grid, crop, seed, splits, localiser)
-    _start(folder, config)
-    # what a run beside this one writes is younger
-    remove_half_written(folder.rglob('.*'), age=3600.0)
+def _fill(folder: Path, config: dict, cohort, make, strict) -> dict:  # the manifest
+    "What `prepare` does in its folder; raises `InputError`"
+    remove_half_written(folder.rglob('.*'))
     if config['anatomy']:
         text = yaml.safe_dump(_anatomy_dict(cohort.anatomy), sort_keys=False)
         write_text(folder / 'anatomy.yaml', text)
-    make = functools.partial(prepare_case, cohort=cohort, grid=grid, crop=crop, localise=localise)
     rows, same, skipped = _prepare_cases(cohort.cases, folder, config, make, strict)
     why = ''
     if skipped:
@@ -454,3 +438,28 @@ def prepare(
     write_json(folder / 'manifest.json', manifest)
     print(prepared(manifest))
     return manifest
+
+
+def prepare(
+    cohort: Cohort,
+    cache,  # folder to write; an interrupted one is taken up
+    grid: Grid,
+    crop='fov',  # fov: whole field of view; self: found by `localise`; oracle: from the mask
+    seed=0,  # of the split
+    strict=False,  # raise at the first bad case instead of listing it
+    localise=None,  # Volume -> (top, left, bottom, right) px, for crop 'self'
+    # 'random': 8:1:1; shares as '6:1:3'; 'official': SPIDER's validation part is the test part;
+    # 'test': all patients are, to score on
+    splits='random',
+    localiser=None,  # what `localise` looks with, as JSON: a cache is not taken up with another
+    force=False,  # write into a folder that holds other files?
+) -> dict:  # the manifest
+    "Write volumes to a slice cache; raises `InputError`"
+    _check_settings(crop, splits, localise)
+    folder = Path(cache)
+    config = _config(cohort, grid, crop, seed, splits, localiser)
+    make = functools.partial(prepare_case, cohort=cohort, grid=grid, crop=crop, localise=localise)
+    spare_folder(folder, _is_cache(folder), force)
+    with sole_writer(folder):
+        _start(folder, config)
+        return _fill(folder, config, cohort, make, strict)

@@ -87,7 +87,10 @@ def read_checkpoint(path) -> tuple[dict, dict]:  # state, tensors
     found = checksum(tensors)
     if int(header.get('crc', found)) != found:  # without: written before there was one
         raise ValueError('the checksum differs')
-    return json.loads(header['state']), {current_name(k): v for k, v in tensors.items()}
+    state = json.loads(header['state'])
+    if type(state['step']) is not int or not isinstance(state['best'], (int, float)):
+        raise ValueError('its state is damaged')
+    return state, {current_name(k): v for k, v in tensors.items()}
 
 
 def model_tensors(tensors: dict) -> dict:  # tensors: of `read_checkpoint`
@@ -132,8 +135,13 @@ def load_checkpoint(
             if lead:
                 print(f'{path}: broken checkpoint ({e})', file=sys.stderr)
             continue
-        model.load_state_dict(model_tensors(tensors))
-        restore_optimizer(opt, model, tensors)
+        try:
+            model.load_state_dict(model_tensors(tensors))
+            restore_optimizer(opt, model, tensors)
+        except (RuntimeError, LookupError, ValueError) as e:
+            raise InputError(
+                f'{path}: holds other weights than this run has: remove it, then go on'
+            ) from e
         return state
     raise InputError(
         f'{run / "checkpoints"}: no whole checkpoint is left: start anew in another folder,'

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import yaml
 
 from .anatomy import IGNORE, Scheme, convert
-from .core import InputError, imported, read_json, suggest
+from .core import InputError, imported, read_json, read_yaml, suggest
 from .geometry import Volume, check_image, check_pair, tell
 from .volumes import list_volumes, read_labels, read_volume, volume_stem
 
@@ -167,13 +166,7 @@ def guess_layout(root) -> str:
 # %% ../nbs/2_data/20_cohort.ipynb #c014
 def _folder_scheme(path, anatomy) -> Scheme:
     "Read `labels.yaml` as a scheme; raises `InputError`"
-    try:
-        names = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
-        first = str(e).splitlines()[0]
-        raise InputError(
-            f"{path}: cannot be read as YAML: {first}: write one 'value: name' a line"
-        ) from e
+    names = read_yaml(path, "YAML: write one 'value: name' a line")
     is_table = isinstance(names, dict) and names
     if not is_table or not all(type(value) is int and 0 <= value < 2**16 for value in names):
         raise InputError(
@@ -195,7 +188,10 @@ def _drawn_scheme(root, layout, anatomy) -> Scheme:
     "The scheme of a layout, or the one in the `phantom.json` of a phantom cohort"
     mark = Path(root) / 'phantom.json'
     drawn = read_json(mark) if mark.exists() else {}
-    return anatomy.scheme(drawn.get('labels', layout) if isinstance(drawn, dict) else layout)
+    name = drawn.get('labels', layout) if isinstance(drawn, dict) else layout
+    if not isinstance(name, str):
+        raise InputError(f'{mark}: field labels: must be the name of a scheme: draw it again')
+    return anatomy.scheme(name)
 
 # %% ../nbs/2_data/20_cohort.ipynb #c14c
 def _smallest_scheme(files: Scheme, anatomy) -> Scheme | None:

@@ -10,9 +10,8 @@ __all__ = ['PRESETS', 'FOCAL', 'AMP', 'hp', 'Config', 'sources', 'provenance', '
 # %% ../nbs/6_training/60_config.ipynb #cf04
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
 
-from .core import InputError, suggest
+from .core import InputError, damaged, read_yaml, suggest
 
 # %% ../nbs/6_training/60_config.ipynb #cf06
 def hp(default, source: str):
@@ -274,17 +273,12 @@ def set_fields(
 
 def _file_fields(path) -> dict:  # field -> value, as the file holds it
     "A YAML or JSON file; raises `InputError`"
-    import yaml
-
-    try:
-        found = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
-    except (OSError, ValueError, yaml.YAMLError) as e:
-        why = ' '.join(str(getattr(e, 'strerror', None) or e).split())
-        raise InputError(f'{path}: cannot be read as YAML or JSON ({why})') from e
+    found = read_yaml(path, 'YAML or JSON')
     if not isinstance(found, dict):
         raise InputError(f'{path}: holds no hyper-parameters: write lines as tau: 0.1')
     if isinstance(found.get('config'), dict):  # the config.json of a run
-        found = {k: v['value'] for k, v in found['config'].items()}
+        with damaged(path, 'write lines as tau: 0.1'):
+            found = {k: v['value'] for k, v in found['config'].items()}
     return found
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from .anatomy import Scheme, get_anatomy
 from .cache import CACHE_DEFAULTS, PARTS, VERSION, file_hash
 from .cohort import Case, load_case
-from .core import InputError, patch, read_json, suggest
+from .core import InputError, damaged, made_here, patch, read_json, suggest
 from .geometry import Volume
 from .grid import Grid
 
@@ -43,14 +43,26 @@ def _read_manifest(folder: Path) -> dict:
     return manifest
 
 # %% ../nbs/2_data/23_data.ipynb #c54b
+def _checked_row(row: dict) -> dict:
+    "A case of the manifest; raises `ValueError` where a field cannot be used"
+    known = [row['part'] in PARTS, row['slices'] > 0, isinstance(row['patient'], str)]
+    known += [isinstance(row[k], (list, type(None))) for k in ('use', 'annotated')]
+    if not all(known):
+        raise ValueError(f'case {row["id"]}')
+    return row
+
+
 class Cache:
     "A prepared slice cache; raises `InputError` if the folder is not a cache"
 
     def __init__(self, path):
         self.path = Path(path)
         self.manifest = _read_manifest(self.path)
-        d = self.manifest
-        self.rows = {row['id']: row for row in d['cases']}
+        with damaged(self.path / 'manifest.json', 'prepare the data again'):
+            self._take(self.manifest)
+
+    def _take(self, d: dict):  # of manifest.json
+        self.rows = {row['id']: row for row in map(_checked_row, d['cases'])}
         self.anatomy = get_anatomy(d['anatomy'] and self.path / d['anatomy'])
         self.scheme = Scheme(d['scheme'], d['values'], self.anatomy)
         self.file_scheme = Scheme(d['file_scheme'], d['file_values'], self.anatomy)
@@ -73,11 +85,15 @@ class Cache:
 # %% ../nbs/2_data/23_data.ipynb #c54c
 @patch
 def _open(self: Cache, kind, case):
-    f = self.path / kind / f'{self.row(case)["id"]}.npy'
+    row = self.row(case)
+    f = self.path / kind / f'{row["id"]}.npy'
     try:
-        return np.load(f, mmap_mode='r')
-    except (OSError, ValueError) as e:
+        a = np.load(f, mmap_mode='r')
+    except Exception as e:  # whatever NumPy meets in a damaged header
         raise InputError(f'{f}: missing or damaged: run atm_prepare again') from e
+    if a.ndim != 3 or len(a) != row['slices']:
+        raise InputError(f'{f}: damaged, of shape {a.shape}: run atm_prepare again')
+    return a
 
 
 @patch
@@ -95,7 +111,10 @@ def labels(self: Cache, case: str) -> np.ndarray:  # (s, h, w) uint8, memory-map
 @patch
 def meta(self: Cache, case: str) -> dict:
     "Source, geometry, levels and more of a case"
-    return read_json(self.path / 'meta' / f'{self.row(case)["id"]}.json')
+    f = self.path / 'meta' / f'{self.row(case)["id"]}.json'
+    if not made_here(f, 'image', 'mask', 'patient', 'box', 'grid_spacing', 'annotated'):
+        raise InputError(f'{f}: missing or damaged: run atm_prepare again')
+    return read_json(f)
 
 # %% ../nbs/2_data/23_data.ipynb #c056
 @patch
@@ -125,7 +144,12 @@ def annotated(self: Cache, case: str) -> np.ndarray:  # (channels,) bool
 @patch
 def source(self: Cache, case: str) -> tuple[Volume, np.ndarray]:  # image; (s, h, w) channels
     "Read the volume and labels of a case again; raises `InputError` if a file has changed"
-    m = self.meta(case)
+    with damaged(self.path / 'meta' / f'{case}.json', 'prepare the data again'):
+        return self._source(case, self.meta(case))
+
+
+@patch
+def _source(self: Cache, case: str, m: dict) -> tuple:
     for k in ('image', 'mask'):
         if not Path(m[k]).exists():
             raise InputError(

@@ -21,7 +21,16 @@ import numpy as np
 from .anatomy import IGNORE, get_anatomy
 from .cli import command, progress
 from .config import Config, from_options
-from .core import InputError, atomic_path, read_json, write_json, write_text
+from atm_net.core import (
+    InputError,
+    atomic_path,
+    made_here,
+    read_json,
+    sole_writer,
+    spare_folder,
+    write_json,
+    write_text,
+)
 from .data import Cache
 from .evaluate import Entry, shuffled_partner
 from .evaluation_tables import write_evaluation
@@ -73,17 +82,15 @@ LONG = dict(patients=8, steps=200)
 _folders = ('phantoms', 'cache', 'masks', 'scores', 'practice', 'training')
 
 
-def open_demo(out: Path, job: dict):
+def open_demo(out: Path, job: dict, force: bool = False):
     """Open a folder for this job: a new one, or one of a job with the same options
 
     A demo with other options is replaced. Raises `InputError` for a folder with other files.
     """
     f = out / 'demo.json'
-    if out.is_dir() and any(out.iterdir()) and not f.is_file():
-        raise InputError(
-            f'{out}: is not empty and was not written by atm_demo: choose another folder with --out'
-        )
-    if f.is_file() and read_json(f) != job:
+    is_own = made_here(f, 'patients', 'steps', 'weights')
+    spare_folder(out, is_own, force)
+    if is_own and read_json(f) != job:
         for name in _folders:
             shutil.rmtree(out / name, ignore_errors=True)
         (out / 'found.json').unlink(missing_ok=True)
@@ -461,6 +468,7 @@ def atm_demo(
     steps: int = None,  # of the short training (default: 160, with --long 200)
     seed: int = 77_001,  # of phantoms and training
     long: bool = False,  # whole fields of view, and a training that goes on from what ships
+    force: bool = False,  # write into a folder that holds other files
 ):
     """The main job on the embedded default: leaves report.html with figures and tables
 
@@ -481,13 +489,14 @@ def atm_demo(
     cfg = long_config(p, steps, seed) if long else fresh_config(steps, seed)
     job = dict(patients=patients, steps=steps, seed=seed, long=long)
     job |= dict(weights=weights_id()['sha256'], config=json.loads(json.dumps(asdict(cfg))))
-    open_demo(out, job)
     line = f'atm_demo --out {out} --patients {patients} --steps {steps} --seed {seed}'
-    if long:
-        page = _long(out, p, patients, seed, cfg, clock, f'{line} --long')
-        clock.say(f'done: open {page}')
-    else:
-        quick(out, p, patients, seed, cfg, clock, line)
+    with sole_writer(out):
+        open_demo(out, job, force)
+        if long:
+            page = _long(out, p, patients, seed, cfg, clock, f'{line} --long')
+            clock.say(f'done: open {page}')
+        else:
+            quick(out, p, patients, seed, cfg, clock, line)
 
 # %% ../nbs/8_people/83_demo.ipynb #dm26
 #| eval: false

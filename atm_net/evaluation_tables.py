@@ -12,7 +12,15 @@ __all__ = ['OVERALL', 'PAPER', 'FORM', 'overall_rows', 'structure_table', 'diffe
 import re
 from pathlib import Path
 
-from .core import InputError, read_json, write_json, write_text
+from atm_net.core import (
+    InputError,
+    damaged,
+    made_here,
+    read_json,
+    spare_folder,
+    write_json,
+    write_text,
+)
 from .data import Cache
 from .evaluate import Entry, evaluate_runs, parse_protocols
 from .mask_scores import collect, scores_dict
@@ -447,7 +455,12 @@ def run_config(path) -> dict | None:  # field -> value, source
     """
     path = Path(path)
     f = (path if path.is_dir() else path.parent) / 'config.json'
-    return read_json(f).get('config') if f.is_file() else None
+    if not f.is_file():
+        return None
+    with damaged(f, 'take it from a copy'):
+        config = read_json(f).get('config')
+        [(v['value'], v['source']) for v in (config or {}).values()]  # what the page shows
+    return config
 
 # %% ../nbs/7_evaluation/75_evaluation_tables.ipynb #n8b4c515
 _weights_fields = ('network', 'preset', 'steps', 'seed', 'encoder', 'crop')
@@ -473,6 +486,7 @@ def evaluate_into(
     encoder=None,
     seed: int = 0,
     column: bool = False,  # as `atm_evaluate`
+    force: bool = False,  # write into a folder that holds other files?
 ) -> tuple[Path, str]:  # the folder; the tables as Markdown
     "Score runs side by side under several protocols and write the tables; raises `InputError`"
     from atm_net.backbones import network_label
@@ -487,6 +501,7 @@ def evaluate_into(
     c = Cache(cache)
     first = next(iter(named.values()))
     out = Path(out) if out else (first if first.is_dir() else first.parent) / 'evaluation'
+    spare_folder(out, made_here(out / 'evaluation.json', 'entries', 'labels'), force)
     predictors = {n: load_predictor(r, device, encoder, column) for n, r in named.items()}
     entries, notes = evaluate_runs(c, predictors, asked, split, grid)
     weights = {}

@@ -123,7 +123,7 @@ def renamed_html(
     "'L1 to T12: 210 px, ...' as a line of HTML"
     if not rows:
         return '<b>renamed:</b> nothing'
-    parts = [f'{a} &rarr; {b}: {n} px' for a, b, n in rows[:most]]
+    parts = [f'{html.escape(a)} &rarr; {html.escape(b)}: {n} px' for a, b, n in rows[:most]]
     rest = sum(n for *_, n in rows[most:])
     if rest:
         parts.append(f'others: {rest} px')

@@ -24,7 +24,7 @@ from atm_net.charts import (
     structure_points,
 )
 from .cli import command, progress
-from .core import InputError, write_json
+from .core import InputError, made_here, spare_folder, write_json
 from .data import Cache
 from atm_net.evaluate import (
     Entry,
@@ -336,6 +336,7 @@ def draw_figures(
         raise InputError(f"{cache.path}: part '{split}' has no labelled structure to show")
     chosen = pick_cases(dice, cases)
     info = {}
+    write_json(out / 'figures.json', dict(cases=info, files=done))  # says whose folder it is
     for c, rank in progress(chosen.items(), 'panels', len(chosen)):
         panel = _panel(cache, c, methods, said, rank, out, done)
         info[c] = dict(rank=rank, dice=dice[c]) | panel
@@ -374,6 +375,7 @@ def atm_figures(
     device: str = 'cpu',  # cpu or cuda
     encoder: str = None,  # text encoder, name or folder (default: each run's own)
     seed: int = 0,  # of the t-SNE, the first of three
+    force: bool = False,  # write into a folder that holds other files
 ):
     """Draw qualitative panels, word-attention maps, confusion of levels, Dice by level and size,
     calibration, t-SNE and training curves of runs
@@ -387,11 +389,13 @@ def atm_figures(
     named = run_names([runs] if isinstance(runs, str) else runs)
     c = Cache(cache)
     first = next(iter(named.values()))
+    out = Path(out) if out else (first if first.is_dir() else first.parent) / 'figures'
+    spare_folder(out, made_here(out / 'figures.json', 'cases', 'files'), force)
     logs = {n: r / 'log.csv' for n, r in named.items() if (r / 'log.csv').is_file()}
     d = draw_figures(
         c,
         {n: load_predictor(r, device, encoder) for n, r in named.items()},
-        Path(out) if out else (first if first.is_dir() else first.parent) / 'figures',
+        out,
         asked,
         split,
         cases,

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['guess_scheme', 'mask_values', 'value_names', 'fitting_schemes', 'side_schemes', 'choice_note', 'file_scheme',
-           'read_mask', 'true_labels', 'scheme_table', 'levels_path', 'levels_record_of']
+           'read_mask', 'true_labels', 'scheme_table', 'levels_path', 'levels_record_of', 'itksnap_labels',
+           'slicer_colors']
 
 # %% ../nbs/2_data/25_mask_files.ipynb #mf03
 import sys
@@ -228,3 +229,21 @@ def levels_record_of(mask) -> dict | None:  # None: there is none that belongs t
     record = read_json(path)
     is_own = isinstance(record, dict) and record.get('mask_sha256') == sha256_of(mask)[:12]
     return record if is_own else None
+
+# %% ../nbs/2_data/25_mask_files.ipynb #5a0e91e2
+def itksnap_labels(scheme) -> str:
+    "A label description file for ITK-SNAP (Segmentation, Import Label Descriptions)"
+    lines = ['0 0 0 0 0 0 0 "background"']
+    for value, name, color in scheme_table(scheme):
+        rgb = ' '.join(str(int(color[i : i + 2], 16)) for i in (1, 3, 5))
+        lines.append(f'{value} {rgb} 1 1 1 "{name}"')
+    return '\n'.join(lines) + '\n'
+
+
+def slicer_colors(scheme) -> str:
+    "A colour table for 3D Slicer (drag it into Slicer, then choose it for the mask)"
+    lines = ['# atm_net', '0 background 0 0 0 0']
+    for value, name, color in scheme_table(scheme):
+        rgb = ' '.join(str(int(color[i : i + 2], 16)) for i in (1, 3, 5))
+        lines.append(f'{value} {name} {rgb} 255')
+    return '\n'.join(lines) + '\n'

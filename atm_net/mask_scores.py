@@ -17,7 +17,16 @@ import numpy as np
 from .anatomy import Scheme, convert, get_anatomy
 from .cli import command, progress
 from .cohort import read_annotated, read_table, spider_patient
-from .core import InputError, read_json, some, write_json, write_text
+from atm_net.core import (
+    InputError,
+    made_here,
+    read_json,
+    some,
+    spare_files,
+    spare_folder,
+    write_json,
+    write_text,
+)
 from .geometry import check_pair
 from .label_tables import mask_scheme
 from atm_net.mask_files import (
@@ -475,6 +484,14 @@ def _say_schemes(note: str, of_pred: Scheme, of_truth: Scheme):
         print(f'atm_score: {", ".join(left)} left out: not in both schemes', file=sys.stderr)
 
 
+def _spare_scores(out: Path, force: bool):
+    "Refuse to overwrite what `atm_score` did not write; raises `InputError`"
+    spare_folder(out, own=True)
+    scores = out / 'scores.json'
+    own = made_here(scores, 'volumes', 'summary') and 'files' in read_json(scores)['summary']
+    spare_files([out / f'scores.{end}' for end in ('json', 'csv', 'md')], own, force)
+
+
 def _write_scores(out, scores: dict, scored: dict, md: str):
     "scores.json, scores.csv and scores.md"
     write_json(Path(out) / 'scores.json', scores)
@@ -501,6 +518,7 @@ def atm_score(
     out: str = None,  # folder for scores.json, scores.csv and scores.md
     # another anatomy: YAML file, 'thoracic', or import path package.module:NAME
     anatomy: str = None,
+    force: bool = False,  # overwrite files of these names that this command did not write
 ):
     """Score masks: DSC, Jaccard, HD95 and ASD per structure, under both policies, with level shifts
 
@@ -508,6 +526,8 @@ def atm_score(
     atm_score masks/ truth/ --subset --labels spineps,spider
     """
     an = get_anatomy(anatomy, truth)
+    if out:
+        _spare_scores(Path(out), force)
     pairs = pair_masks(pred, truth, subset)
     faults = Faults() if len(pairs) > 1 else None  # a single pair is refused as it stands
     sound = pairs if faults is None else sound_pairs(pairs, an, labels, faults)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STEP', 'COLUMNS', 'mid_slice', 'front_piece', 'pixel_corners', 'rectangle_tilt', 'straighten', 'Frame', 'fit_frame',
            'facing_tilt', 'frames', 'canal_width', 'lordosis', 'mark_odd', 'measure', 'rows_csv', 'write_table',
-           'mark_uncertain', 'measure_file', 'measure_folder', 'atm_measure']
+           'is_table', 'mark_uncertain', 'measure_file', 'measure_folder', 'atm_measure']
 
 # %% ../nbs/5_masks/54_measures.ipynb #c003
 import csv
@@ -20,7 +20,7 @@ from scipy.spatial import ConvexHull
 
 from .anatomy import get_anatomy
 from .cli import command, progress
-from .core import InputError, write_json, write_text
+from .core import InputError, made_here, spare_files, write_json, write_text
 from .mask_files import file_scheme, levels_record_of, read_mask
 from .show import table_md
 from .volumes import list_volumes, volume_stem
@@ -447,6 +447,17 @@ def write_table(
     else:
         write_text(path, rows_csv(rows, COLUMNS))
 
+
+def is_table(path) -> bool:
+    "Is this file a table of `write_table`?"
+    path = Path(path)
+    if not path.is_file():
+        return False
+    if path.suffix.lower() == '.json':
+        return made_here(path, 'structure', 'kind', 'tilt_deg', rows=True)
+    with open(path, encoding='utf-8', errors='replace') as f:
+        return 'structure,kind,slice' in f.readline(1000)
+
 # %% ../nbs/5_masks/54_measures.ipynb #unc1
 def mark_uncertain(rows: list, record: dict | None):  # rows of `measure`, changed in place
     "Note uncertain names of `atm_predict`: a row may belong to a neighbour (ours)"
@@ -505,6 +516,7 @@ def atm_measure(
     out: str = None,  # write the table here too, CSV or JSON by suffix
     # another anatomy: YAML file, 'thoracic', or import path package.module:NAME
     anatomy: str = None,
+    force: bool = False,  # overwrite a file that is no table of this command
 ):
     """Heights, depths, canal widths and angles by level, in mm and degrees, from a mask
 
@@ -514,6 +526,7 @@ def atm_measure(
     an = get_anatomy(anatomy, mask)
     if out:
         _table_suffix(out)
+        spare_files([out], is_table(out), force)
     failed = []
     columns = COLUMNS
     if Path(mask).is_dir():

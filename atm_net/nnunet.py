@@ -17,7 +17,15 @@ import numpy as np
 
 from .anatomy import IGNORE
 from .cli import command, progress
-from .core import InputError, read_json, write_json, write_text
+from atm_net.core import (
+    InputError,
+    made_here,
+    read_json,
+    sole_writer,
+    spare_folder,
+    write_json,
+    write_text,
+)
 from .data import Cache
 from .evaluate import case_data, check_grid
 from .mask_scores import score, scores_dict, scores_markdown
@@ -65,18 +73,23 @@ def to_nnunet(
     cache: Cache,
     out,
     split: str = 'test',  # the part to predict
+    force: bool = False,  # write into a folder that holds other files?
 ) -> dict:  # short name -> case of the cache, also in nnunet.json
     "Write the raw dataset and the split of a cache under `out`; raises `InputError`"
     out = Path(out)
     raw, mark = out / 'raw' / DATASET, out / 'nnunet.json'
     want = dict(cache=cache_hash(cache), split=split)
-    if mark.exists():
+    is_own = made_here(mark, 'cache', 'split', 'cases')
+    spare_folder(out, is_own, force)
+    if is_own:
         m = read_json(mark)
         if {k: m[k] for k in want} != want:
             raise InputError(f'{out}: holds another cache or part: choose another folder')
-        return m['cases']
+        if m['cases']:
+            return m['cases']
+        shutil.rmtree(raw, ignore_errors=True)  # an export that was broken off
     _check_export(cache, split)
-    shutil.rmtree(raw, ignore_errors=True)
+    write_json(mark, want | dict(cases={}))
     for d in ('imagesTr', 'labelsTr', 'imagesTs'):
         (raw / d).mkdir(parents=True)
     names = {f'c{i:04d}': c for i, c in enumerate(cache.cases(None))}
@@ -291,6 +304,7 @@ def atm_nnunet(
     mirror: bool = False,  # with its mirroring, head to feet too
     # score on the pixels of the source, or on the grid of the cache
     grid: Literal['source', 'cache'] = 'source',
+    force: bool = False,  # write into a folder that holds other files
 ):
     """nnU-Net v2 on the split of a cache, planned and trained by itself, scored like the others
 
@@ -298,12 +312,12 @@ def atm_nnunet(
     """
     check_grid(grid)
     c = Cache(cache)
-    to_nnunet(c, out, split)
-    run_nnunet(
-        out, python or sys.executable, epochs, iterations, configuration, device, mirror, memory
-    )
-    d = nnunet_scores(c, out, grid)
-    write_json(Path(out) / 'scores.json', d)
-    md = scores_markdown(d['summary'], c.scheme, f'nnU-Net v2, part {split}')
-    write_text(Path(out) / 'scores.md', md)
+    how = (python or sys.executable, epochs, iterations, configuration, device, mirror, memory)
+    with sole_writer(out):
+        to_nnunet(c, out, split, force)
+        run_nnunet(out, *how)
+        d = nnunet_scores(c, out, grid)
+        write_json(Path(out) / 'scores.json', d)
+        md = scores_markdown(d['summary'], c.scheme, f'nnU-Net v2, part {split}')
+        write_text(Path(out) / 'scores.md', md)
     print(md, end='')

@@ -249,12 +249,12 @@ CARDS = (  # style of `answer_cards`
 def marked_text(prompt: Prompt, other=()) -> str:  # other: structures that another sentence names
     "The sentence as HTML, with marks on names that only one of two sentences has"
     text = f'“{html.escape(str(prompt))}”'
-    for name in (n for n in prompt.structures if n not in other):
+    for name in (html.escape(n) for n in prompt.structures if n not in other):
         word = rf'(?<![\w/]){re.escape(name)}(?![\w/])'
         text = re.sub(word, f'<mark>{name}</mark>', text)
     gone = [n for n in other if n not in prompt.structures]
     if prompt.structures and gone:
-        text += f' <mark>Left out: {", ".join(gone)}.</mark>'
+        text += f' <mark>Left out: {html.escape(", ".join(gone))}.</mark>'
     return text
 
 

@@ -15,7 +15,15 @@ import numpy as np
 
 from .anatomy import LUMBAR, Scheme, convert, get_anatomy
 from .cli import command, progress
-from .core import InputError, read_json, write_json, write_text
+from atm_net.core import (
+    InputError,
+    made_here,
+    read_json,
+    sole_writer,
+    spare_folder,
+    write_json,
+    write_text,
+)
 from .geometry import new_geometry, new_volume
 from .morphometry import drawn_levels
 from .phantom import GRADING_HEADER, Phantom, gradings, make_phantom
@@ -84,18 +92,19 @@ def _paths(layout, stem):
     return f'images/{stem}{end}', f'masks/{stem}{end}'
 
 
-def _start(out, params):
-    "Make the folder, or continue an unfinished cohort; raises `InputError` for other folders"
-    if out.exists() and not out.is_dir():
-        raise InputError(f'{out}: is a file: give a folder to make')
+def _is_cohort(out) -> bool:
+    "Does a folder hold a cohort of ours?"
+    return made_here(out / 'phantom.json', 'layout', 'patients', 'seed', 'finished')
+
+
+def _start(out, params) -> Path:  # phantom.json
+    "Begin a cohort in its folder, or take up an unfinished one; raises `InputError`"
     mark = out / 'phantom.json'
-    if not out.exists() or not any(out.iterdir()):
+    if not _is_cohort(out):
         write_json(mark, params | dict(finished=False))
         return mark
-    if not mark.exists():
-        raise InputError(f'{out}: folder is not empty: choose a new one')
     old = read_json(mark)
-    if old.pop('finished', True):
+    if old.pop('finished'):
         raise InputError(f'{out}: holds a finished cohort: choose a new folder')
     if old != params:
         changed = ', '.join(k for k in params if old.get(k) != params[k])
@@ -239,6 +248,7 @@ def write_cohort(
     hard_border: float = 0.0,  # share of patients whose lumbosacral border is hard to tell
     numbering: float = 0.0,  # share of patients with four or six lumbar vertebrae
     anywhere: float = 0.0,  # share of the views without the sacrum that have another centre
+    force: bool = False,  # write into a folder that holds other files?
 ) -> Path:  # `out`
     "Write a synthetic cohort, or continue an interrupted one; raises `InputError`"
     anatomy, out = anatomy or LUMBAR, Path(out)
@@ -252,15 +262,17 @@ def write_cohort(
     params |= dict(anatomy=anatomy.name) if other else {}
     params |= dict(view=view) if view else {}
     params |= {name: share for name, share in shares.items() if share}
-    mark = _start(out, params)
     jobs = _jobs(layout, patients, seed, around, view, shares)
-    for _, stem, options, codes in progress(jobs, 'phantoms'):
-        image, mask = (out / f for f in _paths(layout, stem))
-        if not (image.exists() and mask.exists()):
-            phantom = make_phantom(draw_spec(**options), vertebra, codes, anatomy)
-            _write_case(phantom, scheme, image, mask)
-    _tables(out, layout, scheme, jobs)
-    write_json(mark, params | dict(finished=True))
+    spare_folder(out, _is_cohort(out), force)
+    with sole_writer(out):
+        mark = _start(out, params)
+        for _, stem, options, codes in progress(jobs, 'phantoms'):
+            files = [out / f for f in _paths(layout, stem)]
+            if not all(f.exists() for f in files):
+                phantom = make_phantom(draw_spec(**options), vertebra, codes, anatomy)
+                _write_case(phantom, scheme, *files)
+        _tables(out, layout, scheme, jobs)
+        write_json(mark, params | dict(finished=True))
     return out
 
 # %% ../nbs/1_phantoms/19_phantom_cohort.ipynb #co11
@@ -325,6 +337,7 @@ def atm_phantom(
     # with --view: share of the views without the sacrum that are centred anywhere from T11 to L3,
     # so that the place in the image does not tell the level
     anywhere: float = 0.0,
+    force: bool = False,  # write into a folder that holds other files
 ):
     """Write a synthetic cohort of lumbar MRI with exact masks; an interrupted run is taken up
 
@@ -333,4 +346,5 @@ def atm_phantom(
     """
     own = get_anatomy(anatomy)
     shares = dict(hard_border=hard_border, numbering=numbering, anywhere=anywhere)
-    print(write_cohort(out, layout, labels, vertebra, patients, seed, own, view, **shares))
+    how = dict(view=view, force=force, **shares)
+    print(write_cohort(out, layout, labels, vertebra, patients, seed, own, **how))

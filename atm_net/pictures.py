@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from .core import InputError
-from .dicom import file_pixels, frames_of, read_tags
+from .dicom import count, file_pixels, frames_of, read_tags
 from .geometry import Geometry, new_geometry
 
 # %% ../nbs/0_ground/07_pictures.ipynb #p005
@@ -54,6 +54,7 @@ def _open(path):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
+            warnings.simplefilter('error', Image.DecompressionBombWarning)
             image = Image.open(path)
             image.load()
             return image
@@ -121,7 +122,7 @@ def read_dicom_picture(
     "Read a DICOM slice without pixel size as a picture; raises `InputError`"
     tags = read_tags(path)
     frames = [] if tags is None else frames_of(path, tags)
-    if len(frames) != 1 or not tags.get('Rows') or int(tags.get('SamplesPerPixel') or 1) > 1:
+    if len(frames) != 1 or not tags.get('Rows') or count(tags, 'SamplesPerPixel') > 1:
         raise InputError(f'{path}: --spacing is for a single grey slice: leave it out')
     if frames[0].tag('PixelSpacing') is not None:
         raise InputError(f'{path}: --spacing: the file carries its own pixel size: leave it out')

@@ -38,7 +38,8 @@ class _Page(HTMLParser):
             self.parts.append('\n')
 
     def handle_endtag(self, tag):
-        self.skipped -= tag in ('script', 'style', 'title')
+        if tag in ('script', 'style', 'title'):
+            self.skipped = max(self.skipped - 1, 0)  # an end without a beginning hides nothing
         self.parts.append('\n' if tag in _blocks and tag != 'br' else '')
 
     def handle_data(self, data):
@@ -48,8 +49,11 @@ class _Page(HTMLParser):
 
 def _from_html(text):
     page = _Page()
-    page.feed(text)
-    page.close()
+    try:
+        page.feed(text)
+        page.close()
+    except AssertionError:  # a declaration that the parser does not know: the rest is lost to it
+        return re.sub(r'<[^<>]*>', ' ', text)
     return ''.join(page.parts)
 
 # %% ../nbs/2_data/29_plain_text.ipynb #pt07
@@ -79,12 +83,13 @@ def _from_rtf(text):
             continue
         elif skip and (m['byte'] or m['other']):
             skip -= 1
-        elif m['word'] == 'u':
+        elif m['word'] == 'u' and m['number']:
             out.append(chr(int(m['number']) % 65536))
             skip = 1
         else:
             out.append(_rtf_plain(m))
-    return ''.join(out)
+    text = ''.join(out)  # signs beyond 65535 come as two halves
+    return text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')
 
 # %% ../nbs/2_data/29_plain_text.ipynb #pt08
 def _braced(brace, outer, hidden):
@@ -197,7 +202,12 @@ _inner_level = re.compile(r'(?<=[.;?])\s+(?=[A-Z]\d[\d/LST-]*\s*:)')
 def _title_region(line):
     "The region that a title names; '' if the line is none"
     head, colon, _ = line.partition(':')
-    if len(head.split()) > 8 or find_findings(head) or cue('no title').search(head):
+    if (
+        len(head) > 200
+        or len(head.split()) > 8
+        or find_findings(head)
+        or cue('no title').search(head)
+    ):
         return ''
     named = [letter for letter, name in _regions.items() if cue(name).search(head)]
     if not named:

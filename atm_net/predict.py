@@ -15,7 +15,7 @@ import numpy as np
 
 from .anatomy import ASSETS, Scheme, get_anatomy
 from .column import ColumnLabeler
-from .core import InputError, patch, sha256_of
+from .core import InputError, damaged, patch, sha256_of
 from .geometry import Volume, check_image, image_box, image_part, tell
 from .grid import Grid, crop_oracle, normalise
 from .mask_files import true_labels
@@ -144,12 +144,16 @@ def load_predictor(
     device = pick_device(device)
     path = weights_file(path)
     model, meta = load_network(path)
-    if len(meta['values']) + 1 != meta['out_channels']:
+    remedy = 'take another copy of the weights'
+    with damaged(path, remedy):
+        known = len(meta['values'])
+    if known + 1 != meta['out_channels']:
         raise InputError(
-            f'{path}: names {len(meta["values"])} structures for {meta["out_channels"]} channels: '
+            f'{path}: names {known} structures for {meta["out_channels"]} channels: '
             'these weights were not written by atm_train'
         )
-    return Predictor(model, meta, device, encoder, one_name_per_level, path, guidance)
+    with damaged(path, remedy):
+        return Predictor(model, meta, device, encoder, one_name_per_level, path, guidance)
 
 # %% ../nbs/5_masks/53_predict.ipynb #pt04
 @patch

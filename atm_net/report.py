@@ -18,7 +18,7 @@ import numpy as np
 from .anatomy import IGNORE
 from .charts import dice_by_structure, protocol_bars
 from .cli import command, progress
-from .core import InputError, atomic_path, read_json, write_json, write_text
+from .core import InputError, atomic_path, damaged, read_json, write_json, write_text
 from .data import Cache
 from .evaluate import case_data, partner_of, predicted_labels
 from atm_net.evaluation_tables import (
@@ -94,6 +94,8 @@ def read_evaluation(
     d = read_json(file)
     try:
         sums = [e['summary'] for e in d['entries']]
+        if not sums:
+            raise KeyError('entries')
         for c in sums:
             (
                 c['exact']['penalised']['structures'],
@@ -301,7 +303,9 @@ def _drawn(figures, free: int) -> list:
     They come in the order of their kinds. Each kind says how many were left out.
     """
     out = []
-    files = read_json(Path(figures) / 'figures.json')['files']
+    drawn = Path(figures) / 'figures.json'
+    with damaged(drawn, 'draw them again with atm_figures'):
+        files = [str(f) for f in read_json(drawn)['files']]
     for kind, title in _heads.items():
         own = [Path(figures) / f for f in files if f.startswith(kind + '-') and f.endswith('.png')]
         if not own:
@@ -437,6 +441,7 @@ def atm_evaluate(
     device: str = 'cpu',  # cpu, cuda, mps or auto
     encoder: str = None,  # text encoder, name or folder (default: each run's own)
     seed: int = 0,  # of the intervals
+    force: bool = False,  # write into a folder that holds other files
 ):
     """Score runs side by side under several sources of words: tables, intervals and a report page
 
@@ -445,7 +450,7 @@ def atm_evaluate(
     if figures is not None:
         read_json(Path(figures) / 'figures.json')  # before hours of scoring
     runs = [runs] if isinstance(runs, str) else runs
-    how = (protocols, out, split, grid, device, encoder, seed, column)
+    how = (protocols, out, split, grid, device, encoder, seed, column, force)
     folder, tables = evaluate_into(cache, runs, *how)
     print(tables, end='')
     c, d = Cache(cache), read_json(folder / 'evaluation.json')

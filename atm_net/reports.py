@@ -24,7 +24,7 @@ def _turns(text):
     for m in cue('turn').finditer(text):
         head = text[: m.start()]
         after_number = re.search(r'\d\s*$', head)
-        if not cue('sizes go on').search(head) and (m[0].strip() or after_number):
+        if not cue('sizes go on').search(head[-60:]) and (m[0].strip() or after_number):
             out.append(m.end())
     return out + [len(text)]
 

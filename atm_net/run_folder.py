@@ -20,7 +20,15 @@ from pathlib import Path
 import atm_net
 from .checkpoint import full_disk_named
 from .config import Config, network_kwargs, provenance
-from .core import InputError, atomic_path, read_json, write_json
+from atm_net.core import (
+    InputError,
+    atomic_path,
+    damaged,
+    made_here,
+    read_json,
+    spare_folder,
+    write_json,
+)
 from .data import Cache
 from .show import plot_curves
 
@@ -84,6 +92,17 @@ def run_meta(cfg: Config, cache: Cache, encoder) -> dict:  # encoder: or None wi
     )
 
 # %% ../nbs/6_training/64_run_folder.ipynb #rf11
+def _read_run(path: Path) -> dict:
+    "The config.json of a run; raises `InputError` where its fields cannot be used"
+    began = read_json(path)
+    with damaged(path, 'take it from a copy, or start anew in another folder'):
+        values = {k: v['value'] for k, v in began['config'].items()}
+        if type(values['steps']) is not int:
+            raise ValueError(f'steps {values["steps"]}')
+        began['cache'].get('hash'), (began.get('init') or {}).get('file')
+    return began
+
+
 def _as_read(cfg: Config) -> dict:
     "Field by field as JSON returns it: tuples are lists"
     return json.loads(json.dumps(asdict(cfg)))
@@ -110,7 +129,7 @@ def _steps_done(run) -> int:
     try:
         with safe_open(Path(run) / 'last.safetensors', 'pt') as f:
             return json.loads((f.metadata() or {})['atm_net'])['steps']
-    except (OSError, SafetensorError, KeyError, ValueError):
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return 0
 
 
@@ -121,7 +140,7 @@ def finished(run, cfg: Config) -> bool:
 
 def _refuse_again(run: Path):
     "Refuse a folder that has a run, unless `--resume` is given; raises `InputError`"
-    steps = read_json(run / 'config.json')['config']['steps']['value']
+    steps = _read_run(run / 'config.json')['config']['steps']['value']
     if _steps_done(run) < steps:
         remedy = 'go on with --resume, or choose another folder'
         raise InputError(f'{run}: holds a run already: {remedy}')
@@ -131,14 +150,22 @@ def _refuse_again(run: Path):
     )
 
 
-def open_run(run: Path, cfg: Config, cache: Cache, resume: bool):
+def open_run(
+    run: Path,
+    cfg: Config,
+    cache: Cache,
+    resume: bool,
+    force: bool = False,  # write into a folder that holds other files?
+):
     "Check that this run can start or continue in a folder; raises `InputError`"
     path = run / 'config.json'
-    if not path.exists():
+    is_own = made_here(path, 'config', 'cache')
+    spare_folder(run, is_own, force)
+    if not is_own:
         return
     if not resume:
         _refuse_again(run)
-    began = read_json(path)
+    began = _read_run(path)
     _check_same_config(path, began, cfg)
     if began['cache'].get('hash') != cache_hash(cache):
         raise InputError(f'{run}: was started on another cache ({began["cache"]["path"]})')
@@ -153,7 +180,7 @@ def start_run(
 ):
     "Make the run folder with config.json, unless it is there"
     path = run / 'config.json'
-    if path.exists():
+    if made_here(path, 'config', 'cache'):
         return
     data = dict(
         path=str(cache.path),
@@ -171,9 +198,9 @@ def lengthened(run: Path, cfg: Config) -> Config:
     Raises `InputError` where its stages would move.
     """
     path = Path(run) / 'config.json'
-    if not path.exists():
+    if not made_here(path, 'config', 'cache'):
         return cfg
-    began = {k: v['value'] for k, v in read_json(path)['config'].items()}
+    began = {k: v['value'] for k, v in _read_run(path)['config'].items()}
     if cfg.steps <= began['steps']:
         return cfg
     if cfg.plain:
@@ -187,7 +214,7 @@ def lengthened(run: Path, cfg: Config) -> Config:
 def note_steps(run: Path, cfg: Config) -> str:  # what was noted, or ''
     "Write into config.json that a run was lengthened"
     path = Path(run) / 'config.json'
-    said = read_json(path)
+    said = _read_run(path)
     before = said['config']['steps']['value']
     if cfg.steps <= before:
         return ''
@@ -200,7 +227,7 @@ def note_steps(run: Path, cfg: Config) -> str:  # what was noted, or ''
 def same_start(run: Path, meta: dict):  # meta: takes over the weights that the run started from
     "Refuse to resume with another encoder or other start weights; raises `InputError`"
     path = run / 'config.json'
-    began = read_json(path)
+    began = _read_run(path)
     now = meta['encoder_revision']
     was = began.get('encoder_revision', now)
     if was != now:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .cli import command, progress
-from .core import InputError, atomic_path, sha256_of, write_text
+from .core import InputError, atomic_path, sha256_of, spare_files, spare_folder, write_text
 
 # %% ../nbs/8_people/82_sample.ipynb #a006
 SPIDER_FILES = 'https://zenodo.org/records/10159290/files'  # images.zip, masks.zip
@@ -83,9 +83,13 @@ def fetch_sample(
     out: Path,  # folder
     case: str = SPIDER_CASE,
     address: str = SPIDER_FILES,  # folder of images.zip and masks.zip
+    force: bool = False,  # overwrite a SOURCE.txt of others?
 ) -> list:  # of `Fetched`; raises `InputError`
     "Fetch a scan and its mask into the folders of SPIDER's layout; existing files are kept"
-    found = []
+    note, found = out / 'SOURCE.txt', []
+    spare_folder(out, own=True)
+    own = note.is_file() and SPIDER_CREDIT in note.read_text(encoding='utf-8', errors='replace')
+    spare_files([note], own, force)
     for part in ('images', 'masks'):
         name = f'{case}.mha'
         path = out / part / name
@@ -94,7 +98,7 @@ def fetch_sample(
         else:
             found.append(fetch_member(f'{address}/{part}.zip', name, path))
     sums = '\n'.join(f'{f.sha256}  {f.path.relative_to(out).as_posix()}' for f in found)
-    write_text(out / 'SOURCE.txt', f'{SPIDER_CREDIT}\n\nSHA-256\n{sums}\n')
+    write_text(note, f'{SPIDER_CREDIT}\n\nSHA-256\n{sums}\n')
     return found
 
 
@@ -104,10 +108,11 @@ def atm_sample(
     case: str = '42_t2',  # another case of SPIDER, such as 47_t2 or 1_t1
     # another server that holds images.zip and masks.zip
     address: str = 'https://zenodo.org/records/10159290/files',
+    force: bool = False,  # overwrite a SOURCE.txt that this command did not write
 ):
     "Fetch one real scan and its mask: a volume of SPIDER (CC BY 4.0), some megabytes"
     print(SPIDER_CREDIT)
-    for f in fetch_sample(Path(out), case, address.rstrip('/')):
+    for f in fetch_sample(Path(out), case, address.rstrip('/'), force):
         print(f'{f.path}  {f.size / 1e6:.1f} MB  sha256 {f.sha256[:16]}...')
 
 # %% ../nbs/8_people/82_sample.ipynb #a014

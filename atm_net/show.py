@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HUES', 'show_slice', 'colors', 'overlay', 'level_names', 'legend', 'contact_sheet', 'thumbnail', 'read_rows',
            'plot_curves', 'save_figure', 'figure_html', 'picture_html', 'legend_html', 'cell', 'table_html', 'table_md',
-           'page']
+           'page', 'is_page']
 
 # %% ../nbs/0_ground/03_show.ipynb #c004
 import base64
@@ -412,6 +412,9 @@ def table_md(rows, header) -> str:
     return '\n'.join(lines) + '\n'
 
 
+_maker = '<meta name="generator" content="atm_net">'
+
+
 def page(
     title: str,
     *sections: str,
@@ -421,8 +424,17 @@ def page(
     "One self-contained HTML page"
     title = html.escape(title)
     head = (
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f'<meta charset="utf-8">{_maker}<meta name="viewport" content="width=device-width">'
         f'<title>{title}</title><style>{_CSS}{style}</style>'
     )
     body = f'<h1>{title}</h1><p class="lead">{html.escape(lead)}</p>' + '\n'.join(sections)
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
+
+
+def is_page(path) -> bool:
+    "Is this file a page of the package?"
+    path = Path(path)
+    if not path.is_file():
+        return False
+    with open(path, encoding='utf-8', errors='replace') as f:
+        return _maker in f.read(1000)

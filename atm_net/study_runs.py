@@ -97,6 +97,7 @@ def train_run(
             device=device,
             workers=workers,
             again='repeat the command to go on',
+            force=True,  # times.json is there already
         )
     return True
 

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -28,7 +28,7 @@ from atm_net.config import (
     set_fields,
     stage_border,
 )
-from .core import InputError, read_json
+from .core import InputError, read_json, sole_writer
 from .data import Cache
 from .distributed import gather, join_group, lead_first, leave_group, mean_rows, restarted
 from .predict import weights_file, weights_id
@@ -237,6 +237,7 @@ def train(
     accumulate: int = 1,
     channels_last=False,
     compile=False,
+    force: bool = False,  # write into a folder that holds other files?
     **fit_how,  # of `fit`
 ) -> Path:  # the run folder
     "Train a configuration on a cache into a run folder"
@@ -252,14 +253,21 @@ def train(
     group = join_group(device)
     if note and group.lead:
         print(note, file=sys.stderr)
+
+    def open_folder():
+        open_run(run, cfg, cache, resume, force)
+        held.enter_context(sole_writer(run))
+        open_run(run, cfg, cache, resume, force)  # another process may have begun it meanwhile
+
     try:
-        lead_first(group, lambda: open_run(run, cfg, cache, resume))
-        trainer = Trainer(cache, run, cfg, group, **how)
-        _begin(trainer, init, resume, how)
-        if trainer.step < cfg.steps:
-            fit(trainer, **fit_how)
-        elif group.lead:
-            print(f'{run}: finished already ({trainer.step} steps)', file=sys.stderr)
+        with ExitStack() as held:
+            lead_first(group, open_folder)
+            trainer = Trainer(cache, run, cfg, group, **how)
+            _begin(trainer, init, resume, how)
+            if trainer.step < cfg.steps:
+                fit(trainer, **fit_how)
+            elif group.lead:
+                print(f'{run}: finished already ({trainer.step} steps)', file=sys.stderr)
     except BaseException as e:
         leave_group(group, wait=isinstance(e, Stopped))  # then all stop, after the checkpoint
         raise
@@ -345,6 +353,7 @@ def atm_train(
     keep: int = 2,  # checkpoints kept
     tensorboard: bool = False,  # log to RUN/tensorboard too
     resume: bool = False,  # go on from the last checkpoint
+    force: bool = False,  # write into a folder that holds other files
 ):
     """Train a network on a slice cache; run it under torchrun for several processes
 
@@ -359,6 +368,7 @@ def atm_train(
     if save < 1 or keep < 1:
         raise InputError(f'--save {save} and --keep {keep} must be positive')
     how = dict(workers=workers, accumulate=accumulate, channels_last=channels_last, compile=compile)
+    how |= dict(force=force)
     fit_how = dict(save_every=save, keep=keep, tensorboard=tensorboard)
     train(Cache(cache), run, cfg, resume, init, device, **how, **fit_how)
     print(f'{run}: done')

@@ -7,6 +7,7 @@ __all__ = ['WRITES', 'READS', 'volume_stem', 'is_dicom_folder', 'is_volume', 'na
            'read_labels', 'written_as', 'sitk_image', 'nifti_image', 'write_volume', 'write_labels', 'array_volume']
 
 # %% ../nbs/0_ground/08_volumes.ipynb #c004
+import math
 import os
 import re
 import stat
@@ -110,6 +111,53 @@ def _fields(raw: bytes) -> dict:  # key in lower case -> text
     return fields
 
 
+def _held(path: Path, fields: dict) -> int:  # bytes
+    "Size of the data of a header; raises `InputError` where they are no file"
+    keys = ('elementdatafile', 'data file', 'datafile')
+    name = next((fields[key] for key in keys if fields.get(key)), 'LOCAL')
+    other = path.parent / name
+    if name.upper() == 'LOCAL':
+        return path.stat().st_size
+    if other.is_file():
+        return other.stat().st_size
+    if other.exists():
+        raise InputError(f'{path}: its data, {name}, are no file: export it again')
+    return sum(f.stat().st_size for f in path.parent.iterdir() if f.is_file())  # a list of files
+
+
+def _check_claim(path: Path, fields: dict):
+    "Refuse a header of more voxels than its data can hold; raises `InputError`"
+    sizes = fields.get('dimsize') or fields.get('sizes') or ''
+    voxels = math.prod(int(word) for word in sizes.split() if word.isdecimal())
+    if voxels > 1032 * _held(path, fields):  # gzip packs no more into a byte
+        raise InputError(f'{path}: truncated: a size of {sizes} voxels: copy or export it again')
+
+
+def _numbers(text: str) -> list:
+    "The numbers of a field; nan for a word that is none"
+    try:
+        return [float(word) for word in text.split()]
+    except ValueError:
+        return [math.nan]
+
+
+def _check_meta(path, fields: dict):
+    "Refuse a MetaImage header that would bring its library down; raises `InputError`"
+    words = fields.get('ndims', '')
+    n = int(words) if re.fullmatch('[1-9]', words) else 0
+    lengths = dict(ndims=1, dimsize=n, offset=n, position=n, origin=n, centerofrotation=n)
+    lengths |= dict(elementspacing=n, elementsize=n)
+    lengths |= dict.fromkeys(('transformmatrix', 'rotation', 'orientation'), n * n)
+    lengths |= dict.fromkeys(('headersize', 'compresseddatasize', 'elementnumberofchannels'), 1)
+    for key, length in lengths.items():
+        found = _numbers(fields.get(key, ''))
+        is_there = key in fields or key in ('ndims', 'dimsize')
+        if is_there and not (n and len(found) == length and np.isfinite(found).all()):
+            raise InputError(f'{path}: field {key}: damaged ({fields.get(key)}): export it again')
+    if min(_numbers(fields['dimsize'])) < 1:
+        raise InputError(f'{path}: field dimsize: a size of {fields["dimsize"]} voxels')
+
+
 def _header_notes(path) -> list:
     "Notes on what a MetaImage or NRRD header lacks; raises `InputError` for other files"
     raw = read_bytes(path)
@@ -120,6 +168,9 @@ def _header_notes(path) -> list:
             f'{path}: is no MetaImage or NRRD file (begins with {raw[:12]!r}): '
             'another format under this name? Export it again'
         )
+    _check_claim(Path(path), fields)
+    if not is_nrrd:
+        _check_meta(path, fields)
     spacing = ('space directions', 'spacings') if is_nrrd else ('elementspacing', 'elementsize')
     turned = (
         ('space', 'space dimension') if is_nrrd else ('transformmatrix', 'rotation', 'orientation')

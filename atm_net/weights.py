@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from .backbones import SWIN, make_backbone, network_label, stage_strides
 from .baselines import BASELINES
 from .contrast import ChannelContrast
-from .core import InputError, atomic_path, suggest
+from .core import InputError, atomic_path, damaged, suggest
 from .fusion import HASFStage, SelfEnhance, SineCosine, TextFusion, TextProjection
 from .model import ATMNet, PlainUp, SwinBackbone
 from .show import table_md
@@ -250,6 +250,28 @@ def stored(tensor: Tensor, half: bool) -> Tensor:
     return tensor.detach().cpu().contiguous().clone()
 
 # %% ../nbs/4_network/47_weights.ipynb #c022b
+_LARGEST = 2**16  # of any size in a network (ours): more is a damaged header
+
+
+def _sizes(x):
+    "All whole numbers in nested lists and dicts"
+    if isinstance(x, dict):
+        x = list(x.values())
+    if isinstance(x, (list, tuple)):
+        return [size for part in x for size in _sizes(part)]
+    return [x] if type(x) is int else []
+
+
+def _checked_meta(meta: dict) -> dict:
+    "What weights say about themselves; raises `ValueError` or `LookupError` for nonsense"
+    sizes = dict(out_channels=meta['out_channels'], feature_size=meta['feature_size'])
+    if not all(type(size) is int and size > 0 for size in sizes.values()):
+        raise ValueError(f'sizes {sizes}')
+    if max(_sizes([sizes, meta['kwargs']])) > _LARGEST:
+        raise ValueError('a size is too large for a network')
+    return meta
+
+
 def read_weights(path) -> tuple[dict, dict]:  # state dict in float32, meta
     "Read weights and meta; raises `InputError` for anything but our safetensors"
     from safetensors import SafetensorError, safe_open
@@ -269,7 +291,8 @@ def read_weights(path) -> tuple[dict, dict]:  # state dict in float32, meta
     if 'atm_net' not in meta:
         raise InputError(f'{path}: these safetensors were not written by atm_net (no metadata)')
     state = {name: t.float() if t.dtype == torch.float16 else t for name, t in state.items()}
-    return state, json.loads(meta['atm_net'])
+    with damaged(path, 'take another copy of the weights'):
+        return state, _checked_meta(json.loads(meta['atm_net']))
 
 
 def current_name(name: str) -> str:
@@ -282,9 +305,12 @@ def load_network(path) -> tuple[nn.Module, dict]:  # model in eval mode, meta
     state, meta = read_weights(path)
     sizes = meta['out_channels'], meta['feature_size']
     try:
-        model = build_network(meta['network'], *sizes, **meta['kwargs'])
+        with damaged('its header', 'take another copy of the weights'):
+            model = build_network(meta['network'], *sizes, **meta['kwargs'])
     except InputError as e:  # a backbone that is not there, an option of a later version
         raise InputError(f'{path}: {e}') from e
+    except RuntimeError as e:  # PyTorch cannot build it
+        raise InputError(f'{path}: damaged: no network has these sizes ({e})') from e
     try:
         model.load_state_dict(state)
     except RuntimeError as e:

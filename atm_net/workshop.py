@@ -11,12 +11,12 @@ import csv
 import io
 import re
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
 from .cli import Argument, command
-from .core import InputError, write_json, write_text
+from .core import InputError, made_here, spare_files, spare_folder, write_json, write_text
 from .lesson_slides import slides as lesson_page
 from .lessons import first_line, instructor, read_lesson, role, student
 from .show import table_md
@@ -217,8 +217,12 @@ def class_table(
 def write_grades(
     graded: list,  # of `Graded`
     out: Path,  # folder
+    force: bool = False,  # overwrite files of others
 ):
-    "Write the outcomes to `checks.json` and `checks.csv`"
+    "Write the outcomes to `checks.json` and `checks.csv`; raises `InputError`"
+    spare_folder(out, own=True)
+    own = made_here(out / 'checks.json', *(f.name for f in fields(Graded)), rows=True)
+    spare_files([out / 'checks.json', out / 'checks.csv'], own, force)
     rows = [asdict(g) for g in graded]
     text = io.StringIO()
     table = csv.DictWriter(text, list(rows[0]), lineterminator='\n')
@@ -258,25 +262,21 @@ def write_lessons(
     made = {}
     for f in files:
         made |= _made(f, edition, slides)
-    there = [out / name for name in made if (out / name).exists()]
-    if there and not force:
-        raise InputError(
-            f"{there[0]}: exists, and may hold a student's work: choose another folder, or "
-            'overwrite it with --force'
-        )
+    spare_folder(out, own=True)
+    spare_files([out / name for name in made], own=False, force=force)  # students work in them
     for name, text in made.items():
         write_text(out / name, text)
         print(out / name)
 
 # %% ../nbs/9_learning/99_workshop.ipynb #w017
-def _check(one: str, many: str, run: bool, out: str):
+def _check(one: str, many: str, run: bool, out: str, force: bool):
     "Print the tables of `--check` and `--check-all`, and write their files to `out`"
     if one and many:
         raise InputError('--check and --check-all exclude each other: give one of them')
     graded = grade_folder(Path(many), run) if many else grade_file(Path(one), run=run)
     print(class_table(graded) if many else exercise_table(graded))
     if out:
-        write_grades(graded, Path(out))
+        write_grades(graded, Path(out), force)
 
 
 @command
@@ -298,7 +298,7 @@ def atm_workshop(
     atm_workshop --check lessons/01_reading_mri.ipynb
     """
     if check or check_all:
-        _check(check, check_all, run, out)
+        _check(check, check_all, run, out, force)
         return
     if not out:
         raise InputError('name a folder for the lessons: atm_workshop lessons')

@@ -1,4 +1,4 @@
-"""The explorer in a real browser: JupyterLab and Notebook 7, headless Chromium;
+"""The explorer in a real browser: JupyterLab below a base URL, and Notebook 7, headless Chromium;
 ATM_NET_BROWSER=required makes a missing browser a failure"""
 
 import os
@@ -28,6 +28,7 @@ FLAGS = [
 SHOTS = Path(
     os.environ.get('ATM_NET_SHOTS', ROOT / 'runs' / 'browser')
 )  # screenshots are kept: look at them
+BASE = dict(lab='/x/y', notebook='')  # a shared server, as JupyterHub's, serves below an address
 FIELD = '.jp-OutputArea-output'  # where the widgets of a cell are
 CHIPS = '.jupyter-widget-tagsinput'  # a row of chips
 
@@ -66,6 +67,7 @@ def serve(app, folder):
         '--IdentityProvider.token=',
         '--ServerApp.password=',
         f'--ServerApp.root_dir={folder}',
+        f'--ServerApp.base_url={BASE[app]}/',
         '--LabApp.news_url=None',
         '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate',
     ]
@@ -77,8 +79,8 @@ def serve(app, folder):
         if p.poll() is not None:
             break
         try:
-            urlopen(f'http://127.0.0.1:{port}/api', timeout=2)
-            return p, f'http://127.0.0.1:{port}'
+            urlopen(f'http://127.0.0.1:{port}{BASE[app]}/api', timeout=2)
+            return p, f'http://127.0.0.1:{port}{BASE[app]}'
         except OSError:
             time.sleep(0.5)
     p.kill()

@@ -555,6 +555,19 @@ def test_start(ex):
     assert ex.ticked() == ()
 
 
+def test_a_text_with_markup_is_shown_and_not_run(ex):
+    "A prompt and a report: whatever HTML widget shows them, their tags are text"
+    evil = '<blink onclick=alert(1)> L4 </blink>'
+    ex.source.value = 'report'
+    ex.report.value = f'{evil} disc at L3-4'
+    ex.go.click()
+    ex.source.value = 'user'
+    ex.text.value = evil
+    ex.go.click()
+    shown = [w.value for w in (ex.note, ex.table, ex.changed)]
+    assert '&lt;blink' in ex.changed.value and '<blink' not in ''.join(shown)
+
+
 def test_oracle_then_run(ex):
     first, k = ex.picture.value, ex.slice.value
     ex.source.value = 'oracle'

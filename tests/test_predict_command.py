@@ -310,7 +310,7 @@ def test_pixelwise_counts_nothing(lumbar_scan, tmp_path):
 
 
 def test_what_is_there_is_not_done_again(lumbar_scan, tmp_path):
-    "A mask with its own record is left alone; one without is made anew"
+    "A mask with its own record is left alone; one without may be somebody's: only with --force"
     (tmp_path / 'in').mkdir()
     for name in ('a.nii.gz', 'b.nii.gz', 'c.nii.gz'):
         shutil.copy(lumbar_scan, tmp_path / 'in' / name)
@@ -319,7 +319,8 @@ def test_what_is_there_is_not_done_again(lumbar_scan, tmp_path):
     times = {p: p.stat().st_mtime_ns for p in (tmp_path / 'out').glob('*.nii.gz')}
     (tmp_path / 'out' / 'b.nii.gz.json').unlink()
     (tmp_path / 'out' / 'c.nii.gz').unlink()
-    said = done(call('atm_predict', *args)).out.splitlines()
+    assert 'b.nii.gz: exists' in call('atm_predict', *args).err
+    said = done(call('atm_predict', *args, '--force')).out.splitlines()
     assert said[0] == f'{tmp_path / "out" / "a.nii.gz"}: is there already, skipped'
     assert [line.split(':')[0][-8:] for line in said] == ['a.nii.gz', 'b.nii.gz', 'c.nii.gz']
     changed = {p.name for p, at in times.items() if p.stat().st_mtime_ns != at}

@@ -15,6 +15,7 @@ from conftest import ROOT, tree
 from test_audit import toy
 
 from atm_net.anatomy import LUMBAR
+from atm_net.core import sole_writer
 
 N = 10
 GO = """
@@ -120,14 +121,12 @@ def test_killed_at_every_case(toys, whole, tmp_path, seed):
 
 
 def test_two_runs_at_once(toys, whole, tmp_path):
-    "Two processes on one cache, one of them killed in a second try: the same bytes"
-    a, b = (start(toys, tmp_path / 'c') for _ in range(2))
-    assert finished(a) == finished(b)
+    "Two processes on one cache: the second is refused, and the first ends as if alone"
+    with sole_writer(tmp_path / 'c'):
+        second = start(toys, tmp_path / 'c')
+        assert 'another process is writing here' in second.communicate(timeout=120)[1]
+    finished(start(toys, tmp_path / 'c'))
     assert tree(tmp_path / 'c') == whole
-    a, b = (start(toys, tmp_path / 'd') for _ in range(2))
-    kill_when(a, (tmp_path / 'd' / 'meta').exists)
-    finished(b)
-    assert kept(tmp_path / 'd') == whole
 
 
 def small_files(limit=6000):

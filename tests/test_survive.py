@@ -16,6 +16,8 @@ import torch
 from conftest import call, complaint, done, shell
 from safetensors.torch import load_file
 
+from atm_net.core import LOCK
+
 STEPS = 8
 SCRIPT = """
 "Train for a few steps with a checkpoint after each; argument 3 says what goes wrong"
@@ -179,6 +181,24 @@ def test_kill_in_the_middle_of_a_checkpoint(script, cache, whole, tmp_path):
     r = finish(start(script, cache, tmp_path / 'run'))
     assert r.returncode == 0 and 'going on from step 4' in r.stderr, r.stderr
     same(whole, tmp_path / 'run')
+
+
+def test_a_second_process_and_a_killed_one(script, cache, whole, tmp_path):
+    """While one process trains, a second one on the same run is refused and changes nothing; when
+    the first is killed, the run is taken up at once, whatever lock lies there"""
+    run = tmp_path / 'run'
+    p = start(script, cache, run, 'slow')
+    until(lambda: points(run) or p.poll() is not None, 120, 'no checkpoint')
+    r = finish(start(script, cache, run), 60)
+    assert r.returncode != 0 and 'another process is writing here' in r.stderr, r.stderr
+    assert p.poll() is None
+    os.kill(p.pid, signal.SIGKILL)
+    finish(p)
+    assert (run / LOCK).exists() and points(run)[-1].stem < f'step-{STEPS:07d}'
+    r = finish(start(script, cache, run))
+    assert r.returncode == 0 and 'going on from step' in r.stderr, r.stderr
+    same(whole, run)
+    assert not (run / LOCK).exists()
 
 
 def test_what_safetensors_leaves_is_swept(tmp_path):
