@@ -291,7 +291,7 @@ def atm_audit(
         spare_files([json], made_here(json, 'problems', 'suspicious', 'usable'), force)
     if page:
         spare_files([page], is_page(page), force)
-    shape = get_anatomy(anatomy)
+    shape = get_anatomy(anatomy, root)
     gallery = Gallery(pictures) if page else None
     a = audit(root, shape, layout, labels, annotated, partial, above, gallery)
     if json:

@@ -353,6 +353,7 @@ def test_phantoms_of_another_anatomy_are_named(tmp_path):
     done(call('atm_phantom', tmp_path / 'p', '--patients', 1, '--anatomy', 'thoracic'))
     mask = next((tmp_path / 'p' / 'masks').iterdir())
     for args in (
+        ('atm_audit', tmp_path / 'p'),
         ('atm_prepare', tmp_path / 'p', tmp_path / 'c'),
         ('atm_score', mask, mask),
         ('atm_measure', mask),
