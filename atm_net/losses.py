@@ -119,7 +119,7 @@ def marginal(
     logits: Tensor,  # (b, k, h, w)
     annotated: Tensor,  # (b, k) bool
 ) -> Tensor:  # (b, k, h, w) logits in which unannotated classes belong to the background
-    "Move the probability of unannotated classes to channel 0 (Shi et al. 2021)"
+    "Add the probability of unannotated classes to channel 0 (Shi et al. 2021)"
     moved = ~with_background(annotated)[:, :, None, None].expand_as(logits)
     to_sum = moved.clone()
     to_sum[:, 0] = True
