@@ -105,7 +105,7 @@ def text_to_read(self: ATMNet, text) -> TextFeatures | None:
 
 # %% ../nbs/4_network/43_model.ipynb #bb02
 class SwinBackbone(SwinUNETR):
-    "MONAI's Swin UNETR in two dimensions, in steps"
+    "MONAI's Swin UNETR in two dimensions, with a name for each step of its forward pass"
 
     STAGES = ('decoder5', 'decoder4', 'decoder3', 'decoder2', 'decoder1')  # deepest first
     stride = 32  # both sides of an image are multiples of it, px
