@@ -72,7 +72,7 @@ class RowByRow(nn.Module):
 
 # %% ../nbs/4_network/44_variants.ipynb #w002
 class WordProjection(nn.Module):
-    "Token states (p, l, d) at the width of a scale, each for itself (ours)"
+    "Bring each token state to the width of a scale by itself, without mixing (ours)"
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ def wave(
 
 # %% ../nbs/4_network/44_variants.ipynb #o003
 class LevelFusion(TextFusion):
-    "Eq. 2 whose words have a place in the image: by the rank of the level that they name (ours)"
+    "Eq. 2 with words that have a place in the image, by the rank of their level (ours)"
 
     def __init__(
         self,
@@ -208,7 +208,7 @@ class ProjectedContrast(ChannelContrast):
 
 # %% ../nbs/4_network/44_variants.ipynb #tdc1
 def stage_names(backbone: nn.Module) -> list[str]:
-    "Names of the stages of the decoder: those of the backbone, else their numbers"
+    "Names of the decoder stages in the backbone; a stage without a name gets its number"
     children = {id(part): name for name, part in backbone.named_children()}
     return [children.get(id(stage), f'stage{i}') for i, stage in enumerate(backbone.stages)]
 
@@ -305,7 +305,7 @@ def encode_repeated(net: ATMNet, images, text) -> list[Tensor]:  # r*b images ea
 
 
 def repeated_steps(net: ATMNet, images, text) -> tuple[Tensor, list[Tensor]]:
-    "The same for one decoder: logits; features (r*b, c, h, w) after each step"
+    "Logits of `forward_repeated`; features (r*b, c, h, w) after each step of the decoder"
     steps = net.decode_steps(encode_repeated(net, images, text), text)
     return net.backbone.out(steps[-1]), steps
 
@@ -315,7 +315,7 @@ def to_words(
     weights: Tensor,  # (b, n, t) attention on its tokens
     mask: Tensor,  # (b, l) bool, True on tokens of the prompt
 ) -> Tensor:  # (b, n, l) share of each word, rows sum to 1
-    "Attention on words: through the mixing by its normalised absolute weights (ours)"
+    "Attention on words; that on a mixture is divided by the absolute weights of its words (ours)"
     if isinstance(project, WordProjection):
         return weights
     size = project.mix.weight[..., 0].abs() * mask[:, None]  # (b, m, l)
@@ -427,7 +427,7 @@ def large_enough(labels: Tensor, k: int, least: int) -> Tensor:  # (b, h, w) -> 
 
 # %% ../nbs/4_network/44_variants.ipynb #cx06
 class FeatureContrast(ContextContrast):
-    "CCAE on features of the decoder; the true mask says to which class each belongs (ours)"
+    "CCAE on features of the decoder; the true mask says to which class a place belongs (ours)"
 
     def __init__(
         self,
