@@ -37,7 +37,7 @@ class UpAdd(nn.Module):
 
 # %% ../nbs/4_network/46_backbones.ipynb #k007
 class SegResNetBackbone(SegResNet):
-    "MONAI's SegResNet in two dimensions and five scales, in steps"
+    "MONAI's SegResNet in two dimensions and five scales, with named steps"
 
     stride = 16  # both sides of an image are multiples of it, px
 
@@ -59,7 +59,7 @@ class SegResNetBackbone(SegResNet):
         return self.conv_final
 
     def encode(self, images: Tensor) -> list[Tensor]:  # (b, 1, h, w)
-        "Bottleneck, then the four skips, deepest first; raises `InputError` for odd sides"
+        "Bottleneck, then the four skips, deepest first; raises `InputError` as `check_sides` does"
         check_sides(images, self.stride)
         _, scales = super().encode(images)
         return scales[::-1]
@@ -77,7 +77,7 @@ def check_sides(images: Tensor, stride: int):
 
 # %% ../nbs/4_network/46_backbones.ipynb #k010
 class BasicUNetBackbone(BasicUNet):
-    "MONAI's BasicUNet in two dimensions, in steps"
+    "MONAI's BasicUNet in two dimensions, with named steps"
 
     stride = 16  # it takes other sides too, and pads inside, as MONAI's does
 
