@@ -263,7 +263,7 @@ def _sizes(x):
 
 
 def _checked_meta(meta: dict) -> dict:
-    "What weights say about themselves; raises `ValueError` or `LookupError` for nonsense"
+    "Check what a header says of its network; raises `ValueError` or `LookupError` for nonsense"
     sizes = dict(out_channels=meta['out_channels'], feature_size=meta['feature_size'])
     if not all(type(size) is int and size > 0 for size in sizes.values()):
         raise ValueError(f'sizes {sizes}')
@@ -381,7 +381,7 @@ def init_from(
 
 # %% ../nbs/4_network/47_weights.ipynb #c027c
 def class_pairs(names: list, old_names: list) -> tuple[Tensor, Tensor]:  # channels: new, old
-    "Channels of the same structure; the background first"
+    "Channels of the same structures in both networks, the background first"
     shared = [name for name in names if name in old_names]
     new = [0] + [names.index(name) + 1 for name in shared]
     old = [0] + [old_names.index(name) + 1 for name in shared]
