@@ -33,7 +33,7 @@ from atm_net.variants import (
 # %% ../nbs/4_network/48_shortcut.ipynb #sc06
 @dataclass(frozen=True)
 class Windows:
-    "Windows of slices, several for each list of structures; the lists take turns"
+    "Windows of slices, several for each list of structures; the lists alternate"
 
     images: Tensor  # (n, 1, h, w)
     labels: Tensor  # (n, h, w) channels
@@ -130,7 +130,7 @@ def blind_loss(
     lr: float = 0.003,
     coarse: int = 8,  # places per side that share a number
 ) -> float:
-    "The loss of the best answer without an image; it is fitted on every other batch by Adam"
+    "The loss of the best answer without an image; Adam fits the answer on every other batch"
     fitted, held_out = contexts[::2], contexts[1::2]
     with torch.no_grad():
         shape = contrast.ideal(contexts[0].target, contexts[0]).shape
