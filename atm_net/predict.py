@@ -182,7 +182,7 @@ def reading(
     slices: Slices,
     prompts: list,  # one per slice
 ):  # function: slice of numbers -> logits (b, channels, H, W)
-    "Make the function that runs a batch of slices with its prompts, if the network has text"
+    "Make a function that runs the network on some slices, with their prompts if it reads text"
     text = self.features(prompts)
     net = self.model
 
@@ -216,7 +216,7 @@ def guided(
 def guided_reading(
     self: Predictor, slices: Slices, prompts: list
 ):  # function: slice of numbers -> logits (b, channels, H, W)
-    "`reading` with the prompt's weight; at weight 1 it is `reading`"
+    "`reading` with the guidance of the predictor; a weight of 1 changes nothing"
     read = self.reading(slices, prompts)
     if self.guidance == 1:
         return read
@@ -325,9 +325,9 @@ def _on_source(grid: Grid, scores: np.ndarray, shape, spacing, box=None) -> np.n
 def source_probabilities(
     self: Predictor, images, prompts, volume: Volume, box=None, labeler=None, known_levels=()
 ) -> np.ndarray:  # (channels, s, h, w) float16
-    """Probabilities on the pixels of `volume`: memory for all channels at once
+    """Probabilities on the pixels of `volume`, in memory for all channels at once
 
-    The best channel is that of `source_labels`, but for ties that come from rounding.
+    The best channel is that of `source_labels`, except for ties that come from rounding.
     """
     shape = volume.shape[1:]
     spacing = volume.spacing[1:]
