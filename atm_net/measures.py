@@ -185,12 +185,12 @@ class Frame:
 
     @property
     def sup_tilt(self) -> float:
-        "Of the superior endplate in the slice, degrees"
+        "Tilt of the superior endplate in the slice, degrees"
         return self.tilt + float(np.degrees(np.arctan(self.sup[1])))
 
     @property
     def inf_tilt(self) -> float:
-        "Of the inferior endplate in the slice, degrees"
+        "Tilt of the inferior endplate in the slice, degrees"
         return self.tilt + float(np.degrees(np.arctan(self.inf[1])))
 
     def points(self, plate: str) -> np.ndarray:  # (2, 2) mm, front and back end
@@ -441,7 +441,7 @@ def write_table(
     rows,  # rows of `measure`, may be none
     path,  # .csv or .json
 ):
-    "Write rows by suffix, atomically; without rows the header or an empty list"
+    "Write rows in the format of the suffix, atomically; if there are none, the header or []"
     if _table_suffix(path) == '.json':
         write_json(path, rows)
     else:
