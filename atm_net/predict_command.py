@@ -112,7 +112,7 @@ def _is_folder(out) -> bool:
 
 
 def _single_job(volume: Path, out) -> Job:
-    "`out` is a mask file or a folder"
+    "The job of one volume; `out` is a mask file or a folder"
     if _is_folder(out):
         return _job_in(volume, Path(out))
     out = Path(out)
@@ -421,9 +421,10 @@ def predict_file(
 
 # %% ../nbs/5_masks/55_predict_command.ipynb #cm14
 def _predict_all(predictor, jobs: list, scheme, folder, *args, **kwargs):
-    """All volumes; one that cannot be read does not stop the others
+    """Predict all volumes; one that cannot be read does not stop the others
 
-    With names and colours in `folder`, unless it is None. Raises `InputError` at the end.
+    Also writes files with names and colours into `folder`, unless it is None. Raises `InputError`
+    at the end if a volume failed.
     """
     failed = []
     for job in progress(jobs, 'predict'):
