@@ -147,8 +147,9 @@ def _fan_area(
     polygon: np.ndarray,  # (n, 3)
     spacing,  # (3,) mm
 ) -> float:  # mm2
-    """Area of a polygon, cut into triangles from the corner that makes most of it in a cell of
-    side 1
+    """Area of a polygon that is cut into triangles from one of its corners
+
+    The corner is the one that gives the largest area in a cell of side 1.
     """
 
     def size(p):
