@@ -103,7 +103,7 @@ def code_2d(
 
 # %% ../nbs/4_network/40_fusion.ipynb #pe02
 class SineCosine(nn.Module):
-    "Position encoding by sines and cosines (assumed), as both equations take it"
+    "Position encoding by sines and cosines (assumed), used in both equations"
 
     def __init__(self, dim: int):  # channels, divisible by 4
         super().__init__()
@@ -222,7 +222,7 @@ def to_tokens(features: Tensor) -> Tensor:  # (b, c, h, w) -> (b, h*w, c)
 
 
 def to_grid(tokens: Tensor, grid) -> Tensor:  # (b, h*w, c), (h, w) -> (b, c, h, w)
-    "Tokens as the image that they came from"
+    "Put tokens back into the image from which they came"
     return tokens.transpose(1, 2).unflatten(-1, grid)
 
 
