@@ -94,7 +94,7 @@ def focal_loss(
 
 
 def softmax_focal(logits, target, gamma) -> Tensor:  # (b, 1, h, w)
-    "Lin et al., with the probability of the softmax"
+    "Focal loss of Lin et al. on the probabilities of the softmax"
     true_class = target.masked_fill(target == IGNORE, 0).long()[:, None]
     log_p = logits.log_softmax(1).gather(1, true_class)
     return -((1 - log_p.exp()) ** gamma) * log_p
