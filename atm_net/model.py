@@ -65,13 +65,13 @@ def decode_steps(
 
 @patch
 def decode(self: ATMNet, encoded, text=None) -> Tensor:  # (b, c, h, w)
-    "The last of `decode_steps`: features at full resolution"
+    "Features at full resolution, the last result of `decode_steps`"
     return self.decode_steps(encoded, text)[-1]
 
 
 @patch
 def text_stages(self: ATMNet) -> list[nn.Module]:
-    "Decoder stages that follow HASF: those of the backbone"
+    "Decoder stages that follow HASF, here those of the backbone"
     return self.backbone.stages
 
 # %% ../nbs/4_network/43_model.ipynb #fwd1
