@@ -61,7 +61,7 @@ class PooledSelfEnhance(SelfEnhance):
 
 # %% ../nbs/4_network/44_variants.ipynb #r002
 class RowByRow(nn.Module):
-    "Position encoding by the number of a token, for images row by row (ours)"
+    "Position encoding by the number of a token; images are numbered row by row (ours)"
 
     def __init__(self, dim: int):  # channels, even
         super().__init__()
@@ -121,7 +121,7 @@ class LevelFusion(TextFusion):
         self.att.k.weight.data.copy_(self.att.q.weight)
 
     def with_positions(self, image, text, grid) -> tuple[Tensor, Tensor]:  # queries, keys
-        "Rows of the image in px; level words at the row of their rank; other words have no place"
+        "Place pixels by their row in px, and level words by their rank; other words get no place"
         c = image.shape[-1]
         rows, columns = grid
         row = (torch.arange(rows, device=image.device) + 0.5) * self.stride
@@ -142,7 +142,7 @@ class EndsFusion(LevelFusion):
         self.from_end = nn.Parameter(torch.tensor(FROM_END))
 
     def with_positions(self, image, text, grid) -> tuple[Tensor, Tensor]:  # queries, keys
-        "As in `LevelFusion`; levels are also placed by counting from the lower edge"
+        "Place words as `LevelFusion` does, and also by counting levels from the lower edge"
         query, key = super().with_positions(image, text, grid)
         height = grid[0] * self.stride
         rank = text.level_rank
@@ -234,15 +234,15 @@ class TwoDecoders(ATMNet):
         return list(self.text_decoder.values())
 
     def text_steps(self, encoded: list[Tensor], text: TextFeatures) -> list[Tensor]:
-        "The decoder of the text; no gradient goes from it to the encoder"
+        "Run the decoder of the text; no gradient goes from it to the encoder"
         return self.decode_steps([features.detach() for features in encoded], text)
 
     def decode_text(self, encoded: list[Tensor], text: TextFeatures) -> Tensor:
-        "The last of `text_steps`: features at full resolution"
+        "Features at full resolution, the last result of `text_steps`"
         return self.text_steps(encoded, text)[-1]
 
     def decode(self, encoded: list[Tensor], text: TextFeatures | None = None) -> Tensor:
-        "Decode each image with its text if the prompt names a structure, else without"
+        "Decode each image with its text if the prompt names a structure, otherwise without text"
         if text is None:
             return super().decode(encoded)
         named = of_images((text.level_rank > 0).any(1), text.prompt_index)  # (b,)
@@ -351,7 +351,7 @@ def logits_and_word_maps(
 # %% ../nbs/4_network/44_variants.ipynb #cx02
 @dataclass(frozen=True, kw_only=True)
 class ClassPrompts:
-    "The class prompts of b images, with the facts about their classes"
+    "The class prompts of b images, and which classes each image shows and annotates"
 
     text: Tensor  # (b, k, d) pooled class prompts
     present: Tensor  # (b, k) bool, classes in the image
@@ -360,7 +360,7 @@ class ClassPrompts:
 
 
 def class_vectors(encoder, scheme) -> Tensor:  # (k, 2, d)
-    "'It does not contain ...' and 'It contains ...' of each class, encoded and pooled (Eq. 5)"
+    "Pooled vectors of the two prompts of each class, 'It does not contain' and 'It contains'"
     background = class_prompt('background', True, scheme.anatomy)
     both = []
     for present in (False, True):
@@ -389,7 +389,7 @@ class ContextContrast(nn.Module):
     "CCAE that gets a `ContrastContext`"
 
     def answer(self, context: ContrastContext) -> Tensor:
-        "The output of the network that is compared: (b, k, h, w) probabilities"
+        "What is compared with the sentences, here the probabilities (b, k, h, w)"
         return at_least_float32(context.probs)
 
     def as_answer(self, numbers: Tensor) -> Tensor:
@@ -410,7 +410,7 @@ class ContextContrast(nn.Module):
 
 
 def one_hot(labels: Tensor, k: int) -> Tensor:  # (b, h, w) -> (b, k, h, w)
-    "Channels 0 and 1; `IGNORE` counts as background"
+    "One channel of 0 and 1 for each class; `IGNORE` counts as background"
     classes = torch.arange(k, device=labels.device)[:, None, None]
     known = labels.masked_fill(labels == IGNORE, 0)
     return (known[:, None] == classes).float()
@@ -503,7 +503,7 @@ class PixelContrast(FeatureContrast):
         return (loss * weight).sum() / len(loss)
 
     def logits(self, answer: Tensor, context) -> Tensor:  # (b, k-1, h', w')
-        "Cosine of each pixel with each sentence, over the temperature"
+        "Cosine of each pixel with each sentence, divided by the temperature"
         known = context.known[:, 1:]
         f_c = centre_norm(self.sentences(context), known)
         cosine = torch.einsum('behw,bse->bshw', F.normalize(answer, dim=1), f_c)
