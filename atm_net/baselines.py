@@ -88,12 +88,12 @@ class StripPooling(nn.Module):
 
 # %% ../nbs/4_network/45_baselines.ipynb #n004
 def widths(feature_size: int) -> list[int]:
-    "Channels of five stages, each half as large as the one before"
+    "Channels of five stages; each stage has half the image size and twice the channels"
     return [feature_size * m for m in (1, 2, 4, 8, 16)]
 
 
 class UpDecoder(nn.Module):
-    "Upsample, concatenate, convolve: from the deepest of some feature maps to the finest"
+    "Upsample, concatenate and convolve, from the deepest feature map to the finest"
 
     def __init__(self, channels):  # of the feature maps, finest first
         super().__init__()
@@ -167,7 +167,7 @@ class UBiSeNet(TwoPaths):
         )
 
     def context(self, x: Tensor) -> Tensor:  # (b, 1, h, w) -> (b, f, h/2, w/2)
-        "Stem and stages of the ResNet, then decoded"
+        "Stem and stages of the ResNet, then the U-shaped decoder"
         body = self.body
         maps = [body.act(body.bn1(body.conv1(x)))]
         x = body.maxpool(maps[0])
@@ -252,7 +252,7 @@ def residual_unet(c_in: int, c_out: int, feature_size: int) -> nn.Module:
 
 # %% ../nbs/4_network/45_baselines.ipynb #c019
 class WindowUNETR(nets.UNETR):
-    "MONAI's UNETR; images of another size go through its sliding window"
+    "MONAI's UNETR; images of another size than `side` go through a sliding window"
 
     def __init__(self, out_channels: int, feature_size: int = 12, side: int = 128):  # side: px
         super().__init__(
