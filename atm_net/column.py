@@ -40,7 +40,7 @@ def along_column(
     prob: np.ndarray,  # (s, h, w) probability of bodies and discs together
     spacing,  # (slice, row, column) mm
 ) -> tuple:  # (h, w) mm along the column from its top; (h, w) mm from its middle line
-    "The column as a curve in the sagittal plane; each pixel belongs to its nearest point (ours)"
+    "Place of each pixel along and beside the column, by its nearest point on the line (ours)"
     from scipy import ndimage as ndi
 
     dh, dw = spacing[1:]
@@ -78,7 +78,7 @@ def _with_gaps(cuts, filled, apart) -> list:
 
 
 def _with_missed_discs(cuts, filled) -> list:
-    "Cuts, and even ones where a stretch is too long for one body (ours)"
+    "Cuts, and evenly placed ones in each stretch that is too long for one body (ours)"
     edges = [min(filled[0], cuts[0]), *cuts, max(filled[-1], cuts[-1])]
     pitch = np.median(np.diff(cuts))
     missed = []
@@ -113,7 +113,7 @@ def disc_places(
 
 # %% ../nbs/5_masks/51_column.ipynb #kc18
 def _fit_plane(along, disc, here, x, z) -> np.ndarray:  # (s, w) mm along the column
-    "Least squares over the pixels `here`: `along = a + b x + c z`, weighted by probability (ours)"
+    "Fit `along = a + b x + c z` to the pixels `here`, weighted by their probability (ours)"
     design = np.stack([np.ones(here.sum()), x[here], z[here]], 1)
     weight = disc[here]
     target = np.broadcast_to(along, disc.shape)[here]
@@ -356,7 +356,7 @@ def disc_names(
     fits,  # (cuts, levels) how much each cut looks like the disc below each level
     discs,  # levels that have a disc below them
 ) -> list:  # level above the disc, or None, for each cut: ascending, none twice
-    "The likeliest names of the cuts between two bodies; a cut inside one body gets none (ours)"
+    "The likeliest names of the cuts between two bodies; a cut inside one body has no name (ours)"
     out = [None] * len(gaps)
     for (above, below), same_gap in itertools.groupby(range(len(gaps)), gaps.__getitem__):
         cuts = list(same_gap)
