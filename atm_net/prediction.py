@@ -28,7 +28,7 @@ def prediction_figure(
     pr,  # `Prediction`
     n: int = 3,  # slices to show, spread over the volume
 ):
-    "Slices with the mask over them, and the prompt of the middle one -> `Figure`"
+    "Draw slices with the mask over them, and the prompt of the middle slice -> `Figure`"
     import matplotlib.pyplot as plt
 
     slices = volume.shape[0]
