@@ -158,7 +158,7 @@ def load_predictor(
 # %% ../nbs/5_masks/53_predict.ipynb #pt04
 @patch
 def features(self: Predictor, prompts):  # `TextFeatures` of the slices
-    "Encode one prompt per slice, each sentence once; None without text"
+    "Encode the prompts of all slices, each sentence only once; None without text"
     if not self.has_text:
         return None
     return self.encoder.features([str(p) for p in prompts], self.length, self.anatomy)
@@ -172,7 +172,7 @@ def to_grid(self: Predictor, volume: Volume, box=None) -> np.ndarray:  # (s, h, 
 # %% ../nbs/5_masks/53_predict.ipynb #sh04
 @patch
 def shared(self: Predictor, images) -> Slices:
-    "Images that are read several times; the encoder sees each only once"
+    "`Slices` of images that pass several times; the encoder sees each image only once"
     return images if isinstance(images, Slices) else Slices(images)
 
 
@@ -272,7 +272,7 @@ def probs(
 def predict_with_confidence(
     self: Predictor, images, prompts=None, labeler=None, known_levels=()
 ) -> tuple:  # (s, h, w) uint8 on the grid; 0..1
-    "Labels, and the mean probability of the found structures; an empty slice counts 0 (ours)"
+    "Labels, and the mean probability of the found structures; a slice without any counts 0 (ours)"
     labels = []
     confidence = []
     for p in self.probs(images, prompts, labeler, known_levels):
@@ -365,7 +365,7 @@ def words_for(
 # %% ../nbs/5_masks/53_predict.ipynb #c018
 @patch
 def field_of_view(self: Predictor, volume: Volume, box=None) -> tuple | None:
-    "The part of the image to use, as in training; None means all; raises `InputError`"
+    "The part of the image to use, as in training; None: the whole image; raises `InputError`"
     if box is not None or self.crop == 'fov':
         return box
     if self.crop == 'self':
