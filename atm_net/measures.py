@@ -27,7 +27,7 @@ from .volumes import list_volumes, volume_stem
 
 # %% ../nbs/5_masks/54_measures.ipynb #c008
 def mid_slice(mask: np.ndarray) -> int:  # mask: (s, h, w) bool, not empty; a slice index
-    "The slice at the centre of area; if it is empty, the largest one"
+    "The slice at the centre of area; if it is empty, the slice with the largest area"
     area = mask.sum((1, 2))
     centre = round((np.arange(len(area)) * area).sum() / area.sum())
     return centre if area[centre] else int(area.argmax())
@@ -205,7 +205,7 @@ _windows = ((0.05, 0.2), (0.4, 0.6), (0.8, 0.95))
 
 
 def _heights(profile):
-    "Mean height in each of the three windows (mm), None where one of them is empty"
+    "Mean height in each of the three windows (mm); None if one of the windows is empty"
     windows = [profile.between(*window) for window in _windows]
     if not all(window.any() for window in windows):
         return None
@@ -327,7 +327,7 @@ def _row(structure, kind, **values):
 
 
 def lordosis(tilts: dict) -> dict:  # ('L1', 'sup') etc. -> degrees, None where unknown; a row
-    "Angle from the upper endplate of L1 to that of S; without S, to the lower one of L5"
+    "Angle from the upper endplate of L1 to that of S; without S, to the lower endplate of L5"
     top = tilts.get(('L1', 'sup'))
     end = tilts.get(('S', 'sup'))
     name, plate = 'S', 'superior'
