@@ -101,7 +101,7 @@ def _ending(volume: Path) -> str:
 
 
 def _job_in(volume: Path, folder: Path) -> Job:
-    "A mask of the same name in `folder`, its picture in `folder/png`"
+    "The job that writes a mask of the same name into `folder`, its picture into `folder/png`"
     stem = volume_stem(volume)
     return Job(volume, folder / (stem + _ending(volume)), folder / 'png' / (stem + '.png'))
 
@@ -240,7 +240,7 @@ def spare_work(
     probabilities: bool = False,  # are they written, too?
     force: bool = False,  # overwrite all the same
 ):
-    "A mask that somebody made or corrected is not overwritten; raises `InputError`"
+    "Refuse to overwrite a mask that somebody made or corrected; raises `InputError`"
     for job in jobs:
         files = [job.mask, job.picture, job.record]
         spare_files([*files, job.probabilities] if probabilities else files, _is_ours(job), force)
