@@ -37,7 +37,7 @@ class UpAdd(nn.Module):
 
 # %% ../nbs/4_network/46_backbones.ipynb #k007
 class SegResNetBackbone(SegResNet):
-    "MONAI's SegResNet in two dimensions and five scales, in steps"
+    "MONAI's SegResNet in two dimensions and five scales, with named steps"
 
     stride = 16  # both sides of an image are multiples of it, px
 
@@ -59,7 +59,7 @@ class SegResNetBackbone(SegResNet):
         return self.conv_final
 
     def encode(self, images: Tensor) -> list[Tensor]:  # (b, 1, h, w)
-        "Bottleneck, then the four skips, deepest first; raises `InputError` for odd sides"
+        "Bottleneck, then the four skips, deepest first; raises `InputError` as `check_sides` does"
         check_sides(images, self.stride)
         _, scales = super().encode(images)
         return scales[::-1]
@@ -77,7 +77,7 @@ def check_sides(images: Tensor, stride: int):
 
 # %% ../nbs/4_network/46_backbones.ipynb #k010
 class BasicUNetBackbone(BasicUNet):
-    "MONAI's BasicUNet in two dimensions, in steps"
+    "MONAI's BasicUNet in two dimensions, with named steps"
 
     stride = 16  # it takes other sides too, and pads inside, as MONAI's does
 
@@ -179,7 +179,7 @@ def check_weights(backbone: nn.Module):
 
 # %% ../nbs/4_network/46_backbones.ipynb #k026
 def check_shapes(backbone: nn.Module, out_channels: int):
-    "Send an image through and compare the shapes; raises `InputError`"
+    "Send an image through the backbone and check all shapes; raises `InputError`"
     stride, channels = backbone.stride, list(backbone.channels)
     sides = 2 * stride, 3 * stride
     encoded = attempt('encode', backbone.encode, torch.zeros(1, 1, *sides))
@@ -201,7 +201,7 @@ def check_shape(what: str, tensor: Tensor, wanted: tuple):
 
 
 def attempt(what: str, function, *inputs):
-    "Call code from outside; raises `InputError` with its error"
+    "Call code from outside the package; if it fails, raises `InputError` with its error"
     try:
         return function(*inputs)
     except Exception as e:
@@ -220,7 +220,7 @@ def copy_in_eval(backbone: nn.Module) -> nn.Module:
 
 # %% ../nbs/4_network/46_backbones.ipynb #k029
 def find_backbone(name: str) -> type:
-    "The class of a name or an import path; raises `InputError`"
+    "Find the class of a name or of an import path; raises `InputError`"
     if name in BACKBONES:
         return BACKBONES[name]
     if ':' not in name:
@@ -239,7 +239,7 @@ def make_backbone(
     feature_size: int = 12,
     in_channels: int = 1,
 ) -> nn.Module:
-    "Make a backbone by its name, and check one from outside; raises `InputError`"
+    "Make a backbone by its name; one from outside is checked; raises `InputError`"
     kind = find_backbone(name)
     if name in BACKBONES:
         return kind(out_channels, feature_size, in_channels)
@@ -257,7 +257,7 @@ def backbone_title(name: str) -> str:
 
 
 def modules_on(options: dict) -> list[str]:
-    "Which of HASF and CCAE are on, in words"
+    "The modules that are on: 'hasf', 'ccae', both or none"
     return [key for key in ('hasf', 'ccae') if options.get(key, True)]
 
 

@@ -40,7 +40,7 @@ def along_column(
     prob: np.ndarray,  # (s, h, w) probability of bodies and discs together
     spacing,  # (slice, row, column) mm
 ) -> tuple:  # (h, w) mm along the column from its top; (h, w) mm from its middle line
-    "The column as a curve in the sagittal plane; each pixel belongs to its nearest point (ours)"
+    "Place of each pixel along and beside the column, by its nearest point on the line (ours)"
     from scipy import ndimage as ndi
 
     dh, dw = spacing[1:]
@@ -78,7 +78,7 @@ def _with_gaps(cuts, filled, apart) -> list:
 
 
 def _with_missed_discs(cuts, filled) -> list:
-    "Cuts, and even ones where a stretch is too long for one body (ours)"
+    "Cuts, and evenly placed ones in each stretch that is too long for one body (ours)"
     edges = [min(filled[0], cuts[0]), *cuts, max(filled[-1], cuts[-1])]
     pitch = np.median(np.diff(cuts))
     missed = []
@@ -113,7 +113,7 @@ def disc_places(
 
 # %% ../nbs/5_masks/51_column.ipynb #kc18
 def _fit_plane(along, disc, here, x, z) -> np.ndarray:  # (s, w) mm along the column
-    "Least squares over the pixels `here`: `along = a + b x + c z`, weighted by probability (ours)"
+    "Fit `along = a + b x + c z` to the pixels `here`, weighted by their probability (ours)"
     design = np.stack([np.ones(here.sum()), x[here], z[here]], 1)
     weight = disc[here]
     target = np.broadcast_to(along, disc.shape)[here]
@@ -142,14 +142,14 @@ def cut_surfaces(
 
 # %% ../nbs/5_masks/51_column.ipynb #kc24
 def usual_pitch(places: np.ndarray) -> float:  # places: (n,) mm along the column, ascending; mm
-    "The median distance of neighbours, those closer than 8 mm not counted; 30 if there is none"
+    "The median distance of neighbours that are more than 8 mm apart; 30 if there are none"
     gaps = np.diff(places)
     apart = gaps[gaps > 8]
     return float(np.median(apart)) if len(apart) else 30.0
 
 
 def _distance_cost(distance, k) -> np.ndarray:  # (k, k): level above, level below
-    "The cost if two parts are not as far apart as their levels; upwards is forbidden"
+    "Cost of two levels that do not fit the distance of their parts; infinite in the wrong order"
     steps = np.arange(k)[None] - np.arange(k)[:, None]
     return np.where(steps >= 0, (steps - distance) ** 2 / (4 * 0.2**2), np.inf)
 
@@ -256,7 +256,7 @@ def channel_sum(
     probs: np.ndarray,  # (s, k, h, w)
     channels,  # at least one
 ) -> np.ndarray:  # (s, h, w)
-    "Sum of some channels, one by one: together they would be copied first"
+    "Sum of some channels, added one by one, because `probs[:, channels]` would copy them"
     total = np.zeros_like(probs[:, 0])
     for channel in channels:
         total += probs[:, channel]
@@ -264,7 +264,7 @@ def channel_sum(
 
 
 def _give(probs, channels, to):
-    "Move the probability of some channels at each pixel to its channel in `to`"
+    "At each pixel, move the probability of some channels to the channel that `to` has there"
     total = channel_sum(probs, channels)
     probs[:, channels] = 0
     for c in np.unique(to):
@@ -356,7 +356,7 @@ def disc_names(
     fits,  # (cuts, levels) how much each cut looks like the disc below each level
     discs,  # levels that have a disc below them
 ) -> list:  # level above the disc, or None, for each cut: ascending, none twice
-    "The likeliest names of the cuts between two bodies; a cut inside one body gets none (ours)"
+    "The likeliest names of the cuts between two bodies; a cut inside one body has no name (ours)"
     out = [None] * len(gaps)
     for (above, below), same_gap in itertools.groupby(range(len(gaps)), gaps.__getitem__):
         cuts = list(same_gap)
@@ -389,7 +389,7 @@ def name_discs(
     along: np.ndarray,  # (h, w) mm along the column
     cuts: np.ndarray,  # mm along the column, of `disc_places`
 ):
-    "Give disc pixels to the disc of the nearest cut, or to the body that it divides (ours)"
+    "Give disc pixels to the disc of the nearest cut, or to the body that the cut divides (ours)"
     known = [(mm, level) for mm, level in found if level is not None]
     if not len(cuts) or not known:
         return
@@ -540,7 +540,7 @@ def name_volume(
     anchor: str = None,  # of `name_parts`
     copy=True,  # False: write into `probs`, float32, since a copy takes as much memory again
 ) -> tuple:  # (s, k, h, w) float32; a `Naming`, None where there is no column to name
-    "Give each vertebra and disc of a volume one name, in order, and none twice (ours)"
+    "Give each vertebra and disc of a volume one name, in order, and no name twice (ours)"
     probs = probs.astype(np.float32, copy=copy)
     names, discs = column_levels(scheme)
     bodies = [scheme.channel(n) for n in names]

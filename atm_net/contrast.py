@@ -61,7 +61,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def no_pair(known: Tensor) -> Tensor:  # (b, s) -> (b, s, s) bool
-    "Pairs with an excluded class; the diagonal is kept, so that no row is empty"
+    "Mark pairs with an excluded class, but never the diagonal, so that no row is empty"
     pair = known[:, :, None] & known[:, None, :]
     return ~pair & ~torch.eye(known.shape[1], dtype=torch.bool, device=known.device)
 

@@ -42,7 +42,7 @@ def _nearest(
     y: np.ndarray,  # (m, d)
     spacing,  # (d,)
 ) -> tuple[np.ndarray, np.ndarray]:
-    "Distance from each point of x to the nearest of y, and back, by a tree"
+    "Distances from each point of x to the nearest point of y, and from y to x, by a tree"
     x = x * np.asarray(spacing, float)
     y = y * np.asarray(spacing, float)
     return KDTree(y).query(x)[0], KDTree(x).query(y)[0]
@@ -58,7 +58,7 @@ def between(
     y: np.ndarray,  # (s, h, w) bool, the other
     spacing,  # (3,)
 ) -> tuple[np.ndarray, np.ndarray]:
-    "Distance from each point of x to the nearest of y, and back"
+    "Distances from each point of x to the nearest point of y, and from y to x"
     if x.size > _roomy * (np.count_nonzero(x) + np.count_nonzero(y)):
         return _nearest(_points(x), _points(y), spacing)
     to_x = ndimage.distance_transform_edt(~x, sampling=spacing)
@@ -71,7 +71,7 @@ def surface_distances(
     b: np.ndarray,  # (s, h, w) bool, not empty
     spacing=(1, 1, 1),  # size of a voxel along s, h, w, mm
 ) -> tuple[np.ndarray, np.ndarray]:  # (n,) from each surface point of a to b; (m,) back; mm
-    "Nearest distances between two surfaces, both ways; raises `ValueError` on an empty mask"
+    "Distances between two surfaces, in both directions; raises `ValueError` on an empty mask"
     if not a.any() or not b.any():
         raise ValueError('an empty mask has no surface')
     return between(surface(a), surface(b), spacing)
@@ -147,8 +147,9 @@ def _fan_area(
     polygon: np.ndarray,  # (n, 3)
     spacing,  # (3,) mm
 ) -> float:  # mm2
-    """Area of a polygon, cut into triangles from the corner that makes most of it in a cell of
-    side 1
+    """Area of a polygon that is cut into triangles from one of its corners
+
+    The corner is the one that gives the largest area in a cell of side 1.
     """
 
     def size(p):

@@ -103,7 +103,7 @@ def code_2d(
 
 # %% ../nbs/4_network/40_fusion.ipynb #pe02
 class SineCosine(nn.Module):
-    "Position encoding by sines and cosines (assumed), as both equations take it"
+    "Position encoding by sines and cosines (assumed), used in both equations"
 
     def __init__(self, dim: int):  # channels, divisible by 4
         super().__init__()
@@ -123,7 +123,7 @@ def of_images(
     x: Tensor,  # (p, ...) one row for each prompt
     prompt_index: Tensor | None,  # (b,) the prompt of each image; None: image i has prompt i
 ) -> Tensor:  # (b, ...)
-    "Rows of prompts as rows of images"
+    "Give each image the row of its prompt"
     return x if prompt_index is None else x[prompt_index]
 
 
@@ -162,13 +162,13 @@ def forward(
 
 @patch
 def split(self: Attention, x: Tensor) -> Tensor:  # (b, n, c) -> (b, heads, n, c/heads)
-    "Channels by head"
+    "Give each head its share of the channels"
     return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 @patch
 def ask(self: Attention, query, key, mask, prompt_index):
-    "Queries (b, heads, n, c/heads), keys (b, heads, t, c/heads), which exist (b, 1, 1, t) or None"
+    "Queries and keys by head (b, heads, n or t, c/heads); mask of the keys (b, 1, 1, t) or None"
     exists = None if mask is None else of_images(mask, prompt_index)[:, None, None]
     k = of_images(self.split(self.k(key)), prompt_index)
     return self.split(self.q(query)), k, exists
@@ -188,7 +188,7 @@ def without_padding(
     text: TextFeatures,
     length: int,  # token places that the model was built for
 ) -> Tensor:  # (p, l, d)
-    "States with 0 on padding; raises `InputError` for features of another length"
+    "Set the states of padding to 0; raises `InputError` if there are not `length` token places"
     n = text.states.shape[1]
     if n != length:
         raise InputError(f'text features have {n} token places, the model was built for {length}')
@@ -196,7 +196,7 @@ def without_padding(
 
 
 class TextProjection(nn.Module):
-    "Token states (p, l, d) as m text tokens of the width of a scale (Sec. 3.3)"
+    "Turn token states (p, l, d) into m text tokens with the channels of a scale (Sec. 3.3)"
 
     def __init__(
         self,
@@ -222,7 +222,7 @@ def to_tokens(features: Tensor) -> Tensor:  # (b, c, h, w) -> (b, h*w, c)
 
 
 def to_grid(tokens: Tensor, grid) -> Tensor:  # (b, h*w, c), (h, w) -> (b, c, h, w)
-    "Tokens as the image that they came from"
+    "Put tokens back into the image from which they came"
     return tokens.transpose(1, 2).unflatten(-1, grid)
 
 

@@ -27,7 +27,7 @@ from .volumes import list_volumes, volume_stem
 
 # %% ../nbs/5_masks/54_measures.ipynb #c008
 def mid_slice(mask: np.ndarray) -> int:  # mask: (s, h, w) bool, not empty; a slice index
-    "The slice at the centre of area; if it is empty, the largest one"
+    "The slice at the centre of area; if it is empty, the slice with the largest area"
     area = mask.sum((1, 2))
     centre = round((np.arange(len(area)) * area).sum() / area.sum())
     return centre if area[centre] else int(area.argmax())
@@ -185,12 +185,12 @@ class Frame:
 
     @property
     def sup_tilt(self) -> float:
-        "Of the superior endplate in the slice, degrees"
+        "Tilt of the superior endplate in the slice, degrees"
         return self.tilt + float(np.degrees(np.arctan(self.sup[1])))
 
     @property
     def inf_tilt(self) -> float:
-        "Of the inferior endplate in the slice, degrees"
+        "Tilt of the inferior endplate in the slice, degrees"
         return self.tilt + float(np.degrees(np.arctan(self.inf[1])))
 
     def points(self, plate: str) -> np.ndarray:  # (2, 2) mm, front and back end
@@ -205,7 +205,7 @@ _windows = ((0.05, 0.2), (0.4, 0.6), (0.8, 0.95))
 
 
 def _heights(profile):
-    "Mean height in each of the three windows (mm), None where one of them is empty"
+    "Mean height in each of the three windows (mm); None if one of the windows is empty"
     windows = [profile.between(*window) for window in _windows]
     if not all(window.any() for window in windows):
         return None
@@ -327,7 +327,7 @@ def _row(structure, kind, **values):
 
 
 def lordosis(tilts: dict) -> dict:  # ('L1', 'sup') etc. -> degrees, None where unknown; a row
-    "Angle from the upper endplate of L1 to that of S; without S, to the lower one of L5"
+    "Angle from the upper endplate of L1 to that of S; without S, to the lower endplate of L5"
     top = tilts.get(('L1', 'sup'))
     end = tilts.get(('S', 'sup'))
     name, plate = 'S', 'superior'
@@ -441,7 +441,7 @@ def write_table(
     rows,  # rows of `measure`, may be none
     path,  # .csv or .json
 ):
-    "Write rows by suffix, atomically; without rows the header or an empty list"
+    "Write rows in the format of the suffix, atomically; if there are none, the header or []"
     if _table_suffix(path) == '.json':
         write_json(path, rows)
     else:

@@ -65,13 +65,13 @@ def decode_steps(
 
 @patch
 def decode(self: ATMNet, encoded, text=None) -> Tensor:  # (b, c, h, w)
-    "The last of `decode_steps`: features at full resolution"
+    "Features at full resolution, the last result of `decode_steps`"
     return self.decode_steps(encoded, text)[-1]
 
 
 @patch
 def text_stages(self: ATMNet) -> list[nn.Module]:
-    "Decoder stages that follow HASF: those of the backbone"
+    "Decoder stages that follow HASF, here those of the backbone"
     return self.backbone.stages
 
 # %% ../nbs/4_network/43_model.ipynb #fwd1
@@ -105,7 +105,7 @@ def text_to_read(self: ATMNet, text) -> TextFeatures | None:
 
 # %% ../nbs/4_network/43_model.ipynb #bb02
 class SwinBackbone(SwinUNETR):
-    "MONAI's Swin UNETR in two dimensions, in steps"
+    "MONAI's Swin UNETR in two dimensions, with a name for each step of its forward pass"
 
     STAGES = ('decoder5', 'decoder4', 'decoder3', 'decoder2', 'decoder1')  # deepest first
     stride = 32  # both sides of an image are multiples of it, px

@@ -158,7 +158,7 @@ def load_predictor(
 # %% ../nbs/5_masks/53_predict.ipynb #pt04
 @patch
 def features(self: Predictor, prompts):  # `TextFeatures` of the slices
-    "Encode one prompt per slice, each sentence once; None without text"
+    "Encode the prompts of all slices, each sentence only once; None without text"
     if not self.has_text:
         return None
     return self.encoder.features([str(p) for p in prompts], self.length, self.anatomy)
@@ -172,7 +172,7 @@ def to_grid(self: Predictor, volume: Volume, box=None) -> np.ndarray:  # (s, h, 
 # %% ../nbs/5_masks/53_predict.ipynb #sh04
 @patch
 def shared(self: Predictor, images) -> Slices:
-    "Images that are read several times; the encoder sees each only once"
+    "`Slices` of images that pass several times; the encoder sees each image only once"
     return images if isinstance(images, Slices) else Slices(images)
 
 
@@ -182,7 +182,7 @@ def reading(
     slices: Slices,
     prompts: list,  # one per slice
 ):  # function: slice of numbers -> logits (b, channels, H, W)
-    "Make the function that runs a batch of slices with its prompts, if the network has text"
+    "Make a function that runs the network on some slices, with their prompts if it reads text"
     text = self.features(prompts)
     net = self.model
 
@@ -216,7 +216,7 @@ def guided(
 def guided_reading(
     self: Predictor, slices: Slices, prompts: list
 ):  # function: slice of numbers -> logits (b, channels, H, W)
-    "`reading` with the prompt's weight; at weight 1 it is `reading`"
+    "`reading` with the guidance of the predictor; a weight of 1 changes nothing"
     read = self.reading(slices, prompts)
     if self.guidance == 1:
         return read
@@ -272,7 +272,7 @@ def probs(
 def predict_with_confidence(
     self: Predictor, images, prompts=None, labeler=None, known_levels=()
 ) -> tuple:  # (s, h, w) uint8 on the grid; 0..1
-    "Labels, and the mean probability of the found structures; an empty slice counts 0 (ours)"
+    "Labels, and the mean probability of the found structures; a slice without any counts 0 (ours)"
     labels = []
     confidence = []
     for p in self.probs(images, prompts, labeler, known_levels):
@@ -325,9 +325,9 @@ def _on_source(grid: Grid, scores: np.ndarray, shape, spacing, box=None) -> np.n
 def source_probabilities(
     self: Predictor, images, prompts, volume: Volume, box=None, labeler=None, known_levels=()
 ) -> np.ndarray:  # (channels, s, h, w) float16
-    """Probabilities on the pixels of `volume`: memory for all channels at once
+    """Probabilities on the pixels of `volume`, in memory for all channels at once
 
-    The best channel is that of `source_labels`, but for ties that come from rounding.
+    The best channel is that of `source_labels`, except for ties that come from rounding.
     """
     shape = volume.shape[1:]
     spacing = volume.spacing[1:]
@@ -365,7 +365,7 @@ def words_for(
 # %% ../nbs/5_masks/53_predict.ipynb #c018
 @patch
 def field_of_view(self: Predictor, volume: Volume, box=None) -> tuple | None:
-    "The part of the image to use, as in training; None means all; raises `InputError`"
+    "The part of the image to use, as in training; None: the whole image; raises `InputError`"
     if box is not None or self.crop == 'fov':
         return box
     if self.crop == 'self':

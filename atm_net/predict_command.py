@@ -101,7 +101,7 @@ def _ending(volume: Path) -> str:
 
 
 def _job_in(volume: Path, folder: Path) -> Job:
-    "A mask of the same name in `folder`, its picture in `folder/png`"
+    "The job that writes a mask of the same name into `folder`, its picture into `folder/png`"
     stem = volume_stem(volume)
     return Job(volume, folder / (stem + _ending(volume)), folder / 'png' / (stem + '.png'))
 
@@ -112,7 +112,7 @@ def _is_folder(out) -> bool:
 
 
 def _single_job(volume: Path, out) -> Job:
-    "`out` is a mask file or a folder"
+    "The job of one volume; `out` is a mask file or a folder"
     if _is_folder(out):
         return _job_in(volume, Path(out))
     out = Path(out)
@@ -240,7 +240,7 @@ def spare_work(
     probabilities: bool = False,  # are they written, too?
     force: bool = False,  # overwrite all the same
 ):
-    "A mask that somebody made or corrected is not overwritten; raises `InputError`"
+    "Refuse to overwrite a mask that somebody made or corrected; raises `InputError`"
     for job in jobs:
         files = [job.mask, job.picture, job.record]
         spare_files([*files, job.probabilities] if probabilities else files, _is_ours(job), force)
@@ -421,9 +421,10 @@ def predict_file(
 
 # %% ../nbs/5_masks/55_predict_command.ipynb #cm14
 def _predict_all(predictor, jobs: list, scheme, folder, *args, **kwargs):
-    """All volumes; one that cannot be read does not stop the others
+    """Predict all volumes; one that cannot be read does not stop the others
 
-    With names and colours in `folder`, unless it is None. Raises `InputError` at the end.
+    Also writes files with names and colours into `folder`, unless it is None. Raises `InputError`
+    at the end if a volume failed.
     """
     failed = []
     for job in progress(jobs, 'predict'):

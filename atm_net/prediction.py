@@ -28,7 +28,7 @@ def prediction_figure(
     pr,  # `Prediction`
     n: int = 3,  # slices to show, spread over the volume
 ):
-    "Slices with the mask over them, and the prompt of the middle one -> `Figure`"
+    "Draw slices with the mask over them, and the prompt of the middle slice -> `Figure`"
     import matplotlib.pyplot as plt
 
     slices = volume.shape[0]
@@ -45,7 +45,7 @@ def prediction_figure(
 
 
 def prediction_png(volume: Volume, pr) -> bytes:
-    "The same as a PNG file"
+    "`prediction_figure` as the bytes of a PNG file"
     import matplotlib.pyplot as plt
 
     fig = prediction_figure(volume, pr)
@@ -114,7 +114,7 @@ class Prediction:
 
     @property
     def words_read(self) -> bool:
-        "Was the prompt of `self` used in the end? Otherwise the generic prompt was"
+        "Was the prompt of `self` used in the end? If not, the generic prompt was used"
         return any(vote.outcome == 'confirmed' for vote in self.trace)
 
     def convert(self, labels: str) -> 'Prediction':
@@ -139,7 +139,7 @@ class Prediction:
 
 # %% ../nbs/5_masks/52_prediction.ipynb #ln02
 def _lowest(names) -> str:  # 'none' where there is no name
-    "The last of some names that is one"
+    "The last of some names that is not empty"
     return next((n for n in reversed(names) if n), 'none')
 
 

@@ -73,7 +73,7 @@ SIDE_BY_SIDE = 'self,generic,oracle-levels,oracle,shuffled'  # in tables of prot
 # %% ../nbs/5_masks/50_protocols.ipynb #pr09
 @dataclass(frozen=True)
 class Input:
-    "An input from outside from which prompts are made"
+    "How messages call an input, if it is given and if it is missing"
 
     given: str  # what a message calls it when it is there
     missing: str  # and when it is not
@@ -101,7 +101,7 @@ def find_protocol(name: str) -> Protocol:
 
 # %% ../nbs/5_masks/50_protocols.ipynb #pr12
 def _default_protocol(here: list) -> str:
-    "The default protocol: that of the given text, or `generic` without a text"
+    "The default protocol: the one that reads the given text, or `generic` without a text"
     readers = [name for name, p in PROTOCOLS.items() if p.needs_text and p.needs in here]
     return readers[0] if readers else 'generic'
 
@@ -190,7 +190,7 @@ def own_part(
     prompts: list,  # one per slice
     labeler=None,  # `ColumnLabeler`; None: every pixel by itself
 ) -> list:  # one `Prompt` per slice
-    "For each slice, its part of a prompt about the volume, found by a first pass (ours)"
+    "For each slice, the part of the volume's prompt that a first pass finds in it (ours)"
     known_levels = named_levels(prompts)
     if not known_levels:
         return prompts
@@ -277,7 +277,7 @@ def self_prompts(
 
 # %% ../nbs/5_masks/50_protocols.ipynb #pr32
 def _draw_vote(ax, vote: Vote, title: str, anatomy):
-    "Bars of the support of each structure, discs left out"
+    "Draw the support of each structure as a bar; discs are left out"
     names = [n for n in anatomy.top_down if n in vote.support and anatomy[n].kind != 'disc']
     colors = [anatomy[n].color if n in vote.names else 'none' for n in names]
     heights = [vote.support[n] for n in names]
@@ -292,7 +292,7 @@ def _draw_vote(ax, vote: Vote, title: str, anatomy):
 
 
 def vote_figure(trace, anatomy):  # trace: `Vote`s of `self_prompts` -> Figure
-    "Draw the votes of each round of `self`: used names filled, left out names hatched"
+    "Draw the votes of each round of `self`: used names are filled, others hatched"
     from matplotlib.figure import Figure
 
     rows = max(1, len(trace))

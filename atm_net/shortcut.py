@@ -33,7 +33,7 @@ from atm_net.variants import (
 # %% ../nbs/4_network/48_shortcut.ipynb #sc06
 @dataclass(frozen=True)
 class Windows:
-    "Windows of slices, several for each list of structures; the lists take turns"
+    "Windows of slices, several for each list of structures; the lists alternate"
 
     images: Tensor  # (n, 1, h, w)
     labels: Tensor  # (n, h, w) channels
@@ -115,7 +115,7 @@ def seen_by(
     text,  # `TextFeatures` of the holistic prompts, or None without HASF
     prompts: ClassPrompts,
 ) -> ContrastContext:
-    "The context for a contrast, from a network that sees `images`"
+    "The `ContrastContext` of a network that sees `images`"
     logits, steps = every_step(net, images, text)
     b = len(prompts.text)
     features = tuple(step[:b] for step in steps)
@@ -130,7 +130,7 @@ def blind_loss(
     lr: float = 0.003,
     coarse: int = 8,  # places per side that share a number
 ) -> float:
-    "The loss of the best answer without an image; it is fitted on every other batch by Adam"
+    "The loss of the best answer without an image; Adam fits the answer on every other batch"
     fitted, held_out = contexts[::2], contexts[1::2]
     with torch.no_grad():
         shape = contrast.ideal(contexts[0].target, contexts[0]).shape
@@ -156,14 +156,14 @@ def blind_loss(
 
 # %% ../nbs/4_network/48_shortcut.ipynb #sc15
 def moved(labels: Tensor, scheme) -> Tensor:  # (b, h, w), channels
-    "Vertebrae and discs named one level too high; what leaves the scheme becomes background"
+    "Name vertebrae and discs one level too high; names outside the scheme become background"
     names = [shift_levels([name], -1, scheme.anatomy) for name in scheme.names]
     above = [scheme.names.index(n[0]) + 1 if n and n[0] in scheme.names else 0 for n in names]
     return torch.tensor([0, *above])[labels.where(labels != IGNORE, 0)]
 
 
 def swapped(labels: Tensor, scheme) -> Tensor:  # (b, h, w), channels
-    "The two largest vertebrae of each image take each other's name"
+    "Exchange the names of the two largest vertebrae of each image"
     bodies = torch.tensor([scheme.channel(name) for name in scheme.of_kind('vertebra')])
     result = labels.clone()
     for before, after in zip(labels, result):
@@ -176,7 +176,7 @@ def swapped(labels: Tensor, scheme) -> Tensor:  # (b, h, w), channels
 # %% ../nbs/4_network/48_shortcut.ipynb #sc18
 @dataclass(frozen=True)
 class ShortcutLosses:
-    "The losses of one contrast: see the table at the top of the notebook"
+    "The losses of one contrast; the table at the top of the notebook explains them"
 
     own: float
     blank: float
@@ -290,7 +290,7 @@ SHOWN = {  # key -> label, colour
 
 
 def shortcut_figure(table: dict):  # name -> `ShortcutLosses`; returns a Figure
-    "Losses of each contrast as bars, that of the true masks as a line"
+    "Losses of each contrast as bars; the loss of the true masks is a line"
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(8, 3), layout='constrained')

@@ -27,7 +27,7 @@ def padded_batch(
     images: np.ndarray,  # (b, h, w) on the grid, 0..1
     device='cpu',
 ):  # (b, 1, H, W) tensor
-    "Slices as a batch whose sides the network accepts"
+    "Make a batch of slices and pad it to sides that the network accepts"
     import torch
 
     x = torch.as_tensor(np.asarray(images, np.float32))[:, None]

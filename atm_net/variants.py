@@ -61,7 +61,7 @@ class PooledSelfEnhance(SelfEnhance):
 
 # %% ../nbs/4_network/44_variants.ipynb #r002
 class RowByRow(nn.Module):
-    "Position encoding by the number of a token, for images row by row (ours)"
+    "Position encoding by the number of a token; images are numbered row by row (ours)"
 
     def __init__(self, dim: int):  # channels, even
         super().__init__()
@@ -72,7 +72,7 @@ class RowByRow(nn.Module):
 
 # %% ../nbs/4_network/44_variants.ipynb #w002
 class WordProjection(nn.Module):
-    "Token states (p, l, d) at the width of a scale, each for itself (ours)"
+    "Bring each token state to the width of a scale by itself, without mixing (ours)"
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ def wave(
 
 # %% ../nbs/4_network/44_variants.ipynb #o003
 class LevelFusion(TextFusion):
-    "Eq. 2 whose words have a place in the image: by the rank of the level that they name (ours)"
+    "Eq. 2 with words that have a place in the image, by the rank of their level (ours)"
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class LevelFusion(TextFusion):
         self.att.k.weight.data.copy_(self.att.q.weight)
 
     def with_positions(self, image, text, grid) -> tuple[Tensor, Tensor]:  # queries, keys
-        "Rows of the image in px; level words at the row of their rank; other words have no place"
+        "Place pixels by their row in px, and level words by their rank; other words get no place"
         c = image.shape[-1]
         rows, columns = grid
         row = (torch.arange(rows, device=image.device) + 0.5) * self.stride
@@ -142,7 +142,7 @@ class EndsFusion(LevelFusion):
         self.from_end = nn.Parameter(torch.tensor(FROM_END))
 
     def with_positions(self, image, text, grid) -> tuple[Tensor, Tensor]:  # queries, keys
-        "As in `LevelFusion`; levels are also placed by counting from the lower edge"
+        "Place words as `LevelFusion` does, and also by counting levels from the lower edge"
         query, key = super().with_positions(image, text, grid)
         height = grid[0] * self.stride
         rank = text.level_rank
@@ -208,7 +208,7 @@ class ProjectedContrast(ChannelContrast):
 
 # %% ../nbs/4_network/44_variants.ipynb #tdc1
 def stage_names(backbone: nn.Module) -> list[str]:
-    "Names of the stages of the decoder: those of the backbone, else their numbers"
+    "Names of the decoder stages in the backbone; a stage without a name gets its number"
     children = {id(part): name for name, part in backbone.named_children()}
     return [children.get(id(stage), f'stage{i}') for i, stage in enumerate(backbone.stages)]
 
@@ -234,15 +234,15 @@ class TwoDecoders(ATMNet):
         return list(self.text_decoder.values())
 
     def text_steps(self, encoded: list[Tensor], text: TextFeatures) -> list[Tensor]:
-        "The decoder of the text; no gradient goes from it to the encoder"
+        "Run the decoder of the text; no gradient goes from it to the encoder"
         return self.decode_steps([features.detach() for features in encoded], text)
 
     def decode_text(self, encoded: list[Tensor], text: TextFeatures) -> Tensor:
-        "The last of `text_steps`: features at full resolution"
+        "Features at full resolution, the last result of `text_steps`"
         return self.text_steps(encoded, text)[-1]
 
     def decode(self, encoded: list[Tensor], text: TextFeatures | None = None) -> Tensor:
-        "Decode each image with its text if the prompt names a structure, else without"
+        "Decode each image with its text if the prompt names a structure, otherwise without text"
         if text is None:
             return super().decode(encoded)
         named = of_images((text.level_rank > 0).any(1), text.prompt_index)  # (b,)
@@ -305,7 +305,7 @@ def encode_repeated(net: ATMNet, images, text) -> list[Tensor]:  # r*b images ea
 
 
 def repeated_steps(net: ATMNet, images, text) -> tuple[Tensor, list[Tensor]]:
-    "The same for one decoder: logits; features (r*b, c, h, w) after each step"
+    "Logits of `forward_repeated`; features (r*b, c, h, w) after each step of the decoder"
     steps = net.decode_steps(encode_repeated(net, images, text), text)
     return net.backbone.out(steps[-1]), steps
 
@@ -315,7 +315,7 @@ def to_words(
     weights: Tensor,  # (b, n, t) attention on its tokens
     mask: Tensor,  # (b, l) bool, True on tokens of the prompt
 ) -> Tensor:  # (b, n, l) share of each word, rows sum to 1
-    "Attention on words: through the mixing by its normalised absolute weights (ours)"
+    "Attention on words; that on a mixture is divided by the absolute weights of its words (ours)"
     if isinstance(project, WordProjection):
         return weights
     size = project.mix.weight[..., 0].abs() * mask[:, None]  # (b, m, l)
@@ -351,7 +351,7 @@ def logits_and_word_maps(
 # %% ../nbs/4_network/44_variants.ipynb #cx02
 @dataclass(frozen=True, kw_only=True)
 class ClassPrompts:
-    "The class prompts of b images, with the facts about their classes"
+    "The class prompts of b images, and which classes each image shows and annotates"
 
     text: Tensor  # (b, k, d) pooled class prompts
     present: Tensor  # (b, k) bool, classes in the image
@@ -360,7 +360,7 @@ class ClassPrompts:
 
 
 def class_vectors(encoder, scheme) -> Tensor:  # (k, 2, d)
-    "'It does not contain ...' and 'It contains ...' of each class, encoded and pooled (Eq. 5)"
+    "Pooled vectors of the two prompts of each class, 'It does not contain' and 'It contains'"
     background = class_prompt('background', True, scheme.anatomy)
     both = []
     for present in (False, True):
@@ -389,7 +389,7 @@ class ContextContrast(nn.Module):
     "CCAE that gets a `ContrastContext`"
 
     def answer(self, context: ContrastContext) -> Tensor:
-        "The output of the network that is compared: (b, k, h, w) probabilities"
+        "What is compared with the sentences, here the probabilities (b, k, h, w)"
         return at_least_float32(context.probs)
 
     def as_answer(self, numbers: Tensor) -> Tensor:
@@ -410,7 +410,7 @@ class ContextContrast(nn.Module):
 
 
 def one_hot(labels: Tensor, k: int) -> Tensor:  # (b, h, w) -> (b, k, h, w)
-    "Channels 0 and 1; `IGNORE` counts as background"
+    "One channel of 0 and 1 for each class; `IGNORE` counts as background"
     classes = torch.arange(k, device=labels.device)[:, None, None]
     known = labels.masked_fill(labels == IGNORE, 0)
     return (known[:, None] == classes).float()
@@ -427,7 +427,7 @@ def large_enough(labels: Tensor, k: int, least: int) -> Tensor:  # (b, h, w) -> 
 
 # %% ../nbs/4_network/44_variants.ipynb #cx06
 class FeatureContrast(ContextContrast):
-    "CCAE on features of the decoder; the true mask says to which class each belongs (ours)"
+    "CCAE on features of the decoder; the true mask says to which class a place belongs (ours)"
 
     def __init__(
         self,
@@ -503,7 +503,7 @@ class PixelContrast(FeatureContrast):
         return (loss * weight).sum() / len(loss)
 
     def logits(self, answer: Tensor, context) -> Tensor:  # (b, k-1, h', w')
-        "Cosine of each pixel with each sentence, over the temperature"
+        "Cosine of each pixel with each sentence, divided by the temperature"
         known = context.known[:, 1:]
         f_c = centre_norm(self.sentences(context), known)
         cosine = torch.einsum('behw,bse->bshw', F.normalize(answer, dim=1), f_c)

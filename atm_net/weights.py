@@ -83,7 +83,7 @@ def check_name(what: str, name: str, known):
 
 # %% ../nbs/4_network/47_weights.ipynb #h008
 def build_backbone(out_channels: int, feature_size: int, o: ATMNetOptions) -> nn.Module:
-    "Swin UNETR in parts, with the upsampling steps of `decoder`; raises `InputError`"
+    "Build the backbone; for Swin UNETR with the steps that `decoder` names; raises `InputError`"
     check_name('decoder', o.decoder, DECODERS)
     if o.backbone != SWIN:
         refuse_swin_options(o)
@@ -103,7 +103,7 @@ def build_contrast(
     o: ATMNetOptions,
     channels: list,  # into each stage of the decoder, deepest first
 ) -> nn.Module:
-    "CCAE by the name of its contrast; raises `InputError`"
+    "Build CCAE from the name of its contrast; raises `InputError`"
     check_name('contrast', o.contrast, CONTRASTS)
     if o.contrast == 'projected':
         return ProjectedContrast(o.text_dim, tau=o.tau)
@@ -142,7 +142,7 @@ def build_stage(dim: int, heads: int, stride: int, o: ATMNetOptions) -> HASFStag
 
 
 def build_projection(dim: int, o: ATMNetOptions) -> nn.Module:
-    "The projection of tokens to the width of a scale, mixed or word by word; `InputError`"
+    "Build the projection of the text, mixed or word by word; raises `InputError`"
     check_name('tokens', o.tokens, ('mixed', 'words'))
     if o.code in LEVEL_FUSIONS and o.tokens != 'words':
         raise InputError(f"code '{o.code}' needs the words themselves as keys: tokens 'words'")
@@ -263,7 +263,7 @@ def _sizes(x):
 
 
 def _checked_meta(meta: dict) -> dict:
-    "What weights say about themselves; raises `ValueError` or `LookupError` for nonsense"
+    "Check what a header says of its network; raises `ValueError` or `LookupError` for nonsense"
     sizes = dict(out_channels=meta['out_channels'], feature_size=meta['feature_size'])
     if not all(type(size) is int and size > 0 for size in sizes.values()):
         raise ValueError(f'sizes {sizes}')
@@ -296,7 +296,7 @@ def read_weights(path) -> tuple[dict, dict]:  # state dict in float32, meta
 
 
 def current_name(name: str) -> str:
-    "The present name of a tensor; the decoders of both BiSeNets had another one in version 0.1"
+    "The present name of a tensor; version 0.1 had other names in the decoders of both BiSeNets"
     return re.sub(r'^(model\.|opt\.)?climb\.', r'\1decoder.', name)
 
 
@@ -381,7 +381,7 @@ def init_from(
 
 # %% ../nbs/4_network/47_weights.ipynb #c027c
 def class_pairs(names: list, old_names: list) -> tuple[Tensor, Tensor]:  # channels: new, old
-    "Channels of the same structure; the background first"
+    "Channels of the same structures in both networks, the background first"
     shared = [name for name in names if name in old_names]
     new = [0] + [names.index(name) + 1 for name in shared]
     old = [0] + [old_names.index(name) + 1 for name in shared]
@@ -430,7 +430,7 @@ def _header_facts(meta: dict, has_text: bool) -> dict:
 def model_card(
     predictor,  # `atm_net.predict.Predictor`
 ) -> str:  # Markdown
-    "The card of the weights: the README.md beside them, or else facts of their header"
+    "The card of the weights: the README.md beside them; without one, facts of their header"
     file = predictor.file
     if file and (file.parent / 'README.md').is_file():
         return (file.parent / 'README.md').read_text(encoding='utf-8')
