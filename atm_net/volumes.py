@@ -145,17 +145,18 @@ def _check_meta(path, fields: dict):
     "Refuse a MetaImage header that would bring its library down; raises `InputError`"
     words = fields.get('ndims', '')
     n = int(words) if re.fullmatch('[1-9]', words) else 0
-    lengths = dict(ndims=1, dimsize=n, offset=n, position=n, origin=n, centerofrotation=n)
-    lengths |= dict(elementspacing=n, elementsize=n)
-    lengths |= dict.fromkeys(('transformmatrix', 'rotation', 'orientation'), n * n)
-    lengths |= dict.fromkeys(('headersize', 'compresseddatasize', 'elementnumberofchannels'), 1)
-    for key, length in lengths.items():
-        found = _numbers(fields.get(key, ''))
-        is_there = key in fields or key in ('ndims', 'dimsize')
+    lengths = dict(NDims=1, DimSize=n, Offset=n, Position=n, Origin=n, CenterOfRotation=n)
+    lengths |= dict(ElementSpacing=n, ElementSize=n)
+    lengths |= dict.fromkeys(('TransformMatrix', 'Rotation', 'Orientation'), n * n)
+    lengths |= dict.fromkeys(('HeaderSize', 'CompressedDataSize', 'ElementNumberOfChannels'), 1)
+    for name, length in lengths.items():
+        text = fields.get(name.lower())
+        found = _numbers(text or '')
+        is_there = text is not None or name in ('NDims', 'DimSize')
         if is_there and not (n and len(found) == length and np.isfinite(found).all()):
-            raise InputError(f'{path}: field {key}: damaged ({fields.get(key)}): export it again')
+            raise InputError(f'{path}: field {name}: damaged ({text}): export it again')
     if min(_numbers(fields['dimsize'])) < 1:
-        raise InputError(f'{path}: field dimsize: a size of {fields["dimsize"]} voxels')
+        raise InputError(f'{path}: field DimSize: a size of {fields["dimsize"]} voxels')
 
 
 def _header_notes(path) -> list:

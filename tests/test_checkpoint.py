@@ -96,8 +96,8 @@ def test_none_is_no_fault(tmp_path):
 def test_a_checkpoint_without_checksum_is_read(run):
     "As they were written before there was one"
     path = checkpoints(run)[-1]
-    save_file(load_file(path), path, metadata=dict(state=json.dumps(dict(step=6))))
-    assert load_checkpoint(run, *network()) == dict(step=6)
+    save_file(load_file(path), path, metadata=dict(state=json.dumps(dict(step=6, best=0.1))))
+    assert load_checkpoint(run, *network()) == dict(step=6, best=0.1)
 
 
 def test_the_checksum_covers_names_and_bytes():

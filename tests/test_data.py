@@ -1212,6 +1212,6 @@ def test_a_page_keeps_few_pictures(bigger):
 
 def test_the_command_refuses_a_folder_as_a_file(toys, tmp_path, capsys):
     start = time.time()
-    with pytest.raises(InputError, match='--json .*: is a folder'):
+    with pytest.raises(InputError, match='is a folder: give the name of a file'):
         atm_audit(str(toys / 'mr'), json=str(tmp_path))
     assert time.time() - start < 1 and not capsys.readouterr().out

@@ -136,7 +136,7 @@ def test_families(small):
 
 
 def test_another_job_starts_anew(tmp_path):
-    job = dict(patients=3, steps=4)
+    job = dict(patients=3, steps=4, weights=None)
     open_demo(tmp_path, job)
     (tmp_path / 'scores').mkdir()
     open_demo(tmp_path, job)
@@ -161,7 +161,7 @@ def test_cohort_is_taken_up(tmp_path):
     [
         (dict(patients=2), 'at least 3'),
         (dict(steps=0), 'positive'),
-        ({}, 'not written by atm_demo'),
+        ({}, 'this command did not write it'),
     ],
 )
 def test_what_is_refused(tmp_path, options, message):

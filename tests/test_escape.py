@@ -16,6 +16,7 @@ from atm_net.demo import GrowingPage, next_html
 from atm_net.exercises import Outcome
 from atm_net.explorer_controls import card_html
 from atm_net.explorer_pictures import change_html, renamed_html, words_changed
+from atm_net.explorer_pictures import picture_html as picture_with_text
 from atm_net.pages import build_page, image_html, provenance_html, section, text_html
 from atm_net.panels import marked_text
 from atm_net.prompts import Prompt
@@ -76,6 +77,7 @@ def prompt_of(names) -> Prompt:
 
 def test_parts_of_pages(tmp_path):
     "Each function that makes HTML from words"
+    import matplotlib.pyplot as plt
     import numpy as np
 
     scheme = get_anatomy(ANATOMY).scheme('joint')
@@ -98,10 +100,12 @@ def test_parts_of_pages(tmp_path):
         renamed_html([(TAG, EVIL, 3)]),
         change_html([(TAG, 0.1, 0.2, 0.1)]),
         card_html(TAG),
+        picture_with_text(b'', TAG, TAG),
         Outcome(TAG, 'wrong', TAG)._repr_html_(),
         marked_text(prompt_of([EVIL]), [TAG]),
         marked_text(prompt_of([EVIL]), ['L4']),
     )
+    plt.close(fig)
     for i, html in enumerate(parts):
         assert harmless(html, EVIL[:-1]), (i, html)
 
@@ -177,6 +181,10 @@ TRIED = {
     ('exercises', '_repr_html_'),
     ('explorer', 'say'),  # in test_explorer
     ('explorer', '_changes'),
+    ('explorer', '_names_said'),  # in test_explorer
+    ('explorer_controls', '_repr_mimebundle_'),  # of two values that are HTML
+    ('explorer_controls', 'card_html'),
+    ('explorer_pictures', 'picture_html'),
     ('explorer_pictures', 'words_changed'),
     ('lesson_slides', '_drawn'),  # formulas of a lesson
     *(('pages', f) for f in ('text_html', 'section', 'provenance_html', 'image_html')),

@@ -294,7 +294,7 @@ def test_bad_input(tmp_path):
         call('atm_workshop', ROOT / 'nbs' / 'workshop', '--source', ROOT / 'nbs' / 'workshop')
     )
     (tmp_path / 'file').write_text('', encoding='utf-8')
-    assert 'choose another folder' in complaint(
+    assert 'is a file: name a folder' in complaint(
         call(
             'atm_workshop',
             tmp_path / 'file',
