@@ -85,6 +85,7 @@ def test_figures_of_a_toy(toy):
     assert (cases['inference']['slices'], cases['inference']['inference_seconds'] > 0) == (3, True)
 
 
+@pytest.mark.slow
 def test_the_record_says_where_it_was_made(toy):
     text, result = toy
     for package in ('torch', 'monai', 'atm_net'):

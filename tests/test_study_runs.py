@@ -259,6 +259,7 @@ def test_scores_of_other_data_are_refused(table4, data, elsewhere, tmp_path):
 # --- started from other weights
 
 
+@pytest.mark.slow
 def test_each_row_goes_on_from_its_own_run(table4, data, tmp_path):
     four = grid('table4', 'mini', steps=2, plain=0.0)
     assert starts_of(None, four) == {}
