@@ -217,8 +217,8 @@ def worth_of(entries, cache: Cache) -> dict:  # view -> patients, dice by protoc
 
 _worth = (
     'Dice is the overlap of mask and truth, 0 to 1, with the right level name; a missed or '
-    'invented structure counts 0. `generic` names no level. `self` names levels that the network '
-    'found itself, if a second pass confirms them: this is the default. `oracle` reads the true '
+    'invented structure counts 0. `generic` names no level: this is the default. `self` names '
+    'levels that the network found itself, if a second pass confirms them. `oracle` reads the true '
     'list, `shuffled` the true list of another patient: these two (hatched) cannot be had for a '
     'new scan. Lines are 95 % intervals over patients.'
 )

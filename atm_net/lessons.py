@@ -133,8 +133,8 @@ def _run(source, space, name):
 
 def rehearse(
     nb,  # a lesson
-) -> dict:  # exercise -> {'exercise', 'wrong', 'solution': `Outcome`}
-    "Run a lesson once, and each check after the stub, the wrong answer and the solution"
+) -> dict:  # exercise -> {'exercise', 'wrong', 'solution', 'again': `Outcome`}
+    "Run a lesson once; each check after the stub, the wrong answer, the solution, and at the end"
     parts = [role(c) for c in nb['cells'] if c['cell_type'] == 'code']
     checks = {r.name: r.source for r in parts if r.role == 'check'}
     space, found = {'__name__': '__main__'}, {}
@@ -146,6 +146,10 @@ def rehearse(
             if type(o).__name__ != 'Outcome':
                 raise InputError(f"check '{r.name}': end its cell with a call of check")
             found.setdefault(r.name, {})[r.role] = o
+    for r in parts:  # a student who comes back to an exercise after the last cell
+        if r.role == 'solution' and 'solution' in found[r.name]:
+            _run(r.source, space, f'<solution {r.name}>')
+            found[r.name]['again'] = _run(checks[r.name], space, f'<check {r.name}>')
     return found
 
 # %% ../nbs/9_learning/97_lessons.ipynb #l031

@@ -288,7 +288,9 @@ def unseen_clauses(text: str) -> dict:  # start of the clause -> where 'is absen
     out = {}
     for a, b in clauses(text):
         m = cue('negates behind').search(text, a, b)
-        if m and text[a : m.start()].strip(' ,'):
+        if not (m and text[a : m.start()].strip(' ,')):  # nothing is said to be absent
+            m = cue('none seen').match(text, a, b)
+        if m:
             out[a] = m.end()
     return out
 

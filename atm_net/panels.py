@@ -152,11 +152,16 @@ def names_said(found: list, anatomy) -> str:  # found: of `Answer`, in the order
     none, true, off = (a.names for a in found)
     n, right, before = len(true), right_names(true), right_names(none)
     taken = followed(true, off, anatomy)
+    as_before = sum(off[m] == none.get(m) for m in off if off[m] != m)
     text = (
         f'Here: of {n} vertebrae in this slice, {before} have their right name without words '
         f'and {right} with the true list. Under the list that is one level too low, {taken} of '
         f'{n} take the name from that list. '
     )
+    if as_before:
+        text += f'(Without words {as_before} of them have the same wrong name.) '
+    if right > before and as_before:
+        return text + 'So the true list corrects the names in this slice.'
     if right > before and 2 * taken > n:
         return text + 'So in this slice the sentence decides the names.'
     if right > before:

@@ -158,21 +158,16 @@ def levels_note(levels: Naming | None, scheme: Scheme) -> str:  # '' without a c
         return ''
     confidence = f'confidence {min(levels.confidence, 0.99):.2f}'.replace('0.', '.')
     if levels.source and levels.agrees:
-        return f'levels: the {levels.source} and the image agree, {confidence}'
+        return f'levels: the {levels.source} and the network agree, {confidence}'
     if levels.source:
         return (
-            f'levels: the {levels.source} and the image disagree: the lowest body is '
+            f'levels: the {levels.source} and the network disagree: the lowest body is '
             f'{levels.lowest} by the {levels.source}, which was followed, and '
-            f'{_lowest(levels.by_image)} by the image alone, {confidence}'
+            f'{_lowest(levels.by_image)} by the network, {confidence}'
         )
     if levels.is_sure:
         return f'levels: {confidence}'
-    vertebrae = scheme.of_kind('vertebra')
-    lowest = levels.lowest if levels.lowest in vertebrae else vertebrae[-1]
-    ask = f'--anchor {lowest}'
-    if levels.lowest == vertebrae[-1] and scheme.of_kind('sacrum'):
-        ask += f', or {scheme.of_kind("sacrum")[0]} if that body is the sacrum'
     return (
         f'levels uncertain: {_why_unsure(levels, scheme)}; say what the lowest visible vertebra '
-        f'is, {ask} ({confidence})'
+        f'is, --anchor LEVEL (the network says {levels.lowest}, {confidence})'
     )

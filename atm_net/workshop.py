@@ -282,7 +282,7 @@ def _check(one: str, many: str, run: bool, out: str, force: bool):
 @command
 def atm_workshop(
     out: Argument = '',  # folder for the notebooks; with --check, for checks.json and checks.csv
-    # student: no solutions and outputs; instructor: with solutions and notes
+    # student: without solutions and outputs; instructor: with solutions and notes
     edition: Literal['student', 'instructor'] = 'student',
     lesson: int = None,  # number of one lesson (default: all)
     slides: bool = False,  # write the slides too: one HTML page for each lesson, needs no network
@@ -296,6 +296,8 @@ def atm_workshop(
 
     atm_workshop lessons --edition student
     atm_workshop --check lessons/01_reading_mri.ipynb
+    atm_workshop checks --check-all class
+    atm_workshop slides --slides
     """
     if check or check_all:
         _check(check, check_all, run, out, force)

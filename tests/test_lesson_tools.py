@@ -249,7 +249,7 @@ def test_lessons_that_lack_a_piece():
 def test_rehearsal():
     got = rehearse(tiny())
     assert {k: v.status for k, v in got['count'].items()} == dict(
-        exercise='unsolved', wrong='wrong', solution='right'
+        exercise='unsolved', wrong='wrong', solution='right', again='right'
     )
     assert got['count']['wrong'].text == 'Begin at L1.'
     silent = tiny()

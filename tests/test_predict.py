@@ -563,26 +563,26 @@ SAID = {  # levels, by the image, margin, sacrum, lowest, source -> words
     'no sacrum': (
         *(UP_TO_L5, UP_TO_L5, 3.0, 0.0, 'L5', ''),
         'levels uncertain: the sacrum is not clearly seen; say what the lowest visible vertebra '
-        'is, --anchor L5, or S if that body is the sacrum (confidence .28)',
+        'is, --anchor LEVEL (the network says L5, confidence .28)',
     ),
     'above': (
         *(('L2', 'L3'), ('L2', 'L3'), 3.0, 0.0, 'L3', ''),
         'levels uncertain: the sacrum is not clearly seen; say what the lowest visible vertebra '
-        'is, --anchor L3 (confidence .28)',
+        'is, --anchor LEVEL (the network says L3, confidence .28)',
     ),
     'close': (
         *(('L5', 'S'), ('L5', 'S'), 0.0, 0.55, 'S', ''),
         'levels uncertain: all names moved by a level fit nearly as well; say what the lowest '
-        'visible vertebra is, --anchor L5 (confidence .76)',
+        'visible vertebra is, --anchor LEVEL (the network says S, confidence .76)',
     ),
     'anchor': (
         *(UP_TO_L5, UP_TO_L5, 3.0, 0.0, 'L5', 'anchor'),
-        'levels: the anchor and the image agree, confidence .28',
+        'levels: the anchor and the network agree, confidence .28',
     ),
     'list': (
         *(('L4', 'L5', None), ('L5', 'S', None), 30.0, 1.0, 'L5', 'list'),
-        'levels: the list and the image disagree: the lowest body is L5 by the list, which was '
-        'followed, and S by the image alone, confidence .98',
+        'levels: the list and the network disagree: the lowest body is L5 by the list, which was '
+        'followed, and S by the network, confidence .98',
     ),
 }
 
@@ -597,7 +597,7 @@ def test_labels_without_a_sacrum_say_so():
     spider = LUMBAR.scheme('spider')
     note = levels_note(Naming(UP_TO_L5, UP_TO_L5, 3.0, 0.0, 'L5'), spider)
     assert 'label scheme spider has no sacrum to count from' in note
-    assert '--anchor L5 (confidence' in note
+    assert '(the network says L5, confidence' in note
     assert levels_note(None, spider) == ''
 
 

@@ -287,9 +287,9 @@ def test_an_anchor_moves_all_names(lumbar_scan, tmp_path):
     assert (record['anchor'], record['settled_by'], record['sure']) == ('L3', 'anchor', True)
     assert record['parts_by_image'] == before['parts_by_image']
     line = levels_line(said)
-    assert line.startswith('levels: the anchor and the image disagree')
+    assert line.startswith('levels: the anchor and the network disagree')
     assert [n for n in record['parts'] if n][-1] == 'L3'
-    assert 'L3 by the anchor' in line and f'{lowest} by the image' in line
+    assert 'L3 by the anchor' in line and f'{lowest} by the network' in line
 
 
 def test_a_list_that_disagrees_is_followed_and_said(lumbar_scan, tmp_path):
@@ -299,7 +299,7 @@ def test_a_list_that_disagrees_is_followed_and_said(lumbar_scan, tmp_path):
     moved = [bodies[bodies.index(n) + 1] for n in seen]
     said, record = predicted(lumbar_scan, tmp_path / 'b.nii.gz', '--prompt', ', '.join(moved))
     assert record['settled_by'] == 'list' and not record['agrees_with_image']
-    assert levels_line(said).startswith('levels: the list and the image disagree')
+    assert levels_line(said).startswith('levels: the list and the network disagree')
 
 
 def test_pixelwise_counts_nothing(lumbar_scan, tmp_path):

@@ -386,7 +386,8 @@ def unknown_options(text: str) -> list:
             bad.append(command)
             continue
         known = inspect.signature(inspect.unwrap(function_of(command))).parameters
-        bad += [f'{command} --{o}' for o in options if o.removeprefix('no-') not in known]
+        names = {o: o.removeprefix('no-').replace('-', '_') for o in options}
+        bad += [f'{command} --{o}' for o, name in names.items() if name not in known]
     return bad
 
 

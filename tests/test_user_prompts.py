@@ -430,3 +430,19 @@ def test_what_is_no_lowest_vertebra(text):
 def test_a_scheme_without_a_sacrum_has_no_such_anchor():
     with pytest.raises(InputError, match='scheme spider'):
         find_anchor('S', LUMBAR.scheme('spider'))
+
+
+@pytest.mark.parametrize(
+    'said',
+    [
+        'Sacrum not imaged.',
+        'The sacrum is not imaged.',
+        'Sacrum not included.',
+        'No sacrum visible.',
+        'There is no sacrum seen.',
+        'The sacrum was not covered.',
+    ],
+)
+def test_what_a_report_does_not_see_is_not_named(said):
+    prompt = report_prompt(f'Disc herniation at L4/5. Normal L1 to L3. {said}', LUMBAR)
+    assert 'L5' in prompt.structures and not {'S', 'L5/S'} & {*prompt.structures}
