@@ -448,7 +448,24 @@ def test_a_class(tmp_path):
     (tmp_path / 'Ada' / '.ipynb_checkpoints' / '01_x.ipynb').write_text('', encoding='utf-8')
     table = class_table(grade_folder(tmp_path))
     assert table.splitlines()[0] == '| student | 01_x | 02_y |'
-    assert table.splitlines()[2:] == ['| Ada | 2/2 | 0/1 |', '| Ben | 1/2 | - |']
+    assert table.splitlines()[2:] == ['| Ada | 2/2 | not run |', '| Ben | 1/2 | - |']
+
+
+def test_a_class_with_damaged_files(tmp_path):
+    "The others are in the table, who handed in nothing too, and a renamed upload is its lesson"
+    for name in ('Ada', 'Ben', 'Cem', 'Edi'):
+        (tmp_path / 'class' / name).mkdir(parents=True)
+    lesson = new_notebook(cells=solved('a', '✔ a: right.'))
+    nbformat.write(lesson, tmp_path / 'class' / 'Ada' / '01_reading_mri.ipynb')
+    nbformat.write(lesson, tmp_path / 'class' / 'Cem' / '01_reading_mri-cem (1).ipynb')
+    (tmp_path / 'class' / 'Ben' / '01_reading_mri.ipynb').write_text('{', encoding='utf-8')
+    status, said, err = shell(tmp_path / 'out', '--check-all', tmp_path / 'class')
+    assert said.splitlines()[0] == '| student | 01_reading_mri |'
+    rows = ['| Ada | 1/1 |', '| Ben | - |', '| Cem | 1/1 |', '| Edi | - |']
+    assert said.splitlines()[2:6] == rows
+    assert (status, err.count('\n')) == (2, 1)
+    assert '1 file(s) could not be checked' in err and 'Ben/01_reading_mri.ipynb' in err
+    assert len((tmp_path / 'out' / 'checks.csv').read_text(encoding='utf-8').splitlines()) == 3
 
 
 def edit(path, old, new):
@@ -485,6 +502,8 @@ def test_what_cannot_be_checked(tmp_path):
         ('--check-all', tmp_path / 'none'): 'none: is not a folder',
         ('--check-all', tmp_path): '01_bad.ipynb: is not a notebook',
         ('--check', 'a', '--check-all', 'b'): 'exclude each other',
+        ('--check', tmp_path): 'is a folder: give a notebook, or use --check-all',
+        ('--check-all', tmp_path, '--lesson', 1): 'leave it out with --check',
         (): 'name a folder for the lessons',
     }.items():
         status, said, err = shell(*args)
