@@ -372,9 +372,12 @@ def list_own(
 def _check_own(layout, case: OwnCase, seen):
     "Refuse a case without a name of its own, or whose files do not exist; raises `InputError`"
     where = f"layout '{layout}', case '{case.id}'"
-    if not case.id or not case.patient or str(case.id) != volume_stem(str(case.id)):
-        raise InputError(f'{where}: needs an id and a patient, and the id no folder or ending')
-    if str(case.id).lower() in seen:
+    are_text = isinstance(case.id, str) and isinstance(case.patient, str)
+    if not are_text or not case.id or not case.patient or case.id != volume_stem(case.id):
+        raise InputError(f'{where}: id and patient must be text, and the id no folder or ending')
+    if case.image is None:
+        raise InputError(f'{where}: has no image: leave the case out')
+    if case.id.lower() in seen:
         raise InputError(f'{where}: occurs twice: give each case an id of its own')
     for file in (case.image, case.mask):
         if file is not None and not Path(file).exists():

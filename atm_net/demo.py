@@ -90,11 +90,17 @@ def open_demo(out: Path, job: dict, force: bool = False):
     f = out / 'demo.json'
     is_own = made_here(f, 'patients', 'steps', 'weights')
     spare_folder(out, is_own, force)
-    if is_own and read_json(f) != job:
+    before = read_json(f) if is_own else {}
+    strange = before.pop('strange', [])  # folders that were there before the first demo
+    if not is_own:
+        strange = [name for name in _folders if (out / name).exists()]
+    if is_own and before != job:
+        if strange:
+            raise InputError(f'{out / strange[0]}: no demo made it: choose another --out')
         for name in _folders:
             shutil.rmtree(out / name, ignore_errors=True)
         (out / 'found.json').unlink(missing_ok=True)
-    write_json(f, job)
+    write_json(f, job | ({'strange': strange} if strange else {}))
 
 # %% ../nbs/8_people/83_demo.ipynb #dm07
 class GrowingPage:

@@ -88,6 +88,8 @@ def to_nnunet(
         if m['cases']:
             return m['cases']
         shutil.rmtree(raw, ignore_errors=True)  # an export that was broken off
+    elif raw.exists():  # of somebody else, also under --force
+        raise InputError(f'{raw}: exists, and is no export of this command: choose another folder')
     _check_export(cache, split)
     write_json(mark, want | dict(cases={}))
     for d in ('imagesTr', 'labelsTr', 'imagesTs'):

@@ -87,6 +87,12 @@ class Job:
         "Is its mask complete, and does it fit its record?"
         return self.mask.is_file() and levels_record_of(self.mask) is not None
 
+    @property
+    def is_corrected(self) -> bool:
+        "Was its mask finished, and changed since?"
+        finished = made_here(self.record, 'protocol', 'levels', 'counting', 'mask_sha256')
+        return finished and self.mask.is_file() and not self.is_done
+
 
 _written = {'.mhd': '.mha', '.nhdr': '.nrrd'}  # a header beside its data gives one file
 
@@ -404,9 +410,9 @@ def predict_file(
     prediction.labels, lost = convert(prediction.labels, predictor.scheme, scheme)
     prediction.scheme = scheme
     write_labels(scheme.decode(prediction.labels), volume, job.mask, scheme_table(scheme))
-    save_figure(prediction_figure(volume, prediction), job.picture)
     record |= contents_record(prediction, volume, scheme)
     write_json(job.record, record | dict(mask_sha256=sha256_of(job.mask)[:12]))
+    save_figure(prediction_figure(volume, prediction), job.picture)
     if note := record.get('note'):
         print(f'{job.mask}: {note}', file=sys.stderr)
     done = f'{job.mask}: protocol {prediction.protocol}, labels {scheme.name}{_said(prediction)}'
@@ -465,13 +471,18 @@ def check_weighed(guidance: float, protocol: str):
 
 # %% ../nbs/5_masks/55_predict_command.ipynb #cm12
 def _left_to_do(jobs: list, skip: bool) -> list:  # of `Job`
-    "The jobs whose mask is missing; finished ones are listed on stdout"
+    "The jobs whose mask is missing; finished and corrected ones are listed on stdout"
     if not skip:
         return jobs
+    left = []
     for job in jobs:
         if job.is_done:
             print(f'{job.mask}: is there already, skipped')
-    return [job for job in jobs if not job.is_done]
+        elif job.is_corrected:
+            print(f'{job.mask}: was changed since it was written, left alone')
+        else:
+            left.append(job)
+    return left
 
 
 @command

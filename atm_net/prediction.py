@@ -162,12 +162,13 @@ def levels_note(levels: Naming | None, scheme: Scheme) -> str:  # '' without a c
     if levels.source:
         return (
             f'levels: the {levels.source} and the network disagree: the lowest body is '
-            f'{levels.lowest} by the {levels.source}, which was followed, and '
+            f'{levels.lowest or "none"} by the {levels.source}, which was followed, and '
             f'{_lowest(levels.by_image)} by the network, {confidence}'
         )
     if levels.is_sure:
         return f'levels: {confidence}'
+    guess = f'the network says {levels.lowest}, ' if levels.lowest else ''
     return (
         f'levels uncertain: {_why_unsure(levels, scheme)}; say what the lowest visible vertebra '
-        f'is, --anchor LEVEL (the network says {levels.lowest}, {confidence})'
+        f'is, --anchor LEVEL ({guess}{confidence})'
     )

@@ -160,6 +160,8 @@ def open_run(
     "Check that this run can start or continue in a folder; raises `InputError`"
     path = run / 'config.json'
     is_own = made_here(path, 'config', 'cache')
+    if not is_own and path.exists() and any(run.glob('checkpoints/step-*.safetensors')):
+        _read_run(path)  # says what is wrong with it; --force must not write over checkpoints
     spare_folder(run, is_own, force)
     if not is_own:
         return

@@ -196,10 +196,10 @@ def grade_folder(
         owner = path.parent.relative_to(folder).as_posix()
         try:
             found += grade_file(path, '' if owner == '.' else owner, run)
-        except InputError as e:
+        except Exception as e:  # a student's notebook may hold anything
             if complain is None:
                 raise
-            complain(str(e))
+            complain(str(e) if isinstance(e, InputError) else f'{path}: {first_line(e)}')
     return found
 
 # %% ../nbs/9_learning/99_workshop.ipynb #w013

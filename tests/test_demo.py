@@ -146,6 +146,17 @@ def test_another_job_starts_anew(tmp_path):
     assert read_json(tmp_path / 'demo.json')['steps'] == 3
 
 
+def test_a_folder_of_somebody_is_not_removed(tmp_path):
+    "A demo that was begun beside it by --force does not clear it away for other options"
+    (tmp_path / 'masks').mkdir()
+    job = dict(patients=3, steps=4, weights=None)
+    open_demo(tmp_path, job, force=True)
+    open_demo(tmp_path, job)
+    with pytest.raises(InputError, match='masks: no demo made it'):
+        open_demo(tmp_path, job | dict(steps=3))
+    assert (tmp_path / 'masks').is_dir()
+
+
 def test_cohort_is_taken_up(tmp_path):
     "Phantoms that are drawn are not drawn again, also where the cache is missing"
     first = cohort_of(tmp_path, 3, 5, Grid(4.0))

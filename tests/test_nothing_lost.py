@@ -12,6 +12,8 @@ from conftest import ROOT, call, complaint, console_scripts, done, function_of, 
 
 from atm_net.cli import COMMANDS
 from atm_net.core import LOCK, InputError, made_here, sole_writer, spare_files, spare_folder
+from atm_net.nnunet import DATASET, to_nnunet
+from atm_net.run_folder import open_run
 
 MINE = 'what somebody wrote'
 HOLD = """
@@ -243,3 +245,25 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(InputError, match='cannot be made'), sole_writer(tmp_path / 'file' / 'out'):
         pass
+
+
+def test_checkpoints_beside_a_broken_config_are_spared(tmp_path):
+    "Not even --force starts a new run over them; the message has the right remedy"
+    (tmp_path / 'checkpoints').mkdir()
+    point = tmp_path / 'checkpoints' / 'step-0000007.safetensors'
+    point.write_text(MINE, encoding='utf-8')
+    (tmp_path / 'config.json').write_text('{"config": ', encoding='utf-8')
+    for force in (False, True):
+        with pytest.raises(InputError, match='config.json: is not JSON'):
+            open_run(tmp_path, None, None, resume=True, force=force)
+    assert point.read_text(encoding='utf-8') == MINE
+
+
+def test_a_dataset_of_somebody_is_no_export(phantom_cache, tmp_path):
+    mine = tmp_path / 'raw' / DATASET / 'imagesTr' / 'mine.nii.gz'
+    mine.parent.mkdir(parents=True)
+    mine.write_text(MINE, encoding='utf-8')
+    for _ in range(2):
+        with pytest.raises(InputError, match='is no export of this command'):
+            to_nnunet(phantom_cache, tmp_path, force=True)
+    assert mine.read_text(encoding='utf-8') == MINE and not (tmp_path / 'nnunet.json').exists()

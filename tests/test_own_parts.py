@@ -109,6 +109,8 @@ def twice(root): return [OwnCase('a', 'a', root), OwnCase('A', 'b', root)]
 def nameless(root): return [OwnCase('', 'a', root)]
 def in_a_folder(root): return [OwnCase('a/b', 'a', root)]
 def short(root): return [('a',)]
+def numbers(root): return [OwnCase(1, 7, root)]
+def bare(root): return [OwnCase('a', 'a', None)]
 number = 3
 """
 
@@ -120,8 +122,10 @@ number = 3
         ('fails', 'ZeroDivisionError: division by zero'),
         ('absent', "case 'a': .*no.nii does not exist"),
         ('twice', "case 'A': occurs twice"),
-        ('nameless', 'needs an id and a patient'),
-        ('in_a_folder', 'needs an id and a patient'),
+        ('nameless', 'id and patient must be text'),
+        ('in_a_folder', 'the id no folder or ending'),
+        ('numbers', 'id and patient must be text'),
+        ('bare', 'has no image'),
         ('short', 'missing 2 required positional arguments'),
         ('number', "'int' object is not callable"),
         ('nothing', 'cannot be imported'),

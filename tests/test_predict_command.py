@@ -326,6 +326,12 @@ def test_what_is_there_is_not_done_again(lumbar_scan, tmp_path):
     changed = {p.name for p, at in times.items() if p.stat().st_mtime_ns != at}
     assert changed == {'b.nii.gz', 'c.nii.gz'}
     assert done(call('atm_predict', *args)).out.count('skipped') == 3
+    mended = tmp_path / 'out' / 'a.nii.gz'
+    mended.write_bytes(lumbar_scan.read_bytes())  # by a person; the others go on
+    (tmp_path / 'out' / 'b.nii.gz').unlink()
+    said = done(call('atm_predict', *args)).out
+    assert 'a.nii.gz: was changed since it was written, left alone' in said
+    assert mended.read_bytes() == lumbar_scan.read_bytes() and said.count('skipped') == 1
 
 
 def test_probabilities_lie_beside_the_mask(lumbar_scan, tmp_path):
