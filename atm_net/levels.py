@@ -283,15 +283,28 @@ def clauses(text: str) -> list:  # of (start, end)
     return [(a, b) for a, b in zip(cuts[::2], cuts[1::2]) if text[a:b].strip()]
 
 
-def unseen_clauses(text: str) -> dict:  # start of the clause -> where 'is absent' ends
-    "Clauses that say that something is out of the field of view"
-    out = {}
+_joins = re.compile(r'\b(?:and|with|while)\b')
+_one_thing = re.compile(r'\s*(?:is|was|lies|not)\b')  # 'L4 and L5 are cut off' is said of both
+
+
+def _absent_from(text: str, start: int, end: int) -> int:  # of what comes before 'is absent'
+    "Where the part begins that is said to be absent: after an 'and' that joins two statements"
+    joins = [m.end() for m in _joins.finditer(text, start, end)]
+    if not joins:
+        return start
+    is_said = cue('joined statement').search(text, start, joins[-1])
+    return joins[-1] if is_said or _one_thing.match(text, end) else start
+
+
+def unseen_clauses(text: str) -> list:  # of (start, end)
+    "The parts of `text` that say that something is out of the field of view"
+    out = []
     for a, b in clauses(text):
         m = cue('negates behind').search(text, a, b)
-        if not (m and text[a : m.start()].strip(' ,')):  # nothing is said to be absent
-            m = cue('none seen').match(text, a, b)
-        if m:
-            out[a] = m.end()
+        if m and text[a : m.start()].strip(' ,'):
+            out.append((_absent_from(text, a, m.start()), m.end()))
+        elif m := cue('none seen').match(text, a, b):
+            out.append((a, m.end()))
     return out
 
 # %% ../nbs/3_prompts/31_levels.ipynb #c036
@@ -300,8 +313,9 @@ def negated_spans(text: str) -> list:  # of (start, end)
     unseen = unseen_clauses(text)
     out = []
     for a, b in clauses(text):
-        if a in unseen:
-            out.append((a, unseen[a]))
+        own = [span for span in unseen if a <= span[0] < b]
+        if own:
+            out += own
         elif m := cue('negates ahead').search(text, a, b):
             out.append((m.start(), b))
     return out

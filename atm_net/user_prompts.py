@@ -18,7 +18,7 @@ from .core import InputError, suggest
 from .levels import find_levels, inside, plain_levels, unseen_clauses
 from .prompts import Prompt, holistic
 from .reports import SAY, parse_prompt, read_report, with_findings
-from .wording import FINDINGS, Finding, find_findings
+from .wording import FINDINGS, Finding, cue, find_findings
 
 # %% ../nbs/3_prompts/37_user_prompts.ipynb #po02
 _beyond = {  # a level that some people have -> how it is written, and what to write for it
@@ -211,11 +211,12 @@ def report_levels(
 ) -> tuple:  # names top-down
     "The run of levels of a report, without those that it places outside the field of view"
     text = plain_levels(text, anatomy)
-    unseen = [(a, b) for a, b in unseen_clauses(text).items() if not find_findings(text[a:b])]
+    unseen = [(a, b) for a, b in unseen_clauses(text) if not find_findings(text[a:b])]
+    elsewhere = [m.span() for m in cue('no site').finditer(text)]  # a nerve root, say
     mentions = find_levels(text, anatomy)
     names = {n for m in mentions if not inside(m.start, unseen) for n in m.names}
     names |= {f.level for f in findings if f.level}
-    lost = {n for m in mentions for n in m.names} - names
+    lost = {n for m in mentions if not inside(m.start, elsewhere) for n in m.names} - names
     spine = _spine(names, anatomy)
     run = _with_ends(spine, anatomy) if spine else set()
     canal = set()

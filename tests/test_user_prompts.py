@@ -446,3 +446,19 @@ def test_a_scheme_without_a_sacrum_has_no_such_anchor():
 def test_what_a_report_does_not_see_is_not_named(said):
     prompt = report_prompt(f'Disc herniation at L4/5. Normal L1 to L3. {said}', LUMBAR)
     assert 'L5' in prompt.structures and not {'S', 'L5/S'} & {*prompt.structures}
+
+
+@pytest.mark.parametrize(
+    ('report', 'bodies'),
+    [
+        ('L1 to L5 are seen and the sacrum is not included.', 'L1 L2 L3 L4 L5'),
+        ('L1 to L4 are imaged and L5 is cut off.', 'L1 L2 L3 L4'),
+        ('Small bulge at L4/L5 with the sacrum not included.', 'L4 L5'),
+        ('L4 is seen. L5 and the sacrum are not included.', 'L4'),
+        ('L3/L4 and L5/S1 are normal. The L5 nerve root is not visible.', 'L3 L4 L5 S'),
+        ('Normal L4/L5 and L5/S1. The right S1 root is not seen.', 'L4 L5 S'),
+    ],
+)
+def test_what_one_half_of_a_sentence_does_not_see(report, bodies):
+    prompt = report_prompt(report, LUMBAR)
+    assert [n for n in prompt.structures if '/' not in n and n != 'SC'] == bodies.split()
