@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT, call, done
+from matplotlib.figure import Figure
 
 from atm_net.anatomy import get_anatomy
 from atm_net.demo import GrowingPage, next_html
@@ -58,9 +59,8 @@ def test_this_test_would_notice():
 
 
 def figure():
-    import matplotlib.pyplot as plt
-
-    return plt.figure(figsize=(0.3, 0.3))
+    "A figure that pyplot does not keep"
+    return Figure(figsize=(0.3, 0.3))
 
 
 ANATOMY = dict(
@@ -77,7 +77,6 @@ def prompt_of(names) -> Prompt:
 
 def test_parts_of_pages(tmp_path):
     "Each function that makes HTML from words"
-    import matplotlib.pyplot as plt
     import numpy as np
 
     scheme = get_anatomy(ANATOMY).scheme('joint')
@@ -105,7 +104,6 @@ def test_parts_of_pages(tmp_path):
         marked_text(prompt_of([EVIL]), [TAG]),
         marked_text(prompt_of([EVIL]), ['L4']),
     )
-    plt.close(fig)
     for i, html in enumerate(parts):
         assert harmless(html, EVIL[:-1]), (i, html)
 
