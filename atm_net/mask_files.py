@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['guess_scheme', 'mask_values', 'value_names', 'fitting_schemes', 'side_schemes', 'choice_note', 'file_scheme',
            'read_mask', 'true_labels', 'scheme_table', 'levels_path', 'levels_record_of', 'itksnap_labels',
-           'slicer_colors']
+           'slicer_colors', 'spare_label_files', 'write_label_files']
 
 # %% ../nbs/2_data/25_mask_files.ipynb #mf03
 import sys
@@ -15,7 +15,7 @@ import numpy as np
 
 from .anatomy import IGNORE, Scheme, convert
 from .cohort import spider_values
-from .core import InputError, read_json, sha256_of, some
+from .core import InputError, read_json, sha256_of, some, spare_files, write_text
 from .geometry import Volume, check_pair, tell
 from atm_net.label_tables import (
     TABLES,
@@ -247,3 +247,22 @@ def slicer_colors(scheme) -> str:
         rgb = ' '.join(str(int(color[i : i + 2], 16)) for i in (1, 3, 5))
         lines.append(f'{value} {name} {rgb} 255')
     return '\n'.join(lines) + '\n'
+
+
+def _label_files(scheme, folder) -> dict:  # path -> text
+    tables = dict(txt=itksnap_labels(scheme), ctbl=slicer_colors(scheme))
+    return {Path(folder) / f'labels_{scheme.name}.{end}': t for end, t in tables.items()}
+
+
+def spare_label_files(scheme, folder, force: bool = False):
+    "Refuse to overwrite tables of others; raises `InputError`"
+    for path, text in _label_files(scheme, folder).items():
+        first = text.splitlines()[0]
+        own = path.is_file() and path.read_text('utf-8', 'replace').startswith(first)
+        spare_files([path], own, force)
+
+
+def write_label_files(scheme, folder):
+    "Write files with names and colours beside the masks of a folder"
+    for path, text in _label_files(scheme, folder).items():
+        write_text(path, text)

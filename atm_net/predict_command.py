@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REPORT_FILES', 'Job', 'find_jobs', 'spare_inputs', 'spare_work', 'companion', 'levels_record', 'contents_record',
-           'spare_label_files', 'write_label_files', 'predict_file', 'check_weighed', 'atm_predict', 'atm_prepare']
+           'predict_file', 'check_weighed', 'atm_predict', 'atm_prepare']
 
 # %% ../nbs/5_masks/55_predict_command.ipynb #cm04
 import functools
@@ -23,16 +23,16 @@ from .anatomy import convert, get_anatomy
 from .cache import prepare
 from .cli import command, progress
 from .cohort import open_cohort
-from .core import InputError, made_here, sha256_of, some, spare_files, write_json, write_text
+from .core import InputError, made_here, sha256_of, some, spare_files, write_json
 from .dicom import is_dicom
 from .geometry import check_image, tell
 from .grid import Grid
 from atm_net.mask_files import (
-    itksnap_labels,
     levels_path,
     levels_record_of,
     scheme_table,
-    slicer_colors,
+    spare_label_files,
+    write_label_files,
 )
 from .pictures import is_picture, parse_spacing
 from .plain_text import language_note
@@ -369,25 +369,6 @@ def contents_record(prediction, volume, scheme) -> dict:  # for JSON
         prompts=[str(prompt) for prompt in prediction.prompts],
         libraries={name: version(name) for name in ('torch', 'monai', 'nibabel', 'SimpleITK')},
     )
-
-# %% ../nbs/5_masks/55_predict_command.ipynb #rec8
-def _label_files(scheme, folder) -> dict:  # path -> text
-    tables = dict(txt=itksnap_labels(scheme), ctbl=slicer_colors(scheme))
-    return {Path(folder) / f'labels_{scheme.name}.{end}': t for end, t in tables.items()}
-
-
-def spare_label_files(scheme, folder, force: bool = False):
-    "Refuse to overwrite tables of others; raises `InputError`"
-    for path, text in _label_files(scheme, folder).items():
-        first = text.splitlines()[0]
-        own = path.is_file() and path.read_text('utf-8', 'replace').startswith(first)
-        spare_files([path], own, force)
-
-
-def write_label_files(scheme, folder):
-    "Write files with names and colours beside the masks of a folder"
-    for path, text in _label_files(scheme, folder).items():
-        write_text(path, text)
 
 # %% ../nbs/5_masks/55_predict_command.ipynb #rec3
 def predict_file(

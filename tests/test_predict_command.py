@@ -13,7 +13,7 @@ from atm_net.column import Naming
 from atm_net.core import InputError, sha256_of
 from atm_net.data import Cache
 from atm_net.geometry import new_geometry
-from atm_net.mask_files import levels_record_of
+from atm_net.mask_files import levels_record_of, write_label_files
 from atm_net.phantom import make_phantom
 from atm_net.predict import SHIPPED, load_predictor, localise, weights_id
 from atm_net.predict_command import (
@@ -24,7 +24,6 @@ from atm_net.predict_command import (
     find_jobs,
     levels_record,
     spare_inputs,
-    write_label_files,
 )
 from atm_net.prediction import Prediction
 from atm_net.volumes import read_volume, write_labels, write_volume
