@@ -16,7 +16,17 @@ import numpy as np
 import yaml
 
 import atm_net
-from .core import InputError, damaged, imported, patch, read_json, read_yaml, some, suggest
+from atm_net.core import (
+    InputError,
+    damaged,
+    imported,
+    is_import_path,
+    patch,
+    read_json,
+    read_yaml,
+    some,
+    suggest,
+)
 
 # %% ../nbs/0_ground/02_anatomy.ipynb #c04b
 ASSETS = Path(atm_net.__file__).parent / 'assets'  # the files that ship with the package
@@ -446,7 +456,7 @@ def get_anatomy(
     shipped = ANATOMIES / f'{source}.yaml'
     if isinstance(source, str) and shipped.exists() and not Path(source).exists():
         source = shipped
-    if isinstance(source, str) and ':' in source and not Path(source).exists():
+    if isinstance(source, str) and is_import_path(source) and not Path(source).exists():
         return _own_anatomy(source)
     return _named(_read_yaml(source), source)
 

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SWIN', 'BACKBONES', 'BACKBONE_TITLES', 'ATTRIBUTES', 'UpAdd', 'SegResNetBackbone', 'check_sides', 'BasicUNetBackbone',
            'stage_strides', 'check_backbone', 'check_attributes', 'check_weights', 'check_shapes', 'check_shape',
-           'attempt', 'fault', 'copy_in_eval', 'find_backbone', 'make_backbone', 'backbone_title', 'modules_on',
-           'network_label', 'network_slug']
+           'copy_in_eval', 'find_backbone', 'make_backbone', 'backbone_title', 'modules_on', 'network_label',
+           'network_slug']
 
 # %% ../nbs/4_network/46_backbones.ipynb #k004
 import copy
@@ -16,7 +16,7 @@ import torch
 from monai.networks.nets import BasicUNet, SegResNet
 from torch import Tensor, nn
 
-from .core import InputError, imported, suggest
+from .core import InputError, attempt, imported, is_import_path, suggest
 from .model import ATMNet, SwinBackbone
 
 # %% ../nbs/4_network/46_backbones.ipynb #k006
@@ -133,7 +133,7 @@ ATTRIBUTES = {
 def check_backbone(backbone: nn.Module, out_channels: int, name: str):
     "Check that ATM-Net's parts work with a backbone; raises `InputError` if not"
     try:
-        check_attributes(backbone)
+        attempt('reading its attributes', check_attributes, backbone)
         check_weights(backbone)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             check_shapes(copy_in_eval(backbone), out_channels)
@@ -200,20 +200,6 @@ def check_shape(what: str, tensor: Tensor, wanted: tuple):
         raise InputError(f'{what} have shape {tuple(tensor.shape)}, not {wanted}')
 
 
-def attempt(what: str, function, *inputs):
-    "Call code from outside the package; if it fails, raises `InputError` with its error"
-    try:
-        return function(*inputs)
-    except Exception as e:
-        raise InputError(f'{what} fails: {fault(e)}') from e
-
-
-def fault(e: Exception) -> str:
-    "The kind of an error, and the first line of its text"
-    first = (str(e).splitlines() or [''])[0]
-    return f'{type(e).__name__}: {first}'
-
-
 def copy_in_eval(backbone: nn.Module) -> nn.Module:
     "A copy in evaluation mode, so that a trial changes nothing (such as running means)"
     return copy.deepcopy(backbone).eval()
@@ -223,7 +209,7 @@ def find_backbone(name: str) -> type:
     "Find the class of a name or of an import path; raises `InputError`"
     if name in BACKBONES:
         return BACKBONES[name]
-    if ':' not in name:
+    if not is_import_path(name):
         known = f'{", ".join(BACKBONES)}, or an import path as mypackage.nets:Net'
         hint = '' if '.' in name else suggest(name, BACKBONES)
         raise InputError(f"backbone '{name}' is unknown{hint}: use {known}")

@@ -26,7 +26,6 @@ from atm_net.core import (
     read_json,
     remove_half_written,
     sole_writer,
-    spare_folder,
     write_json,
     write_text,
 )
@@ -459,7 +458,6 @@ def prepare(
     folder = Path(cache)
     config = _config(cohort, grid, crop, seed, splits, localiser)
     make = functools.partial(prepare_case, cohort=cohort, grid=grid, crop=crop, localise=localise)
-    spare_folder(folder, _is_cache(folder), force)
-    with sole_writer(folder):
+    with sole_writer(folder, _is_cache(folder), force):
         _start(folder, config)
         return _fill(folder, config, cohort, make, strict)

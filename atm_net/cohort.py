@@ -18,7 +18,15 @@ from typing import NamedTuple
 import numpy as np
 
 from .anatomy import IGNORE, Scheme, convert
-from .core import InputError, imported, read_json, read_yaml, suggest
+from atm_net.core import (
+    InputError,
+    attempt,
+    imported,
+    is_import_path,
+    read_json,
+    read_yaml,
+    suggest,
+)
 from .geometry import Volume, check_image, check_pair, tell
 from .volumes import list_volumes, read_labels, read_volume, volume_stem
 
@@ -240,7 +248,7 @@ def check_rules(partial: str, above: str):
 
 def check_layout(layout: str):
     "Is it one of `FILE_LAYOUTS`, or an import path? Raises `InputError`"
-    if layout not in FILE_LAYOUTS and ':' not in layout:
+    if layout not in FILE_LAYOUTS and not is_import_path(layout):
         raise InputError(
             f"layout '{layout}' is unknown: use one of {', '.join(FILE_LAYOUTS)}, auto, or the "
             'import path of your own (package.module:function)'
@@ -356,10 +364,9 @@ def list_own(
 ) -> list:  # of `OwnCase`
     "Cases that a layout of your own finds; raises `InputError` that names the case"
     find = imported(layout, 'layout')
-    try:
-        cases = [OwnCase(*found) for found in find(Path(root))]
-    except Exception as e:
-        raise InputError(f"layout '{layout}' failed on {root} ({type(e).__name__}: {e})") from e
+    what = f"{root}: layout '{layout}'"
+    rows = attempt(what, list, attempt(what, find, Path(root)))
+    cases = [attempt(what, OwnCase, *attempt(what, tuple, row)) for row in rows]
     if not cases:
         raise InputError(f"{root}: layout '{layout}' finds no case here: check the path")
     seen = set()

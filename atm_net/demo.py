@@ -42,6 +42,7 @@ from atm_net.long_demo import (
     stages,
     tables,
 )
+from .mask_files import was_corrected
 from .mask_scores import collect, score
 from .metrics import by_patient, paired_test
 from .pages import build_page, provenance_html, text_html
@@ -83,24 +84,38 @@ _folders = ('phantoms', 'cache', 'masks', 'scores', 'practice', 'training')
 
 
 def open_demo(out: Path, job: dict, force: bool = False):
-    """Open a folder for this job: a new one, or one of a job with the same options
+    """Open a folder for this job: a new one, or one of an earlier demo
 
-    A demo with other options is replaced. Raises `InputError` for a folder with other files.
+    A demo with other options is replaced. Raises `InputError` for a folder with other files, and
+    for a mask that was corrected by hand.
     """
     f = out / 'demo.json'
     is_own = made_here(f, 'patients', 'steps', 'weights')
     spare_folder(out, is_own, force)
-    before = read_json(f) if is_own else {}
-    strange = before.pop('strange', [])  # folders that were there before the first demo
-    if not is_own:
-        strange = [name for name in _folders if (out / name).exists()]
-    if is_own and before != job:
-        if strange:
-            raise InputError(f'{out / strange[0]}: no demo made it: choose another --out')
-        for name in _folders:
-            shutil.rmtree(out / name, ignore_errors=True)
+    there = [out / name for name in _folders if (out / name).exists()]
+    if there and not is_own:
+        raise InputError(
+            f'{there[0]}: no demo made it, and the demo writes a folder of this name: '
+            'choose another --out'
+        )
+    if not force:
+        _spare_corrections(out / 'masks')
+    if is_own and read_json(f) != job:
+        for folder in there:
+            shutil.rmtree(folder)
         (out / 'found.json').unlink(missing_ok=True)
-    write_json(f, job | ({'strange': strange} if strange else {}))
+    write_json(f, job)
+
+
+def _spare_corrections(folder: Path):
+    "Raise `InputError` if a mask in a folder was changed after it was written"
+    for record in sorted(folder.glob('*.json')):
+        mask = record.with_suffix('')
+        if was_corrected(mask):
+            raise InputError(
+                f'{mask}: was changed after the demo wrote it: copy it to another folder, or '
+                'replace it with --force'
+            )
 
 # %% ../nbs/8_people/83_demo.ipynb #dm07
 class GrowingPage:
@@ -226,7 +241,9 @@ _worth = (
     'invented structure counts 0. `generic` names no level: this is the default. `self` names '
     'levels that the network found itself, if a second pass confirms them. `oracle` reads the true '
     'list, `shuffled` the true list of another patient: these two (hatched) cannot be had for a '
-    'new scan. Lines are 95 % intervals over patients.'
+    'new scan. Lines are 95 % intervals over patients. Each pixel is named by itself here, to show '
+    'what the network does with its words; `atm_predict` then gives each vertebra one name in the '
+    'volume. How well the masks fit whatever their names are is the column *any vertebra* below.'
 )
 
 # %% ../nbs/8_people/83_demo.ipynb #dm15
@@ -320,7 +337,7 @@ def next_html(out: Path) -> str:
     rows = ''
     for want, line, book in NEXT:
         typed = f'<code>{html.escape(line)}</code>' if line else ''
-        link = _link(f'{home}/blob/main/{book}', book.split('/')[-1])
+        link = _link(f'{home}/blob/main/{book}', book)  # the same path in a clone
         rows += f'<tr><td>{want}</td><td>{typed}</td><td>{link}</td></tr>'
     masks = {f'masks/png/{f.name}': 'the mask as a picture' for f in (out / 'masks').glob('png/*')}
     files = [_link(f, f) + f': {what}' for f, what in (FILES | masks).items() if (out / f).exists()]
@@ -377,7 +394,16 @@ def _cloud_html(p: Predictor, cache: Cache) -> tuple:  # HTML, numbers
     return _here(said) + figure_html(fig, caption, 110), numbers | dict(said=said)
 
 # %% ../nbs/8_people/83_demo.ipynb #dm21
-def quick(out: Path, p: Predictor, patients: int, seed: int, cfg: Config, clock, line: str) -> Path:
+def quick(
+    out: Path,
+    p: Predictor,
+    patients: int,
+    seed: int,
+    cfg: Config,
+    clock,
+    line: str,  # the command, for the page
+    force: bool = False,  # replace a mask that was corrected by hand
+) -> Path:
     "Run the short demo: write the page section by section, and `found.json`"
     report = GrowingPage(out / 'report.html', 'ATM-Net: a sentence guides a mask', _lead, SECTIONS)
     clock.say(
@@ -404,7 +430,7 @@ def quick(out: Path, p: Predictor, patients: int, seed: int, cfg: Config, clock,
     html_, space = _cloud_html(p, cache)
     report.add(SPACE, html_)
     clock.say('6 of 6: a mask file')
-    atm_predict(cache.meta(s.case)['image'], str(out / 'masks'), labels='joint')
+    atm_predict(cache.meta(s.case)['image'], str(out / 'masks'), labels='joint', force=force)
     numbers = dict(patients=patients, seed=seed, weights=weights_id()['sha256'])
     numbers |= dict(opening=first, worth=worth, worth_said=said, reading=read)
     numbers |= dict(training=learnt_, features=space)
@@ -453,10 +479,10 @@ def _provenance(p: Predictor, volumes: int, seed: int, clock: Clock, line: str) 
     return {k: p.meta.get(k) for k in _header_fields} | own
 
 
-def _long(out, p, patients, seed, cfg, clock: Clock, line: str) -> Path:
+def _long(out, p, patients, seed, cfg, clock: Clock, line: str, force: bool) -> Path:
     "Write the page of the long demo"
     clock.say('10 to 20 minutes on two cores')
-    cache, entries = stages(out, p, patients, seed, cfg, clock.say)
+    cache, entries = stages(out, p, patients, seed, cfg, clock.say, force)
     clock.say('drawing')
     return demo_page(
         out / 'report.html',
@@ -499,10 +525,10 @@ def atm_demo(
     with sole_writer(out):
         open_demo(out, job, force)
         if long:
-            page = _long(out, p, patients, seed, cfg, clock, f'{line} --long')
+            page = _long(out, p, patients, seed, cfg, clock, f'{line} --long', force)
             clock.say(f'done: open {page}')
         else:
-            quick(out, p, patients, seed, cfg, clock, line)
+            quick(out, p, patients, seed, cfg, clock, line, force)
 
 # %% ../nbs/8_people/83_demo.ipynb #dm26
 #| eval: false

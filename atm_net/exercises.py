@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import ipywidgets as widgets
 
+from .core import first_line
+
 # %% ../nbs/9_learning/96_exercises.ipynb #x006
 _look = dict(
     unsolved=('#E69F00', '…', 'not solved yet'),
@@ -48,10 +50,6 @@ def unsolved(a) -> bool:
         a = tuple(a.values())
     return a is ... or isinstance(a, (list, tuple, set)) and any(map(unsolved, a))
 
-
-def _raised(e) -> str:
-    return f'{type(e).__name__}: {e}'.rstrip(': ').split('\n')[0][:200]
-
 # %% ../nbs/9_learning/96_exercises.ipynb #x010
 _task = 'Replace the ... in the cell above, run it, then run this one again.'
 
@@ -64,7 +62,7 @@ def _first_hint(a, rules) -> str | None:  # None if every rule holds
                 return hint
         except Exception as e:
             return (
-                f'{hint} (Comparing it stopped with {_raised(e)}: is it the kind of thing that '
+                f'{hint} (Comparing it stopped with {first_line(e)}: is it the kind of thing that '
                 'was asked for?)'
             )
     return None
@@ -82,7 +80,9 @@ def judge(
         a = answer()
     except NameError as e:
         return Outcome(
-            name, 'unsolved', f'{_raised(e)}. Run the cells above, from the top, and then this one.'
+            name,
+            'unsolved',
+            f'{first_line(e)}. Run the cells above, from the top, and then this one.',
         )
     except Exception as e:
         if 'ellipsis' in str(e).lower():
@@ -90,7 +90,7 @@ def judge(
         return Outcome(
             name,
             'wrong',
-            f'Your code stopped with {_raised(e)}. Look at the shapes and the names in the line '
+            f'Your code stopped with {first_line(e)}. Look at the shapes and the names in the line '
             'that did it.',
         )
     if unsolved(a):

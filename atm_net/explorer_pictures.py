@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['slice_dice', 'dice_change', 'change_html', 'figure_png', 'light_png', 'change_share', 'renamed', 'renamed_html',
-           'words_changed', 'picture_html', 'Picture', 'spine_columns', 'slice_figure', 'levels_seen', 'names_told',
-           'names_line', 'Panel', 'panel_figure', 'panel_text', 'panel_pictures', 'word_figure', 'SliceBrowser']
+           'words_changed', 'picture_with_text', 'Picture', 'spine_columns', 'slice_figure', 'levels_seen',
+           'names_told', 'names_line', 'Panel', 'panel_figure', 'panel_text', 'panel_pictures', 'word_figure',
+           'SliceBrowser']
 
 # %% ../nbs/9_learning/91_explorer_pictures.ipynb #exbimp
 import base64
@@ -153,7 +154,7 @@ def words_changed(
     return ' '.join(out)
 
 # %% ../nbs/9_learning/91_explorer_pictures.ipynb #p1c7a001
-def picture_html(
+def picture_with_text(
     png: bytes,
     alt: str,  # what is seen, for those who do not see it
     title: str = '',  # above the picture
@@ -177,7 +178,9 @@ class Picture(widgets.HTML):
     def show(self, pictures, width: str = '31%'):  # of (title, PNG, text)
         "These pictures and no others"
         self.pngs = tuple(png for _, png, _ in pictures)
-        self.value = ''.join(picture_html(png, alt, title, width) for title, png, alt in pictures)
+        self.value = ''.join(
+            picture_with_text(png, alt, title, width) for title, png, alt in pictures
+        )
 
 # %% ../nbs/9_learning/91_explorer_pictures.ipynb #n1468d92
 def spine_columns(

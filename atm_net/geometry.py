@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LPS_RAS', 'SQUARE', 'VIEW', 'Geometry', 'new_geometry', 'check_axes', 'geometry_of', 'corners', 'apart', 'Volume',
-           'new_volume', 'tell', 'image_part', 'image_box', 'view_notes', 'check_image', 'check_pair']
+           'new_volume', 'tell', 'image_part', 'image_box', 'view_notes', 'mask_notes', 'check_image', 'check_pair']
 
 # %% ../nbs/0_ground/04_geometry.ipynb #g004
 import sys
@@ -328,6 +328,14 @@ def view_notes(vol: Volume) -> tuple:  # of phrases
     return tuple(notes)
 
 # %% ../nbs/0_ground/04_geometry.ipynb #g041
+def mask_notes(vol: Volume) -> list:
+    "A note where an image has so few values that it may be a mask (ours)"
+    values = np.unique(vol.data[len(vol.data) // 2])
+    if len(values) > 24 or (values % 1).any():
+        return []
+    return [f'its middle slice has only {len(values)} different values: is it a mask, not a scan?']
+
+
 def check_image(
     vol: Volume,
     ratio=1.25,  # thickest axis over the next, above which it is the slice axis (ours)
@@ -345,7 +353,7 @@ def check_image(
             f'{p}: constant image (every voxel is {vol.data.flat[0]:g}): '
             'nothing to segment, export it again'
         )
-    odd = [note for note in view_notes(vol) if note not in vol.notes]
+    odd = [note for note in (*view_notes(vol), *mask_notes(vol)) if note not in vol.notes]
     return replace(vol, notes=(*vol.notes, *odd)) if odd else vol
 
 # %% ../nbs/0_ground/04_geometry.ipynb #c041

@@ -8,8 +8,8 @@ __all__ = ['weight', 'slide_types', 'readable_tex', 'formula', 'draw_maths', 'sl
 # %% ../nbs/9_learning/98_lesson_slides.ipynb #s004
 import re
 
-from .core import InputError
-from .lessons import Role, first_line, role, with_cells, with_source
+from .core import InputError, first_line
+from .lessons import Role, role, with_cells, with_source
 
 # %% ../nbs/9_learning/98_lesson_slides.ipynb #s036
 def _figure(cell) -> bool:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DISCS', 'LEVEL', 'Spelling', 'spelling', 'disc_between', 'discs_between', 'Mention', 'find_levels', 'clauses',
-           'unseen_clauses', 'negated_spans', 'inside', 'stated_levels', 'plain_levels', 'site_mentions',
+           'unseen_clauses', 'negated_spans', 'out_of_view', 'inside', 'stated_levels', 'plain_levels', 'site_mentions',
            'level_groups']
 
 # %% ../nbs/3_prompts/31_levels.ipynb #le04
@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, replace
 
 from .plain_text import plain_text
-from .wording import CUES, cue
+from .wording import CUES, cue, find_findings
 
 # %% ../nbs/3_prompts/31_levels.ipynb #le0c
 DISCS = CUES['discs']
@@ -319,6 +319,18 @@ def negated_spans(text: str) -> list:  # of (start, end)
         elif m := cue('negates ahead').search(text, a, b):
             out.append((m.start(), b))
     return out
+
+
+def out_of_view(text: str) -> list:  # of (start, end)
+    "The parts of a report that place a level outside the image, and tell no finding (ours)"
+    spans = unseen_clauses(text)
+    for a, b in clauses(text):
+        if cue('not in view').match(text, a, b):
+            spans.append((a, b))
+        elif not find_findings(text[a:b]):
+            left_out = cue('left out').finditer(text, a, b)
+            spans += [m.span() for m in left_out if cue('of the image').search(text, a, m.end())]
+    return [(a, b) for a, b in spans if not find_findings(text[a:b])]
 
 
 def inside(position: int, spans) -> bool:

@@ -207,13 +207,14 @@ def stages(
     seed: int,
     cfg: Config,
     say,  # function of a text: what is done now
+    force: bool = False,  # replace masks that were corrected by hand
 ) -> tuple:  # cache, list of `Entry`
     "Make cohort, cache, masks of two volumes, scores and a short training; prints its steps"
     say(f'{patients} synthetic patients')
     cache = cohort_of(out, patients, seed, p.grid)
     say('segmenting two volumes with the model that ships')
     for c in cache.cases()[:2]:
-        atm_predict(cache.meta(c)['image'], str(out / 'masks'), labels='joint')
+        atm_predict(cache.meta(c)['image'], str(out / 'masks'), labels='joint', force=force)
     n = len(cache.cases())
     say(f'scoring {n} volumes under {", ".join(DEMO_PROTOCOLS)}')
     entries, _ = evaluate_runs(cache, {'shipped': p}, DEMO_PROTOCOLS, 'all')

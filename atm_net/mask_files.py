@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['guess_scheme', 'mask_values', 'value_names', 'fitting_schemes', 'side_schemes', 'choice_note', 'file_scheme',
-           'read_mask', 'true_labels', 'scheme_table', 'levels_path', 'levels_record_of', 'itksnap_labels',
-           'slicer_colors', 'spare_label_files', 'write_label_files']
+           'read_mask', 'true_labels', 'scheme_table', 'levels_path', 'levels_record_of', 'was_corrected',
+           'itksnap_labels', 'slicer_colors', 'spare_label_files', 'write_label_files']
 
 # %% ../nbs/2_data/25_mask_files.ipynb #mf03
 import sys
@@ -15,7 +15,7 @@ import numpy as np
 
 from .anatomy import IGNORE, Scheme, convert
 from .cohort import spider_values
-from .core import InputError, read_json, sha256_of, some, spare_files, write_text
+from .core import InputError, made_here, read_json, sha256_of, some, spare_files, write_text
 from .geometry import Volume, check_pair, tell
 from atm_net.label_tables import (
     TABLES,
@@ -229,6 +229,12 @@ def levels_record_of(mask) -> dict | None:  # None: there is none that belongs t
     record = read_json(path)
     is_own = isinstance(record, dict) and record.get('mask_sha256') == sha256_of(mask)[:12]
     return record if is_own else None
+
+
+def was_corrected(mask) -> bool:
+    "Was a mask finished by `atm_predict`, and changed since?"
+    finished = made_here(levels_path(mask), 'protocol', 'levels', 'counting', 'mask_sha256')
+    return finished and Path(mask).is_file() and levels_record_of(mask) is None
 
 # %% ../nbs/2_data/25_mask_files.ipynb #5a0e91e2
 def itksnap_labels(scheme) -> str:

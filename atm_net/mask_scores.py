@@ -488,7 +488,10 @@ def _spare_scores(out: Path, force: bool):
     "Refuse to overwrite what `atm_score` did not write; raises `InputError`"
     spare_folder(out, own=True)
     scores = out / 'scores.json'
-    own = made_here(scores, 'volumes', 'summary') and 'files' in read_json(scores)['summary']
+    own = made_here(scores, 'volumes', 'summary')
+    if own:
+        summary = read_json(scores)['summary']
+        own = isinstance(summary, dict) and 'files' in summary
     spare_files([out / f'scores.{end}' for end in ('json', 'csv', 'md')], own, force)
 
 

@@ -389,6 +389,12 @@ def spine_part(
     return s.image[:, first * cell : last * cell], shares[:, :, first:last]
 
 
+_counted = (
+    'The words act all the same, as the first section shows: a name is also of use elsewhere, for '
+    'example to count from.'
+)
+
+
 def reading_said(reading: dict) -> str:  # reading: of `read_where`
     "Say in words if names are read on their structures"
     if not reading:
@@ -402,8 +408,8 @@ def reading_said(reading: dict) -> str:  # reading: of `read_where`
     if mean > 1.1:
         return text + 'So at this stage a name is read most where its structure lies.'
     if mean < 0.9:
-        return text + 'So at this stage a name is read rather away from its structure.'
-    return text + 'So these maps do not show where a structure lies.'
+        return text + f'So at this stage a name is read rather away from its structure. {_counted}'
+    return text + f'So these maps do not show where a structure lies. {_counted}'
 
 # %% ../nbs/7_evaluation/78_panels.ipynb #pn29
 def _column(rows, name) -> list:  # of (step, value)
@@ -433,6 +439,7 @@ def learning_found(rows, validation: str = 'val_none') -> dict:
         first_step=int(val[0][0]),
         last=val[-1][1],
         steps=int(val[-1][0]),
+        fall=max([a - b for (_, a), (_, b) in zip(val, val[1:])] or [0]),
         seconds=float(np.median(pace)),
     )
 
@@ -443,6 +450,8 @@ def learning_said(d: dict) -> str:  # of `learning_found`
         f'Here: Dice of the validation volumes is {d["first"]:.2f} after {d["first_step"]} steps '
         f'and {d["last"]:.2f} after {d["steps"]} steps of {d["seconds"]:.2f} s. '
     )
+    if d['fall'] > 0.1:
+        text += f'Between two checks it fell by up to {d["fall"]:.2f}: the volumes are few. '
     change = d['last'] - d['first']
     if change > 0.05:
         return text + 'So the network learns.'

@@ -20,7 +20,6 @@ from atm_net.core import (
     made_here,
     read_json,
     sole_writer,
-    spare_folder,
     write_json,
     write_text,
 )
@@ -263,8 +262,7 @@ def write_cohort(
     params |= dict(view=view) if view else {}
     params |= {name: share for name, share in shares.items() if share}
     jobs = _jobs(layout, patients, seed, around, view, shares)
-    spare_folder(out, _is_cohort(out), force)
-    with sole_writer(out):
+    with sole_writer(out, _is_cohort(out), force):
         mark = _start(out, params)
         for _, stem, options, codes in progress(jobs, 'phantoms'):
             files = [out / f for f in _paths(layout, stem)]

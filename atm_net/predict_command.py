@@ -32,11 +32,12 @@ from atm_net.mask_files import (
     levels_record_of,
     scheme_table,
     spare_label_files,
+    was_corrected,
     write_label_files,
 )
 from .pictures import is_picture, parse_spacing
 from .plain_text import language_note
-from .predict import load_predictor, localise, weights_id
+from .predict import load_predictor, localise, weights_id, weights_scheme
 from .prediction import levels_note, prediction_figure
 from .protocols import choose_protocol, find_protocol
 from .show import save_figure
@@ -46,6 +47,7 @@ from atm_net.user_prompts import (
     positional_note,
     report_prompt,
     report_text,
+    unheard,
     unrecognised,
     user_prompt,
 )
@@ -90,8 +92,7 @@ class Job:
     @property
     def is_corrected(self) -> bool:
         "Was its mask finished, and changed since?"
-        finished = made_here(self.record, 'protocol', 'levels', 'counting', 'mask_sha256')
-        return finished and self.mask.is_file() and not self.is_done
+        return was_corrected(self.mask)
 
 
 _written = {'.mhd': '.mha', '.nhdr': '.nrrd'}  # a header beside its data gives one file
@@ -432,12 +433,12 @@ def _predict_all(predictor, jobs: list, scheme, folder, *args, **kwargs):
         )
 
 # %% ../nbs/5_masks/55_predict_command.ipynb #rec4
-def _checked_anchor(anchor: str, predictor, pixelwise: bool) -> str:
+def _checked_anchor(anchor: str, scheme, pixelwise: bool) -> str:
     "The structure that `--anchor` names; raises `InputError`"
     if pixelwise:
         raise InputError('--anchor: nobody reads it with --pixelwise: leave one of them out')
     try:
-        return find_anchor(anchor, predictor.scheme)
+        return find_anchor(anchor, scheme)
     except InputError as e:
         raise InputError(f'--anchor: {e}') from e
 
@@ -524,17 +525,18 @@ def atm_predict(
     if not jobs:
         return
     spare_work(jobs, probabilities, force)
+    known = weights_scheme(weights)  # words are checked before the network is loaded
+    if anchor is not None:
+        anchor = _checked_anchor(anchor, known, pixelwise)
+    scheme = known.anatomy.scheme(labels or known.name)
+    if prompt is not None and (note := unheard(user_prompt(prompt, known.anatomy), known.anatomy)):
+        print(f'--prompt: {note}', file=sys.stderr)
+    if folder is not None:
+        spare_label_files(scheme, folder, force)
     once = not pixelwise
     p = load_predictor(weights, device, encoder, one_name_per_level=once, guidance=guidance)
     protocol = choose_protocol(p.has_text, protocol, prompt=prompt, report=report, truth=mask)
-    if anchor is not None:
-        anchor = _checked_anchor(anchor, p, pixelwise)
     check_weighed(guidance, protocol)
-    scheme = p.anatomy.scheme(labels or p.scheme.name)
-    if folder is not None:
-        spare_label_files(scheme, folder, force)
-    if prompt is not None and (note := unrecognised(user_prompt(prompt, p.anatomy))):
-        print(f'--prompt: {note}', file=sys.stderr)
     given = dict(prompt=prompt, verbatim=verbatim, probabilities=probabilities)
     _predict_all(p, jobs, scheme, folder, protocol, anchor, **given)
 

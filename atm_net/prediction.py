@@ -152,6 +152,15 @@ def _why_unsure(levels: Naming, scheme: Scheme) -> str:
     return 'all names moved by a level fit nearly as well'
 
 
+def _first_difference(levels: Naming) -> tuple:  # which body; its name by words, by the image
+    "The lowest body whose name by words is not that by the image"
+    by_words, by_image = levels.lowest or 'none', _lowest(levels.by_image)
+    if by_words != by_image:
+        return 'the lowest body', by_words, by_image
+    pairs = zip(reversed(levels.levels), reversed(levels.by_image))
+    return next(('a body', a, b) for a, b in pairs if a and b and a != b)
+
+
 def levels_note(levels: Naming | None, scheme: Scheme) -> str:  # '' without a counting
     "One line for the user about the counting of a volume (ours)"
     if levels is None:
@@ -160,10 +169,10 @@ def levels_note(levels: Naming | None, scheme: Scheme) -> str:  # '' without a c
     if levels.source and levels.agrees:
         return f'levels: the {levels.source} and the network agree, {confidence}'
     if levels.source:
+        body, by_words, by_image = _first_difference(levels)
         return (
-            f'levels: the {levels.source} and the network disagree: the lowest body is '
-            f'{levels.lowest or "none"} by the {levels.source}, which was followed, and '
-            f'{_lowest(levels.by_image)} by the network, {confidence}'
+            f'levels: the {levels.source} and the network disagree: {body} is {by_words} by the '
+            f'{levels.source}, which was followed, and {by_image} by the network, {confidence}'
         )
     if levels.is_sure:
         return f'levels: {confidence}'

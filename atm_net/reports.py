@@ -9,7 +9,15 @@ __all__ = ['SAY', 'read_report', 'say_findings', 'with_findings', 'parse_prompt'
 import re
 from dataclasses import dataclass, field, replace
 
-from .levels import discs_between, level_groups, plain_levels, site_mentions, stated_levels
+from atm_net.levels import (
+    discs_between,
+    inside,
+    level_groups,
+    out_of_view,
+    plain_levels,
+    site_mentions,
+    stated_levels,
+)
 from .plain_text import language_of, report_lines
 from .prompts import Prompt, join_words
 from .wording import FINDINGS, Finding, cue, find_findings, respell
@@ -85,7 +93,9 @@ class _Sentence:
 
 def _sentence(text, anatomy):
     hits = find_findings(text)
-    groups = level_groups(site_mentions(text, anatomy), text)
+    away = out_of_view(text)
+    mentions = [m for m in site_mentions(text, anatomy) if not inside(m.start, away)]
+    groups = level_groups(mentions, text)
     s = _Sentence(text, hits, groups, sorted({*_turns(text), *_run_on(text, hits, groups)}))
     return replace(s, hits=[h for h in hits if not _is_no_news(h, s)])
 

@@ -19,7 +19,6 @@ from atm_net.core import (
     InputError,
     made_here,
     sole_writer,
-    spare_folder,
     write_json,
     write_text,
 )
@@ -265,8 +264,12 @@ def _check_study(names, cache: Cache, split: str, on: str, beside):
 # %% ../nbs/8_people/89_study.ipynb #n9c47fe0
 def is_study(out: Path) -> bool:
     "Does a folder hold a study of ours, finished or not?"
-    begun = out.is_dir() and {f.name for f in out.iterdir()} <= {'runs', 'plain', LOCK}
-    return begun or made_here(out / 'study.json', 'studies', 'runs', 'tables')
+    if made_here(out / 'study.json', 'studies', 'runs', 'tables'):
+        return True
+    if not out.is_dir() or not {f.name for f in out.iterdir()} <= {'runs', 'plain', LOCK}:
+        return False
+    runs = [run for part in ('runs', 'plain') for run in (out / part).glob('*')]
+    return all(made_here(run / 'config.json', 'config', 'cache') for run in runs)
 
 
 def run_study(
@@ -302,13 +305,12 @@ def run_study(
     for note in {check_grid(r.config, cache) for r in runs} - {''}:
         print(note, file=sys.stderr)
     starts = starts_of(init, runs)
-    spare_folder(out, is_study(out), force)
-    check_out(out, names, runs, cache, starts)
     options = dict(preset=preset, seeds=seeds, protocols=protocols, split=split, grid=on)
     options |= dict(beside=beside, init=init, **over)
     command = study_command(names, cache.path, out, **options)
     how = How(tuple(asked), split, on, device, workers)
-    with sole_writer(out):
+    with sole_writer(out, is_study(out), force):
+        check_out(out, names, runs, cache, starts)
         todo = study_plan(runs, cache.path, out, starts=starts)
         print(command, todo, sep='\n', file=sys.stderr)
         results, info, failed = run_all(runs, out, cache, how, starts)

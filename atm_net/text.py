@@ -22,7 +22,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from .anatomy import ASSETS
-from .core import InputError, atomic_path, imported, patch
+from atm_net.core import (
+    InputError,
+    atomic_path,
+    attempt,
+    first_line,
+    imported,
+    is_import_path,
+    patch,
+)
 from .reports import parse_prompt
 
 # %% ../nbs/3_prompts/33_text.ipynb #c006
@@ -307,16 +315,10 @@ def _here_or_from_hub(name, where, is_folder, lower_case):
     return _pretrained(where, False, lower_case)
 
 
-_import_path = re.compile(r'[A-Za-z_][\w.]*:[A-Za-z_]\w*')
-
-
 def _own_encoder(path, cache) -> TextEncoder:
     "An encoder from outside, by its import path"
     kind = imported(path, 'text encoder')
-    try:
-        encoder = kind()
-    except Exception as e:
-        raise InputError(f"text encoder '{path}' fails: {type(e).__name__}: {e}") from e
+    encoder = attempt(f"text encoder '{path}'", kind)
     if not isinstance(encoder, TextEncoder):
         raise InputError(f"text encoder '{path}' makes a {type(encoder).__name__}: no TextEncoder")
     encoder.name = path
@@ -330,16 +332,13 @@ def load_encoder(
     lower_case: bool = None,  # overrules the tokenizer (`do_lower_case`)
 ) -> TextEncoder:
     "Load a frozen text encoder; raises `InputError` that says how to get a missing one"
-    if _import_path.fullmatch(str(name)):
+    if is_import_path(name):
         return _own_encoder(str(name), cache)
     where, is_folder = locate(name)
     try:
         tokenizer, model = _here_or_from_hub(name, where, is_folder, lower_case)
     except _bad_file as e:
-        first_line = next(iter(str(e).strip().splitlines()), '')
-        raise InputError(
-            f"text encoder '{where}' cannot be loaded: {type(e).__name__}: {first_line}"
-        ) from e
+        raise InputError(f"text encoder '{where}' cannot be loaded: {first_line(e)}") from e
     title = Path(where).name if is_folder else where
     if name in ENCODERS:
         title = str(name)

@@ -398,7 +398,7 @@ def pack(
 
     model, meta = load_network(Path(run) / 'last.safetensors' if last else weights_file(run))
     # `atm_predict` writes masks so unless asked otherwise
-    meta |= _phantoms_of(Path(run)) | dict(write_scheme='mrspineseg') | more
+    meta |= _phantoms_of(Path(run)) | more
     save_weights(out, model, meta, half=True)
 
 # %% ../nbs/6_training/67_train.ipynb #c046

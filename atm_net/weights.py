@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from .backbones import SWIN, make_backbone, network_label, stage_strides
 from .baselines import BASELINES
 from .contrast import ChannelContrast
-from .core import InputError, atomic_path, damaged, suggest
+from .core import InputError, atomic_path, damaged, first_line, read_header, suggest
 from .fusion import HASFStage, SelfEnhance, SineCosine, TextFusion, TextProjection
 from .model import ATMNet, PlainUp, SwinBackbone
 from .show import table_md
@@ -276,23 +276,18 @@ def read_weights(path) -> tuple[dict, dict]:  # state dict in float32, meta
     "Read weights and meta; raises `InputError` for anything but our safetensors"
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f'{path}: no such weights file')
+    header = read_header(path)
     try:
         with safe_open(path, 'pt') as f:
-            meta = f.metadata() or {}
             state = {current_name(name): f.get_tensor(name) for name in sorted(f.keys())}
     except (SafetensorError, OSError) as e:
-        reason = str(e).splitlines()[0]
         raise InputError(
-            f'{path}: is not a safetensors file (pickled checkpoints are never loaded): {reason}'
+            f'{path}: its tensors cannot be read ({first_line(e)}): '
+            'take another copy of the weights'
         ) from e
-    if 'atm_net' not in meta:
-        raise InputError(f'{path}: these safetensors were not written by atm_net (no metadata)')
     state = {name: t.float() if t.dtype == torch.float16 else t for name, t in state.items()}
     with damaged(path, 'take another copy of the weights'):
-        return state, _checked_meta(json.loads(meta['atm_net']))
+        return state, _checked_meta(header)
 
 
 def current_name(name: str) -> str:

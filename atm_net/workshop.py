@@ -10,14 +10,24 @@ __all__ = ['STATUSES', 'EDITIONS', 'lesson_files', 'Graded', 'said', 'grade', 'r
 import csv
 import io
 import re
-from dataclasses import asdict, dataclass, fields
+import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from .cli import Argument, command
-from .core import InputError, made_here, spare_files, spare_folder, write_json, write_text
+from atm_net.core import (
+    InputError,
+    first_line,
+    made_here,
+    read_json,
+    spare_files,
+    spare_folder,
+    write_json,
+    write_text,
+)
 from .lesson_slides import slides as lesson_page
-from .lessons import first_line, instructor, read_lesson, role, student
+from .lessons import instructor, read_lesson, role, student
 from .show import table_md
 
 # %% ../nbs/9_learning/99_workshop.ipynb #w006
@@ -55,6 +65,7 @@ STATUSES = {  # what the table says -> what it means
     'unsolved': 'nothing was filled in yet',
     'changed': 'the exercise ran again after its check',
     'not run': 'the check has not run',
+    'error': 'the check stopped with an error',
 }
 _signs = {'✔': 'right', '✘': 'wrong', '…': 'unsolved'}
 
@@ -68,6 +79,7 @@ class Graded:
     exercise: str
     kind: str  # of `EXERCISE_KINDS`
     status: str  # of `STATUSES`
+    hint: str = ''  # of a check that says 'wrong'
 
 
 def _mark(cell) -> tuple:  # (role, name, kind)
@@ -79,13 +91,16 @@ def _mark(cell) -> tuple:  # (role, name, kind)
     return r.role, r.name, r.kind
 
 
-def said(cell) -> str:
-    "The status in the output of a check"
-    for out in cell.get('outputs', ()):
+def said(cell) -> tuple[str, str]:
+    "The status in the output of a check, and its text for the learner"
+    outputs = cell.get('outputs', ())
+    for out in outputs:
         text = ''.join(out.get('data', {}).get('text/plain', ''))
         if text[:1] in _signs:
-            return _signs[text[0]]
-    return 'not run'
+            return _signs[text[0]], text.partition('. ')[2]
+    if any(out.get('output_type') == 'error' for out in outputs):
+        return 'error', ''
+    return 'not run', ''
 
 
 def _ran(cell) -> int:
@@ -107,10 +122,11 @@ def grade(
         if what != 'exercise':
             continue
         checked = marked.get(('check', name), {})
-        status = said(checked)
+        status, text = said(checked)
         if status != 'not run' and _ran(cell) > _ran(checked):
             status = 'changed'
-        found.append(Graded(student, lesson, name, kind, status))
+        hint = text if status == 'wrong' else ''
+        found.append(Graded(student, lesson, name, kind, status, hint))
     return found
 
 # %% ../nbs/9_learning/99_workshop.ipynb #w011
@@ -154,10 +170,11 @@ def _merged(saved: list, fresh: list) -> list:
     return [g if g.status == 'right' else by_hand.get(g.exercise, g) for g in fresh]
 
 
-def lesson_of(path: Path) -> str:
-    "The lesson in a file; what an upload adds, as in `01_reading_mri-ana (1)`, is left out"
-    m = re.match(r'\d\d_[a-z]+(?:_[a-z]+)*', path.stem)
-    return m[0] if m else path.stem
+def lesson_of(nb, path: Path) -> str:
+    "The lesson that a notebook is: as `atm_workshop` noted it, or as the file is named"
+    noted = nb['metadata'].get('atm_net', {}).get('lesson')
+    named = re.search(r'(?<!\d)\d\d_[a-z]+(?:_[a-z]+)*', path.stem)
+    return noted or (named[0] if named else path.stem)
 
 
 def grade_file(
@@ -167,12 +184,30 @@ def grade_file(
 ) -> list:  # of `Graded`; raises `InputError`
     "Grade the exercises of a lesson in a file"
     nb = _read(path)
-    found = grade(nb, lesson_of(path), student)
+    lesson = lesson_of(nb, path)
+    found = grade(nb, lesson, student)
     if not found:
         raise InputError(f'{path}: holds no exercises; give a notebook that atm_workshop wrote')
     if run:
-        found = _merged(found, grade(run_again(nb), lesson_of(path), student))
+        found = _merged(found, grade(run_again(nb), lesson, student))
     return found
+
+# %% ../nbs/9_learning/99_workshop.ipynb #w11c
+def _uploads(folder: Path) -> list:  # of (student, path), the oldest first
+    "The notebooks below a folder, and whose they are"
+    found = []
+    for path in sorted(folder.rglob('*.ipynb'), key=lambda p: (p.stat().st_mtime, p)):
+        parts = path.relative_to(folder).parts
+        if not any(part.startswith('.') for part in parts):
+            found.append((parts[0] if len(parts) > 1 else '', path))
+    return found
+
+
+def _grade_upload(student: str, path: Path, run: bool) -> list:
+    "Grade one file; [] for a notebook of the student's own, which is no lesson"
+    if not re.search(r'\d\d_', path.name) and not grade(_read(path)):
+        return []
+    return grade_file(path, student, run)
 
 
 def grade_folder(
@@ -185,31 +220,33 @@ def grade_folder(
         raise InputError(
             f'{folder}: is not a folder; give one that holds a folder for each student'
         )
-    files = [p for p in sorted(folder.rglob('*.ipynb')) if '.ipynb_checkpoints' not in p.parts]
-    lessons = [p for p in files if re.match(r'\d\d_', p.name)]
-    if not lessons:
-        raise InputError(
-            f'{folder}: holds no lessons; their names begin as 01_reading_mri.ipynb does'
-        )
-    found = []
-    for path in lessons:
-        owner = path.parent.relative_to(folder).as_posix()
+    found, odd = {}, []  # (student, lesson) -> exercises; files that cannot be read
+    for owner, path in _uploads(folder):
         try:
-            found += grade_file(path, '' if owner == '.' else owner, run)
+            graded = _grade_upload(owner, path, run)
         except Exception as e:  # a student's notebook may hold anything
             if complain is None:
                 raise
-            complain(str(e) if isinstance(e, InputError) else f'{path}: {first_line(e)}')
-    return found
+            odd.append(str(e) if isinstance(e, InputError) else f'{path}: {first_line(e)}')
+            continue
+        key = (owner, graded[0].lesson) if graded else None
+        if key in found:
+            print(f'{path}: handed in again; this later file counts', file=sys.stderr)
+        found |= {key: graded} if graded else {}
+    if not found and not odd:
+        raise InputError(f'{folder}: holds no lessons that atm_workshop wrote')
+    for message in odd:
+        complain(message)
+    return [g for key in sorted(found) for g in found[key]]
 
 # %% ../nbs/9_learning/99_workshop.ipynb #w013
 def exercise_table(
     graded: list,  # of `Graded`
 ) -> str:  # Markdown
     "A table with a row for each exercise, and the number solved"
-    rows = [[g.lesson, g.exercise, g.kind, g.status, STATUSES[g.status]] for g in graded]
+    rows = [[g.lesson, g.exercise, g.kind, g.status, g.hint or STATUSES[g.status]] for g in graded]
     right = sum(g.status == 'right' for g in graded)
-    head = ['lesson', 'exercise', 'kind', 'status', 'meaning']
+    head = ['lesson', 'exercise', 'kind', 'status', 'what the check says']
     return f'{table_md(rows, head)}\n\n{right} of {len(graded)} solved'
 
 
@@ -238,6 +275,21 @@ def class_table(
     return table_md(rows, ['student', *lessons])
 
 
+def _as_csv(rows: list) -> str:  # of dicts
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(rows[0]), lineterminator='\n')
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()
+
+
+def _is_untouched(table: Path, rows: list) -> bool:
+    "Is a CSV as it was written, or did somebody add remarks?"
+    return not table.exists() or table.read_text(encoding='utf-8', errors='replace') == _as_csv(
+        rows
+    )
+
+
 def write_grades(
     graded: list,  # of `Graded`
     out: Path,  # folder
@@ -245,16 +297,14 @@ def write_grades(
 ):
     "Write the outcomes to `checks.json` and `checks.csv`; raises `InputError`"
     spare_folder(out, own=True)
-    own = made_here(out / 'checks.json', *(f.name for f in fields(Graded)), rows=True)
-    spare_files([out / 'checks.json', out / 'checks.csv'], own, force)
+    own = made_here(out / 'checks.json', 'student', 'lesson', 'exercise', 'status', rows=True)
+    kept, table = out / 'checks.json', out / 'checks.csv'
+    spare_files([kept], own, force)
+    spare_files([table], own and _is_untouched(table, read_json(kept)), force)
     rows = [asdict(g) for g in graded]
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(rows[0]), lineterminator='\n')
-    table.writeheader()
-    table.writerows(rows)
-    write_json(out / 'checks.json', rows)
-    write_text(out / 'checks.csv', text.getvalue())
-    print(out / 'checks.json', out / 'checks.csv', sep='\n')
+    write_json(kept, rows)
+    write_text(table, _as_csv(rows))
+    print(kept, table, sep='\n')
 
 # %% ../nbs/9_learning/99_workshop.ipynb #w016
 EDITIONS = dict(student=student, instructor=instructor)
@@ -265,7 +315,9 @@ def _made(path, edition, with_slides) -> dict:  # file name -> text
     import nbformat
 
     nb = read_lesson(path)
-    files = {path.name: nbformat.writes(EDITIONS[edition](nb)) + '\n'}
+    made = EDITIONS[edition](nb)
+    made['metadata']['atm_net'] = dict(lesson=path.stem)  # stays when a student renames the file
+    files = {path.name: nbformat.writes(made) + '\n'}
     if with_slides:
         files[f'{path.stem}.slides.html'] = lesson_page(nb, edition == 'instructor')
     return files
@@ -340,7 +392,9 @@ def atm_workshop(
     atm_workshop slides --slides
     """
     if lesson is not None and (check or check_all):
-        raise InputError('--lesson chooses lessons to write: leave it out with --check')
+        raise InputError(
+            '--lesson chooses which lessons are written: with --check, name the notebook instead'
+        )
     if check or check_all:
         _check(check, check_all, run, out, force)
         return

@@ -26,14 +26,17 @@ from speed import rivals
 PROTOCOLS = ('generic', 'self')
 IMPORTS = 'import torch, monai.networks.nets'
 LOADS = 'from atm_net.predict import load_predictor; load_predictor()'
+# VmHWM is of this process alone; `getrusage` also counts the parent before it became this one
 ONE_SCAN = """
-import resource, sys
+import re, sys
+from pathlib import Path
 from atm_net.cli import main
 sys.argv[0] = 'atm_predict'
 try:
     main()
 finally:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    status = Path('/proc/self/status').read_text()
+    print(int(re.search('VmHWM:\\s*(\\d+) kB', status)[1]) / 1024)
 """
 
 

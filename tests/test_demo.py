@@ -7,11 +7,12 @@ from html.parser import HTMLParser
 import pytest
 from conftest import ROOT, done, shell
 
-from atm_net.core import InputError, read_json
+from atm_net.core import InputError, read_json, sha256_of, write_json
 from atm_net.data import Cache
 from atm_net.demo import NEXT, SECTIONS, atm_demo, family_cache, open_demo
 from atm_net.grid import Grid
 from atm_net.long_demo import cohort_of
+from atm_net.mask_files import levels_path
 from atm_net.predict import weights_id
 
 
@@ -147,14 +148,32 @@ def test_another_job_starts_anew(tmp_path):
 
 
 def test_a_folder_of_somebody_is_not_removed(tmp_path):
-    "A demo that was begun beside it by --force does not clear it away for other options"
+    "Also with --force: the demo would write into it"
     (tmp_path / 'masks').mkdir()
     job = dict(patients=3, steps=4, weights=None)
-    open_demo(tmp_path, job, force=True)
+    for force in (False, True):
+        with pytest.raises(InputError, match='masks: no demo made it|is not empty'):
+            open_demo(tmp_path, job, force)
+    assert not (tmp_path / 'demo.json').exists()
+
+
+def test_a_corrected_mask_is_not_removed(tmp_path):
+    "Neither by the same demo nor by one with other options; --force says that it may go"
+    job = dict(patients=3, steps=4, weights=None)
     open_demo(tmp_path, job)
-    with pytest.raises(InputError, match='masks: no demo made it'):
-        open_demo(tmp_path, job | dict(steps=3))
-    assert (tmp_path / 'masks').is_dir()
+    mask = tmp_path / 'masks' / 'm.nii.gz'
+    mask.parent.mkdir()
+    mask.write_bytes(b'as it was written')
+    record = dict(protocol='generic', levels={}, counting='', mask_sha256=sha256_of(mask)[:12])
+    write_json(levels_path(mask), record)
+    open_demo(tmp_path, job)
+    mask.write_bytes(b'corrected by hand')
+    for other in (job, job | dict(steps=3)):
+        with pytest.raises(InputError, match=r'm.nii.gz: was changed .* --force'):
+            open_demo(tmp_path, other)
+    assert mask.read_bytes() == b'corrected by hand'
+    open_demo(tmp_path, job | dict(steps=3), force=True)
+    assert not mask.exists()
 
 
 def test_cohort_is_taken_up(tmp_path):

@@ -16,8 +16,7 @@ from atm_net.anatomy import get_anatomy
 from atm_net.demo import GrowingPage, next_html
 from atm_net.exercises import Outcome
 from atm_net.explorer_controls import card_html
-from atm_net.explorer_pictures import change_html, renamed_html, words_changed
-from atm_net.explorer_pictures import picture_html as picture_with_text
+from atm_net.explorer_pictures import change_html, picture_with_text, renamed_html, words_changed
 from atm_net.pages import build_page, image_html, provenance_html, section, text_html
 from atm_net.panels import marked_text
 from atm_net.prompts import Prompt
@@ -182,7 +181,7 @@ TRIED = {
     ('explorer', '_names_said'),  # in test_explorer
     ('explorer_controls', '_repr_mimebundle_'),  # of two values that are HTML
     ('explorer_controls', 'card_html'),
-    ('explorer_pictures', 'picture_html'),
+    ('explorer_pictures', 'picture_with_text'),
     ('explorer_pictures', 'words_changed'),
     ('lesson_slides', '_drawn'),  # formulas of a lesson
     *(('pages', f) for f in ('text_html', 'section', 'provenance_html', 'image_html')),

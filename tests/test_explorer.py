@@ -24,7 +24,7 @@ from atm_net.explorer_pictures import (
     levels_seen,
     names_line,
     panel_pictures,
-    picture_html,
+    picture_with_text,
     renamed,
     renamed_html,
     slice_dice,
@@ -496,7 +496,7 @@ def test_pictures_have_their_text():
     assert [t for t, *_ in found] == ['image', 'truth', 'm']
     assert found[0][2] == 'Sagittal MRI, slice 4 of 7 of <b>: image.'
     assert levels_seen(truth, joint) in found[1][2]
-    h = picture_html(found[0][1], found[0][2], '<i>')
+    h = picture_with_text(found[0][1], found[0][2], '<i>')
     assert 'alt="Sagittal MRI, slice 4 of 7 of &lt;b&gt;: image."' in h and '&lt;i&gt;' in h
     assert plt.get_fignums() == []
 

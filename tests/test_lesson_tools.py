@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -429,12 +430,16 @@ def test_grades_are_read_from_the_outcomes():
         *solved('d', '✔ d: right.', exercise_ran=3),
         *solved('e', ''),
         *solved('f', 'Outcome'),
+        *solved('g', ''),
     ]
+    cells[-1].outputs = [new_output('error', ename='NameError', evalue='g', traceback=[])]
     del cells[9]  # the check of e
     found = {g.exercise: g.status for g in grade(new_notebook(cells=cells))}
-    assert found == dict(a='right', b='wrong', c='unsolved', d='changed', e='not run', f='not run')
+    first = dict(a='right', b='wrong', c='unsolved', d='changed', e='not run', f='not run')
+    assert found == first | dict(g='error')
     text = exercise_table(grade(new_notebook(cells=cells), '01_x'))
-    assert '| 01_x | a | predict | right | solved |' in text and '1 of 6 solved' in text
+    assert '| 01_x | a | predict | right | solved |' in text and '1 of 7 solved' in text
+    assert '| 01_x | b | predict | wrong | Six? |' in text
 
 
 def test_a_class(tmp_path):
@@ -468,6 +473,40 @@ def test_a_class_with_damaged_files(tmp_path):
     assert len((tmp_path / 'out' / 'checks.csv').read_text(encoding='utf-8').splitlines()) == 3
 
 
+def test_uploads_of_a_class(tmp_path):
+    "Folders in folders, a lesson handed in twice, other names, a notebook of one's own"
+    old, new = solved('a', '✘ a: not yet right. Six?'), solved('a', '✔ a: right.')
+    renamed = new_notebook(cells=new, metadata=dict(atm_net=dict(lesson='02_words')))
+    files = {
+        'Ada/01_reading_mri.ipynb': new_notebook(cells=old),
+        'Ada/again/lessons/ada 01_reading_mri.ipynb': new_notebook(cells=new),
+        'Ben/my homework.ipynb': renamed,
+        'Ben/scratch.ipynb': new_notebook(cells=[new_code_cell('1 + 1')]),
+    }
+    for i, (name, nb) in enumerate(files.items()):
+        path = tmp_path / 'class' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(nb, path)
+        os.utime(path, (1e9 + i, 1e9 + i))
+    status, said, err = shell(tmp_path / 'out', '--check-all', tmp_path / 'class')
+    assert status == 0 and 'handed in again; this later file counts' in err
+    assert said.splitlines()[0] == '| student | 01_reading_mri | 02_words |'
+    assert said.splitlines()[2:4] == ['| Ada | 1/1 | - |', '| Ben | - | 1/1 |']
+
+
+def test_remarks_in_the_table_are_kept(tmp_path):
+    (tmp_path / 'class' / 'Ada').mkdir(parents=True)
+    nb = new_notebook(cells=solved('a', '✔ a: right.'))
+    nbformat.write(nb, tmp_path / 'class' / 'Ada' / '01_x.ipynb')
+    call = (tmp_path / 'out', '--check-all', tmp_path / 'class')
+    table = tmp_path / 'out' / 'checks.csv'
+    assert shell(*call)[0] == 0 and shell(*call)[0] == 0
+    table.write_text(table.read_text(encoding='utf-8') + 'Ada was ill\n', encoding='utf-8')
+    status, _, err = shell(*call)
+    assert status == 2 and 'checks.csv: exists' in err and 'Ada was ill' in table.read_text('utf-8')
+    assert shell(*call, '--force')[0] == 0 and 'ill' not in table.read_text('utf-8')
+
+
 def edit(path, old, new):
     path.write_text(path.read_text(encoding='utf-8').replace(old, new), encoding='utf-8')
 
@@ -486,10 +525,17 @@ def test_check_writes_json_and_csv(tmp_path):
     assert shell(tmp_path / 'out', '--check-all', tmp_path / 'class', '--run')[0] == 0
     rows = json.loads((tmp_path / 'out' / 'checks.json').read_text(encoding='utf-8'))
     assert rows == [
-        dict(student='Ada', lesson='01_count', exercise='count', kind='predict', status='right')
+        dict(
+            student='Ada',
+            lesson='01_count',
+            exercise='count',
+            kind='predict',
+            status='right',
+            hint='',
+        )
     ]
     text = (tmp_path / 'out' / 'checks.csv').read_text(encoding='utf-8')
-    assert text == 'student,lesson,exercise,kind,status\nAda,01_count,count,predict,right\n'
+    assert text == 'student,lesson,exercise,kind,status,hint\nAda,01_count,count,predict,right,\n'
     assert grade(nbformat.read(lesson, 4))[0].status == 'not run'  # the file is left alone
 
 
@@ -503,7 +549,7 @@ def test_what_cannot_be_checked(tmp_path):
         ('--check-all', tmp_path): '01_bad.ipynb: is not a notebook',
         ('--check', 'a', '--check-all', 'b'): 'exclude each other',
         ('--check', tmp_path): 'is a folder: give a notebook, or use --check-all',
-        ('--check-all', tmp_path, '--lesson', 1): 'leave it out with --check',
+        ('--check-all', tmp_path, '--lesson', 1): 'with --check, name the notebook instead',
         (): 'name a folder for the lessons',
     }.items():
         status, said, err = shell(*args)

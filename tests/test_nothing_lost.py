@@ -1,6 +1,7 @@
 """No command overwrites what it did not write, and no two processes write in one folder"""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from atm_net.cli import COMMANDS
 from atm_net.core import LOCK, InputError, made_here, sole_writer, spare_files, spare_folder
 from atm_net.nnunet import DATASET, to_nnunet
 from atm_net.run_folder import open_run
+from atm_net.study import is_study
 
 MINE = 'what somebody wrote'
 HOLD = """
@@ -239,6 +241,30 @@ def test_a_writer_that_wrote_nothing_leaves_nothing(tmp_path):
     with sole_writer(tmp_path / 'old'):
         (tmp_path / 'old' / 'result').touch()
     assert [f.name for f in (tmp_path / 'old').iterdir()] == ['result']
+
+
+def test_a_writer_spares_a_folder_of_somebody(tmp_path):
+    (tmp_path / 'notes.txt').write_text(MINE, encoding='utf-8')
+    with pytest.raises(InputError, match='is not empty'), sole_writer(tmp_path, own=False):
+        pass
+    assert [f.name for f in tmp_path.iterdir()] == ['notes.txt']
+    with sole_writer(tmp_path, own=False, force=True):
+        assert (tmp_path / LOCK).exists()
+
+
+@pytest.mark.parametrize(
+    'name', ['.m.nii.gz.123.abcdef.nii.gz', '.a.json.9.012345.json', '.tmpab12cd']
+)
+def test_what_a_killed_process_left_is_nobodys(name, tmp_path):
+    (tmp_path / name).touch()
+    spare_folder(tmp_path, own=False)
+
+
+def test_a_folder_with_runs_of_somebody_is_no_study(run, tmp_path):
+    (tmp_path / 'runs' / 'mine').mkdir(parents=True)
+    assert not is_study(tmp_path)
+    shutil.copy(run.path / 'config.json', tmp_path / 'runs' / 'mine')
+    assert is_study(tmp_path)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

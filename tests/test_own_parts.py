@@ -119,7 +119,7 @@ number = 3
     ('name', 'said'),
     [
         ('none', 'finds no case'),
-        ('fails', 'ZeroDivisionError: division by zero'),
+        ('fails', r'fails: ZeroDivisionError: division by zero \(layouts.py, line 4\)'),
         ('absent', "case 'a': .*no.nii does not exist"),
         ('twice', "case 'A': occurs twice"),
         ('nameless', 'id and patient must be text'),
@@ -128,7 +128,7 @@ number = 3
         ('bare', 'has no image'),
         ('short', 'missing 2 required positional arguments'),
         ('number', "'int' object is not callable"),
-        ('nothing', 'cannot be imported'),
+        ('nothing', "'layouts' has no 'nothing'"),
     ],
 )
 def test_a_layout_that_is_refused(name, said, place):
@@ -152,7 +152,7 @@ def test_an_unknown_layout(place):
     [
         ('KNEE = 3', 'is a int'),
         ("KNEE = dict(name='knee')", r'own:KNEE: field\(s\) image, structures, top_down missing'),
-        ('', 'cannot be imported'),
+        ('', "'own' has no 'KNEE'"),
     ],
 )
 def test_an_anatomy_that_is_refused(text, said, place):

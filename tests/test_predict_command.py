@@ -388,6 +388,27 @@ def test_refused_before_anything_is_written(lumbar_scan, tmp_path, args, words):
     assert words in line and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    'args',
+    [('--anchor', 'L9'), ('--prompt', 'L4 and L9'), ('--labels', 'nosuch'), ('--prompt', 'C5')],
+)
+def test_wrong_words_are_refused_before_the_network_is_loaded(
+    args, lumbar_scan, tmp_path, monkeypatch
+):
+    def load(*_, **__):
+        raise AssertionError('the network was loaded')
+
+    monkeypatch.setattr('atm_net.predict_command.load_predictor', load)
+    complaint(call('atm_predict', lumbar_scan, tmp_path / 'm.nii.gz', *args))
+
+
+def test_a_level_that_the_list_cannot_deny(lumbar_scan, tmp_path):
+    words = 'only L4 and L5, no sacrum'
+    said, record = predicted(lumbar_scan, tmp_path / 'm.nii.gz', '--prompt', words)
+    assert 'S: left out of the list' in said.err
+    assert 'shows' in record['prompt'] and 'at least' not in record['prompt']
+
+
 def test_an_l6_of_a_report_is_answered(lumbar_scan, tmp_path):
     report = tmp_path / 'r.txt'
     report.write_text('Six lumbar vertebrae. Bulge at L4/5 and L6/S1.', encoding='utf-8')

@@ -67,6 +67,15 @@ def test_every_report_gives_a_prompt(option):
         )
 
 
+def test_a_level_that_is_out_of_view_takes_nothing():
+    for text in (
+        'Disc bulge at L4/L5 and the sacrum is not included.',
+        'Disc bulge at L4/L5. Not visible: sacrum.',
+        'Disc bulge at L4/L5. The scan covers L1 to L5 without the sacrum.',
+    ):
+        assert read_report(text, LUMBAR) == [Finding('disc bulging', 'L4/L5')], text
+
+
 def test_a_level_that_is_named_for_being_well_takes_nothing():
     for text, level in {
         'L4/5 bulge and L5/S1 normal.': 'L4/L5',

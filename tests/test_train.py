@@ -328,11 +328,7 @@ def test_pack(whole, tmp_path):
     best = read_weights(whole / 'best.safetensors')[1]
     pack(whole, tmp_path / 'w.safetensors')
     state, meta = read_weights(tmp_path / 'w.safetensors')
-    assert (meta['write_scheme'], meta['scheme'], meta['steps']) == (
-        'mrspineseg',
-        'joint',
-        best['steps'],
-    )
+    assert (meta['scheme'], meta['steps']) == ('joint', best['steps'])
     assert meta['phantoms']['seed'] == 1
     key = 'out.conv.conv.weight'
     assert_close(state[key], weights(whole, 'best')[key], atol=1e-3, rtol=1e-3)

@@ -64,7 +64,7 @@ def test_words_that_only_look_misspelt(text):
         ('L1/L2/L4', "'L1/L2/L4' (did you mean"),
         ('vertebrae L1, 2 and 9', "'9' (did you mean"),
         ('the acanal at L3', "'acanal' (did you mean 'canal'?)"),
-        ('C1 and L2', "'C1' (did you mean 'L1'?)"),
+        ('C1 and L2', "'C1' (known: T9 to S)"),
     ),
 )
 def test_what_is_refused(text, message):
@@ -457,6 +457,18 @@ def test_what_a_report_does_not_see_is_not_named(said):
         ('L4 is seen. L5 and the sacrum are not included.', 'L4'),
         ('L3/L4 and L5/S1 are normal. The L5 nerve root is not visible.', 'L3 L4 L5 S'),
         ('Normal L4/L5 and L5/S1. The right S1 root is not seen.', 'L4 L5 S'),
+        ('Images of L1 to L5 without the sacrum.', 'L1 L2 L3 L4 L5'),
+        ('The scan includes L1 to L5, excluding the sacrum.', 'L1 L2 L3 L4 L5'),
+        ('All from T12 to L5 is imaged except the sacrum.', 'T12 L1 L2 L3 L4 L5'),
+        ('L2 to L5 are normal. Not visible: sacrum.', 'L2 L3 L4 L5'),
+        ('L1 to L4 are normal. Absent: L5.', 'L1 L2 L3 L4'),
+        ('L1 to L4 are normal. Neither L5 nor the sacrum is seen.', 'L1 L2 L3 L4'),
+        ('L3 and L4 are normal. L5 is excluded from the field of view.', 'L3 L4'),
+        ('L3 and L4 are normal. The sacrum lies beyond the field of view.', 'L3 L4'),
+        ('L3 and L4 are normal. L5 was not assessed.', 'L3 L4'),
+        ('L1 to L5: no disc bulge except at L4/L5.', 'L1 L2 L3 L4 L5'),
+        ('All discs are normal except L5/S1. L3 is normal.', 'L3 L4 L5 S'),
+        ('L3 to L5 without fracture. L5/S1 without narrowing.', 'L3 L4 L5 S'),
     ],
 )
 def test_what_one_half_of_a_sentence_does_not_see(report, bodies):
