@@ -246,13 +246,13 @@ def markdown(result) -> str:
     "OUT/table.md"
     how = ''
     if 'steps' in result:
-        how = f'{result["steps"]} steps of 8 images, windows {result["windows"]} px, '
+        how = f'Training: {result["steps"]} steps of 8 images, windows {result["windows"]} px. '
     volumes = sum(map(len, result['cases'].values()))
     lines = [
-        f'{how}{result["slices"]} slices of {volumes} volumes; '
-        'mean Dice of structures by exact level, in points, '
-        'mean ± standard deviation over seeds; '
-        'differences with their 95 % interval over patients (and seed by seed).',
+        f'{how}Test: {result["slices"]} slices of {volumes} volumes. '
+        'Scores are the Dice by exact level in points, averaged over structures: '
+        'mean ± standard deviation over seeds. '
+        'Differences have a 95 % interval over patients, and the value of each seed in brackets.',
         '',
     ]
     for half, rows in result['halves'].items():

@@ -112,8 +112,8 @@ def times(d: dict) -> str:
         'The first call sets up `.venv`, which takes a few minutes and 2.5 GB. (Without the '
         "`export` line PyPI serves PyTorch's CUDA build on Linux, which is several GB larger.) "
         f'Then **`make demo`** needs {span(core["first_picture"])} of one core for its first '
-        f'picture, and {span(core["all"])} for all. It prints these lines, each with its '
-        'time:\n\n'
+        f'picture, and {span(core["all"])} for the whole page. '
+        'It prints these lines, each with its time:\n\n'
         f'```\n{printed}\n```\n\n'
         '**`make test`** checks the style, and runs every notebook and all tests. That takes some '
         'twenty minutes on two cores. It prints each file and test, and ends with the number that '
