@@ -321,6 +321,7 @@ def test_embedding(x):
         embed(x[:20])
 
 
+@pytest.mark.slow
 def test_several_networks_and_seeds(x):
     apart_ = x.copy()
     for k, n in enumerate(('L3', 'L2', 'L1')):

@@ -105,6 +105,7 @@ def logged_steps(folder) -> list:
     return [int(r['step']) for r in read_rows(folder / 'log.csv')]
 
 
+@pytest.mark.slow
 def test_a_shared_plain_stage_changes_no_bit(data, tmp_path):
     "Weights and the optimizer's memory are those of a run in one go, broken off or not"
     whole = Run('whole', study_config(BOTH, 'mini', steps=4, plain=0.5), ())
@@ -289,6 +290,7 @@ def test_each_row_goes_on_from_its_own_run(table4, data, tmp_path):
             go('table4', data, out, steps=2, plain=0.0, **options)
 
 
+@pytest.mark.slow
 def test_one_start_and_a_shared_plain_stage(table4, data, tmp_path):
     "HASF and CCAE are those of the start"
     start = next(table4.out.glob('runs/atm_net-seed*/last.safetensors'))
