@@ -468,6 +468,15 @@ def test_no_error_output(nb):
     assert bad == [] and cells
 
 
+@pytest.mark.parametrize('nb', NOTEBOOKS, ids=lambda p: p.stem)
+def test_what_is_printed_is_stored(nb):
+    "A reader of the file sees what a cell prints"
+    for c in json.loads(nb.read_text(encoding='utf-8'))['cells']:
+        source = ''.join(c['source'])
+        if c['cell_type'] == 'code' and not source.startswith('#|') and 'print(' in source:
+            assert c['outputs'], f'{nb.name} {c["id"]}: run it, python tests/run_notebooks.py'
+
+
 def test_requirements_have_no_spaces():
     "Each requirement is one word, or nbdev and setup.py read it in two pieces"
     for key in ('requirements', 'dev_requirements'):
