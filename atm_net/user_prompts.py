@@ -14,7 +14,7 @@ from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
 
 from .anatomy import LUMBAR
-from .core import InputError, suggest
+from .core import InputError
 from .levels import find_levels, inside, out_of_view, plain_levels
 from .prompts import Prompt, holistic
 from .reports import SAY, parse_prompt, read_report, with_findings
@@ -201,7 +201,9 @@ def find_anchor(text: str, scheme) -> str:  # a vertebra of the scheme, or its s
     if len(named) == 1 and named <= {*known}:  # S1, Th12, the sacrum
         return named.pop()
     note = positional_note(text, scheme.anatomy)
-    hint = f'; {note}' if note else suggest(name, known)
+    meant = _nearest(name, scheme.anatomy) if name else None
+    hint = f", did you mean '{meant}'?" if meant in known else ''
+    hint = f'; {note}' if note else hint
     raise InputError(
         f"'{text}' is no vertebra of scheme {scheme.name}: use one of {', '.join(known)}{hint}"
     )

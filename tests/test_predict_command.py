@@ -376,6 +376,7 @@ def test_phantoms_of_another_anatomy_are_named(tmp_path):
         (('--anchor', 'L6'), 'of six lumbar vertebrae L6 is called L5'),
         (('--anchor', 'T13'), 'right above L1 is called T12'),
         (('--anchor', 'L44'), "did you mean 'L4'?"),
+        (('--anchor', 'L9'), "did you mean 'L5'?"),
         (('--anchor', 'L4/L5'), 'is no vertebra of scheme joint'),
         (('--anchor', ''), 'is no vertebra of scheme joint'),
         (('--anchor', 'L5', '--pixelwise'), '--anchor: nobody reads it with --pixelwise'),
