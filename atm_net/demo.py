@@ -243,7 +243,7 @@ _worth = (
     'list, `shuffled` the true list of another patient: these two (hatched) cannot be had for a '
     'new scan. Lines are 95 % intervals over patients. Each pixel is named by itself here, to show '
     'what the network does with its words; `atm_predict` then gives each vertebra one name in the '
-    'volume. How well the masks fit whatever their names are is the column *any vertebra* below.'
+    'volume. How well the masks fit, whatever their names, is under All scores, as "any vertebra".'
 )
 
 # %% ../nbs/8_people/83_demo.ipynb #dm15
