@@ -99,17 +99,18 @@ def imported(
         found = attempt(f"{what} '{path}': the import", importlib.import_module, module)
     except InputError as e:
         missing = getattr(e.__cause__, 'name', None)
-        if not isinstance(e.__cause__, ModuleNotFoundError):
+        if not isinstance(e.__cause__, ModuleNotFoundError) or not missing:
             raise
         raise InputError(
             f"{what} '{path}': there is no module '{missing}': "
             'install its package, or put its folder on PYTHONPATH'
         ) from e
-    if not hasattr(found, attribute):
+    part = attempt(f"{what} '{path}': the import", getattr, found, attribute, None)
+    if part is None:
         raise InputError(
             f"{what} '{path}': '{module}' has no '{attribute}'{suggest(attribute, vars(found))}"
         )
-    return getattr(found, attribute)
+    return part
 
 # %% ../nbs/0_ground/00_core.ipynb #co06
 def patch(

@@ -98,6 +98,8 @@ def open_demo(out: Path, job: dict, force: bool = False):
             f'{there[0]}: no demo made it, and the demo writes a folder of this name: '
             'choose another --out'
         )
+    if is_own and read_json(f).get('strange'):  # of version 0.2: folders of somebody else
+        raise InputError(f'{out}: holds folders that no demo made: choose another --out')
     if not force:
         _spare_corrections(out / 'masks')
     if is_own and read_json(f) != job:
@@ -113,7 +115,7 @@ def _spare_corrections(folder: Path):
         mask = record.with_suffix('')
         if was_corrected(mask):
             raise InputError(
-                f'{mask}: was changed after the demo wrote it: copy it to another folder, or '
+                f'{mask}: was changed after the demo wrote it: move it to another folder, or '
                 'replace it with --force'
             )
 

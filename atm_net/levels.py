@@ -321,15 +321,43 @@ def negated_spans(text: str) -> list:  # of (start, end)
     return out
 
 
+_elsewhere = re.compile(r'\s+in\s+(?:the\s+)?(?!field|view|image|slice|scan|stud)', re.I)
+
+
+def _unseen_levels(text: str) -> list:  # of (start, end)
+    "The parts in which a level itself is said to be unseen, not a nerve root or a joint there"
+    out = []
+    for a, b in unseen_clauses(text):
+        is_level = cue('none seen').match(text, a, b) or cue('level unseen').search(text, a, b)
+        if is_level and not _elsewhere.match(text, b):  # 'not included in the fusion'
+            out.append((a, b))
+    return out + [m.span() for m in cue('not assessed').finditer(text)]
+
+
+def _is_of_image(text: str, start: int, end: int) -> bool:
+    "Does this part of a report say what is in the image, and no more?"
+    part = text[start:end]
+    is_news = find_findings(part) or cue('of health').search(part)
+    return bool(cue('of the image').search(part)) and not is_news
+
+
+def _left_out(text: str) -> list:  # of (start, end)
+    "The levels that a list of what is imaged leaves out: 'without the sacrum', 'Absent: L5'"
+    out = []
+    before = (0, 0)
+    for a, b in clauses(text):
+        goes_on = cue('and not').match(text, a, b) and _is_of_image(text, *before)
+        if goes_on or cue('not in view').match(text, a, b):
+            out.append((a, b))
+        elif _is_of_image(text, a, b):
+            out += [m.span() for m in cue('left out').finditer(text, a, b)]
+        before = a, b
+    return out
+
+
 def out_of_view(text: str) -> list:  # of (start, end)
     "The parts of a report that place a level outside the image, and tell no finding (ours)"
-    spans = unseen_clauses(text)
-    for a, b in clauses(text):
-        if cue('not in view').match(text, a, b):
-            spans.append((a, b))
-        elif not find_findings(text[a:b]):
-            left_out = cue('left out').finditer(text, a, b)
-            spans += [m.span() for m in left_out if cue('of the image').search(text, a, m.end())]
+    spans = [*_unseen_levels(text), *_left_out(text)]
     return [(a, b) for a, b in spans if not find_findings(text[a:b])]
 
 

@@ -89,11 +89,6 @@ class Job:
         "Is its mask complete, and does it fit its record?"
         return self.mask.is_file() and levels_record_of(self.mask) is not None
 
-    @property
-    def is_corrected(self) -> bool:
-        "Was its mask finished, and changed since?"
-        return was_corrected(self.mask)
-
 
 _written = {'.mhd': '.mha', '.nhdr': '.nrrd'}  # a header beside its data gives one file
 
@@ -460,7 +455,7 @@ def _left_to_do(jobs: list, skip: bool) -> list:  # of `Job`
     for job in jobs:
         if job.is_done:
             print(f'{job.mask}: is there already, skipped')
-        elif job.is_corrected:
+        elif was_corrected(job.mask):
             print(f'{job.mask}: was changed since it was written, left alone')
         else:
             left.append(job)
@@ -529,8 +524,11 @@ def atm_predict(
     if anchor is not None:
         anchor = _checked_anchor(anchor, known, pixelwise)
     scheme = known.anatomy.scheme(labels or known.name)
-    if prompt is not None and (note := unheard(user_prompt(prompt, known.anatomy), known.anatomy)):
-        print(f'--prompt: {note}', file=sys.stderr)
+    if prompt is not None:
+        typed = user_prompt(prompt, known.anatomy)
+        note = unrecognised(typed) if verbatim else unheard(typed, known.anatomy)
+        if note:
+            print(f'--prompt: {note}', file=sys.stderr)
     if folder is not None:
         spare_label_files(scheme, folder, force)
     once = not pixelwise

@@ -268,8 +268,14 @@ def is_study(out: Path) -> bool:
         return True
     if not out.is_dir() or not {f.name for f in out.iterdir()} <= {'runs', 'plain', LOCK}:
         return False
-    runs = [run for part in ('runs', 'plain') for run in (out / part).glob('*')]
-    return all(made_here(run / 'config.json', 'config', 'cache') for run in runs)
+    runs = [run for part in ('runs', 'plain') for run in (out / part).glob('*') if run.is_dir()]
+    return all(_is_run(run) for run in runs)
+
+
+def _is_run(run: Path) -> bool:
+    "Is a folder a run of a study, perhaps one that was stopped before its first step?"
+    begun = {f.name for f in run.iterdir()} <= {'times.json', 'failed.txt', LOCK}
+    return begun or made_here(run / 'config.json', 'config', 'cache')
 
 
 def run_study(

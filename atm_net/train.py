@@ -397,7 +397,6 @@ def pack(
     from atm_net.weights import load_network, save_weights
 
     model, meta = load_network(Path(run) / 'last.safetensors' if last else weights_file(run))
-    # `atm_predict` writes masks so unless asked otherwise
     meta |= _phantoms_of(Path(run)) | more
     save_weights(out, model, meta, half=True)
 

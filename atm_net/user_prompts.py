@@ -140,6 +140,13 @@ def _is_ours(text, prompt, anatomy):
     return text in ours
 
 
+def _is_all(text: str, added: set, anatomy) -> bool:
+    "Does a person say that the list is all there is? `added`: what lies between the levels named"
+    if cue('vague').search(text) or added & {*anatomy.bodies}:
+        return False
+    return bool(cue('all there is').search(text))
+
+
 def reword(
     prompt: Prompt,  # of a person
     anatomy,
@@ -156,7 +163,7 @@ def reword(
     run = anatomy.run(spine[0], spine[-1]) if spine else ()
     denied = {n for m in find_levels(text, anatomy) for n in m.names} - {*prompt.structures}
     names = {*prompt.structures, *run} - denied
-    complete = bool(cue('all there is').search(text))
+    complete = _is_all(text, {*run} - {*prompt.structures}, anatomy)
     new = holistic(names, anatomy, option, prompt.position or position, complete, prompt.source)
     if not prompt.findings:
         return new
@@ -181,13 +188,14 @@ def unheard(
     anatomy,
 ) -> str:  # a note; '' where all is said
     "A note for the user on words that the network is not told (ours)"
-    named = {n for m in find_levels(prompt.text, anatomy) for n in m.names}
+    body = prompt.text.partition(SAY)[0]
+    named = {n for m in find_levels(body, anatomy) for n in m.names}
     denied = anatomy.order(named - {*prompt.structures})
     if not denied or not prompt.structures:
         return unrecognised(prompt)
     return (
-        f'{", ".join(denied)}: left out of the list; the network has learnt no sentence that says '
-        'that a structure is absent'
+        f'{", ".join(denied)}: left out of the list; no sentence that the network has learnt '
+        'denies a structure'
     )
 
 # %% ../nbs/3_prompts/37_user_prompts.ipynb #po05

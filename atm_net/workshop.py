@@ -193,19 +193,35 @@ def grade_file(
     return found
 
 # %% ../nbs/9_learning/99_workshop.ipynb #w11c
-def _uploads(folder: Path) -> list:  # of (student, path), the oldest first
+def _uploads(folder: Path) -> list:  # of (student, path)
     "The notebooks below a folder, and whose they are"
     found = []
-    for path in sorted(folder.rglob('*.ipynb'), key=lambda p: (p.stat().st_mtime, p)):
+    for path in sorted(folder.rglob('*.ipynb')):
         parts = path.relative_to(folder).parts
         if not any(part.startswith('.') for part in parts):
-            found.append((parts[0] if len(parts) > 1 else '', path))
+            found.append((_owner(folder, parts), path))
     return found
+
+
+def _owner(folder: Path, parts: tuple) -> str:  # parts of a path in the folder
+    "The student: the first folder, or the second where the first one is a group of students"
+    if len(parts) < 3:
+        return '/'.join(parts[:-1])
+    top = folder / parts[0]
+    members = [d for d in top.iterdir() if d.is_dir() and not d.name.startswith('.')]
+    is_group = len(members) > 1 and not list(top.glob('*.ipynb'))
+    return '/'.join(parts[:2] if is_group else parts[:1])
+
+
+def _better(a: list, b: list) -> list:  # of `Graded`
+    "Of two uploads of one lesson, the one with more right answers; else the second"
+    right = [sum(g.status == 'right' for g in graded) for graded in (a, b)]
+    return a if right[0] > right[1] else b
 
 
 def _grade_upload(student: str, path: Path, run: bool) -> list:
     "Grade one file; [] for a notebook of the student's own, which is no lesson"
-    if not re.search(r'\d\d_', path.name) and not grade(_read(path)):
+    if not re.search(r'(?<!\d)\d\d_[a-z]', path.name) and not grade(_read(path)):
         return []
     return grade_file(path, student, run)
 
@@ -229,10 +245,13 @@ def grade_folder(
                 raise
             odd.append(str(e) if isinstance(e, InputError) else f'{path}: {first_line(e)}')
             continue
-        key = (owner, graded[0].lesson) if graded else None
+        if not graded:
+            continue
+        key = owner, graded[0].lesson, '' if owner else path.name
         if key in found:
-            print(f'{path}: handed in again; this later file counts', file=sys.stderr)
-        found |= {key: graded} if graded else {}
+            print(f'{path}: handed in twice; the file with more right counts', file=sys.stderr)
+            graded = _better(found[key], graded)
+        found[key] = graded
     if not found and not odd:
         raise InputError(f'{folder}: holds no lessons that atm_workshop wrote')
     for message in odd:
@@ -352,7 +371,8 @@ def _check_class(folder: Path, run: bool) -> tuple:  # graded; what is wrong wit
     if not graded:
         raise InputError(odd[0])
     names = [f.name for f in folder.iterdir() if f.is_dir() and not f.name.startswith('.')]
-    print(class_table(graded, names))
+    groups = {g.student.split('/')[0] for g in graded if '/' in g.student}
+    print(class_table(graded, {*names} - groups))
     return graded, odd
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import os
 import re
 import tempfile
 from pathlib import Path
@@ -483,15 +482,23 @@ def test_uploads_of_a_class(tmp_path):
         'Ben/my homework.ipynb': renamed,
         'Ben/scratch.ipynb': new_notebook(cells=[new_code_cell('1 + 1')]),
     }
-    for i, (name, nb) in enumerate(files.items()):
+    files |= {
+        'group/Cem/01_reading_mri.ipynb': new_notebook(cells=new),
+        'group/Edi/01_reading_mri.ipynb': new_notebook(cells=old),
+        'Ben/2024_scratch.ipynb': new_notebook(cells=[new_code_cell('2')]),
+    }
+    for name, nb in files.items():
         path = tmp_path / 'class' / name
         path.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(nb, path)
-        os.utime(path, (1e9 + i, 1e9 + i))
+    (tmp_path / 'class' / 'Ben' / 'gone.ipynb').symlink_to(tmp_path / 'nowhere.ipynb')
     status, said, err = shell(tmp_path / 'out', '--check-all', tmp_path / 'class')
-    assert status == 0 and 'handed in again; this later file counts' in err
+    assert status == 2 and 'gone.ipynb: cannot be read' in err
+    assert 'handed in twice; the file with more right counts' in err
     assert said.splitlines()[0] == '| student | 01_reading_mri | 02_words |'
-    assert said.splitlines()[2:4] == ['| Ada | 1/1 | - |', '| Ben | - | 1/1 |']
+    rows = ['| Ada | 1/1 | - |', '| Ben | - | 1/1 |']
+    rows += ['| group/Cem | 1/1 | - |', '| group/Edi | 0/1 | - |']
+    assert said.splitlines()[2:6] == rows
 
 
 def test_remarks_in_the_table_are_kept(tmp_path):

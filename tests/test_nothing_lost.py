@@ -262,6 +262,8 @@ def test_what_a_killed_process_left_is_nobodys(name, tmp_path):
 
 def test_a_folder_with_runs_of_somebody_is_no_study(run, tmp_path):
     (tmp_path / 'runs' / 'mine').mkdir(parents=True)
+    assert is_study(tmp_path)  # stopped before its first step
+    (tmp_path / 'runs' / 'mine' / 'notes.txt').touch()
     assert not is_study(tmp_path)
     shutil.copy(run.path / 'config.json', tmp_path / 'runs' / 'mine')
     assert is_study(tmp_path)

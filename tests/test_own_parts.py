@@ -153,6 +153,12 @@ def test_an_unknown_layout(place):
         ('KNEE = 3', 'is a int'),
         ("KNEE = dict(name='knee')", r'own:KNEE: field\(s\) image, structures, top_down missing'),
         ('', "'own' has no 'KNEE'"),
+        ('import nosuchdep', "there is no module 'nosuchdep': install its package"),
+        ('raise ModuleNotFoundError("install timm first")', 'fails: .*: install timm first'),
+        (
+            'def __getattr__(name): import nosuchdep',
+            r"No module named 'nosuchdep' \(own.py, line 1",
+        ),
     ],
 )
 def test_an_anatomy_that_is_refused(text, said, place):

@@ -67,11 +67,13 @@ def test_every_report_gives_a_prompt(option):
         )
 
 
-def test_a_level_that_is_out_of_view_takes_nothing():
+def test_only_a_level_that_is_out_of_view_takes_nothing():
     for text in (
         'Disc bulge at L4/L5 and the sacrum is not included.',
-        'Disc bulge at L4/L5. Not visible: sacrum.',
-        'Disc bulge at L4/L5. The scan covers L1 to L5 without the sacrum.',
+        'At L4/L5 the facet joints were not assessed and a disc bulge is seen.',
+        'At L4/L5 the exit foramen is not visible, and there is a disc bulge.',
+        'The L4/L5 level is not included in the fusion. There is a disc bulge at this level.',
+        'Scan shows all discs are well hydrated except L4/L5. There is a bulge at the same level.',
     ):
         assert read_report(text, LUMBAR) == [Finding('disc bulging', 'L4/L5')], text
 

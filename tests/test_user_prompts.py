@@ -25,6 +25,7 @@ from atm_net.user_prompts import (
     report_levels,
     report_prompt,
     reword,
+    unheard,
     unrecognised,
     user_prompt,
 )
@@ -469,8 +470,49 @@ def test_what_a_report_does_not_see_is_not_named(said):
         ('L1 to L5: no disc bulge except at L4/L5.', 'L1 L2 L3 L4 L5'),
         ('All discs are normal except L5/S1. L3 is normal.', 'L3 L4 L5 S'),
         ('L3 to L5 without fracture. L5/S1 without narrowing.', 'L3 L4 L5 S'),
+        ('L1 to L5 are included but not the sacrum.', 'L1 L2 L3 L4 L5'),
+        ('L1 to L4 are normal. Neither L5 nor S1 were included.', 'L1 L2 L3 L4'),
+        ('The scan covers L1 to S1, all discs are normal except L4/L5.', 'L1 L2 L3 L4 L5 S'),
+        ('All imaged discs are normal apart from L4/L5.', 'L4 L5'),
+        ('Normal L1 to L4 without L5 abnormality.', 'L1 L2 L3 L4 L5'),
+        ('At L4/L5 the facet joints were not assessed.', 'L4 L5'),
+        ('The L4/L5 level is not included in the fusion.', 'L4 L5'),
     ],
 )
 def test_what_one_half_of_a_sentence_does_not_see(report, bodies):
     prompt = report_prompt(report, LUMBAR)
     assert [n for n in prompt.structures if '/' not in n and n != 'SC'] == bodies.split()
+
+
+@pytest.mark.parametrize(
+    ('typed', 'is_all'),
+    [
+        ('only L4 and L5', True),
+        ('L4 and L5 and nothing else', True),
+        ('L4 and L5', False),
+        ('at least L4 and L5, only part of L3', False),
+        ('L4 is not the only vertebra, also L5', False),
+        ('L3 to L5 with no other abnormality', False),
+        ('L3 to L5, only the upper third', False),
+        ('only L3 and L5', False),
+    ],
+)
+def test_a_list_that_says_it_is_all(typed, is_all):
+    assert reword(user_prompt(typed, LUMBAR), LUMBAR).complete == is_all
+
+
+@pytest.mark.parametrize(
+    ('typed', 'denied'),
+    [
+        ('L4 and L5, no sacrum', 'S: left out'),
+        ('L4 and L5', ''),
+        ('The image shows L4 and L5. Findings: disc bulging at L5/S.', ''),
+        ('hello', 'no structure is recognised'),
+        ('L1 to L5, this is from the scan of last year', ''),
+        ('L1 to L5 are not evaluated yet, segment them', ''),
+        ('L4 is below the image centre', ''),
+    ],
+)
+def test_what_the_network_is_not_told(typed, denied):
+    note = unheard(user_prompt(typed, LUMBAR), LUMBAR)
+    assert note.startswith(denied) and bool(note) == bool(denied)
