@@ -36,6 +36,9 @@ SUBJECTS = {  # subject -> its modules, as far as they exist
     'losses': ('losses',),
     'metrics': ('distances', 'metrics'),
 }
+MORE_TESTS = {  # subject -> files in tests/ that guard it under another name
+    'model': ('test_contrast_readings.py', 'test_backbones.py'),
+}
 # [{subject, before, after, reason}]: lines of survivors that change nothing one could see
 EQUIVALENT = ROOT / 'tests' / 'mutants_equivalent.json'
 EXPORT = re.compile(r'^#\|\s*exporti?\b', re.M)
@@ -62,7 +65,7 @@ def tests_of(subject, notebook: Path) -> list:
     "Files in tests/ that guard a subject, those of the notebook's own module first"
     own = module_of(notebook)
     modules = [own, *(m for m in SUBJECTS[subject] if m != own)]
-    files = [f'test_{module}.py' for module in modules]
+    files = [f'test_{module}.py' for module in modules] + [*MORE_TESTS.get(subject, ())]
     return [f for f in files if (ROOT / 'tests' / f).exists()]
 
 

@@ -464,3 +464,21 @@ def test_what_passes():
     assert ShortcutLosses(**good, **rest).failures() == []
     for key, bad in dict(blind=0.8, blind_with_prompt=0.2, shifted=0.1, other_prompt=0).items():
         assert ShortcutLosses(**(good | {key: bad}), **rest).failures() == [key]
+
+
+def test_free_numbers_become_probabilities(context):
+    "An answer of the contrasts on the output is a probability for each pixel, over the classes"
+    numbers = torch.randn(B, K, H, W).double()
+    answer = AreaContrast().as_answer(numbers)
+    assert_close(answer.sum(1), torch.ones(B, H, W).double())
+    by_hand = numbers[1, :, 2, 3].exp()
+    assert_close(answer[1, :, 2, 3], by_hand / by_hand.sum())
+
+
+def test_every_step_without_text_is_the_plain_network():
+    net = build_network('atm_net', K, 12, hasf=False, ccae=False).eval()
+    images = torch.randn(2, 1, 64, 96)
+    with torch.no_grad():
+        logits, steps = every_step(net, images, None)
+        assert_close(logits, net(images))
+        assert_close(logits, net.backbone.out(steps[-1]))

@@ -22,8 +22,10 @@ from atm_net.variants import (
     WordProjection,
 )
 from atm_net.weights import (
+    _LARGEST,
     NETWORKS,
     ATMNetOptions,
+    _checked_meta,
     build_network,
     class_axes,
     current_name,
@@ -313,3 +315,18 @@ def test_axes_of_the_graph_do_not_need_its_edges():
     axes = class_axes('spineparsenet', kwargs={'edges': [[1, 20]]})
     assert axes['refine.model.2.1.conv.unit0.conv.weight'] == [0, 1]
     assert class_axes('swin_unetr') == {'out.conv.conv.weight': [0], 'out.conv.conv.bias': [0]}
+
+
+@pytest.mark.parametrize('field', ['out_channels', 'feature_size', 'length'])
+def test_the_largest_size_of_a_header(field):
+    "65,536 may be a size; more is a damaged header"
+    meta = dict(out_channels=3, feature_size=4, kwargs=dict(length=5))
+
+    def with_size(size):
+        if field == 'length':
+            return meta | dict(kwargs=dict(length=size))
+        return meta | {field: size}
+
+    assert _LARGEST == 65_536 and _checked_meta(with_size(65_536))
+    with pytest.raises(ValueError, match='too large'):
+        _checked_meta(with_size(65_537))
