@@ -114,10 +114,14 @@ _signs |= dict.fromkeys(map(ord, '\u2044\u2215'), '/')
 _signs |= dict.fromkeys(map(ord, '\u200b\u200c\u200d\u2060\ufeff'), None)
 _signs |= dict.fromkeys(map(ord, '\u2018\u2019'), "'")
 _between_digits = re.compile(r'(?<=\d)\u00ad(?=[\dLST])')
+_endless = re.compile(r'(?:(?![.;]\s)[^\n]){1000}\S{0,60}')  # no sentence is that long
 
 
 def plain_text(text: str) -> str:
-    "A report's text without RTF or HTML, with plain hyphens and blanks; '//' begins a line"
+    """A report's text without RTF or HTML, with plain hyphens and blanks; '//' begins a line
+
+    A sentence ends after 1,000 characters at the latest, so the time to read grows with the text.
+    """
     if text.lstrip().startswith(r'{\rtf'):
         text = _from_rtf(text)
     if _tag.search(text):
@@ -126,7 +130,8 @@ def plain_text(text: str) -> str:
         text = html.unescape(text)
     text = _between_digits.sub('-', text).replace('\u00ad', '')
     text = unicodedata.normalize('NFKC', text).translate(_signs)
-    return re.sub(r'[ \t]*/{2,}[ \t]*', '\n', text)
+    text = re.sub(r'[ \t]*/{2,}[ \t]*', '\n', text)
+    return _endless.sub(r'\g<0>.\n', text)
 
 # %% ../nbs/2_data/29_plain_text.ipynb #pt13
 @cache

@@ -818,5 +818,5 @@ def test_fast_enough(ex):
         ex.go.click()
         took.append(time.process_time() - t0)
     print(f'a run with its pictures: {min(took):.2f} s of computing')
-    assert min(took) < 3
+    assert min(took) < 10
     assert plt.get_fignums() == []
