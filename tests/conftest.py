@@ -108,6 +108,14 @@ def tree(folder) -> dict:  # relative path -> bytes
     }
 
 
+@pytest.fixture(scope='module', autouse=True)
+def close_figures():
+    "A figure that one file of tests leaves open must not reach the next one in this process"
+    yield
+    if plt := sys.modules.get('matplotlib.pyplot'):
+        plt.close('all')
+
+
 @pytest.fixture(scope='session')
 def encoder():
     "The text encoder that ships"
@@ -124,21 +132,21 @@ def home(tmp_path_factory):
 @pytest.fixture(scope='session')
 def cohort(home):
     "Six patients in the plain layout, all structures"
-    done(shell('atm_phantom', home / 'folder', '--patients', 6, '--seed', 3))
+    done(call('atm_phantom', home / 'folder', '--patients', 6, '--seed', 3))
     return home / 'folder'
 
 
 @pytest.fixture(scope='session')
 def cache(cohort, home):
     "The cohort on small images: training and prediction take a fraction of a second a slice"
-    done(shell('atm_prepare', cohort, home / 'cache', '--size', 64))
+    done(call('atm_prepare', cohort, home / 'cache', '--size', 64))
     return home / 'cache'
 
 
 @pytest.fixture(scope='session')
 def run(cache, home):
     "ATM-Net after three steps, both stages"
-    r = done(shell('atm_train', cache, home / 'run', '--steps', 3, '--batch', 2))
+    r = done(call('atm_train', cache, home / 'run', '--steps', 3, '--batch', 2))
     return SimpleNamespace(path=home / 'run', out=r.out, err=r.err)
 
 

@@ -102,7 +102,7 @@ finally:
     [('spider', 'images', 'spider'), ('mrspineseg', 'train/MR', 'mrspineseg')],
 )
 def test_phantom_layouts(home, layout, images, labels):
-    r = done(shell('atm_phantom', home / layout, '--layout', layout, '--patients', 3, '--seed', 5))
+    r = done(call('atm_phantom', home / layout, '--layout', layout, '--patients', 3, '--seed', 5))
     assert str(home / layout) in r.out
     files = sorted((home / layout / images).iterdir())
     masks = sorted(
@@ -166,7 +166,7 @@ def test_phantom_options(home):
 
 
 def test_audit(cohort, tmp_path):
-    r = done(shell('atm_audit', cohort, '--json', tmp_path / 'a.json'))
+    r = done(call('atm_audit', cohort, '--json', tmp_path / 'a.json'))
     d = json.loads((tmp_path / 'a.json').read_text(encoding='utf-8'))
     assert d['layout'] == 'folder' and d['cases'] == d['patients'] == 6 and 'L4' in r.out
     before = tree(cohort)
@@ -385,22 +385,14 @@ def test_train_init(cache, home, run):
         call('atm_train', cache, home / 'tuned', '--steps', 1, '--batch', 1, '--init', run.path)
     )
     assert 'taken over' in r.err and 'fresh: nothing' in r.err
-    r = done(
-        shell(
-            'atm_train',
-            cache,
-            home / 'plain',
-            '--steps',
-            1,
-            '--batch',
-            1,
-            '--model',
-            'swin_unetr',
-            '--init',
-            run.path,
-        )
-    )
-    assert 'fresh: nothing' in r.err  # a process of its own, that never loads a text encoder
+
+
+@pytest.mark.slow
+def test_init_without_text_in_its_own_process(cache, home, run):
+    "A process that never loads a text encoder"
+    options = ('--steps', 1, '--batch', 1, '--model', 'swin_unetr', '--init', run.path)
+    r = done(shell('atm_train', cache, home / 'plain', *options))
+    assert 'fresh: nothing' in r.err
 
 
 # prediction
@@ -552,7 +544,7 @@ def test_score(scan, cohort, tmp_path):
     truth.mkdir()
     (pred / 'Case1.nii.gz').write_bytes(scan.mask.read_bytes())
     (truth / 'mask_case1.nii.gz').write_bytes(scan.mask.read_bytes())
-    r = done(shell('atm_score', pred, truth, '--out', tmp_path / 's'))
+    r = done(call('atm_score', pred, truth, '--out', tmp_path / 's'))
     d = json.loads((tmp_path / 's' / 'scores.json').read_text(encoding='utf-8'))
     assert (
         set(d) == {'volumes', 'summary'}
@@ -597,7 +589,7 @@ def test_score_of_a_changed_mask(scan, tmp_path):
 @pytest.fixture(scope='session')
 def evaluation(cache, run, unet, home):
     r = done(
-        shell(
+        call(
             'atm_evaluate',
             cache,
             run.path,
@@ -704,7 +696,7 @@ def test_own_scan_from_dicom(tmp_path):
 
 
 def test_measure(scan, tmp_path):
-    r = done(shell('atm_measure', scan.mask, '--out', tmp_path / 'm.csv'))
+    r = done(call('atm_measure', scan.mask, '--out', tmp_path / 'm.csv'))
     rows = list(csv.DictReader((tmp_path / 'm.csv').open(encoding='utf-8')))
     assert any('L4' in r.values() for r in rows) and 'L4' in r.out
     done(call('atm_measure', scan.mask, '--out', tmp_path / 'm.json'))
@@ -712,7 +704,7 @@ def test_measure(scan, tmp_path):
 
 
 def test_prompt(scan, tmp_path):
-    r = done(shell('atm_prompt', scan.mask, '--json', '--labels', 'joint'))
+    r = done(call('atm_prompt', scan.mask, '--json', '--labels', 'joint'))
     d = json.loads(r.out)
     s = LUMBAR.scheme('joint')
     from atm_net.prompts import MIN_PIXELS
@@ -750,7 +742,7 @@ def test_prompt_of_a_report(tmp_path):
         'Disc herniation at L4/L5. No fracture of L1. Vertebrae L1 to L5 are seen.\n',
         encoding='utf-8',
     )
-    d = json.loads(done(shell('atm_prompt', '--report', f, '--json')).out)
+    d = json.loads(done(call('atm_prompt', '--report', f, '--json')).out)
     by = {x['level']: x for x in d['findings']}
     assert (
         by['L4/L5']['negated'] is False
@@ -766,7 +758,7 @@ def test_prompt_of_a_report(tmp_path):
 @needs('atm_net.figures')
 def test_figures(cache, run, unet, tmp_path):
     done(
-        shell(
+        call(
             'atm_figures',
             cache,
             run.path,
@@ -779,7 +771,6 @@ def test_figures(cache, run, unet, tmp_path):
             6,
             '--out',
             tmp_path,
-            timeout=240,
         )
     )
     d = json.loads((tmp_path / 'figures.json').read_text(encoding='utf-8'))

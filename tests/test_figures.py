@@ -693,6 +693,7 @@ def cache(root):
     return Cache(root / 'cache')
 
 
+@pytest.mark.slow
 def test_all_figures(root, cache, monkeypatch):
     asked, whole = [], predicting.slice_probs
 
@@ -760,6 +761,7 @@ def test_confidence_of_a_case(cache):
     }  # oracle: module `metrics`
 
 
+@pytest.mark.slow
 def test_prompts_from_a_true_mask_are_named(root, cache):
 
     d = draw_figures(

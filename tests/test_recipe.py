@@ -69,6 +69,7 @@ def test_the_best_factor_is_written(cache, cases, tmp_path):
     assert header['dice'][f'{best:g}'] == round(scores[best], 4)
 
 
+@pytest.mark.slow
 def test_the_bias_does_what_the_factor_says(cache, cases, tmp_path, monkeypatch):
     "As float16, too"
     monkeypatch.setattr(recipe, 'background_scores', lambda *a: {1.0: 0.0, 3.0: 1.0})

@@ -334,6 +334,7 @@ def option_1_breaks(trainer, batch, update=Trainer.update):
     return update(trainer, batch)
 
 
+@pytest.mark.slow
 def test_a_stopped_study_goes_on(table4, data, tmp_path, monkeypatch):
     two = tmp_path / 'two'
     shutil.copytree(table4.out / 'runs', two / 'runs')

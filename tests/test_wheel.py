@@ -96,6 +96,7 @@ def test_every_asset_is_in_the_wheel(installed):
     assert modules(installed) == modules(ROOT)
 
 
+@pytest.mark.slow
 def test_shipped_weights_segment_from_the_wheel(installed, scan, tmp_path):
     "The model that ships, named by nobody"
     assert (installed / 'atm_net' / 'assets' / 'atm_net_tiny' / 'weights.safetensors').is_file(), (

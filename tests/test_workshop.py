@@ -25,9 +25,10 @@ from atm_net.lessons import (
 
 lessons = pytest.mark.parametrize('path', LESSONS, ids=lambda p: p.stem)
 # lesson 6 trains: a minute even in the short form
+LONG_LESSONS = ('02', '05', '06')
 quick_lessons = pytest.mark.parametrize(
     'path',
-    [pytest.param(p, marks=[pytest.mark.slow] * p.stem.startswith('06')) for p in LESSONS],
+    [pytest.param(p, marks=[pytest.mark.slow] * p.stem.startswith(LONG_LESSONS)) for p in LESSONS],
     ids=lambda p: p.stem,
 )
 
