@@ -97,7 +97,7 @@ def test_from_stage_six_on_each_image_is_read_twice():
 def test_from_stage_seven_on_lists_decide():
     configs = [stage_config(s) for s in STAGES]
     assert [c.code for c in configs] == 6 * ['order'] + 2 * ['ends']
-    assert [c.p_moved for c in configs] == 6 * [0.0] + 2 * [0.5]
+    assert [c.p_moved for c in configs] == 6 * [0.0] + [0.5, 0.67]
     assert [s.hard_border for s in STAGES] == 6 * [0.0] + 2 * [0.5]
     for config in configs:
         check_config(config)
