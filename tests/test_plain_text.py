@@ -35,6 +35,17 @@ def test_odd_signs():
     assert plain_text('bulge./// L5-S1: slip') == 'bulge.\nL5-S1: slip'
 
 
+def test_no_sentence_is_endless():
+    "A full stop after 1,000 characters, between words if a word ends soon; words stay whole"
+    text = 'bulge at L4/5, ' * 400
+    plain = plain_text(text)
+    assert plain.replace('.\n', '').split() == text.split()
+    assert 1000 <= max(map(len, plain.splitlines())) < 1070
+    assert max(map(len, plain_text('x' * 5000).splitlines())) < 1070
+    usual = 'Bulge at L4/5, no stenosis. ' * 60
+    assert plain_text(usual) == usual
+
+
 @pytest.mark.parametrize(
     'language, text',
     (
