@@ -1209,10 +1209,11 @@ def test_a_page_keeps_few_pictures(bigger):
     assert '<script' not in html and 'http' not in html
 
 
-def test_the_command_refuses_a_folder_before_the_work(toys, tmp_path, monkeypatch):
+def test_the_command_refuses_a_folder_before_the_work(toys, tmp_path, monkeypatch, capsys):
     def too_early(*args):
         raise AssertionError('the audit has begun')
 
     monkeypatch.setattr('atm_net.audit_page.audit', too_early)
     with pytest.raises(InputError, match='is a folder: give the name of a file'):
         atm_audit(str(toys / 'mr'), json=str(tmp_path))
+    assert not capsys.readouterr().out

@@ -24,7 +24,7 @@ from atm_net.lessons import (
 )
 
 lessons = pytest.mark.parametrize('path', LESSONS, ids=lambda p: p.stem)
-# lesson 6 trains: a minute even in the short form
+# lesson 6 trains: a minute even in the short form; 2 and 5 take a quarter of a minute and more
 LONG_LESSONS = ('02', '05', '06')
 quick_lessons = pytest.mark.parametrize(
     'path',
