@@ -1,27 +1,22 @@
 "One scan out of a large archive: only its bytes are asked for, and what is damaged is refused"
 
 import hashlib
-import threading
 import zipfile
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import call, complaint, done
+from file_server import QuietFiles, serving
 
 SCAN = np.random.default_rng(0).integers(0, 256, 300_000, np.uint8).tobytes()
 MASK = b'mask' * 1000
 
 
-class Ranges(SimpleHTTPRequestHandler):
+class Ranges(QuietFiles):
     "A file server that answers range requests, and counts the bytes that it sends"
 
     sent = 0
-
-    def log_message(self, *args):
-        pass
 
     def do_GET(self):
         file = Path(self.translate_path(self.path))
@@ -40,20 +35,6 @@ class Ranges(SimpleHTTPRequestHandler):
         Ranges.sent += stop - start
 
 
-class WholeFiles(SimpleHTTPRequestHandler):
-    "Python's own file server, which knows no ranges"
-
-    def log_message(self, *args):
-        pass
-
-
-def serve(handler, folder):
-    "A server in a thread -> itself and its address"
-    server = ThreadingHTTPServer(('127.0.0.1', 0), partial(handler, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server, f'http://127.0.0.1:{server.server_port}'
-
-
 @pytest.fixture
 def archives(tmp_path):
     "Two archives like SPIDER's, with other cases around the one that is asked for"
@@ -69,9 +50,8 @@ def archives(tmp_path):
 
 @pytest.fixture
 def address(archives):
-    server, at = serve(Ranges, archives)
-    yield at
-    server.shutdown()
+    with serving(archives, Ranges) as at:
+        yield at
 
 
 def test_the_scan_comes_without_the_archive(address, tmp_path):
@@ -120,9 +100,8 @@ def test_no_such_archive(address, tmp_path):
 
 
 def test_a_server_without_ranges(archives, tmp_path):
-    server, at = serve(WholeFiles, archives)
-    assert 'sends whole files only' in refused(tmp_path, '--address', at)
-    server.shutdown()
+    with serving(archives) as at:
+        assert 'sends whole files only' in refused(tmp_path, '--address', at)
 
 
 def test_damaged_bytes_are_refused(archives, address, tmp_path):

@@ -2,7 +2,6 @@
 whole site in a headless browser"""
 
 import functools
-import http.server
 import importlib
 import importlib.util
 import inspect
@@ -10,7 +9,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -18,6 +16,7 @@ import nbformat
 import pytest
 import yaml
 from conftest import ROOT, console_scripts, function_of
+from file_server import serving
 from make_readme import OPENED, binder, colab, files, settings
 from notebooks import LESSONS, NBS, NOTEBOOKS, module_of
 from notebooks import notebook as found
@@ -503,16 +502,8 @@ def test_no_folder_of_somebody_else(tmp_path):
 def address(site):
     "The same from a server on this machine"
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *a):
-            pass
-
-    server = http.server.ThreadingHTTPServer(
-        ('127.0.0.1', 0), functools.partial(Quiet, directory=str(site))
-    )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f'http://127.0.0.1:{server.server_port}/'
-    server.shutdown()
+    with serving(site) as at:
+        yield f'{at}/'
 
 
 @pytest.fixture(scope='module')
