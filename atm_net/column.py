@@ -222,8 +222,13 @@ def reach(
 
     if not parts.any():
         return parts
-    far, near = ndi.distance_transform_edt(parts == 0, sampling=spacing, return_indices=True)
-    return np.where(far <= mm, parts[tuple(near)], 0)
+    rim = np.ceil(mm / np.asarray(spacing)).astype(int).tolist()  # farther off, nothing grows
+    (found,) = ndi.find_objects(np.sign(parts))
+    box = tuple(slice(max(s.start - r, 0), s.stop + r) for s, r in zip(found, rim))
+    far, near = ndi.distance_transform_edt(parts[box] == 0, sampling=spacing, return_indices=True)
+    grown = np.zeros_like(parts)
+    grown[box] = np.where(far <= mm, parts[box][tuple(near)], 0)
+    return grown
 
 
 def column_parts(
@@ -316,7 +321,7 @@ def name_bodies(
     spacing,  # (slice, row, column) mm
 ):
     "Give vertebral bodies and sacrum their names: each part becomes one level (ours)"
-    channel = np.zeros(parts.where.max() + 1, int)  # of each part; what is none is background
+    channel = np.zeros(parts.where.max() + 1, np.int16)  # of each part; what is none is background
     for number, level in zip(parts.numbers, levels):
         if level is not None:
             channel[number] = channels[level]

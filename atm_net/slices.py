@@ -37,7 +37,7 @@ def padded_batch(
 def each_slice(
     logits_of,  # slice of the numbers of some images -> their logits (b, channels, H, W)
     shape,  # (s, h, w) of all images
-    batch: int = 8,
+    batch: int = 4,  # more need more memory, and are no faster on a CPU
 ):  # yields (k, probs (channels, h, w)) tensors, slice by slice
     "Class probabilities of each slice, from the logits of a batch"
     import torch
@@ -56,7 +56,7 @@ def slice_probs(
     images: np.ndarray,  # (s, h, w) on the grid, 0..1
     text=None,  # `TextFeatures` of the slices, or None without text
     device='cpu',
-    batch: int = 8,
+    batch: int = 4,  # more need more memory, and are no faster on a CPU
 ):  # yields (k, probs (channels, h, w)) tensors, slice by slice
     "Class probabilities of each slice"
 

@@ -36,7 +36,7 @@ def scan(slab):
 
 
 def logits_of(predictor, path, **given) -> np.ndarray:
-    "What the network gives out last while a volume is segmented: (slices, channels, rows, columns)"
+    "What the network gives out while a volume is segmented: (slices, channels, rows, columns)"
     seen = []
 
     def keep(module, inputs, output):
@@ -45,7 +45,7 @@ def logits_of(predictor, path, **given) -> np.ndarray:
     hook = predictor.model.register_forward_hook(keep)
     predictor.predict(find('read_volume')(path), **given)
     hook.remove()
-    return seen[-1]
+    return np.concatenate(seen)
 
 
 def plain_logits(predictor, path) -> np.ndarray:
@@ -62,7 +62,7 @@ def plain_logits(predictor, path) -> np.ndarray:
     predictor.predict(find('read_volume')(path), protocol='generic')
     hook.remove()
     with torch.inference_mode():
-        return network(images[-1], text=False).float().cpu().numpy()
+        return network(torch.cat(images), text=False).float().cpu().numpy()
 
 
 def logit_facts(logits: np.ndarray) -> dict:
