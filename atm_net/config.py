@@ -92,7 +92,6 @@ PRESETS = dict(
         warmup=20,
         prior=True,
         windows=(64, 96, 128, 128, 160, 160),
-        text_decoder=True,
         paired=True,
         w_generic=0.75,
         p_incomplete=0.25,

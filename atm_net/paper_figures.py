@@ -216,7 +216,7 @@ def class_features(
             device
         )
         part = slice(i, i + batch)
-        text = () if features is None else (features.for_images(part).to(device),)
+        text = () if features is None else (features.for_images(part, h).to(device),)
         with torch.inference_mode():
             f = model.features(x, *text)[..., :h, :w].float().cpu().numpy()
         out += [

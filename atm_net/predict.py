@@ -201,7 +201,7 @@ def reading(
 
         def decode():
             encoded = slices.recall(part.start, encode)
-            return [net(encoded, text.for_images(part).to(self.device))]
+            return [net(encoded, text.for_images(part, slices.shape[1]).to(self.device))]
 
         if text is None:
             return slices.recall(part.start, encode)[0]

@@ -62,10 +62,9 @@ STAGES = tuple(
 
 # %% ../nbs/8_people/80_recipe.ipynb #c009
 def stage_config(s: Stage) -> Config:
-    "The preset `tiny` for one stage, with one decoder for both passes, as in the kit's weights"
+    "The preset `tiny` for one stage"
     return replace(
         PRESETS['tiny'],
-        text_decoder=False,
         steps=s.steps,
         lr=s.lr,
         lr_min=s.lr_min,

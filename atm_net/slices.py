@@ -61,7 +61,7 @@ def slice_probs(
     "Class probabilities of each slice"
 
     def logits_of(part):
-        read = () if text is None else (text.for_images(part).to(device),)
+        read = () if text is None else (text.for_images(part, images.shape[1]).to(device),)
         return model(padded_batch(images[part], device), *read)
 
     return each_slice(logits_of, images.shape, batch)

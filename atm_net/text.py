@@ -422,15 +422,18 @@ class TextFeatures:
     # None: the tokens are mixtures of words
     prompt_index: torch.Tensor | None = None  # (b,) int64, the prompt of each image;
     # None: image i reads prompt i
+    image_rows: int | None = None  # of the images, px, without what pads them below; None: all
 
     def to(self, device) -> 'TextFeatures':
         "Move the features to another device"
         tensors = (self.states, self.mask, self.level_rank, self.prompt_index)
-        return TextFeatures(*(None if t is None else t.to(device) for t in tensors))
+        moved = (None if t is None else t.to(device) for t in tensors)
+        return TextFeatures(*moved, self.image_rows)
 
     def for_images(
         self,
         images,  # slice, list, or int64 or bool tensor that selects images
+        rows: int | None = None,  # of these images, px, if they are padded below
     ) -> 'TextFeatures':
         "The features of some of the images, each prompt once; `prompt_index` is renumbered"
         index = self.prompt_index
@@ -438,7 +441,8 @@ class TextFeatures:
             index = torch.arange(len(self.states), device=self.states.device)
         used, renumbered = index[images].unique(return_inverse=True)
         tensors = (self.states, self.mask, self.level_rank)
-        return TextFeatures(*(None if t is None else t[used] for t in tensors), renumbered)
+        chosen = (None if t is None else t[used] for t in tensors)
+        return TextFeatures(*chosen, renumbered, rows or self.image_rows)
 
 # %% ../nbs/3_prompts/33_text.ipynb #feat2
 @patch

@@ -144,7 +144,7 @@ class EndsFusion(LevelFusion):
     def with_positions(self, image, text, grid) -> tuple[Tensor, Tensor]:  # queries, keys
         "Place words as `LevelFusion` does, and also by counting levels from the lower edge"
         query, key = super().with_positions(image, text, grid)
-        height = grid[0] * self.stride
+        height = text.image_rows or grid[0] * self.stride
         rank = text.level_rank
         last = rank.amax(1, keepdim=True)
         place = height - (last - rank + 0.5) * self.pitch

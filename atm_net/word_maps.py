@@ -42,7 +42,7 @@ def read_slice(
         raise InputError('this network reads no text: it has no attention on words')
     h, w = image.shape
     x = pad32(torch.as_tensor(np.asarray(image, np.float32))[None, None]).to(predictor.device)
-    text = predictor.features([prompt]).to(predictor.device)
+    text = predictor.features([prompt]).for_images([0], h).to(predictor.device)
     with torch.inference_mode():
         logits, shares = logits_and_word_maps(predictor.model, x, text)
         probs = logits.float().softmax(1)

@@ -5,7 +5,7 @@
     python benchmarks/lists_act.py train_cache near_cache out --seeds 0,1,2 --steps 1500 [--json]
     python benchmarks/lists_act.py --table out
 
-A recipe is what it changes in preset `tiny`, with one decoder, on a small SegResNet; all train the
+A recipe is what it changes in preset `tiny` on a small SegResNet; all train the
 same steps on the same windows. What is scored, and how, is told by `words_followed.py --help`: Dice
 pixel by pixel under no list, the true list, a list one level off and lists that are cut, with the
 sacrum in the field of view and without. Intervals draw seeds as well as patients. Two recipes are
@@ -49,7 +49,6 @@ BASE = dict(
     backbone='segresnet',
     swin='v1',
     feature_size=8,
-    text_decoder=False,
     w_generic=0.5,
     ccae=False,
     alpha=0.1,

@@ -20,7 +20,7 @@ from pathlib import Path
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
 THREADS = int(os.environ.get('OMP_NUM_THREADS', '2'))
-ONE = dict(text_decoder=False, paired=False)  # one decoder, one pass of each image
+ONE = dict(paired=False)  # one pass of each image
 NETS = {  # name -> what is changed in the preset
     'plain': ONE | dict(hasf=False, ccae=False),
     'HASF, pooled': ONE | dict(ccae=False, attention='pooled'),
@@ -28,8 +28,8 @@ NETS = {  # name -> what is changed in the preset
     'HASF, exact': ONE | dict(ccae=False, attention='exact'),
     'HASF, pooled, mixed keys': ONE
     | dict(ccae=False, attention='pooled', tokens='mixed', code='2d'),
-    'HASF, pooled, and CCAE, two passes': dict(text_decoder=False, paired=True),
     'the whole preset': {},
+    'two decoders': dict(text_decoder=True, paired=True),
 }
 
 

@@ -66,7 +66,8 @@ def chests(tmp_path_factory):
     return root, 'thoracic'
 
 
-@pytest.mark.parametrize('what', ['knees', pytest.param('chests', marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('what', ['knees', 'chests'])
 def test_from_images_to_scores(what, request, tmp_path):
     """audit, prepare, train, predict, figures, scores: all with the structures of the file and
     none of the lumbar spine"""

@@ -92,7 +92,7 @@ def shot(name):
     return SHOTS / name
 
 
-@pytest.fixture(params=['lab', 'notebook'])
+@pytest.fixture(params=['lab', pytest.param('notebook', marks=pytest.mark.slow)])
 def page(request, tmp_path):
     "The explorer walkthrough, opened in JupyterLab or Notebook 7"
     need_browser()

@@ -240,7 +240,11 @@ def test_prepare_tiny_annotated_resumed(cohort, home, tmp_path):
 
 @pytest.mark.parametrize(
     'layout,labels,lack',
-    [('spider', None, 'S'), ('mrspineseg', None, 'SC'), ('mrspineseg', 'joint', None)],
+    [
+        ('spider', None, 'S'),
+        ('mrspineseg', None, 'SC'),
+        pytest.param('mrspineseg', 'joint', None, marks=pytest.mark.slow),
+    ],
 )
 def test_prepare_joint(tmp_path, layout, labels, lack):
     """A joint cache of a dataset with other file values: every case is in it, and what its files
@@ -755,6 +759,7 @@ def test_prompt_of_a_report(tmp_path):
 # figures, studies, demo
 
 
+@pytest.mark.slow
 @needs('atm_net.figures')
 def test_figures(cache, run, unet, tmp_path):
     done(

@@ -61,11 +61,14 @@ def test_the_warm_up_is_linear():
         (dict(focal='x'), '--focal'),
         (dict(option=4), '--option'),
         (dict(swin='v3'), '--swin'),
-        (dict(paired=False), 'text_decoder needs paired'),
+        (dict(paired=False, text_decoder=True), 'text_decoder needs paired'),
         (dict(w_generic=1.5), 'w_generic 1.5'),
-        (dict(w_generic=0.3), 'no effect, because each pass has a decoder of its own'),
+        (
+            dict(w_generic=0.3, text_decoder=True),
+            'no effect, because each pass has a decoder of its own',
+        ),
         (dict(w_generic=0.3, hasf=False), 'no effect, because the network reads no text'),
-        (dict(w_generic=0.3, text_decoder=False, paired=False), 'no effect, because each image'),
+        (dict(w_generic=0.3, paired=False), 'no effect, because each image'),
     ],
 )
 def test_what_cannot_work_is_refused(faulty, word):

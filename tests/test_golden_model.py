@@ -234,6 +234,7 @@ UNET = {
     'network': 'unet',
     'hasf': False,
     'ccae': False,
+    'text_decoder': True,  # as the preset had it at that time
     'feature_size': 2,
     'steps': 6,
     'batch': 2,
@@ -266,7 +267,6 @@ def test_a_checkpoint_of_the_old_code_resumes(slab_cache, tmp_path):
 
 ATM_NET = {
     'preset': 'tiny',
-    'text_decoder': False,
     'steps': 5,
     'batch': 2,
     'windows': (64,),

@@ -158,6 +158,7 @@ def test_plain_decoder():
     ]
 
 
+@pytest.mark.slow
 def test_graph_answers_as_the_network(net, images):
     "`torch.export` writes down the path of the image, the text features being an input"
 

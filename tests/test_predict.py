@@ -11,6 +11,7 @@ from atm_net.column import Naming
 from atm_net.core import InputError
 from atm_net.geometry import new_geometry, new_volume
 from atm_net.grid import crop_oracle
+from atm_net.paper_figures import class_features
 from atm_net.predict import (
     SHIPPED,
     Predictor,
@@ -25,6 +26,7 @@ from atm_net.protocols import check_anchor, protocol_prompts
 from atm_net.slices import Slices, pad32, pick_device, slice_probs
 from atm_net.text import load_encoder
 from atm_net.weights import build_network, model_card, save_weights
+from atm_net.word_maps import read_slice
 
 JOINT = LUMBAR.scheme('joint')
 
@@ -322,6 +324,28 @@ def test_shared_slices_give_the_same_bits(reader, grid_images):
         together = stacked(predictor, slices, prompts)
         assert np.array_equal(together, stacked(predictor, grid_images, prompts))
     assert predictor.shared(slices) is slices
+
+
+def test_text_knows_how_high_the_images_are(reader, grid_images):
+    "33 px are padded to 64; whoever runs the network says so to its fusions"
+    predictor = load_predictor(reader)
+    seen = []
+    predictor.model.hasf[0].project.register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0].image_rows)
+    )
+    prompts = typed(predictor, 3)
+    features = predictor.features(prompts)
+    labels = np.ones(grid_images.shape, np.uint8)
+    ways = (
+        lambda: stacked(predictor, grid_images, prompts),
+        lambda: stacked(predictor, predictor.shared(grid_images), prompts),
+        lambda: class_features(predictor.model, grid_images, labels, features),
+        lambda: read_slice(predictor, grid_images[0], prompts[0]),
+    )
+    for way in ways:
+        seen.clear()
+        way()
+        assert set(seen) == {33}
 
 
 def test_the_encoder_sees_each_slice_once(reader, grid_images):

@@ -109,7 +109,7 @@ def cells(text, name):
 def test_the_table_of_texts_is_what_its_scores_say(tmp_path):
     """results/text_used: the table follows from the scores that lie beside it, and its numbers
     are what the page of benchmarks quotes"""
-    for folder, name in (('.', 'tiny'), ('one_decoder', 'one decoder')):
+    for folder, name in (('.', 'two decoders'), ('one_decoder', 'one decoder')):
         rows = [
             line
             for line in table_again(RESULTS / 'text_used' / folder, tmp_path).splitlines()
@@ -120,14 +120,14 @@ def test_the_table_of_texts_is_what_its_scores_say(tmp_path):
         assert len(rows) == 6 and all(line in PAGE for line in rows)
 
 
-def test_without_words_the_preset_is_the_plain_network():
+def test_without_words_two_decoders_are_the_plain_network():
     """The page says so of networks that were trained apart: the Dice of each volume and
     structure is the same, and with words it is not"""
     runs = read_json(RESULTS / 'text_used' / 'scores.json')['runs']
-    assert set(runs['tiny']) == set(runs['plain']) == {'0', '1', '2'}
+    assert set(runs['two decoders']) == set(runs['plain']) == {'0', '1', '2'}
     for seed, plain in runs['plain'].items():
-        tiny = runs['tiny'][seed]['dice']
-        assert tiny['generic'] == plain['dice']['none'] != tiny['oracle']
+        two = runs['two decoders'][seed]['dice']
+        assert two['generic'] == plain['dice']['none'] != two['oracle']
 
 
 def test_the_held_out_tables_are_what_their_scores_say(tmp_path):

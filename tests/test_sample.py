@@ -31,8 +31,8 @@ class Ranges(QuietFiles):
         self.send_header('Content-Range', f'bytes {start}-{stop - 1}/{len(data)}')
         self.send_header('Content-Length', str(stop - start))
         self.end_headers()
+        Ranges.sent += stop - start  # before the client can go on
         self.wfile.write(data[start:stop])
-        Ranges.sent += stop - start
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from atm_net.variants import forward_repeated
 from atm_net.weights import build_network
 
 JOINT = LUMBAR.scheme('joint')
-APART = replace(PRESETS['tiny'], windows=(64,), alpha=0.5, gain=1.0)
+APART = replace(PRESETS['tiny'], text_decoder=True, windows=(64,), alpha=0.5, gain=1.0)
 SHARED = replace(APART, text_decoder=False, w_generic=0.7, ccae=False)
 
 

@@ -259,6 +259,7 @@ def test_ten_kills_at_random_moments(script, cache, whole, tmp_path):
         same(whole, run)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_restarts(script, cache, tmp_path):
     """One of two workers dies at step 5; torchrun starts both again, they resume
     by themselves, and the run ends well"""
@@ -446,6 +447,7 @@ def complaint_of_a_run(r) -> str:
     return last
 
 
+@pytest.mark.slow
 def test_two_fresh_processes_make_the_same_weights(cache, run, tmp_path):
     "The same command twice, each in a process of its own: bit for bit"
     done(shell('atm_train', cache, tmp_path / 'again', '--steps', 3, '--batch', 2))

@@ -317,6 +317,14 @@ def toy_features(prompt_index=(2, 0, 2, 1, 0)):
     return TextFeatures(states, mask, rank, index)
 
 
+def test_rows_of_the_images_are_kept():
+    text = toy_features()
+    assert (text.image_rows, text.for_images([0, 3]).image_rows) == (None, None)
+    padded = text.for_images([0, 3], 80)
+    assert (padded.image_rows, padded.to('cpu').image_rows) == (80, 80)
+    assert padded.for_images([1]).image_rows == 80
+
+
 def test_features_hold_each_sentence_once(spine):
     a, b, c = 'L5 and L4.', 'S.', 'An MRI with T12.'
     features = spine.features([b, a, b, c, a], 11, LUMBAR)
@@ -366,7 +374,9 @@ def test_for_images_where_each_image_has_its_own_prompt():
 
 
 def test_features_move_as_a_whole():
-    assert {t.device.type for t in vars(toy_features().to('meta')).values()} == {'meta'}
+    moved = vars(toy_features().for_images([0], 80).to('meta'))
+    assert moved.pop('image_rows') == 80
+    assert {t.device.type for t in moved.values()} == {'meta'}
     assert toy_features(None).to('meta').prompt_index is None
 
 

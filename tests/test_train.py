@@ -162,8 +162,8 @@ def three_steps(t):
 def test_prompts_leave_the_plain_network_alone(phantom_cache, tmp_path):
     "With a decoder of their own; with one decoder they change everything"
     kinds = dict(
-        apart=replace(SMALL, plain=0.0),
-        shared=replace(SMALL, plain=0.0, text_decoder=False),
+        apart=replace(SMALL, plain=0.0, text_decoder=True),
+        shared=replace(SMALL, plain=0.0),
         silent=replace(PLAIN, plain=0.0),
     )
     got = {k: three_steps(trainer(phantom_cache, tmp_path, cfg)) for k, cfg in kinds.items()}

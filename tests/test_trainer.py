@@ -213,9 +213,8 @@ def test_a_loss_that_is_not_finite(phantom_cache, tmp_path):
 
 
 def test_parameters_that_are_clipped_together(phantom_cache, tmp_path):
-    one = trainer(phantom_cache, tmp_path, replace(SMALL, text_decoder=False))
-    assert len(clip_groups(one.net)) == 1
-    net = trainer(phantom_cache, tmp_path).net
+    assert len(clip_groups(trainer(phantom_cache, tmp_path).net)) == 1
+    net = trainer(phantom_cache, tmp_path, replace(SMALL, text_decoder=True)).net
     plain, text = clip_groups(net)
     assert len(plain) + len(text) == len(list(net.parameters()))
     own = [
@@ -226,7 +225,7 @@ def test_parameters_that_are_clipped_together(phantom_cache, tmp_path):
 
 def test_the_text_decoder_starts_at_the_border(phantom_cache, tmp_path):
     "As the decoder that is there, but not where weights brought one that has learnt"
-    t = trainer(phantom_cache, tmp_path)
+    t = trainer(phantom_cache, tmp_path, replace(SMALL, text_decoder=True))
     t.step = 4
     with torch.no_grad():
         for p in t.net.decoder3.parameters():

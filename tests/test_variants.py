@@ -183,6 +183,19 @@ def test_a_list_cut_at_its_top_keeps_its_places_from_the_end():
     assert_close(from_end(whole)[:, 1:], from_end(cut))
 
 
+def test_rows_that_pad_an_image_move_no_word():
+    "An image of 20 px and its copy with 12 rows below: the words lie at the same places"
+    fuse = EndsFusion(12, 3, stride=4)
+    rank = torch.tensor([[1, 0, 2, 3]])
+
+    def keys(rows, image_rows):
+        text = TextFeatures(torch.zeros(1, 4, 12), None, rank, image_rows=image_rows)
+        return fuse.with_positions(torch.zeros(1, rows * 7, 12), text, (rows, 7))[1]
+
+    assert_close(keys(8, 20), keys(5, None))
+    assert (keys(8, None) - keys(5, None)).abs().max() > 0.1
+
+
 # --- contrast
 
 
