@@ -14,12 +14,13 @@ WHERE := $(if $(filter 0,$(shell id -u)),--allow-root) $(if $(SSH_CONNECTION),--
 
 setup: .venv/.ready  ## .venv with everything in it
 
+# --no-compile: Python compiles a module when it is first imported, and most never are
 .venv/.ready: requirements.lock settings.ini setup.py
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3,11) and 'Python 3.11 or newer is needed: PYTHON=/path/to/python3.11 make ...')"
 	@echo "Setting up .venv from requirements.lock: some minutes, 2.5 GB (several GB more with PyTorch's CUDA build)"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install -q `grep '^torch==' requirements.lock`
-	$(BIN)/pip install -q -r requirements.lock
+	$(BIN)/pip install -q --no-compile `grep '^torch==' requirements.lock`
+	$(BIN)/pip install -q --no-compile -r requirements.lock
 	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
 	touch $@
 
