@@ -90,6 +90,7 @@ def test_predict_refuses_an_image(run, scratch, fault, words):
     assert words in line and str(f) in line and tree(scratch) == before
 
 
+@pytest.mark.slow
 def test_predict_refuses_a_truncated_file_as_a_process(run, scratch):
     truncated(scratch / 'image.nii.gz')
     before = tree(scratch)

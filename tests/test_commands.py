@@ -342,6 +342,7 @@ def test_train_resume_of_a_finished_run(run, cache):
     assert {k: v for k, v in tree(run.path).items() if k in before} == before
 
 
+@pytest.mark.slow
 def test_train_flags(cache, home, run):
     "Both modules off: Swin UNETR's own weights only; each flag brings its module"
     from safetensors.torch import load_file
