@@ -302,9 +302,7 @@ def test_a_training_step(contrast, text_decoder, batch, encoder):
 
 def test_features_of_the_text_decoder(batch, encoder):
     "The contrast of two decoders sees the one that reads"
-    cfg = replace(
-        PRESETS['tiny'], text_decoder=True, alpha=0.5, gain=1.0, contrast='prototypes'
-    )
+    cfg = replace(PRESETS['tiny'], text_decoder=True, alpha=0.5, gain=1.0, contrast='prototypes')
     torch.manual_seed(0)
     net = build_network('atm_net', 21, 12, **network_kwargs(cfg, encoder.dim, JOINT)).eval()
     with torch.no_grad():
