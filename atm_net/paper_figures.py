@@ -15,7 +15,7 @@ from scipy import ndimage
 from .anatomy import IGNORE
 from .core import InputError
 from .show import colors, legend, overlay, show_slice
-from .slices import pad32
+from .slices import padded_batch
 
 # %% ../nbs/7_evaluation/72_paper_figures.ipynb #c008
 def class_errors(
@@ -212,9 +212,7 @@ def class_features(
     out = []
     h, w = images.shape[1:]
     for i in range(0, len(images), batch):
-        x = pad32(torch.as_tensor(np.asarray(images[i : i + batch], np.float32))[:, None]).to(
-            device
-        )
+        x = padded_batch(images[i : i + batch], device)
         part = slice(i, i + batch)
         text = () if features is None else (features.for_images(part, h).to(device),)
         with torch.inference_mode():

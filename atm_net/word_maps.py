@@ -13,7 +13,7 @@ import numpy as np
 
 from .core import InputError
 from .show import show_slice
-from .slices import pad32
+from .slices import padded_batch
 
 # %% ../nbs/7_evaluation/73_word_maps.ipynb #c032
 def word_shares(
@@ -41,7 +41,7 @@ def read_slice(
     if not predictor.has_text:
         raise InputError('this network reads no text: it has no attention on words')
     h, w = image.shape
-    x = pad32(torch.as_tensor(np.asarray(image, np.float32))[None, None]).to(predictor.device)
+    x = padded_batch(image[None], predictor.device)
     text = predictor.features([prompt]).for_images([0], h).to(predictor.device)
     with torch.inference_mode():
         logits, shares = logits_and_word_maps(predictor.model, x, text)
