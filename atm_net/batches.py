@@ -13,7 +13,15 @@ import numpy as np
 from .anatomy import IGNORE
 from .config import Config
 from .distributed import Distributed
-from .prompts import atpg, drop_words, movable, move_labels, present_structures
+from atm_net.prompts import (
+    LEVEL_KINDS,
+    atpg,
+    drop_words,
+    movable,
+    move_labels,
+    present_structures,
+    reordered,
+)
 
 # %% ../nbs/6_training/63_batches.ipynb #bt06
 @functools.lru_cache(2)
@@ -73,7 +81,12 @@ class PromptBatcher:
         shares = (cfg.p_generic, cfg.p_incomplete, cfg.p_wrong, cfg.p_cut)
         if item.get('generic'):
             shares = (1, 0, 0, 0)
-        return str(drop_words(full, rng, self.anatomy, *shares))
+        prompt = drop_words(full, rng, self.anatomy, *shares)
+        if rng.random() >= cfg.p_unordered:
+            return str(prompt)
+        levels = [n for n in prompt.structures if self.anatomy[n].kind in LEVEL_KINDS]
+        rng.shuffle(levels)
+        return reordered(prompt, levels, self.anatomy)
 
     def holistic(self, batch):  # `TextFeatures`
         "Features of the holistic prompts, each sentence once"

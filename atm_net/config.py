@@ -67,6 +67,7 @@ class Config:
     p_wrong: float = hp(0.0, 'paper')
     p_cut: float = hp(0.0, 'ours')  # lists cut at one end
     p_moved: float = hp(0.0, 'ours')  # labels and list one level off together
+    p_unordered: float = hp(0.0, 'ours')  # levels of a prompt in random order
     val_cases: int = hp(8, 'ours')  # volumes for validation while training
     seed: int = hp(0, 'ours')
 
@@ -314,8 +315,9 @@ def _check_shares(cfg: Config):
     if min(shares.values()) < 0 or sum(shares.values()) > 1:
         said = ', '.join(f'{name} {share:g}' for name, share in shares.items())
         raise InputError(f'{said}: shares of the prompts are not negative and sum to 1 at most')
-    if not 0 <= cfg.p_moved <= 1:
-        raise InputError(f'p_moved {cfg.p_moved:g} is not between 0 and 1')
+    for name in ('p_moved', 'p_unordered'):
+        if not 0 <= getattr(cfg, name) <= 1:
+            raise InputError(f'{name} {getattr(cfg, name):g} is not between 0 and 1')
     if cfg.p_moved and not cfg.paired:
         raise InputError('p_moved needs paired: without its prompt an image keeps its true labels')
 

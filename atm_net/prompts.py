@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['SOURCES', 'POSITIONS', 'MIN_PIXELS', 'LEVEL_KINDS', 'CUT_AT_TOP', 'Prompt', 'phrase', 'join_words', 'slice_position',
            'holistic', 'class_prompt', 'ClassPrompt', 'class_facts', 'class_prompts', 'present_structures', 'atpg',
-           'shift_levels', 'movable', 'move_labels', 'drop_words']
+           'shift_levels', 'movable', 'move_labels', 'drop_words', 'reordered']
 
 # %% ../nbs/3_prompts/30_prompts.ipynb #c004
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -284,3 +285,19 @@ def drop_words(
     else:
         return prompt
     return holistic(names, anatomy, prompt.option, prompt.position, complete, prompt.source)
+
+# %% ../nbs/3_prompts/30_prompts.ipynb #pr57
+def reordered(
+    prompt: Prompt,
+    order,  # all levels that the prompt may name, in the new order
+    anatomy,
+) -> str:
+    "The text with its levels in another order; what is not in `order` stays in its place (ours)"
+    levels = [n for n in prompt.structures if n in order]
+    after = sorted(levels, key=order.index)
+    words = {phrase(a, anatomy): phrase(b, anatomy) for a, b in zip(levels, after)}
+    if not words:
+        return str(prompt)
+    longest_first = sorted(words, key=len, reverse=True)
+    known = '|'.join(rf'{re.escape(word)}(?![\w/])' for word in longest_first)
+    return re.sub(known, lambda m: words[m.group()], str(prompt))

@@ -128,6 +128,7 @@ _hasf = (
     'p_wrong',
     'p_cut',
     'p_moved',
+    'p_unordered',
 )
 
 
@@ -213,7 +214,7 @@ def run_name(
     parts += [f'{getattr(c, k)}-{k}' for k in _named if getattr(c, k) != getattr(preset, k)]
     settings = asdict(c)
     # runs of versions without these fields keep their names
-    later = dict(backbone=SWIN, fusion='attention', p_cut=0.0, p_moved=0.0)
+    later = dict(backbone=SWIN, fusion='attention', p_cut=0.0, p_moved=0.0, p_unordered=0.0)
     for key, before in later.items():
         if settings[key] == before:
             del settings[key]

@@ -33,7 +33,6 @@ weights (--guidance 0,1,4) are scored side by side, on one encoding of each imag
 import argparse
 import json
 import os
-import re
 import sys
 from dataclasses import dataclass, field
 
@@ -56,8 +55,8 @@ from atm_net.metrics import (
 from atm_net.prompts import (
     LEVEL_KINDS,
     move_labels,
-    phrase,
     present_structures,
+    reordered,
     shift_levels,
 )
 from atm_net.protocols import own_part, protocol_prompts
@@ -125,18 +124,6 @@ def cut_list(names, anatomy) -> tuple:  # names; () if a single body is left
         return ()
     ordered = anatomy.order(names)
     return ordered[ordered.index(bodies[1]) :]
-
-
-def shuffled_prompt(prompt, order, anatomy) -> str:
-    "The sentence with its levels in another order; what has no level stays in its place"
-    levels = [n for n in prompt.structures if n in order]
-    after = sorted(levels, key=order.index)
-    words = {phrase(a, anatomy): phrase(b, anatomy) for a, b in zip(levels, after)}
-    if not words:
-        return str(prompt)
-    longest_first = sorted(words, key=len, reverse=True)
-    known = '|'.join(rf'{re.escape(word)}(?![\w/])' for word in longest_first)
-    return re.sub(known, lambda m: words[m.group()], str(prompt))
 
 
 # --- predictions of one volume
@@ -217,7 +204,7 @@ def score_lists(predictor, case: Case, rng) -> dict:  # key -> (k,)
     out = {'oracle': scored(predictor, case, true)}
     order = [n for n in names if anatomy[n].kind != 'canal']
     rng.shuffle(order)
-    mixed = [shuffled_prompt(prompt, order, anatomy) for prompt in true]
+    mixed = [reordered(prompt, order, anatomy) for prompt in true]
     out['shuffled'] = scored(predictor, case, mixed)
     if rest := cut_list(names, anatomy):
         cut = of_list(predictor, case, rest)

@@ -1,5 +1,6 @@
 "Batches: each slice once an epoch, whatever the processes; prompts that fit the window"
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -93,6 +94,21 @@ def test_the_second_pass_has_no_level(encoder):
     plain = batcher(encoder, p_generic=0.0, p_incomplete=0.0, p_wrong=0.0)
     assert 'L4' in text(plain, item())
     assert 'L4' not in text(plain, item(generic=True))
+
+
+def test_a_share_of_the_lists_is_out_of_order(encoder):
+    shares = dict(p_generic=0.0, p_incomplete=0.0, p_wrong=0.0)
+    sample = item()
+    for row, name in enumerate(('L1', 'L2', 'L3')):
+        sample['label'][10 * row : 10 * row + 10] = LUMBAR.scheme('joint').channel(name)
+    ordered = text(batcher(encoder, **shares), sample)
+    seen = [
+        text(batcher(encoder, p_unordered=0.5, **shares), sample | dict(epoch=e)) for e in range(60)
+    ]
+    moved = [s for s in seen if s != ordered]
+    assert 15 < len(moved) < 45
+    words = {tuple(sorted(re.findall(r'\w+', s))) for s in (ordered, *seen)}
+    assert len(words) == 1
 
 
 def test_features_of_a_batch(encoder):

@@ -139,6 +139,7 @@ def test_arguments_of_the_networks():
         (dict(p_cut=0.6, p_incomplete=0.3, p_wrong=0.2), 'sum to 1 at most'),
         (dict(p_cut=-0.1), 'not negative'),
         (dict(p_moved=1.2), 'p_moved 1.2'),
+        (dict(p_unordered=-0.5), 'p_unordered -0.5'),
         (dict(p_moved=0.5, paired=False, text_decoder=False), 'p_moved needs paired'),
     ],
 )

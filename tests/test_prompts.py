@@ -18,6 +18,7 @@ from atm_net.prompts import (
     join_words,
     movable,
     move_labels,
+    reordered,
     shift_levels,
     slice_position,
 )
@@ -248,3 +249,15 @@ def test_moved_labels_pixel_by_pixel():
     ]
     ignored = np.full((2, 3), 255, np.uint8)
     assert (move_labels(ignored, joint, 1) == 255).all()
+
+
+def test_a_reordered_sentence_says_the_same_in_another_order():
+    prompt = holistic(('L3', 'L3/L4', 'L4', 'SC'), LUMBAR, 3, 'middle')
+    mixed = reordered(prompt, ['L4', 'L3', 'L3/L4'], LUMBAR)
+    at = [mixed.index(word) for word in ('L4,', 'L3,', 'L3/L4,', 'lastly')]
+    assert at == sorted(at) and len(mixed) == len(str(prompt))
+
+
+def test_reordered_with_nothing_to_move():
+    generic = holistic((), LUMBAR, 1)
+    assert reordered(generic, ['L4', 'L3'], LUMBAR) == str(generic)

@@ -190,15 +190,6 @@ def test_lists():
     assert wf.cut_list(('L5/S', 'S', 'SC'), LUMBAR) == ()
 
 
-def test_a_shuffled_sentence_says_the_same_in_another_order():
-    from atm_net.prompts import holistic
-
-    prompt = holistic(('L3', 'L3/L4', 'L4', 'SC'), LUMBAR, 3, 'middle')
-    mixed = wf.shuffled_prompt(prompt, ['L4', 'L3', 'L3/L4'], LUMBAR)
-    at = [mixed.index(word) for word in ('L4,', 'L3,', 'L3/L4,', 'lastly')]
-    assert at == sorted(at) and len(mixed) == len(str(prompt))
-
-
 def test_dice_by_hand():
     truth = np.array([[[1, 2, 2, 0]]], np.uint8)  # S, L5, L5, nothing
     pred = np.array([[[1, 2, 3, 3]]], np.uint8)  # S, L5, L4, L4
