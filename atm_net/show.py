@@ -318,8 +318,10 @@ def save_figure(fig, path, dpi: int = 80):
     "Save a figure atomically (PNG or SVG by suffix) and close it"
     import matplotlib.pyplot as plt
 
+    # a layout engine has cut the margins already; 'tight' would draw the figure twice
+    margins = None if fig.get_layout_engine() else 'tight'
     with atomic_path(path) as t:
-        fig.savefig(t, dpi=dpi, bbox_inches='tight')
+        fig.savefig(t, dpi=dpi, bbox_inches=margins)
     plt.close(fig)
 
 # %% ../nbs/0_ground/03_show.ipynb #c027

@@ -12,6 +12,7 @@ __all__ = ['DECODERS', 'FEATURE_CONTRASTS', 'CONTRASTS', 'POSITION_ENCODINGS', '
 
 # %% ../nbs/4_network/47_weights.ipynb #h004
 import dataclasses
+import functools
 import json
 import re
 from dataclasses import dataclass
@@ -322,10 +323,17 @@ def class_axes(
     "Which axes of a network's weights grow with its classes"
     kwargs = dict(kwargs or {})
     kwargs.pop('edges', None)  # between classes that a small network need not have
-    with torch.random.fork_rng(devices=[]):
-        small, large = (build_network(name, k, feature_size, **kwargs).state_dict() for k in (5, 6))
-    axes = {key: grown_axes(small[key].shape, large[key].shape) for key in small}
+    small, large = (_shapes(name, k, feature_size, json.dumps(kwargs)) for k in (5, 6))
+    axes = {key: grown_axes(shape, large[key]) for key, shape in small.items()}
     return {key: grown for key, grown in axes.items() if grown}
+
+
+@functools.lru_cache(64)
+def _shapes(name: str, classes: int, feature_size: int, kwargs: str) -> dict:  # kwargs: JSON
+    "The shape of every parameter of a network"
+    with torch.random.fork_rng(devices=[]):
+        net = build_network(name, classes, feature_size, **json.loads(kwargs))
+    return {key: value.shape for key, value in net.state_dict().items()}
 
 
 def class_bias(model: nn.Module, axes: dict) -> Tensor:  # axes: of `class_axes`; (k,)

@@ -242,7 +242,7 @@ def test_prepare_tiny_annotated_resumed(cohort, home, tmp_path):
     'layout,labels,lack',
     [
         ('spider', None, 'S'),
-        ('mrspineseg', None, 'SC'),
+        pytest.param('mrspineseg', None, 'SC', marks=pytest.mark.slow),
         pytest.param('mrspineseg', 'joint', None, marks=pytest.mark.slow),
     ],
 )

@@ -176,6 +176,7 @@ def test_a_corrected_mask_is_not_removed(tmp_path):
     assert not mask.exists()
 
 
+@pytest.mark.slow
 def test_cohort_is_taken_up(tmp_path):
     "Phantoms that are drawn are not drawn again, also where the cache is missing"
     first = cohort_of(tmp_path, 3, 5, Grid(4.0))

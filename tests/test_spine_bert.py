@@ -95,6 +95,7 @@ def test_one_hides_exactly_one_level(masked):
 # Training
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights():
     a, b, c = (
         fit_spine_bert(LUMBAR, 3, seed=seed, tokens=100)[1].state_dict() for seed in (5, 5, 6)

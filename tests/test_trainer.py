@@ -166,6 +166,7 @@ def test_the_random_states_are_seen():
 
 
 @pytest.mark.parametrize('amp', ['bf16', 'fp16'])
+@pytest.mark.slow
 def test_mixed_precision_is_near(phantom_cache, tmp_path, amp):
     t, out = one_step(phantom_cache, tmp_path, replace(SMALL, amp=amp))
     _, full = one_step(phantom_cache, tmp_path)

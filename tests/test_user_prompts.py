@@ -349,7 +349,7 @@ def joints(text):
     return n - (', counted' in text) - (', and ' in text)
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(labelled(), st.sampled_from((1, 2, 3)), st.booleans())
 def test_atpg_there_and_back(case, option, complete):
     anatomy, scheme, lab, k, n, names = case
@@ -379,7 +379,7 @@ def sited(finding):
     return st.tuples(st.just(finding), st.sampled_from([*levels, elsewhere]))
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(
     st.sets(st.sampled_from(sorted(FINDINGS)).flatmap(sited), min_size=1, max_size=12),
     st.sampled_from((None, *POSITIONS)),

@@ -390,6 +390,7 @@ def tensors(text: TextFeatures) -> tuple:
     return text.states[index], text.mask[index], text.level_rank[index]
 
 
+@pytest.mark.slow
 def test_a_graph_takes_both_ways_and_picks(two, images, prompts):
     args = (images, *tensors(prompts(0, 1)))
     graph = torch.export.export(Exported(two), args, strict=False).module()
@@ -400,6 +401,7 @@ def test_a_graph_takes_both_ways_and_picks(two, images, prompts):
             assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'kwargs',
     [
