@@ -1,13 +1,14 @@
 "Recipe: the weight of the background, by hand"
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from atm_net import recipe
 from atm_net.config import PRESETS, check_config, learning_rate
-from atm_net.core import InputError
+from atm_net.core import InputError, read_json
 from atm_net.grid import Grid
 from atm_net.long_demo import cohort_of
 from atm_net.predict import load_predictor, weights_file
@@ -110,6 +111,38 @@ def test_learning_rate_of_a_stage(stage):
     rates = [learning_rate(stage_config(stage), k) for k in range(stage.steps)]
     assert max(rates) == pytest.approx(stage.lr, rel=0.01)
     assert rates[-1] < 2 * stage.lr_min
+
+
+@pytest.fixture
+def two(phantom_cache, tmp_path, monkeypatch):
+    "Two stages of a few steps, on a small cohort in place of their own -> their files"
+    drawn = []
+
+    def small(home, patients, seed, grid, **shares):
+        drawn.append((home.name, patients, seed, grid, shares))
+        return phantom_cache
+
+    monkeypatch.setattr('atm_net.long_demo.cohort_of', small)
+    stages = tuple(replace(s, steps=2, windows=(64,)) for s in STAGES[:2])
+    files = [run_stage(tmp_path, k, stages=stages, val_every=2) for k in (1, 2)]
+    return stages, files, drawn
+
+
+def test_two_stages(two, tmp_path, capsys):
+    stages, files, drawn = two
+    assert [f.name for f in files] == ['stage-1.safetensors', 'stage-2.safetensors']
+    assert [(home, seed) for home, _, seed, _, _ in drawn] == [('stage-1', 3001), ('stage-2', 3002)]
+    first, second = (read_weights(f)[1] for f in files)
+    assert (first['steps'], first['background']['factor'] in FACTORS) == (2, True)
+    assert (first['recipe']['stage'], second['recipe']['stage']) == (1, 2)
+    assert second['init']['file'] == 'stage-1.safetensors'
+    assert second['recipe']['seeds'] == [s.seed for s in stages]
+    settings = read_json(tmp_path / 'stage-2' / 'run' / 'config.json')['config']
+    assert (settings['tokens']['value'], settings['lr']['value']) == ('words', stages[1].lr)
+    before = files[0].read_bytes()
+    assert run_stage(tmp_path, 1, stages=stages) == files[0]
+    assert 'finished already' in capsys.readouterr().err
+    assert files[0].read_bytes() == before
 
 
 @pytest.mark.parametrize(
