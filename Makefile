@@ -42,7 +42,7 @@ test-notebooks: setup ## every notebook from top to bottom
 	OMP_NUM_THREADS=1 $(RUN) $(BIN)/nbdev_test --n_workers 1 --do_print
 
 test-tests: setup    ## what is in tests/, but for those that start processes; two files at a time
-	OMP_NUM_THREADS=1 $(RUN) $(BIN)/python -m pytest -q -n 2 --dist loadfile tests $(addprefix --ignore=,$(PROCESSES)) -m "not slow"
+	OMP_NUM_THREADS=1 $(RUN) $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests $(addprefix --ignore=,$(PROCESSES)) -m "not slow"
 
 test-processes: setup ## training that is killed, several processes, a browser
 	OMP_NUM_THREADS=1 $(RUN) $(BIN)/python -m pytest -q $(PROCESSES) -m "not slow"

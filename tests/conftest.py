@@ -23,8 +23,20 @@ BIN = Path(sys.executable).parent
 REAL = ROOT.parent / 'shared' / 'data' / 'real_lumbar'
 
 
+# the longest files come first, so that two workers end at about the same time
+LONGEST = (
+    'commands nothing_lost golden_model explorer workshop bad_input demo study_runs golden train '
+    'predict_command phantom fuzz backbones figures real variants trainer anatomy contrast_readings'
+).split()
+
+
 def pytest_configure(config):
     config.addinivalue_line('markers', 'slow: takes minutes; `make test-slow` runs it')
+
+
+def pytest_collection_modifyitems(items):
+    ranks = {f'test_{name}': rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(LONGEST)))
 
 
 def console_scripts() -> dict:  # command -> (module, function)

@@ -99,7 +99,10 @@ finally:
 
 @pytest.mark.parametrize(
     'layout,images,labels',
-    [('spider', 'images', 'spider'), ('mrspineseg', 'train/MR', 'mrspineseg')],
+    [
+        ('spider', 'images', 'spider'),
+        pytest.param('mrspineseg', 'train/MR', 'mrspineseg', marks=pytest.mark.slow),
+    ],
 )
 def test_phantom_layouts(home, layout, images, labels):
     r = done(call('atm_phantom', home / layout, '--layout', layout, '--patients', 3, '--seed', 5))
@@ -280,6 +283,7 @@ def test_prepare_joint(tmp_path, layout, labels, lack):
     assert labels or c.file_scheme.name == layout
 
 
+@pytest.mark.slow
 def test_prepare_crops(cohort, run, home):
     done(call('atm_prepare', cohort, home / 'oracle', '--size', 64, '--crop', 'oracle'))
     c = Cache(home / 'oracle')
@@ -385,6 +389,7 @@ def test_train_flags(cache, home, run):
     assert r.status == 2 and '--swin' in r.err
 
 
+@pytest.mark.slow
 def test_train_init(cache, home, run):
     r = done(
         call('atm_train', cache, home / 'tuned', '--steps', 1, '--batch', 1, '--init', run.path)

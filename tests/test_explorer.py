@@ -706,6 +706,7 @@ def test_report_then_words(ex):
     assert ex.word.label == 'sacrum'  # a chosen word stays
 
 
+@pytest.mark.slow
 def test_self_and_other_slices(ex):
     calls, whole = [], net.predict_with_confidence
     net.predict_with_confidence = lambda *a: calls.append(1) or whole(*a)

@@ -188,6 +188,7 @@ def test_cache_of_oracle_crops(slab, tmp_path):
     check_cache('oracle crop', tmp_path / 'c')
 
 
+@pytest.mark.slow
 def test_cache_of_spider(tmp_path):
     done(call('atm_phantom', tmp_path / 'd', '--layout', 'spider', '--patients', 3, '--seed', 7))
     rules = ('--labels', 'joint', '--partial', 'ignore', '--split', '1:1:1', '--size', 64)

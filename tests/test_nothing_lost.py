@@ -68,7 +68,17 @@ CASES = {
 }
 FOLDERS = ('phantom', 'prepare', 'train', 'study', 'demo', 'nnunet')  # filled over minutes
 # not run to their end here
-LONG = ('evaluate', 'figures', 'study', 'demo', 'nnunet', 'sample', 'its picture', 'its record')
+LONG = (
+    'evaluate',
+    'figures',
+    'study',
+    'demo',
+    'nnunet',
+    'sample',
+    'its picture',
+    'its record',
+    'its probabilities',
+)
 
 
 def words(name, data, out) -> list:

@@ -167,6 +167,7 @@ def blocks(page: str) -> list:
     return re.findall(r'```python\n(.*?)```', page, re.S)
 
 
+@pytest.mark.slow
 def test_the_page_runs(tmp_path, monkeypatch):
     "docs/python.md, block after block"
     from atm_net.phantom import make_phantom

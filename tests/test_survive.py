@@ -183,6 +183,7 @@ def test_kill_in_the_middle_of_a_checkpoint(script, cache, whole, tmp_path):
     same(whole, tmp_path / 'run')
 
 
+@pytest.mark.slow
 def test_a_second_process_and_a_killed_one(script, cache, whole, tmp_path):
     """While one process trains, a second one on the same run is refused and changes nothing; when
     the first is killed, the run is taken up at once, whatever lock lies there"""

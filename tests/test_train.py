@@ -127,6 +127,7 @@ def test_a_cut_run_goes_on_to_the_same_weights(whole, phantom_cache, tmp_path, m
     assert logs[0].count('\n') == logs[1].count('\n')
 
 
+@pytest.mark.slow
 def test_resume_without_a_checkpoint_begins_at_the_beginning(whole, phantom_cache, tmp_path):
     run_small(phantom_cache, tmp_path / 'fresh', resume=True)
     assert same(weights(tmp_path / 'fresh'), weights(whole))
@@ -309,6 +310,7 @@ def test_classes_are_taken_over_by_name(phantom_cache, tmp_path):
     assert_close(taken[[own.channel(n) for n in common]], given[[few.channel(n) for n in common]])
 
 
+@pytest.mark.slow
 def test_weights_name_their_start_also_after_a_resume(whole, phantom_cache, tmp_path):
     short = replace(PLAIN, steps=1)
     train(phantom_cache, tmp_path / 'r', short, init=whole, device='cpu')
