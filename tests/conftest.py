@@ -24,10 +24,28 @@ REAL = ROOT.parent / 'shared' / 'data' / 'real_lumbar'
 
 
 # the longest files come first, so that two workers end at about the same time
-LONGEST = (
-    'commands nothing_lost golden_model explorer workshop bad_input demo study_runs golden train '
-    'predict_command phantom fuzz backbones figures real variants trainer anatomy contrast_readings'
-).split()
+LONGEST = [
+    'commands',
+    'nothing_lost',
+    'golden_model',
+    'explorer',
+    'workshop',
+    'bad_input',
+    'demo',
+    'study_runs',
+    'golden',
+    'train',
+    'predict_command',
+    'phantom',
+    'fuzz',
+    'backbones',
+    'figures',
+    'real',
+    'variants',
+    'trainer',
+    'anatomy',
+    'contrast_readings',
+]
 
 
 def pytest_configure(config):
